@@ -1,0 +1,1 @@
+"""Running a graph: threads, sessions, the cache of built graphs."""

@@ -1,0 +1,191 @@
+"""Every error that weevit raises on purpose.
+
+    WeevitError
+    ├── UsageError                    an argument that cannot be meant
+    │   └── UnknownModelError         no model of that name
+    ├── MissingExtraError             an optional part is not installed
+    ├── ModelError
+    │   ├── CheckpointError           a checkpoint that cannot be trusted or used
+    │   │   ├── MalformedFileError    config.json or model.safetensors is not what it claims to be
+    │   │   ├── TensorMismatchError   names, shapes or dtypes differ from the architecture's
+    │   │   └── ChecksumError         the bytes are not those that were published
+    │   └── HubError                  the hub could not be reached or said no
+    ├── ImageError                    one input has no answer; `status` says why in one word
+    │   ├── MissingImageError         missing        nothing is there
+    │   ├── UnreadableImageError      unreadable     a folder, a pipe, no permission
+    │   ├── DecodeError               decode_error   there are bytes, but no whole picture
+    │   │   ├── EmptyImageError
+    │   │   ├── NotAnImageError
+    │   │   ├── TruncatedImageError
+    │   │   └── CorruptImageError
+    │   ├── UnsupportedImageError     unsupported    a real picture that weevit does not read
+    │   └── TooLargeImageError        too_large      over the limit of bytes or pixels
+    ├── InputsFailedError             an array was asked for, and some inputs have no row to give
+    ├── EngineError                   the graph could not be run
+    └── OutputError                   the answer could not be written
+
+Each carries a message that says what was given and what is allowed, and a `hint`: the next thing to type.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WeevitError(Exception):
+    """The base of all of them: `except weevit.WeevitError` catches whatever weevit raises on purpose.
+
+    Args:
+        message: what was given, and what is allowed.
+        hint: the next command or the nearest valid value; may be empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(WeevitError, ValueError):
+    """An argument that cannot be meant: an unknown name, a size that does not fit, two options that exclude each other."""
+
+
+class UnknownModelError(UsageError):
+    """No architecture, weight, alias, folder or file has this name."""
+
+
+class MissingExtraError(WeevitError, ImportError):
+    """An optional part of weevit is not installed; the hint is the one line that installs it."""
+
+
+class ModelError(WeevitError):
+    """Something is wrong with a model, not with its input."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint that cannot be trusted or used."""
+
+
+class MalformedFileError(CheckpointError):
+    """`config.json` or `model.safetensors` breaks its own format; refused before a tensor is made."""
+
+
+class TensorMismatchError(CheckpointError):
+    """Tensor names, shapes or dtypes differ from the architecture's; the message lists all of them."""
+
+
+class ChecksumError(CheckpointError):
+    """The bytes on disk are not the bytes that were published or written."""
+
+
+class HubError(ModelError):
+    """The hub could not be reached, or has no such model, or is not to be asked (offline)."""
+
+
+class ImageError(WeevitError):
+    """One input has no answer.
+
+    Attributes:
+        status: one word for the result's row, from a fixed list (see the tree above).
+        kind: the same a little finer, for counting: `truncated`, `corrupt`, `empty`, ...
+    """
+
+    status = "error"
+    kind = "error"
+
+
+class MissingImageError(ImageError):
+    """Nothing is there: no such file, or a link that leads nowhere."""
+
+    status = kind = "missing"
+
+
+class UnreadableImageError(ImageError):
+    """Something is there that is not a file one may read: a folder, a pipe, a device, no permission."""
+
+    status = kind = "unreadable"
+
+
+class DecodeError(ImageError):
+    """There are bytes, but no whole picture in them."""
+
+    status = kind = "decode_error"
+
+
+class EmptyImageError(DecodeError):
+    """Zero bytes."""
+
+    kind = "empty"
+
+
+class NotAnImageError(DecodeError):
+    """The bytes belong to no image format that is known here."""
+
+    kind = "not an image"
+
+
+class TruncatedImageError(DecodeError):
+    """The picture ends before it is whole. Nothing is substituted for the missing part."""
+
+    kind = "truncated"
+
+
+class CorruptImageError(DecodeError):
+    """The file contradicts itself: the decoder gave up."""
+
+    kind = "corrupt"
+
+
+class UnsupportedImageError(ImageError):
+    """A real picture of a kind that has no agreed way to 8-bit RGB (for instance floating-point samples)."""
+
+    status = kind = "unsupported"
+
+
+class TooLargeImageError(ImageError):
+    """More bytes or more pixels than the limit; found before anything was decoded."""
+
+    status = kind = "too_large"
+
+
+class InputsFailedError(WeevitError):
+    """A call that returns one array was given inputs that have no row to give.
+
+    Attributes:
+        failures: (input name, reason) for each of them.
+    """
+
+    def __init__(self, failures: list[tuple[str, str]], total: int) -> None:
+        shown = "\n".join(f"  {name}: {reason}" for name, reason in failures[:10])
+        more = f"\n  ... and {len(failures) - 10} more" if len(failures) > 10 else ""
+        super().__init__(
+            f"{len(failures)} of {total} inputs have no answer, and an array cannot say which:\n{shown}{more}",
+            "model.run(...) returns one result for each input, with a status and an error.",
+        )
+        self.failures = failures
+
+
+class EngineError(WeevitError):
+    """The inference engine could not load or run the graph."""
+
+
+class OutputError(WeevitError):
+    """The answer could not be written: disk full, read-only folder, unknown file ending."""
+
+
+def nearest(given: str, allowed: Iterable[str], count: int = 3) -> list[str]:
+    """The allowed names closest to the one that was given, closest first; may be empty."""
+    names = list(allowed)
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(given.lower(), list(by_lower), n=count, cutoff=0.5)
+    return [by_lower[name] for name in close]
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """`Did you mean 'x' or 'y'?`, or an empty string where nothing is near."""
+    names = nearest(given, allowed)
+    return f"Did you mean {' or '.join(repr(name) for name in names)}?" if names else ""

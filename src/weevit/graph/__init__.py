@@ -1,0 +1,1 @@
+"""A checkpoint as an ONNX graph, built straight from its tensors."""

@@ -1,0 +1,1 @@
+"""What there is: architectures, published weights, checkpoints, the hub."""
