@@ -1,0 +1,47 @@
+"""Fixtures for all rooms: the shared data, a cache of one's own, no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("WEEVIT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data beside the project; tests that need it skip where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs ../shared/data (or WEEVIT_SHARED), which is not there")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Path) -> list[Path]:
+    """The 500 ImageNet photos, sorted by name."""
+    return sorted((shared / "data" / "imagenet_photos").iterdir())
+
+
+@pytest.fixture(scope="session")
+def vit_tiny(shared: Path) -> Path:
+    """The folder of the real ViT-Ti checkpoint."""
+    return shared / "data" / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has a cache of its own and no hub, unless it starts one on loopback."""
+    root = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("WEEVIT_CACHE", str(root / "weevit"))
+    monkeypatch.setenv("HF_HOME", str(root / "hf"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: refused at once
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the shared data, so that CI can count it."""
+    for item in items:
+        if {"shared", "photos", "vit_tiny"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("shared")
