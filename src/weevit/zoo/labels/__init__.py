@@ -6,7 +6,7 @@ Synset ids and lemmas are WordNet's; the order of the 11,821 classes is timm's.
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -30,5 +30,5 @@ def imagenet_labels(num_classes: int) -> tuple[Label, ...] | None:
     """The labels of an ImageNet head of that width: 1,000 or 11,821; None for any other width."""
     if num_classes not in _FILES:
         return None
-    text = (files(__name__) / _FILES[num_classes]).read_text(encoding="utf-8")
+    text = (Path(__file__).parent / _FILES[num_classes]).read_text(encoding="utf-8")
     return tuple(Label(*line.split("\t", 1)) for line in text.splitlines())

@@ -1,0 +1,346 @@
+"""A checkpoint as data: architecture, tensors, preprocessing, classes and where they came from.
+
+On disk it is the hub's folder, which timm and transformers read and write too: `config.json` + `model.safetensors`;
+weevit adds `weevit-manifest.json` where it can speak for the bytes. Reading is cheap and complete: everything that
+can be wrong with names, shapes, dtypes or bytes is an error here, before the tensors are needed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from weevit.errors import CheckpointError, TensorMismatchError
+from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
+from weevit.zoo.config import ModelConfig, parse_config, read_config
+from weevit.zoo.labels import Label
+from weevit.zoo.layout import from_timm_name, to_timm_name
+from weevit.zoo.manifest import (
+    CONFIG_FILE,
+    MANIFEST,
+    WEIGHTS_FILE,
+    check_files,
+    replace_file,
+    sha256_file,
+    write_manifest,
+)
+from weevit.zoo.matching import check_tensors, fitting_grid, infer_config, tensor_shape
+from weevit.zoo.safetensors_file import (
+    CONVERT_HINT,
+    PICKLE_ENDINGS,
+    Entry,
+    read_header,
+    read_tensors,
+    refuse_pickle,
+)
+from weevit.zoo.weights import Preprocessing
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model, ready to be made into a graph or a module.
+
+    Attributes:
+        name: the full tag of a published weight; for any other, the architecture and the folder's name.
+        source: the folder or file, or `hf-hub:organisation/name`, that it came from.
+        architecture: its row; `pool` and `norm` are those of this checkpoint.
+        num_classes: width of the head, 0 for none.
+        in_chans: image channels, 1 or 3.
+        grid: rows and columns of patches that the learned positions cover (with rotary positions, of its input size).
+        preprocessing: what it was trained to see.
+        labels: class names, None where none are known for sure.
+        license: as published, None where nothing is said.
+        path: the `.safetensors` file.
+        sha256: of that file, 64 hex digits.
+        notes: what the user should be told.
+        config: `config.json` as it stands; empty where there is none.
+    """
+
+    name: str
+    source: str
+    architecture: Architecture
+    num_classes: int
+    in_chans: int
+    grid: tuple[int, int]
+    preprocessing: Preprocessing
+    labels: tuple[Label, ...] | None
+    license: str | None
+    path: Path
+    sha256: str
+    notes: tuple[str, ...]
+    config: Mapping[str, Any]
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Read the weights: each tensor once, nothing more and nothing less than the architecture has.
+
+        Returns:
+            Weevit's names, in the order of the file -> float32, C-contiguous.
+
+        Raises:
+            CheckpointError: NaN or infinity in a tensor; or the file is no longer the one that was checked.
+        """
+        found = read_tensors(self.path, self.sha256)
+        return {from_timm_name(name, self.architecture): tensor for name, tensor in found.items()}
+
+
+def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
+    """Read a checkpoint and check all of it but the numbers.
+
+    Args:
+        path: a folder in the hub's format, a run folder (its `model/` is meant), or a `.safetensors` file; a
+            `config.json` beside the file is used, and without one the tensors tell the architecture.
+        source: where it came from, if not from `path`.
+
+    Raises:
+        CheckpointError: missing, or not to be trusted: one of its kinds says why.
+        UnknownModelError: the architecture is not of this family.
+    """
+    path = Path(path).expanduser()
+    file, config_file = _locate(path)
+    recorded = check_files(file.parent, _checksum_hint(source, file.parent))
+    header = read_header(file)
+    if config_file:
+        config = parse_config(read_config(config_file), str(config_file))
+    else:
+        config = infer_config(header, file)
+    architecture = replace(config.architecture, norm=config.norm or _norm_in_file(config, header))
+    num_classes = config.num_classes if config.num_classes is not None else _head_width(header)
+    grid = _grid(config, architecture, header, file)
+    check_tensors(header, architecture, num_classes, grid, config.in_chans, str(file))
+    published = config.weight if config.is_published else None
+    return Checkpoint(
+        name=published.name if published else f"{architecture.name} ({source or _folder_name(path)})",
+        source=source or str(path),
+        architecture=architecture,
+        num_classes=num_classes,
+        in_chans=config.in_chans,
+        grid=grid,
+        preprocessing=config.preprocessing,
+        labels=config.labels,
+        license=config.license,
+        path=file,
+        sha256=recorded.get(file.name) or sha256_file(file),
+        notes=config.notes,
+        config=MappingProxyType(dict(config.raw)),
+    )
+
+
+def _locate(path: Path) -> tuple[Path, Path | None]:
+    """The weights and, where there is one, the config."""
+    try:
+        return _files(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _files(path: Path) -> tuple[Path, Path | None]:
+    refuse_pickle(path)
+    if path.is_dir():
+        folder = path if (path / WEIGHTS_FILE).exists() else path / "model"
+        file = folder / WEIGHTS_FILE
+        if not file.exists():
+            raise _no_weights(path)
+    elif path.suffix == ".safetensors":
+        file = path
+    elif path.exists():
+        raise CheckpointError(f"{path} is neither a folder nor a .safetensors file.", "Name the folder of the model.")
+    else:
+        raise CheckpointError(f"{path} does not exist.", "weevit models   lists the models that have a name")
+    config = file.parent / CONFIG_FILE
+    return file, config if config.exists() else None
+
+
+def _no_weights(folder: Path) -> CheckpointError:
+    pickles = sorted(item.name for item in folder.iterdir() if item.suffix.lower() in PICKLE_ENDINGS)
+    if pickles:
+        return CheckpointError(
+            f"{folder} has no {WEIGHTS_FILE}, only {', '.join(pickles[:3])}: pickles and archives are never opened.",
+            CONVERT_HINT,
+        )
+    return CheckpointError(
+        f"{folder} has neither {WEIGHTS_FILE} nor model/{WEIGHTS_FILE}.",
+        f"A model is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a run folder, or a .safetensors file.",
+    )
+
+
+def _checksum_hint(source: str, folder: Path) -> str:
+    if source:
+        return f"Fetch it again with refresh=True, or delete {folder}"
+    return f"If you changed it on purpose, delete {folder / MANIFEST}"
+
+
+def _folder_name(path: Path) -> str:
+    """What people call it: a run's name rather than `model`."""
+    path = path.resolve()
+    return path.parent.name if path.name in ("model", WEIGHTS_FILE) else path.name
+
+
+def _norm_in_file(config: ModelConfig, header: Mapping[str, Entry]) -> Any:
+    """Where the last norm stands if the config does not say: older exports say it in the tensor names alone."""
+    after, before = (tensor_shape(header, f"{name}.weight") for name in ("fc_norm", "norm"))
+    if (after is None) == (before is None):
+        return config.architecture.norm
+    return "after_pool" if after else "before_pool"
+
+
+def _head_width(header: Mapping[str, Entry]) -> int:
+    shape = tensor_shape(header, "head.weight")
+    return shape[0] if shape else 0
+
+
+def _grid(config: ModelConfig, arch: Architecture, header: Mapping[str, Entry], file: Path) -> tuple[int, int]:
+    """The patch grid: that of the saved model, of its input size, or the native one, whichever the positions fit."""
+    asked = (config.preprocessing.height, config.preprocessing.width)
+    sizes = list(dict.fromkeys([config.img_size or asked, asked, (arch.img_size, arch.img_size)]))
+    grid = fitting_grid(header, arch, sizes)
+    if grid is None:
+        shown = ", ".join(f"{height} x {width}" for height, width in sizes)
+        raise CheckpointError(
+            f"{file}: pos_embed has the shape {tensor_shape(header, 'pos_embed')}, which fits an image of none of the "
+            f"sizes that are known for it: {shown} px.",
+            "Say the image size that it was saved at: model_args.img_size in config.json.",
+        )
+    return grid
+
+
+def write_checkpoint(
+    folder: str | Path,
+    architecture: Architecture,
+    tensors: Mapping[str, np.ndarray],
+    preprocessing: Preprocessing,
+    labels: Sequence[Label] | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Write `config.json`, `model.safetensors` and the manifest; each file appears whole or not at all.
+
+    The weights come after the config and the manifest after both, so a crash on the way leaves a folder that is either
+    complete or refused by `read_checkpoint`.
+
+    Args:
+        folder: made if it is not there; files of these names in it are replaced.
+        architecture: the row; `pool` and `norm` may differ from the published one.
+        tensors: weevit's names -> arrays of any float dtype; written as float32.
+        preprocessing: what the model was trained to see.
+        labels: one for each class, or None.
+        pretrained_cfg: what else should stand under that key: `license`, `tag`, ...; not the tag of the weights that
+            training started from, since these are no longer those.
+
+    Returns:
+        The checkpoint, read back.
+
+    Raises:
+        TensorMismatchError: not exactly the tensors of the architecture.
+        CheckpointError: a tensor holds NaN or infinity, or the number of labels is not that of the classes.
+    """
+    folder = Path(folder)
+    arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
+    num_classes = len(arrays["head.weight"]) if "head.weight" in arrays else 0
+    grid = _check_writable(arrays, architecture, num_classes, preprocessing)
+    if labels is not None and len(labels) != num_classes:
+        raise CheckpointError(f"{len(labels)} labels for {num_classes} classes.")
+    config = _config_json(architecture, num_classes, arrays, grid, preprocessing)
+    config["pretrained_cfg"].update(pretrained_cfg or {})
+    config.update(_label_fields(labels))
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_files(folder, {to_timm_name(name, architecture): array for name, array in arrays.items()}, config)
+    return read_checkpoint(folder)
+
+
+def _write_files(folder: Path, arrays: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    replace_file(folder / CONFIG_FILE, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+    def write_weights(tmp: Path) -> None:
+        # transformers refuses a file that does not say for which framework it was written
+        save_file(arrays, tmp, metadata={"format": "pt"})
+        shutil.copymode(folder / CONFIG_FILE, tmp)  # the library leaves it readable by its owner only
+
+    replace_file(folder / WEIGHTS_FILE, write_weights)
+    write_manifest(folder, {name: sha256_file(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)})
+
+
+def _check_writable(
+    arrays: Mapping[str, np.ndarray], arch: Architecture, num_classes: int, preprocessing: Preprocessing
+) -> tuple[int, int]:
+    """Refuse what could not be read back; returns the patch grid of the positions."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"Tensor {name} holds NaN or infinity; such weights are not written.")
+    header = {name: Entry(name, "F32", array.shape, 0, array.nbytes) for name, array in arrays.items()}
+    sizes = [(preprocessing.height, preprocessing.width), (arch.img_size, arch.img_size)]
+    grid = fitting_grid(header, arch, sizes)
+    if grid is None:
+        raise TensorMismatchError(f"pos_embed has shape {arrays['pos_embed'].shape}, which fits none of {sizes} px.")
+    check_tensors(header, arch, num_classes, grid, _in_chans(arrays), "The dict of tensors")
+    return grid
+
+
+def _in_chans(arrays: Mapping[str, np.ndarray]) -> int:
+    patch = arrays.get("patch_embed.proj.weight")
+    return patch.shape[1] if patch is not None and patch.ndim == 4 else 3
+
+
+def _config_json(
+    arch: Architecture,
+    num_classes: int,
+    arrays: Mapping[str, np.ndarray],
+    grid: tuple[int, int],
+    preprocessing: Preprocessing,
+) -> dict[str, Any]:
+    in_chans = _in_chans(arrays)
+    size = [preprocessing.height, preprocessing.width]
+    model_args = _model_args(arch, grid, size, in_chans)
+    return {
+        "architecture": arch.name,
+        "num_classes": num_classes,
+        "num_features": arch.embed_dim,
+        "global_pool": arch.pool,
+        **({"model_args": model_args} if model_args else {}),
+        "pretrained_cfg": {
+            "custom_load": False,
+            "input_size": [in_chans, *size],
+            "fixed_input_size": "dynamic_img_size" not in model_args,
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop_pct,
+            "crop_mode": preprocessing.crop_mode,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "num_classes": num_classes,
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+
+
+def _model_args(arch: Architecture, grid: tuple[int, int], size: list[int], in_chans: int) -> dict[str, Any]:
+    """What timm must be told to build this model: only what differs from its own row."""
+    row = ARCHITECTURES[arch.name]
+    trained = [side * PATCH for side in grid]
+    args: dict[str, Any] = {}
+    if trained != [row.img_size, row.img_size]:
+        args["img_size"] = trained
+    if trained != size:
+        args["dynamic_img_size"] = True
+    if in_chans != 3:
+        args["in_chans"] = in_chans
+    if (arch.pool, arch.norm) != (row.pool, row.norm):
+        args.update(global_pool=arch.pool, fc_norm=arch.norm == "after_pool")
+    return args
+
+
+def _label_fields(labels: Sequence[Label] | None) -> dict[str, Any]:
+    if labels is None:
+        return {}
+    descriptions = {label.id: label.name for label in labels if label.name != label.id}
+    names = {"label_names": [label.id for label in labels]}
+    return {**names, "label_descriptions": descriptions} if descriptions else names

@@ -1,0 +1,164 @@
+"""Look a key up in a `config.json` and say exactly what is wrong with its value.
+
+Each check returns the value with its type, or raises a ValueError that says what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from weevit.errors import CheckpointError
+from weevit.zoo.architectures import PATCH
+from weevit.zoo.strict_json import shorten
+from weevit.zoo.weights import RGB
+
+MAX_SIDE = 4096
+
+T = TypeVar("T")
+
+
+class Fields:
+    """The three places where a key may stand: `model_args`, the top level, `pretrained_cfg`; the first that has it.
+
+    So timm reads them: `model_args` describe the saved weights, and the top level overrides `pretrained_cfg`.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], where: str) -> None:
+        self.where = where
+        args, pretrained = raw.get("model_args") or {}, raw.get("pretrained_cfg") or {}
+        for key, value in (("model_args", args), ("pretrained_cfg", pretrained)):
+            if not isinstance(value, Mapping):
+                raise self.wrong(key, value, "expected an object {...}")
+        self.model_args: Mapping[str, Any] = args
+        self._places = (args, raw, pretrained)
+
+    def get(self, key: str, check: Callable[[Any], T]) -> T | None:
+        """The checked value; None where the key is nowhere (or null, which timm writes for the same).
+
+        Raises:
+            CheckpointError: the value is not what the check allows.
+        """
+        value = next((place[key] for place in self._places if place.get(key) is not None), None)
+        if value is None:
+            return None
+        try:
+            return check(value)
+        except ValueError as error:
+            raise self.wrong(key, value, f"expected {error}") from None
+
+    def wrong(self, key: str, value: object, why: str) -> CheckpointError:
+        """The error for a value that cannot be meant."""
+        return CheckpointError(f"{self.where}: {key} is {shorten(value)}: {why}.")
+
+
+def text(value: Any) -> str:
+    """A string."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a non-empty string")
+    return value
+
+
+def boolean(value: Any) -> bool:
+    """`true` or `false`."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """A whole number from `low` to `high`."""
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"a whole number from {low:,} to {high:,}")
+        return value
+
+    return check
+
+
+def number(low: float, high: float) -> Callable[[Any], float]:
+    """A number above `low` (not equal to it) and up to `high`."""
+
+    def check(value: Any) -> float:
+        if type(value) not in (int, float) or not low < value <= high:
+            raise ValueError(f"a number above {low:g} and up to {high:g}")
+        return float(value)
+
+    return check
+
+
+def one_of(*allowed: str, shown: str) -> Callable[[Any], str]:
+    """One of a few words."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError(f"a {shown} that weevit knows: {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def rgb(low: float, high: float) -> Callable[[Any], RGB]:
+    """Three numbers, or one that counts for all three (as timm writes for grey images)."""
+
+    def check(value: Any) -> RGB:
+        if not isinstance(value, list) or len(value) not in (1, 3):
+            raise ValueError("a list of 3 numbers")
+        numbers = [number(low, high)(item) for item in value]
+        red, green, blue = numbers * (3 // len(numbers))
+        return red, green, blue
+
+    return check
+
+
+def side(value: Any) -> int:
+    """Height or width of the input in pixels."""
+    if whole(PATCH, MAX_SIDE)(value) % PATCH:
+        raise ValueError(f"a multiple of the patch size, {PATCH}")
+    return cast(int, value)
+
+
+def height_width(value: Any) -> tuple[int, int]:
+    """`img_size`: one number or two."""
+    pair = [value, value] if type(value) is int else value
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise ValueError("a number of pixels or [height, width]")
+    return side(pair[0]), side(pair[1])
+
+
+def channels_height_width(value: Any) -> tuple[int, int, int]:
+    """`input_size`."""
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError("[channels, height, width]")
+    return channels(value[0]), side(value[1]), side(value[2])
+
+
+def channels(value: Any) -> int:
+    """Image channels: weevit reads pictures, and they have one or three."""
+    if type(value) is not int or value not in (1, 3):
+        raise ValueError("1 or 3 channels")
+    return value
+
+
+def index_to_name(value: Any) -> dict[int, str]:
+    """`label_names`: a list, or an object from index to name, in which indices may be left out."""
+    if not isinstance(value, list | Mapping):
+        raise ValueError("a list of names, or an object from index to name")
+    pairs = list(value.items() if isinstance(value, Mapping) else enumerate(value))
+    if not all(isinstance(name, str) and name.strip() for _, name in pairs):
+        raise ValueError("names that are non-empty strings")
+    try:
+        names = {int(index): name for index, name in pairs}
+    except ValueError:
+        raise ValueError("names by index, and every index a whole number") from None
+    if len(names) < len(pairs) or any(index < 0 for index in names):
+        raise ValueError("names by index, and every index once, from 0")
+    return names
+
+
+def name_to_text(value: Any) -> dict[str, str]:
+    """`label_descriptions`: an object from name to description."""
+    if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError("an object from label name to description")
+    return dict(value)

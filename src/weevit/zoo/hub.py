@@ -1,0 +1,306 @@
+"""Fetch a model from the hub into huggingface_hub's own cache, and let no byte in that does not match its hash.
+
+A snapshot that is in the cache and was verified is used without asking the network: it answers at once, it answers
+offline, and it cannot change under a running experiment. `refresh=True` asks the hub for a newer one.
+
+huggingface_hub downloads (progress, retries within a download, HF_TOKEN, redirects, Xet) but checks only the size.
+The name of each file in its cache is the hub's hash of it, sha256 for large files and git's sha1 for small ones;
+weevit computes both, deletes what differs, and then records the sha256 in `weevit-manifest.json` beside the files,
+which `read_checkpoint` checks at every load. A snapshot without that record counts as not there.
+
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean to huggingface_hub, but are read
+when a model is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weevit.errors import CheckpointError, ChecksumError, HubError, UsageError, did_you_mean
+from weevit.zoo.config import MAX_CONFIG_BYTES
+from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, replace_file, sha256_file, write_manifest
+from weevit.zoo.safetensors_file import CONVERT_HINT, MAX_FILE_BYTES
+from weevit.zoo.weights import BY_NAME
+
+Progress = Callable[[str, int, int], None]
+"""Called with the file's name, bytes done, bytes in all (0 where not known)."""
+
+FILES = {CONFIG_FILE: MAX_CONFIG_BYTES, WEIGHTS_FILE: MAX_FILE_BYTES}
+"""What a model consists of, and how large each file may be."""
+
+ANSWER_SECONDS = 1.2
+"""How long the hub may take to say where a file is; HF_HUB_ETAG_TIMEOUT overrides it."""
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def fetch(repo_id: str, revision: str | None = None, refresh: bool = False, progress: Progress | None = None) -> Path:
+    """The folder of a verified snapshot, from the cache or from the hub.
+
+    Args:
+        repo_id: `organisation/name`.
+        revision: branch, tag or commit; `main` where None.
+        refresh: ask the hub even if there is a snapshot, and replace files that no longer match their hash;
+            HF_HUB_OFFLINE is stronger.
+        progress: is told how the download gets on; nothing is printed.
+
+    Returns:
+        A folder with `config.json`, `model.safetensors` and the manifest.
+
+    Raises:
+        HubError: not in the cache, and the hub is not to be asked, not to be reached, or has no such model.
+        ChecksumError: the hub sent other bytes than it promised; they have been deleted.
+        CheckpointError: the repository has no `model.safetensors`, or a file is over the size limit.
+    """
+    revision = revision or "main"
+    if not _REPO_ID.fullmatch(repo_id) or not _REVISION.fullmatch(revision) or ".." in repo_id + revision:
+        raise UsageError(
+            f"{repo_id!r} at {revision!r} cannot be a model on the hub.", "hf-hub:organisation/name@revision"
+        )
+    cached = cached_snapshot(repo_id, revision) if is_offline() or not refresh else None
+    if cached:
+        return cached
+    if is_offline():
+        raise HubError(
+            f"{repo_id} is not in the cache at {cache_folder()}, and HF_HUB_OFFLINE says not to ask the hub.",
+            f"Once with a connection: HF_HUB_OFFLINE=0 weevit info hf-hub:{repo_id}",
+        )
+    return _download(repo_id, revision, progress)
+
+
+def cached_snapshot(repo_id: str, revision: str) -> Path | None:
+    """The verified snapshot in the cache; None where there is none. Asks no network.
+
+    What another program put there (timm shares this cache) is verified on the way, by the hashes that are its names.
+    """
+    folder = _repo_folder(repo_id)
+    commit = revision if _COMMIT.fullmatch(revision) else _ref(folder, revision)
+    snapshot = folder / "snapshots" / commit
+    if not _COMMIT.fullmatch(commit) or not all((snapshot / name).is_file() for name in FILES):
+        return None
+    if (snapshot / MANIFEST).is_file():
+        return snapshot
+    # A blob's name is the hub's hash of it; a plain file (no symlinks on this system) has no name to check by.
+    hashes = {name: (snapshot / name).resolve().name for name in FILES if (snapshot / name).is_symlink()}
+    if set(hashes) != set(FILES) or not all(_matches(snapshot / name, digest) for name, digest in hashes.items()):
+        return None
+    _record(snapshot, repo_id)
+    return snapshot
+
+
+def _ref(folder: Path, revision: str) -> str:
+    """The commit that a branch or tag stood for when it was fetched; empty where it was not."""
+    path = folder / "refs" / revision
+    return path.read_text(errors="replace").strip() if path.is_file() else ""
+
+
+def cache_folder() -> Path:
+    """Where huggingface_hub keeps models, from the environment as it is now."""
+    env = os.environ
+    home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE") or str(Path(home) / "hub")
+    return Path(os.path.expandvars(cache)).expanduser()
+
+
+def is_offline() -> bool:
+    """Whether the environment says not to use the network."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def endpoint() -> str:
+    """The hub's address, without a slash at the end."""
+    return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+
+
+def _client() -> Any:
+    """huggingface_hub, imported with its telemetry off, which would fetch a list before the first request.
+
+    On a dead connection that alone costs three seconds. A program that has imported it before keeps its own setting.
+    """
+    name = "HF_HUB_DISABLE_TELEMETRY"
+    before = os.environ.get(name)
+    os.environ[name] = before or "1"
+    try:
+        import huggingface_hub.constants  # reads the environment once, now
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+    return huggingface_hub
+
+
+def _answer_seconds() -> float:
+    value = os.environ.get("HF_HUB_ETAG_TIMEOUT", "")
+    return float(value) if value.isdigit() else ANSWER_SECONDS
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """What the hub promises about a file: the commit it belongs to, its hash and its size."""
+
+    commit: str
+    digest: str
+    size: int | None
+
+
+def _download(repo_id: str, revision: str, progress: Progress | None) -> Path:
+    first = _ask(repo_id, CONFIG_FILE, revision)
+    # Both files from one commit, even if the branch moves meanwhile.
+    remotes = {CONFIG_FILE: first, WEIGHTS_FILE: _ask(repo_id, WEIGHTS_FILE, first.commit)}
+    snapshot = _repo_folder(repo_id) / "snapshots" / first.commit
+    for name, remote in remotes.items():
+        if remote.size is not None and remote.size > FILES[name]:
+            raise CheckpointError(f"{name} of {repo_id} has {remote.size:,} bytes; the limit is {FILES[name]:,}.")
+        for path in (snapshot / name, _repo_folder(repo_id) / "blobs" / remote.digest):
+            if path.exists() and not _matches(path, remote.digest):
+                _discard(path)  # or huggingface_hub would take it for the file
+        _get(repo_id, name, remote.commit, progress)
+        if not _matches(snapshot / name, remote.digest, remote.size):
+            _discard(snapshot / name)
+            raise ChecksumError(
+                f"{name} of {repo_id} is not what {endpoint()} promised: its hash should be {remote.digest}. "
+                "It has been deleted.",
+                "Try again; if it stays so, a proxy or a mirror on the way changes the file.",
+            )
+    _record(snapshot, repo_id)
+    if not _COMMIT.fullmatch(revision):
+        ref = _repo_folder(repo_id) / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        # Last, so that a download that breaks off leaves the snapshot that was used before in use.
+        replace_file(ref, lambda tmp: tmp.write_text(first.commit))
+    return snapshot
+
+
+def _ask(repo_id: str, name: str, revision: str) -> _Remote:
+    """What the hub says about a file, or a clear error in a moment; huggingface_hub itself would retry for a minute."""
+    try:
+        url = _client().hf_hub_url(repo_id, name, revision=revision, endpoint=endpoint())
+        answer = _client().get_hf_file_metadata(
+            url, timeout=_answer_seconds(), endpoint=endpoint(), library_name="weevit"
+        )
+    except Exception as error:  # the HTTP client below huggingface_hub changes its name and its errors with versions
+        raise _hub_error(error, repo_id, name) from error
+    digest, commit = answer.etag or "", answer.commit_hash or ""
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest) or not _COMMIT.fullmatch(commit):
+        raise HubError(f"{endpoint()} gives no hash for {name} of {repo_id}, so what it sends could not be verified.")
+    return _Remote(commit, digest, answer.size)
+
+
+def _get(repo_id: str, name: str, commit: str, progress: Progress | None) -> None:
+    try:
+        _client().hf_hub_download(
+            repo_id,
+            name,
+            revision=commit,
+            cache_dir=cache_folder(),
+            endpoint=endpoint(),
+            etag_timeout=_answer_seconds(),
+            tqdm_class=_bar(name, progress),
+            library_name="weevit",
+        )
+    except Exception as error:
+        raise _hub_error(error, repo_id, name) from error
+
+
+def _bar(name: str, progress: Progress | None) -> Any:
+    """A silent stand-in for huggingface_hub's progress bar that reports to a function instead."""
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if progress:
+                progress(name, int(self.n), int(self.total or 0))
+
+        # Xet counts received and rebuilt bytes; a class with these two gets both on one bar, and only one counts.
+        def update_transfer(self, n: float | None = 1) -> None: ...
+
+        def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
+
+    return Bar
+
+
+def _matches(path: Path, digest: str, size: int | None = None) -> bool:
+    """Whether a file has the hub's hash: sha256 (64 digits), or git's sha1 of a blob (40)."""
+    if size is not None and path.stat().st_size != size:
+        return False
+    if len(digest) == 64:
+        return sha256_file(path) == digest
+    content = path.read_bytes()  # only small files have the short hash
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == digest
+
+
+def _discard(path: Path) -> None:
+    """Delete a file of the cache and every link on the way to it, so that nothing takes it for good."""
+    (path.parent / MANIFEST).unlink(missing_ok=True)
+    cache = cache_folder().resolve()
+    while path.is_symlink():
+        target = path.parent / path.readlink()
+        path.unlink()
+        path = target
+    if path.resolve().is_relative_to(cache):
+        path.unlink(missing_ok=True)
+
+
+def _record(snapshot: Path, repo_id: str) -> None:
+    digests = {name: sha256_file(snapshot / name) for name in FILES}
+    try:
+        write_manifest(snapshot, digests, source=f"hf-hub:{repo_id}", revision=snapshot.name)
+    except OSError:
+        # A cache that may only be read (a container's image) is as good: it is verified by its names each time.
+        return
+
+
+def _repo_folder(repo_id: str) -> Path:
+    return cache_folder() / f"models--{repo_id.replace('/', '--')}"
+
+
+def _hub_error(error: Exception, repo_id: str, name: str) -> CheckpointError | HubError:
+    """Say in one line what huggingface_hub, or the HTTP client below it, ran into, and what to do about it."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if "RevisionNotFoundError" in kinds:
+        return HubError(f"{repo_id} has no such revision.", f"The revisions it has: {endpoint()}/{repo_id}/tree/main")
+    if "EntryNotFoundError" in kinds and status == 404 and name == WEIGHTS_FILE:
+        return CheckpointError(
+            f"{repo_id} has no {WEIGHTS_FILE}; weights of any other kind are not opened.", CONVERT_HINT
+        )
+    if "GatedRepoError" in kinds or status == 403:
+        return HubError(
+            f"The hub does not show {repo_id} to everybody.",
+            f"Ask for access at {endpoint()}/{repo_id}, then set HF_TOKEN to a token of your account.",
+        )
+    if status in (401, 404):
+        known = did_you_mean(repo_id, [weight.hub_id for weight in BY_NAME.values()])
+        return HubError(
+            f"The hub at {endpoint()} has no {name} of {repo_id}, or does not show it to you.",
+            known or "If it is private, set HF_TOKEN to a token that may read it.",
+        )
+    return HubError(
+        f"{repo_id} is not in the cache, and {endpoint()} could not be used: {_reason(error, status)}.",
+        "Check the connection and HF_ENDPOINT; on a slow line, set HF_HUB_ETAG_TIMEOUT to some seconds more. "
+        "A model that was fetched once needs no connection.",
+    )
+
+
+def _reason(error: Exception, status: int | None) -> str:
+    if status is not None:
+        return f"it answered {status}"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

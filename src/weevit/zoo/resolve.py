@@ -1,0 +1,122 @@
+"""From what a user calls a model to a verified checkpoint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from weevit.errors import CheckpointError, UnknownModelError, UsageError, did_you_mean
+from weevit.zoo.architectures import ARCHITECTURES
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
+from weevit.zoo.hub import Progress, fetch
+from weevit.zoo.safetensors_file import PICKLE_ENDINGS
+from weevit.zoo.weights import ALIASES, BY_NAME, Weight, find_weight
+
+HUB_PREFIXES = ("hf-hub:", "hf_hub:")
+FOLDER_PREFIX = "local-dir:"
+
+_LIST = "weevit models   lists them all"
+
+
+def resolve(
+    model: str | Path, revision: str | None = None, refresh: bool = False, progress: Progress | None = None
+) -> Checkpoint:
+    """Find a model, fetch it if need be, and check it.
+
+    A name that weevit knows means the published model, even where a folder of that name exists (write `./tiny` for the
+    folder): the same command means the same in every folder.
+
+    Args:
+        model: an alias (`pwee`), a full tag (`architecture.tag`), an architecture (its default tag is meant),
+            `hf-hub:organisation/name[@revision]`, a folder in the hub's format (with or without `local-dir:`),
+            a run folder, or a `.safetensors` file.
+        revision: of a model on the hub.
+        refresh: ask the hub even if the model is in the cache.
+        progress: is told how a download gets on.
+
+    Raises:
+        UnknownModelError: nothing has this name.
+        UsageError: a revision for something that is not on the hub, or two of them.
+        HubError: not in the cache, and the hub could not give it.
+        CheckpointError: found, but not to be trusted or used.
+    """
+    if isinstance(model, str):
+        repo_id, weight = _on_hub(model)
+        if repo_id:
+            return _from_hub(repo_id, weight, _one_revision(model, repo_id, revision), refresh, progress)
+        path = _as_path(model)
+    else:
+        path = model
+    if revision:
+        raise UsageError(f"{path} is a local path and has no revision {revision!r}.")
+    return read_checkpoint(path)
+
+
+def _on_hub(model: str) -> tuple[str, Weight | None]:
+    """The repository that a name means, with its revision if it has one; empty for what is not on the hub."""
+    for prefix in HUB_PREFIXES:
+        if model.startswith(prefix):
+            return model.removeprefix(prefix), None
+    weight = find_weight(model)
+    return (weight.hub_id, weight) if weight else ("", None)
+
+
+def _one_revision(model: str, repo_id: str, revision: str | None) -> str | None:
+    inline = repo_id.partition("@")[2]
+    if inline and revision and inline != revision:
+        raise UsageError(f"{model!r} names one revision and revision={revision!r} another.")
+    return inline or revision
+
+
+def _from_hub(
+    repo_id: str, weight: Weight | None, revision: str | None, refresh: bool, progress: Progress | None
+) -> Checkpoint:
+    repo_id = repo_id.partition("@")[0]
+    source = f"hf-hub:{repo_id}"
+    checkpoint = read_checkpoint(fetch(repo_id, revision, refresh, progress), source)
+    if weight and checkpoint.architecture.name != weight.architecture.name:
+        raise CheckpointError(f"{source} holds {checkpoint.architecture.name}, and not {weight.architecture.name}.")
+    if weight and revision is None:
+        return replace(checkpoint, name=weight.name)
+    return checkpoint
+
+
+def _as_path(model: str) -> Path:
+    """The local path that a name means, if it can mean one."""
+    path = Path(model.removeprefix(FOLDER_PREFIX)).expanduser()
+    looks_like_one = model.startswith((FOLDER_PREFIX, ".", "~", os.sep))
+    if looks_like_one or path.suffix.lower() in (".safetensors", *PICKLE_ENDINGS) or (model and _exists(path)):
+        return path
+    raise _unknown(model)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # longer than a path can be, or behind a folder that may not be read
+        return False
+
+
+def _unknown(model: str) -> UnknownModelError:
+    name, _, tag = model.partition(".")
+    if model.startswith(("http://", "https://")):
+        repo_id = "/".join(model.split("/")[3:5])
+        return UnknownModelError(f"{model!r} is an address; models have names.", f"hf-hub:{repo_id}")
+    if "/" in model or os.sep in model:
+        return UnknownModelError(f"There is no folder {model!r}.", f"On the hub it would be: hf-hub:{model}")
+    if name in ARCHITECTURES and not tag:
+        return UnknownModelError(
+            f"No weights are published for {name}.", f"Weights of your own: name their folder.   {_LIST}"
+        )
+    if name in ARCHITECTURES:
+        tags = [row.name for row in BY_NAME.values() if row.name.startswith(f"{name}.")]
+        return UnknownModelError(
+            f"{name} is known, its tag {tag!r} is not. Known: {', '.join(tags) or 'none'}.",
+            f"If timm has it on the hub: hf-hub:timm/{model}",
+        )
+    near = did_you_mean(model, [*ALIASES, *BY_NAME, *ARCHITECTURES])
+    return UnknownModelError(
+        f"No model {model!r}: not an alias, a tag or an architecture of this family, and no folder of that name.",
+        f"{near}   {_LIST}" if near else _LIST,
+    )

@@ -1,0 +1,55 @@
+"""JSON from files that other people made: one reading only, or an error.
+
+Python's own reader takes the last of two equal keys, `NaN`, and UTF-16 without a word; each of these lets one file
+mean two things to two programs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from weevit.errors import MalformedFileError
+
+
+def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
+    """Parse one JSON object.
+
+    Args:
+        text: UTF-8 bytes; the caller has limited their number.
+        what: the file's name for the error.
+
+    Raises:
+        MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, nested too deep.
+    """
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise MalformedFileError(f"{what} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+    except RecursionError:
+        raise MalformedFileError(f"{what} is nested too deep to be what it claims.") from None
+    except ValueError as error:
+        raise MalformedFileError(f"{what} is not valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise MalformedFileError(f"{what} holds a JSON {type(value).__name__}, where an object {{...}} is expected.")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {shorten(twice)} stands there more than once")
+    return result
+
+
+def _no_constant(literal: str) -> NoReturn:
+    raise ValueError(f"{literal} is not a JSON number")
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """`repr` for messages: a hostile name can neither fill the screen nor send control codes to it."""
+    # Cut before repr: the repr of a huge container costs more than the error that it is for.
+    text = ascii(value[:limit] if isinstance(value, str | list | tuple) else value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
