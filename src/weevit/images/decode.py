@@ -1,0 +1,305 @@
+"""Bytes to an upright 8-bit RGB picture, or one typed error that says why there is none.
+
+Nothing is guessed and nothing is substituted: a file gives its whole picture or an error. What happens on the way,
+for every format alike:
+
+- Orientation: the EXIF tag (or an AVIF's own rotation) is applied, once.
+- Animations and files of many pages: the first frame.
+- Transparency: laid over white.
+- More than 8 bits a sample: the high 8 bits, so that the whole range is kept and not cut off at 255.
+- CMYK, YCCK, Lab, palettes and grey: converted as Pillow does it.
+- Colour profiles (ICC): not applied. The models were trained, and are evaluated by timm, on pixels as they stand in the
+  file; applying profiles would give other answers than timm for every picture that has one.
+- Floating-point and 32-bit samples: refused, because their range is not known.
+
+Safe to call from many threads: no setting of Pillow or of Python's warnings is changed. Pillow's own warnings about
+odd metadata are left to the caller's filters.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageFile, features
+
+from weevit.errors import (
+    CorruptImageError,
+    EmptyImageError,
+    MissingImageError,
+    NotAnImageError,
+    TooLargeImageError,
+    TruncatedImageError,
+    UnreadableImageError,
+    UnsupportedImageError,
+    UsageError,
+    WeevitError,
+)
+from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before a decoder sees it, with TooLargeImageError.
+
+    Attributes:
+        max_bytes: of a file.
+        max_pixels: width times height. Formats whose decoders need more than 8 bytes a pixel are given fewer pixels
+            in proportion (PPM and progressive JPEG 4/5, AVIF 4/7, WebP a half, JPEG 2000 a third), so that the peak
+            memory of decoding is about 8 bytes times `max_pixels`, whatever the format: 512 MB by default, besides
+            the file itself.
+    """
+
+    max_bytes: int = 256 * 2**20
+    max_pixels: int = 64_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+_BUDGET = 8
+"""Bytes a pixel: decoded RGB takes 4 in Pillow, and turning it upright takes as much again."""
+
+_PROGRESSIVE = 10
+"""Bytes a pixel of a progressive JPEG, whose coefficients are all held until the last scan."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> the turn that undoes it; 1 and unknown values need none."""
+
+
+def read_file(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The bytes of a regular file; never waits for a pipe or a device.
+
+    Raises:
+        MissingImageError: nothing there, or a link that leads nowhere.
+        UnreadableImageError: a folder, pipe, socket or device; no permission; a disk error.
+        EmptyImageError: zero bytes.
+        TooLargeImageError: over `limits.max_bytes`; found before reading.
+    """
+    try:
+        _check_status(os.stat(path), path, limits)  # noqa: PTH116 - before opening: opening alone can act on a device
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            _check_status(status, path, limits)  # again: it may be another file by now
+            return file.read(status.st_size)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+        raise MissingImageError(f"{path}: no such file, or a link that leads nowhere") from error
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror or error}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_status(status: os.stat_result, path: str | os.PathLike[str], limits: Limits) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableImageError(f"{path}: a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImageError(f"{path}: a pipe, socket or device, not a file")
+    if status.st_size == 0:
+        raise EmptyImageError(f"{path}: the file is empty")
+    _check_bytes(status.st_size, limits)
+
+
+def _check_bytes(size: int, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        raise TooLargeImageError(f"{size:,} bytes; the limit is {limits.max_bytes:,}")
+
+
+def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """The picture in the bytes of an image file: mode RGB, 8 bits, upright. See the module for all that is done to it.
+
+    Args:
+        data: a whole file of one of `formats.FORMATS`.
+        limits: both are checked before a pixel is decoded.
+
+    Raises:
+        EmptyImageError, NotAnImageError, TruncatedImageError, CorruptImageError: no whole picture in these bytes.
+        UnsupportedImageError: a real picture, but of a format or a kind of samples that is not read.
+        TooLargeImageError: over a limit, or more than the memory that is left.
+        UsageError: Pillow was told elsewhere in this process to invent what truncated files lack.
+    """
+    _check_bytes(memoryview(data).nbytes, limits)
+    data = bytes(data)  # no copy where it is bytes already
+    if not data:
+        raise EmptyImageError("zero bytes")
+    kind = _recognise(data)
+    with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.reader(io.BytesIO(data)) as image:
+        _check_pixels(image.size, limits, _PROGRESSIVE if image.info.get("progressive") else kind.bytes_per_pixel)
+        kind.prepare(image, data)
+        return _upright_rgb(image)
+
+
+def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """The same for a picture that Pillow has opened or made already: mode RGB, upright.
+
+    The given picture is loaded but not changed; one that needs no change is returned itself.
+
+    Raises:
+        ImageError: as `decode`.
+        UsageError: as `decode`.
+    """
+    if min(image.size) <= 0:
+        raise UsageError(f"a picture of {image.width} x {image.height} pixels has nothing to look at")
+    with _typed_errors(image.format or "picture"):
+        _check_pixels(image.size, limits)
+        return _upright_rgb(image)
+
+
+def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """An RGB picture from an array of pixels.
+
+    Args:
+        array: uint8, (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGB and opacity (laid over white).
+        limits: of these, `max_pixels`.
+
+    Raises:
+        UsageError: another dtype or shape.
+        TooLargeImageError: too many pixels.
+    """
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not fits or array.size == 0:
+        raise UsageError(
+            f"an array of {array.dtype} with shape {array.shape} is not a picture",
+            "Give uint8 of shape (H, W, 3), (H, W) or (H, W, 4); for a float array in [0, 1]: "
+            "(array * 255).round().astype('uint8').",
+        )
+    _check_pixels((array.shape[1], array.shape[0]), limits)
+    return to_rgb(Image.fromarray(array), limits)
+
+
+def _recognise(data: bytes) -> Format:
+    for name, signature in KNOWN_BY_NAME_ONLY:
+        if _has(data, signature):
+            raise UnsupportedImageError(f"{name} files are not read", "Convert it to JPEG, PNG or WebP first.")
+    kind = next((row for row in FORMATS if any(_has(data, signature) for signature in row.signatures)), None)
+    if kind is None:
+        raise NotAnImageError(f"the bytes are of no known picture format (they begin with {data[:8]!r})")
+    if kind.codec and not features.check(kind.codec):
+        raise UnsupportedImageError(f"this Pillow was built without {kind.name}", "pip install --upgrade pillow")
+    return kind
+
+
+def _has(data: bytes, signature: Signature) -> bool:
+    offset, magic = signature
+    return data.startswith(magic, offset)
+
+
+def _check_pixels(size: tuple[int, int], limits: Limits, bytes_per_pixel: int = _BUDGET) -> None:
+    width, height = size
+    allowed = limits.max_pixels * _BUDGET // max(_BUDGET, bytes_per_pixel)
+    if width * height > allowed:
+        raise TooLargeImageError(f"{width} x {height} pixels; the limit is {allowed:,} for a file of this kind")
+
+
+@contextmanager
+def _typed_errors(name: str, ends_early: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Whatever Pillow raises becomes an ImageError, and no picture leaves that Pillow may have filled up with grey."""
+    try:
+        _check_pillow_is_strict()
+        yield
+        _check_pillow_is_strict()
+    except WeevitError:
+        raise
+    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooLargeImageError(f"{name}: {error or 'more memory is needed than there is'}") from error
+    except Exception as error:  # Pillow's readers raise about any type for a broken file
+        reason = _reason(name, error)
+        if "truncated" in reason.lower() or isinstance(error, EOFError) or ends_early():
+            raise TruncatedImageError(reason) from error
+        raise CorruptImageError(reason) from error
+
+
+def _reason(name: str, error: Exception) -> str:
+    """One short line."""
+    text = str(error) or type(error).__name__
+    if text == "not identified by this driver":  # Pillow's words for a header that it could read
+        text = "the header gives no width, no height or no known colours"
+    return " ".join(f"{name}: {text}".split())[:200]
+
+
+def _check_pillow_is_strict() -> None:
+    # The setting belongs to the whole process. Putting it back here would change other libraries' behaviour and would
+    # race with their threads, so the only honest answer is none.
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UsageError(
+            "another library set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True: truncated pictures would pass, half grey",
+            "Set it to False before pictures are read.",
+        )
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes to RGB; turned first, since most modes are smaller than RGB."""
+    deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    if image.mode == "F" or (image.mode == "I" and not deep_grey):
+        raise UnsupportedImageError(
+            f"samples of Pillow's mode {image.mode!r} (32 bits) have no agreed range",
+            "Scale them to 8 or 16 bits first.",
+        )
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    upright = image.transpose(turn) if turn is not None else image
+    if deep_grey:
+        rgb = _in_strips(upright, partial(_high_byte, tags=getattr(image, "tag_v2", {})))
+    elif upright.has_transparency_data:
+        rgb = _in_strips(upright, _over_white)
+    else:
+        rgb = upright if upright.mode == "RGB" else upright.convert("RGB")
+    if rgb is not image:
+        rgb.info = {}  # or the orientation would be there to be applied a second time
+    return rgb
+
+
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert about a megapixel at a time, so that nothing but the source and the result is ever held whole."""
+    width, height = image.size
+    rows = max(1, 2**20 // width)
+    result = Image.new("RGB", image.size)
+    for top in range(0, height, rows):
+        result.paste(convert(image.crop((0, top, width, min(top + rows, height)))), (0, top))
+    return result
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none. Asked after loading: Pillow turns a TIFF itself, and drops the tag."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # cameras and editors write broken EXIF around whole pictures; browsers show them unturned, too
+        return 1
+
+
+def _high_byte(image: Image.Image, tags: Mapping[int, object]) -> Image.Image:
+    """Grey of 9 to 16 bits to 8; `tags` are those of a TIFF, which may say 12 bits, or that zero is white."""
+    bits = tags.get(_BITS_PER_SAMPLE)
+    samples = np.asarray(image)
+    grey = (samples >> ((bits[0] if isinstance(bits, tuple) else 16) - 8)).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = 255 - grey
+    if "transparency" in image.info:
+        grey[samples == image.info["transparency"]] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(rgba, mask=rgba)
+    return white

@@ -1,0 +1,167 @@
+"""From a picture to the model's input, pixel for pixel what timm's evaluation transform gives.
+
+Two steps: a resize that fixes the scale, and a cut of the middle. Sizes in this file are (height, width), as in timm's
+configurations; Pillow's own are (width, height).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from weevit.errors import TooLargeImageError, UsageError, did_you_mean
+from weevit.zoo.weights import Preprocessing
+
+Choice = TypeVar("Choice")
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+_MAX_RESIZED = 2**24
+"""Pixels of a resized picture beyond which only the part that is kept is computed."""
+
+_MAX_BETWEEN = 2**26
+"""Pixels between the two passes of a resize beyond which it is refused; 256 MB."""
+
+_REACH = 4
+"""Source pixels, at a scale of 1, that the widest filter (Lanczos, 3) looks at on either side, and one to spare."""
+
+
+def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Resize and cut a picture as timm's evaluation transform does, up to but not including the normalisation.
+
+    Equal to timm on the same Pillow in every pixel, with two exceptions at the far end, at the family's sizes for
+    pictures more than 70 times as long as wide: where the resize would make over 16 megapixels, only the part that the
+    crop keeps is computed, nearly the same (see `_resize_part`); and where `border` would make a side of no pixels, on
+    which timm fails, it makes one. From version 13 on, Pillow resizes pictures more than twice as high as wide in
+    another order than before, with differences of up to 10 grey levels at sharp edges: here as in timm.
+
+    Args:
+        image: mode RGB, upright (`decode`, `to_rgb` and `from_array` return this).
+        spec: the model's preprocessing; `mean` is used as the border's colour only.
+
+    Returns:
+        uint8, (spec.height, spec.width, 3), C-contiguous.
+
+    Raises:
+        UsageError: another mode than RGB, an unknown crop mode or interpolation.
+        TooLargeImageError: so thin and long that resizing it needs more than 256 MB.
+    """
+    if image.mode != "RGB":
+        raise UsageError(
+            f"a picture of mode {image.mode!r} is not RGB", "weevit.images.decode.to_rgb(image) makes it so."
+        )
+    given = (image.height, image.width)
+    resized = _pick(_RESIZED_SIZE, spec.crop_mode, "crop mode")(given, spec)
+    resample = _pick(_FILTERS, spec.interpolation, "interpolation")
+    height, width = min(resized[0], spec.height), min(resized[1], spec.width)
+    top, left = _middle(resized[0], height), _middle(resized[1], width)
+    if resized[0] * resized[1] > _MAX_RESIZED:
+        image = _resize_part(image, resized, (top, left), (height, width), resample)
+    elif given[0] * resized[1] > _MAX_BETWEEN:
+        raise TooLargeImageError(f"{given[1]} x {given[0]} pixels: too thin to be resized to {resized[1]} wide")
+    else:
+        image = image.resize((resized[1], resized[0]), resample).crop((left, top, left + width, top + height))
+    return np.asarray(image if (height, width) == (spec.height, spec.width) else _padded(image, spec))
+
+
+def normalize(pixels: npt.NDArray[np.uint8], spec: Preprocessing) -> npt.NDArray[np.float32]:
+    """The input of a model that does not normalise by itself (weevit's own graphs do): equal to timm's.
+
+    Args:
+        pixels: uint8, (H, W, 3), from `preprocess`.
+        spec: of it, `mean` and `std`.
+
+    Returns:
+        float32, (3, H, W), C-contiguous.
+    """
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+    planes /= np.float32(255)
+    planes -= np.array(spec.mean, np.float32)[:, None, None]
+    planes /= np.array(spec.std, np.float32)[:, None, None]
+    return planes
+
+
+def _scale_size(spec: Preprocessing) -> Size:
+    """What the picture is resized to before `crop_pct` of it is kept."""
+    return math.floor(spec.height / spec.crop_pct), math.floor(spec.width / spec.crop_pct)
+
+
+def _center(given: Size, spec: Preprocessing) -> Size:
+    """Cover the scale size, keeping the shape. timm rounds in two ways: down for square models, to nearest else."""
+    height, width = _scale_size(spec)
+    if height != width:
+        ratio = min(given[0] / height, given[1] / width)
+        return round(given[0] / ratio), round(given[1] / ratio)
+    longer = int(height * max(given) / min(given))
+    return (height, longer) if given[0] <= given[1] else (longer, height)
+
+
+def _squash(given: Size, spec: Preprocessing) -> Size:
+    return _scale_size(spec)
+
+
+def _border(given: Size, spec: Preprocessing) -> Size:
+    """Fit into the scale size, keeping the shape; at least one pixel."""
+    height, width = _scale_size(spec)
+    ratio = max(given[0] / height, given[1] / width)
+    return max(1, round(given[0] / ratio)), max(1, round(given[1] / ratio))
+
+
+_RESIZED_SIZE: dict[str, Callable[[Size, Preprocessing], Size]] = {
+    "center": _center,
+    "squash": _squash,
+    "border": _border,
+}
+
+
+def _pick(choices: Mapping[str, Choice], name: str, what: str) -> Choice:
+    if name not in choices:
+        raise UsageError(f"{what} {name!r} is none of {', '.join(choices)}", did_you_mean(name, choices))
+    return choices[name]
+
+
+def _middle(length: int, kept: int) -> int:
+    """Where the middle begins along one side; Python rounds halves to even, and so does timm's crop."""
+    return round((length - kept) / 2)
+
+
+def _padded(image: Image.Image, spec: Preprocessing) -> Image.Image:
+    """Put a picture that is too small in the middle; of an odd rest, the larger half goes to the right and below."""
+    red, green, blue = (round(255 * mean) for mean in spec.mean) if spec.crop_mode == "border" else (0, 0, 0)
+    canvas = Image.new("RGB", (spec.width, spec.height), (red, green, blue))
+    canvas.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))
+    return canvas
+
+
+def _resize_part(image: Image.Image, resized: Size, start: Size, kept: Size, resample: Image.Resampling) -> Image.Image:
+    """Resize, but compute only `kept` pixels from `start` on.
+
+    Not exact, for two reasons. Pillow rounds the edges of a `box` to 24 bits: cutting a window out of the source first
+    keeps the numbers small, and the error far below a grey level (`nearest`: the choice between two pixels equally
+    near). And Pillow 13 may turn to another order of the two passes for the window than for the whole.
+    """
+    top, bottom, first_row, last_row = _source_range(image.height, resized[0], start[0], kept[0])
+    left, right, first_column, last_column = _source_range(image.width, resized[1], start[1], kept[1])
+    window = image.crop((first_column, first_row, last_column, last_row))
+    box = (left - first_column, top - first_row, right - first_column, bottom - first_row)
+    return window.resize((kept[1], kept[0]), resample, box=box)
+
+
+def _source_range(given: int, resized: int, start: int, kept: int) -> tuple[float, float, int, int]:
+    """Along one side: where in the source the kept part begins and ends, and which pixels the filter looks at."""
+    scale = given / resized
+    near, far = start * scale, min(given, (start + kept) * scale)
+    reach = math.ceil(_REACH * max(1.0, scale))
+    return near, far, max(0, math.floor(near) - reach), min(given, math.ceil(far) + reach)
