@@ -1,0 +1,177 @@
+"""Running a graph: onnxruntime by default, OpenVINO where it is installed and asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit._version import __version__
+from weevit.engine.cache import GraphCache
+from weevit.errors import EngineError, MissingExtraError, OutputError, UsageError, did_you_mean
+from weevit.zoo.checkpoint import Checkpoint
+
+Engine = Literal["onnxruntime", "openvino"]
+ENGINES: tuple[Engine, ...] = ("onnxruntime", "openvino")
+
+Pixels = npt.NDArray[np.uint8]
+Outputs = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which graph is wanted; the fields are those of `weevit.graph.vit.GraphOptions`, but cost no import of onnx."""
+
+    height: int
+    width: int
+    features: tuple[int, ...] = ()
+    attention: tuple[int, ...] = ()
+
+
+class Session(Protocol):
+    """A loaded graph."""
+
+    def run(self, pixels: Pixels) -> Outputs:
+        """One batch, (B, height, width, 3) uint8 -> output name -> float32 array with B rows.
+
+        Raises:
+            EngineError: the engine gave up; the message has its words.
+        """
+        ...
+
+
+def open_session(
+    checkpoint: Checkpoint, request: Request, threads: int, engine: Engine = "onnxruntime", cache: bool = True
+) -> Session:
+    """Load the graph of a checkpoint, from the cache or built anew.
+
+    Args:
+        checkpoint: what to run.
+        request: image size and taps.
+        threads: to compute with.
+        engine: `onnxruntime` or `openvino`.
+        cache: keep the built graph on disk (onnxruntime only).
+
+    Raises:
+        UsageError: an unknown engine, or a size or block that the architecture does not have.
+        MissingExtraError: OpenVINO is not installed.
+        EngineError: the engine refused the graph.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"No engine {engine!r}; there are {', '.join(ENGINES)}.", did_you_mean(engine, ENGINES))
+    if engine == "openvino":
+        return _OpenVino(_build(checkpoint, request, "standard"), threads)
+    return _OnnxRuntime.load(checkpoint, request, threads, cache)
+
+
+def graph_key(checkpoint: Checkpoint, request: Request) -> str:
+    """What a built graph depends on, as one hash: tensors, row, normalisation, request, and both programs' versions."""
+    import onnxruntime
+
+    parts = {
+        "checkpoint": checkpoint.sha256,
+        "architecture": asdict(checkpoint.architecture),
+        "grid": checkpoint.grid,
+        "mean": checkpoint.preprocessing.mean,
+        "std": checkpoint.preprocessing.std,
+        "request": asdict(request),
+        "weevit": __version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _build(checkpoint: Checkpoint, request: Request, spelling: Literal["fused", "standard"]) -> bytes:
+    from weevit.graph.vit import GraphOptions, build_graph  # onnx costs 0.2 s, which a cached graph does not need
+
+    options = GraphOptions(**asdict(request), spelling=spelling)
+    model = build_graph(
+        checkpoint.architecture, checkpoint.tensors(), checkpoint.preprocessing, checkpoint.grid, options
+    )
+    return bytes(model.SerializeToString())
+
+
+class _OnnxRuntime:
+    """onnxruntime on the CPU."""
+
+    def __init__(self, model: bytes | Path, threads: int, save_to: Path | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors come as exceptions; warnings are about our own names for constants
+        level = onnxruntime.GraphOptimizationLevel
+        if isinstance(model, Path):  # optimised when it was built: loading is then a third of the time
+            options.graph_optimization_level = level.ORT_DISABLE_ALL
+        else:
+            # One level below all: what comes out depends on the operators, not on the machine that ran it.
+            options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
+        if save_to is not None:
+            options.optimized_model_filepath = str(save_to)
+        source: Any = str(model) if isinstance(model, Path) else model
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no base class but this
+            raise EngineError(f"onnxruntime could not load the graph: {error}") from error
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, request: Request, threads: int, cache: bool) -> _OnnxRuntime:
+        """From the cache where it is there and sound; else built, and kept for the next time."""
+        if not cache:
+            return cls(_build(checkpoint, request, "fused"), threads)
+        graphs, key = GraphCache(), graph_key(checkpoint, request)
+        found = graphs.get(key)
+        if found is not None:
+            return cls(found, threads)
+        model = _build(checkpoint, request, "fused")
+        try:
+            return cls(graphs.put(key, lambda path: _optimise(model, path)), threads)
+        except OutputError:  # a full or read-only disk costs speed, not the answer
+            return cls(model, threads)
+
+    def run(self, pixels: Pixels) -> Outputs:
+        try:
+            values = self._session.run(self._names, {"pixels": pixels})
+        except Exception as error:
+            raise EngineError(f"onnxruntime could not run a batch of shape {pixels.shape}: {error}") from error
+        return dict(zip(self._names, values, strict=True))
+
+
+def _optimise(model: bytes, path: Path) -> None:
+    """Let onnxruntime optimise the graph, and write what it made of it."""
+    _OnnxRuntime(model, threads=1, save_to=path)
+
+
+class _OpenVino:
+    """OpenVINO on the CPU, from standard operators only."""
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        import onnx
+
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtraError(
+                "The engine 'openvino' is not installed.", 'pip install "weevit[openvino]"'
+            ) from error
+        try:
+            core = openvino.Core()
+            settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+            self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        except Exception as error:  # as above: no common base
+            raise EngineError(f"OpenVINO could not load the graph: {error}") from error
+        # OpenVINO keeps the order of the outputs, but may call them by another name that the same value has.
+        self._names = [output.name for output in onnx.load_model_from_string(model).graph.output]
+
+    def run(self, pixels: Pixels) -> Outputs:
+        try:
+            values = self._compiled(pixels)
+        except Exception as error:
+            raise EngineError(f"OpenVINO could not run a batch of shape {pixels.shape}: {error}") from error
+        return {name: np.asarray(values[index]) for index, name in enumerate(self._names)}

@@ -1,0 +1,114 @@
+"""The cache never gives back other bytes than were put in, whatever happens to its folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from weevit.engine.cache import GraphCache
+from weevit.errors import OutputError
+
+
+def writes(data: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(data) and None
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> GraphCache:
+    return GraphCache(tmp_path / "graphs", limit=100)
+
+
+def test_in_and_out(cache: GraphCache) -> None:
+    assert cache.get("a") is None
+    path = cache.put("a", writes(b"graph"))
+    assert cache.get("a") == path
+    assert path.read_bytes() == b"graph"
+
+
+@pytest.mark.parametrize("damage", [b"", b"grapi", b"graph and more"])
+def test_a_damaged_graph_is_not_given_out(cache: GraphCache, damage: bytes) -> None:
+    cache.put("a", writes(b"graph")).write_bytes(damage)
+    assert cache.get("a") is None
+    assert not list(cache.folder.iterdir()), "the damaged entry is removed"
+    cache.put("a", writes(b"graph"))
+    assert cache.get("a") is not None
+
+
+@pytest.mark.parametrize("record", [b"", b"[]", b"{}", b'{"file": 3, "sha256": 4}', b"\xff"])
+def test_a_damaged_record_is_no_entry(cache: GraphCache, record: bytes) -> None:
+    cache.put("a", writes(b"graph"))
+    (cache.folder / "a.json").write_bytes(record)
+    assert cache.get("a") is None
+
+
+def test_a_graph_that_vanished(cache: GraphCache) -> None:
+    cache.put("a", writes(b"graph")).unlink()
+    assert cache.get("a") is None
+
+
+def test_the_least_recently_used_goes_first(cache: GraphCache) -> None:
+    for number, key in enumerate("abc"):
+        cache.put(key, writes(b"x" * 30))
+        os.utime(cache.folder / f"{key}.json", (number, number))
+    cache.get("a")  # used now: b is the oldest
+    cache.put("d", writes(b"x" * 30))
+    assert {entry.stem for entry, _ in cache.entries()} == {"a", "c", "d"}
+    assert len(list(cache.folder.glob("*.onnx"))) == 3
+
+
+def test_one_graph_over_the_limit_is_kept(cache: GraphCache) -> None:
+    cache.put("a", writes(b"x" * 30))
+    cache.put("b", writes(b"x" * 500))
+    assert [entry.stem for entry, _ in cache.entries()] == ["b"]
+
+
+def test_what_killed_processes_left_is_swept(cache: GraphCache) -> None:
+    cache.put("a", writes(b"x"))
+    for name in ("b.123.tmp", "b.0123456789abcdef.onnx"):
+        (cache.folder / name).write_bytes(b"half")
+        os.utime(cache.folder / name, (1, 1))
+    (cache.folder / "c.456.tmp").write_bytes(b"still being written")
+    cache.put("d", writes(b"x"))
+    left = {path.name.partition(".")[0] for path in cache.folder.iterdir()}
+    assert left == {"a", "c", "d"}
+
+
+def test_a_failed_write_leaves_nothing(cache: GraphCache) -> None:
+    def fails(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"):
+        cache.put("a", fails)
+    assert not list(cache.folder.iterdir())
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    """Both put different bytes under one key and read it back, many times: never a mixture, never an exception."""
+    program = """
+import sys
+from pathlib import Path
+from weevit.engine.cache import GraphCache
+cache, own = GraphCache(Path(sys.argv[1]), limit=4_000_000), sys.argv[2].encode() * 100_000
+for _ in range(60):
+    path = cache.put("key", lambda path: path.write_bytes(own))
+    found = cache.get("key")
+    if found is not None:
+        try:
+            data = found.read_bytes()
+        except FileNotFoundError:
+            continue
+        assert data in (b"a" * 100_000, b"b" * 100_000)
+"""
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), own], stderr=subprocess.PIPE)
+        for own in ("a", "b")
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()

@@ -1,0 +1,91 @@
+"""Sessions: cached graphs answer as built ones do, damaged ones are rebuilt, engines agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weevit.engine import session
+from weevit.engine.cache import GraphCache
+from weevit.engine.session import Request, graph_key, open_session
+from weevit.errors import EngineError, UsageError
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+REQUEST = Request(64, 96)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(fake_tiny: Path) -> Checkpoint:
+    return read_checkpoint(fake_tiny)
+
+
+def test_from_the_cache_the_same_bits(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = open_session(checkpoint, REQUEST, 2).run(PIXELS)
+    monkeypatch.setattr(session, "_build", lambda *_: pytest.fail("built again"))
+    cached = open_session(checkpoint, REQUEST, 2).run(PIXELS)
+    assert all((built[name] == cached[name]).all() for name in built)
+
+
+def test_without_the_cache_nothing_is_written(checkpoint: Checkpoint) -> None:
+    answer = open_session(checkpoint, REQUEST, 2, cache=False).run(PIXELS)
+    assert answer["logits"].shape == (2, 1000)
+    assert not GraphCache().folder.exists()
+
+
+def test_a_damaged_graph_is_built_again(checkpoint: Checkpoint) -> None:
+    before = open_session(checkpoint, REQUEST, 2).run(PIXELS)
+    (path,) = GraphCache().folder.glob("*.onnx")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    after = open_session(checkpoint, REQUEST, 2).run(PIXELS)
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_a_cache_that_cannot_be_written_costs_no_answer(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("WEEVIT_CACHE", str(tmp_path / "file"))
+    assert open_session(checkpoint, REQUEST, 2).run(PIXELS)["embedding"].shape == (2, 192)
+
+
+def test_the_key_holds_all_that_matters(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = checkpoint.preprocessing
+    others = [
+        (checkpoint, Request(96, 64)),
+        (checkpoint, Request(64, 96, features=(1,))),
+        (checkpoint, Request(64, 96, attention=(1,))),
+        (replace(checkpoint, sha256="0" * 64), REQUEST),
+        (replace(checkpoint, preprocessing=replace(spec, mean=(0.1, 0.5, 0.5))), REQUEST),
+        (replace(checkpoint, preprocessing=replace(spec, std=(0.1, 0.5, 0.5))), REQUEST),
+        (replace(checkpoint, architecture=replace(checkpoint.architecture, pool="avg")), REQUEST),
+        (replace(checkpoint, grid=(7, 28)), REQUEST),
+    ]
+    keys = {graph_key(checkpoint, REQUEST), *(graph_key(*pair) for pair in others)}
+    monkeypatch.setattr(session, "__version__", "another")
+    keys.add(graph_key(checkpoint, REQUEST))
+    assert len(keys) == len(others) + 2
+
+
+def test_engines_agree(checkpoint: Checkpoint) -> None:
+    pytest.importorskip("openvino")
+    ours = open_session(checkpoint, REQUEST, 2).run(PIXELS)
+    theirs = open_session(checkpoint, REQUEST, 2, engine="openvino").run(PIXELS)
+    assert set(ours) == set(theirs)
+    for name in ours:
+        assert np.abs(ours[name] - theirs[name]).max() < 1e-4 * np.abs(ours[name]).max()
+
+
+def test_unknown_engine(checkpoint: Checkpoint) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'openvino'"):
+        open_session(checkpoint, REQUEST, 2, engine="openvina")  # type: ignore[arg-type]
+
+
+def test_a_batch_of_the_wrong_shape(checkpoint: Checkpoint) -> None:
+    with pytest.raises(EngineError, match="shape"):
+        open_session(checkpoint, REQUEST, 2).run(PIXELS[:, :32])
