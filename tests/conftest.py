@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import fakes
 import pytest
 
 SHARED = Path(os.environ.get("WEEVIT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -28,6 +29,12 @@ def photos(shared: Path) -> list[Path]:
 def vit_tiny(shared: Path) -> Path:
     """The folder of the real ViT-Ti checkpoint."""
     return shared / "data" / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+
+
+@pytest.fixture(scope="session")
+def fake_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ViT-Ti folder in the hub's format whose numbers mean nothing: for tests that need a model, not its answers."""
+    return fakes.folder(tmp_path_factory.mktemp("models") / fakes.TINY_TAG)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,6 @@
+"""`python -m weevit`."""
+
+from weevit.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What `classify`, `embed` and `features` have in common: loading, telling, counting, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weevit.errors import OutputError, UsageError
+from weevit.images.sources import Expansion, expand
+
+if TYPE_CHECKING:
+    from weevit.predict import Predictor, Result
+
+SCHEMA = 1
+"""Version of the JSON lines; a change that breaks readers raises it."""
+
+EXIT_NOTHING, EXIT_SOME_FAILED = 1, 3
+
+
+@dataclass
+class Tally:
+    """How many inputs had an answer, and why the others had none."""
+
+    done: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: Result) -> None:
+        """Count one input."""
+        if result.ok:
+            self.done += 1
+        else:
+            self.failed[(result.error or result.status).partition(":")[0]] += 1
+
+    def exit_code(self, strict: bool) -> int:
+        """0 at least one answer; 1 none; 3 some failed and --strict."""
+        if not self.done:
+            return EXIT_NOTHING
+        return EXIT_SOME_FAILED if strict and self.failed else 0
+
+    def line(self) -> str:
+        """`12 done · 3 failed (2 truncated, 1 missing)`."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.failed.most_common())
+        return f"{self.done} done" + (f" · {self.failed.total()} failed ({kinds})" if kinds else "")
+
+
+def tell(*words: str) -> None:
+    """A line for the person: on stderr, so that stdout holds answers only."""
+    print(*words, file=sys.stderr, flush=True)
+
+
+def is_terminal() -> bool:
+    """Whether stderr is a terminal, on which lines may be drawn over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def load_model(model: str, quiet: bool, **settings: Any) -> Predictor:
+    """`weevit.load`, with a progress bar while downloading, and the one line that says what was loaded."""
+    from weevit.cli.progress import download_progress
+    from weevit.predict import load
+
+    with download_progress(quiet) as progress:
+        predictor = load(model, progress=progress, **settings)
+    if not quiet:
+        tell(model_line(predictor))
+        for note in predictor.checkpoint.notes:
+            tell(f"note: {note}")
+    return predictor
+
+
+def model_line(predictor: Predictor) -> str:
+    """Full tag, parameters, size, engine, threads and why."""
+    from weevit.zoo.counts import count
+
+    checkpoint, spec = predictor.checkpoint, predictor.preprocessing
+    params = count(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid).params / 1e6
+    size = f"{spec.height}" if spec.height == spec.width else f"{spec.height} x {spec.width}"
+    threads = predictor.threads
+    plural = "" if threads.count == 1 else "s"
+    return (
+        f"{checkpoint.name} · {params:.1f} M · {size} px · {predictor.engine}, "
+        f"{threads.count} thread{plural} ({threads.reason})"
+    )
+
+
+def read_inputs(words: Iterable[str]) -> Expansion:
+    """The command line's inputs; `-` alone means a list of paths on stdin, one a line."""
+    words = list(words)
+    if words == ["-"]:
+        return expand(line.rstrip("\n") for line in sys.stdin if line.strip())
+    return expand(words)
+
+
+def failed_object(result: Result) -> dict[str, Any]:
+    """The start of every JSON line: what was asked, and whether there is an answer."""
+    return {"schema": SCHEMA, "input": result.input, "status": result.status, "error": result.error}
+
+
+def told(result: Result) -> Result:
+    """The same result; a line on stderr if there is no answer."""
+    if not result.ok:
+        tell(f"{result.input}: {result.error}")
+    return result
+
+
+def count_all(results: Iterable[Result], tally: Tally, bar: AbstractContextManager[Any] | None = None) -> Iterator[Result]:
+    """Pass results through, count them, and move the bar."""
+    with bar or nullcontext() as moved:
+        for result in results:
+            tally.add(result)
+            if moved is not None:
+                moved(tally)
+            yield result
+
+
+def finish(tally: Tally, sources: Expansion, quiet: bool, next_command: str = "") -> None:
+    """The summary, the files that were no pictures by their ending, and the next sensible command."""
+    if quiet:
+        return
+    if tally.done + tally.failed.total() > 1 or tally.failed:
+        tell(tally.line() + (f" · next: {next_command}" if next_command else ""))
+    if sources.left_out:
+        endings = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sources.left_out.most_common(5))
+        tell(f"left out {sources.left_out.total()} files in folders that are no pictures by their name: {endings}")
+
+
+def check_output(output: Path | None, endings: tuple[str, ...]) -> None:
+    """Refuse an output that could not be written before anything is computed.
+
+    Raises:
+        UsageError: another ending than the allowed.
+        OutputError: its folder does not exist or may not be written.
+    """
+    if output is None:
+        return
+    if output.suffix.lower() not in endings:
+        raise UsageError(f"--output ends in {', '.join(endings)}: {str(output)!r} was given.", f"-o answers{endings[0]}")
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"The folder {str(folder)!r} may not be written.", "Choose another --output.")
+
+
+def json_line(values: dict[str, Any]) -> str:
+    """One object, one line, plain ASCII where JSON can say it so; NaN would be a lie and is refused."""
+    return json.dumps(values, ensure_ascii=True, allow_nan=False)

@@ -1,0 +1,110 @@
+"""`weevit classify`: what is in a picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from weevit.cli import options
+
+if TYPE_CHECKING:
+    from weevit.predict import Prediction, Result
+
+_BAR = 20
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def classify(
+    inputs: options.Inputs,
+    model: options.Model = options.DEFAULT_MODEL,
+    topk: Annotated[int, typer.Option("--topk", help="How many classes to name.")] = 5,
+    output: options.Output = None,
+    image_size: options.ImageSize = None,
+    batch_size: options.BatchSize = 8,
+    threads: options.Threads = None,
+    engine: options.Engine = "onnxruntime",
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    json_lines: options.Json = False,
+    strict: options.Strict = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Name what is in pictures: the most probable classes of each.
+
+    --output answers.csv, .jsonl or .parquet writes one row an input, also for inputs without an answer.
+    """
+    from weevit.cli import answers
+    from weevit.cli.progress import images_progress
+    from weevit.cli.writers import WRITERS
+    from weevit.images.decode import Limits
+
+    answers.check_output(output, tuple(WRITERS))
+    sources = answers.read_inputs(inputs)
+    predictor = answers.load_model(
+        model,
+        quiet,
+        image_size=options.parse_image_size(image_size),
+        batch_size=batch_size,
+        threads=threads,
+        engine=engine,
+        limits=Limits(max_pixels=max_pixels),
+    )
+    tally = answers.Tally()
+    results = predictor.stream(sources, outputs=("logits",), topk=topk)
+    results = answers.count_all(results, tally, images_progress(quiet or output is None))
+    shown = show_json(results) if json_lines else show_text(results)
+    if output is None:
+        for _ in shown:
+            pass
+    else:
+        kept = shown if json_lines else (answers.told(result) for result in results)
+        WRITERS[output.suffix.lower()](output, kept, min(topk, predictor.checkpoint.num_classes))
+    answers.finish(tally, sources, quiet, str(output) if output else "")
+    return tally.exit_code(strict)
+
+
+def show_json(results: Iterator[Result]) -> Iterator[Result]:
+    """Print one object a line, as answers come."""
+    from weevit.cli.answers import json_line, told
+    from weevit.cli.writers import classify_object
+
+    for result in results:
+        print(json_line(classify_object(result)), flush=True)
+        yield told(result)
+
+
+def show_text(results: Iterator[Result]) -> Iterator[Result]:
+    """Print answers for a person: bars on a terminal, one line a picture in a pipe."""
+    from weevit.cli.answers import told
+
+    for number, result in enumerate(results):
+        yield told(result)
+        if not result.ok:
+            continue
+        if sys.stdout.isatty():
+            print(("\n" if number else "") + _with_bars(result), flush=True)
+        else:
+            classes = "; ".join(f"{p.probability:.1%} {_named(p)}" for p in result.top)
+            print(f"{result.input}: {classes}", flush=True)
+
+
+def _with_bars(result: Result) -> str:
+    width = max(len(prediction.name) for prediction in result.top)
+    lines = [
+        f"  {p.probability:6.1%}  {_bar(p.probability):<{_BAR}}  {p.name:<{width}}  {p.id if p.id != p.name else '' or ''}"
+        for p in result.top
+    ]
+    return "\n".join([result.input, *(line.rstrip() for line in lines)])
+
+
+def _named(prediction: Prediction) -> str:
+    known = prediction.id and prediction.id != prediction.name
+    return f"{prediction.name} ({prediction.id})" if known else prediction.name
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * _BAR * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

@@ -1,0 +1,72 @@
+"""`weevit embed`: pictures as vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from weevit.cli import options
+from weevit.errors import UsageError
+
+if TYPE_CHECKING:
+    from weevit.predict import Result
+
+
+def embed(
+    inputs: options.Inputs,
+    model: options.Model = options.DEFAULT_MODEL,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Scale each vector to length 1.")] = False,
+    output: options.Output = None,
+    image_size: options.ImageSize = None,
+    batch_size: options.BatchSize = 8,
+    threads: options.Threads = None,
+    engine: options.Engine = "onnxruntime",
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    json_lines: options.Json = False,
+    strict: options.Strict = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Embed pictures: one vector each, for search, clustering and classifiers of one's own.
+
+    --output vectors.npy writes an array and, beside it, vectors.ids.txt with the name of each row; inputs that failed
+    have no row there and are told on stderr. --output vectors.parquet has a row, a status and an error for every
+    input. --json prints one object a line.
+    """
+    from dataclasses import replace
+
+    from weevit.cli import answers
+    from weevit.cli.progress import images_progress
+    from weevit.cli.writers import EMBEDDING_WRITERS
+    from weevit.images.decode import Limits
+    from weevit.predict import unit_length
+
+    if output is None and not json_lines:
+        raise UsageError("Where should the vectors go? Neither --output nor --json was given.", "-o vectors.npy")
+    answers.check_output(output, tuple(EMBEDDING_WRITERS))
+    sources = answers.read_inputs(inputs)
+    predictor = answers.load_model(
+        model,
+        quiet,
+        image_size=options.parse_image_size(image_size),
+        batch_size=batch_size,
+        threads=threads,
+        engine=engine,
+        limits=Limits(max_pixels=max_pixels),
+    )
+    tally = answers.Tally()
+    results: list[Result] = []
+    stream = predictor.stream(sources, outputs=("embedding",))
+    for result in answers.count_all(stream, tally, images_progress(quiet)):
+        answers.told(result)
+        if normalize and result.embedding is not None:
+            result = replace(result, embedding=unit_length(result.embedding[None])[0])
+        if json_lines:
+            vector = None if result.embedding is None else [float(value) for value in result.embedding]
+            print(answers.json_line(answers.failed_object(result) | {"embedding": vector}), flush=True)
+        if output is not None:
+            results.append(result)
+    written = EMBEDDING_WRITERS[output.suffix.lower()](output, results) if output is not None and tally.done else []
+    answers.finish(tally, sources, quiet, " and ".join(map(str, written)))
+    return tally.exit_code(strict)

@@ -1,0 +1,95 @@
+"""`weevit info`: one model in full."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from weevit.cli import options
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="Alias, tag, architecture, folder or .safetensors file.")],
+    json_lines: options.Json = False,
+) -> None:
+    """Show one model in full: architecture, costs, preprocessing, classes, licence, published figures.
+
+    A published model is described from weevit's own table: nothing is downloaded.
+    """
+    facts = describe(model)
+    if json_lines:
+        typer.echo(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            typer.echo(f"{key}")
+            for name, item in value.items():
+                typer.echo(f"  {name:<22} {_plain(item)}")
+        else:
+            typer.echo(f"{key:<24} {_plain(value)}")
+
+
+def describe(model: str) -> dict[str, Any]:
+    """Everything that is known of a model, as plain data."""
+    from weevit.zoo.architectures import ARCHITECTURES
+    from weevit.zoo.weights import find_weight
+
+    weight = find_weight(model)
+    if weight is None and model in ARCHITECTURES:  # the one architecture that nobody has published weights for
+        row = ARCHITECTURES[model]
+        return {"name": row.name, "published": "no weights", "architecture": asdict(row), "costs": _costs(row, 1000)}
+    if weight is None:
+        return _describe_checkpoint(model)
+    return {
+        "name": weight.name,
+        "alias": weight.alias or None,
+        "hub": weight.hub_id,
+        "license": weight.license,
+        "num_classes": weight.num_classes,
+        "architecture": asdict(weight.architecture),
+        "costs": _costs(weight.architecture, weight.num_classes),
+        "preprocessing": asdict(weight.preprocessing),
+        "published_top1_top5": {name: list(pair) for name, pair in weight.metrics.items()},
+    }
+
+
+def _describe_checkpoint(model: str) -> dict[str, Any]:
+    from weevit.zoo.resolve import resolve
+
+    checkpoint = resolve(model)
+    return {
+        "name": checkpoint.name,
+        "source": checkpoint.source,
+        "sha256": checkpoint.sha256,
+        "license": checkpoint.license,
+        "num_classes": checkpoint.num_classes,
+        "class_names": "yes" if checkpoint.labels else "none",
+        "architecture": asdict(checkpoint.architecture),
+        "costs": _costs(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "notes": list(checkpoint.notes),
+    }
+
+
+def _costs(architecture: Any, num_classes: int, grid: tuple[int, int] | None = None) -> dict[str, Any]:
+    from weevit.zoo.counts import count
+
+    counts = count(architecture, num_classes, grid)
+    return {
+        "params": counts.params,
+        "gmacs": round(counts.gmacs, 3),
+        "gmacs_without_attention": round(counts.gmacs_linear, 3),
+        "mactivations": round(counts.mactivations, 3),
+        "mactivations_without_attention": round(counts.mactivations_linear, 3),
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "none" if value is None else str(value)

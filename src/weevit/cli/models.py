@@ -1,0 +1,65 @@
+"""`weevit models`: the whole family."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+import typer
+
+from weevit.cli import options
+from weevit.errors import UnknownModelError, did_you_mean
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Only names like this, with * and ?.", show_default=False)] = "*",
+    json_lines: options.Json = False,
+) -> None:
+    """List every published model: name, alias, parameters, GMACs, image size, top-1, licence.
+
+    Top-1 is timm's published figure on ImageNet's validation set, in percent. GMACs are 10^9 multiply-accumulates for
+    one image, attention included, as in timm's tables.
+    """
+    from weevit.zoo.weights import BY_NAME, WEIGHTS
+
+    wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    rows = [row for row in map(summary, WEIGHTS) if fnmatchcase(row["name"], wanted) or row["alias"] == pattern]
+    if not rows:
+        raise UnknownModelError(
+            f"No model's name is like {pattern!r}.", did_you_mean(pattern, BY_NAME) or "weevit models   lists them all"
+        )
+    if json_lines:
+        for row in rows:
+            typer.echo(json.dumps(row))
+        return
+    _print_table(rows)
+
+
+def summary(weight: Any) -> dict[str, Any]:
+    """One row of the table, as plain data."""
+    from weevit.zoo.counts import count
+
+    counts = count(weight.architecture, weight.num_classes)
+    return {
+        "name": weight.name,
+        "alias": weight.alias or None,
+        "params": counts.params,
+        "gmacs": round(counts.gmacs, 2),
+        "image_size": weight.img_size,
+        "num_classes": weight.num_classes,
+        "top1": weight.metrics.get("imagenet", (None, None))[0],
+        "license": weight.license,
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    width = max(len(row["name"]) for row in rows)
+    typer.echo(f"{'name':<{width}}  {'alias':<13} {'params':>8} {'GMACs':>7} {'size':>5} {'classes':>7} {'top-1':>6}  licence")
+    for row in rows:
+        top1 = "-" if row["top1"] is None else f"{row['top1']:.2f}"
+        typer.echo(
+            f"{row['name']:<{width}}  {row['alias'] or '':<13} {row['params'] / 1e6:>6.1f} M {row['gmacs']:>7.2f} "
+            f"{row['image_size']:>5} {row['num_classes']:>7} {top1:>6}  {row['license']}"
+        )
+    typer.echo(f"\n{len(rows)} models. An alias means exactly this weight.  Next: weevit info {rows[0]['alias'] or rows[0]['name']}")

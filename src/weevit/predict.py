@@ -1,0 +1,420 @@
+"""From pictures to typed results: one input, one result, one status.
+
+    sources ── decode, resize, crop (threads) ── batches ── one pass through the graph ── results, in the order given
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.engine.session import Engine, Request, Session, open_session
+from weevit.engine.threads import choose_threads
+from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
+from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.preprocess import preprocess
+from weevit.images.sources import Expansion, Inputs, Source, expand, is_one, open_image
+from weevit.zoo.architectures import PATCH
+from weevit.zoo.checkpoint import Checkpoint
+from weevit.zoo.hub import Progress
+from weevit.zoo.labels import Label
+from weevit.zoo.resolve import resolve
+from weevit.zoo.weights import DEFAULT_MODEL
+
+Array = npt.NDArray[np.float32]
+Output = Literal["logits", "embedding", "features", "attention"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
+
+Answers = Any
+"""A `Result` for one picture, a `list[Result]` for a folder or an iterable: what a path is, no type checker can know."""
+
+DEFAULT_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class and how probable it is.
+
+    Attributes:
+        index: of the class in the head.
+        id: its unique name: a synset such as `n07860988` for ImageNet, the folder's name for one's own classes;
+            None where the checkpoint names no classes.
+        name: for people; the id where there is no other, `class 7` where there is none at all.
+        probability: softmax over all classes, in [0, 1].
+    """
+
+    index: int
+    id: str | None
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one input.
+
+    Attributes:
+        input: its name: the path, or `bytes[0]`, `image[1]`, `array[2]` by its place in the call.
+        status: `ok`, or one word that says why there is no answer (`weevit.ImageError` lists them).
+        error: the reason in full; None where the status is `ok`.
+        width, height: of the picture, upright, in pixels; None where it was never decoded.
+        top: the most probable classes, best first (`classify`).
+        logits: (num_classes) float32.
+        embedding: (embed_dim) float32: pooled and normalised, what the head sees; timm's `pre_logits`.
+        features: block index -> (embed_dim, rows, columns) float32, the block's patch tokens as a map.
+        prefix: block index -> (prefix tokens, embed_dim) float32: class token and registers of the same blocks.
+        attention: block index -> (heads, tokens, tokens) float32; row i says what token i attends to.
+    """
+
+    input: str
+    status: str = "ok"
+    error: str | None = None
+    width: int | None = None
+    height: int | None = None
+    top: tuple[Prediction, ...] = ()
+    logits: Array | None = None
+    embedding: Array | None = None
+    features: dict[int, Array] = field(default_factory=dict)
+    prefix: dict[int, Array] = field(default_factory=dict)
+    attention: dict[int, Array] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an answer."""
+        return self.status == "ok"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the most probable classes, best first."""
+        return tuple(prediction.name for prediction in self.top)
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Their probabilities, in the same order."""
+        return tuple(prediction.probability for prediction in self.top)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One input, decoded and cropped; `pixels` is None where there is no answer to be had."""
+
+    result: Result
+    pixels: npt.NDArray[np.uint8] | None
+
+
+class Predictor:
+    """A loaded model. Make one with `weevit.load`.
+
+    Attributes:
+        checkpoint: what was loaded.
+        threads: how many compute, and why.
+        engine: `onnxruntime` or `openvino`.
+        preprocessing: of this predictor: the checkpoint's, with the image size that was asked for.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        batch_size: int = DEFAULT_BATCH,
+        threads: int | None = None,
+        engine: Engine = "onnxruntime",
+        limits: Limits = DEFAULT_LIMITS,
+        cache: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"A batch has at least one image: batch_size={batch_size} was given.", "The default is 8.")
+        if checkpoint.in_chans != 3:
+            raise UsageError(
+                f"{checkpoint.name} takes {checkpoint.in_chans} channels; pictures are answered from 3.",
+                "weevit.create_model(...) builds it as a PyTorch module.",
+            )
+        self.checkpoint = checkpoint
+        self.threads = choose_threads(threads)
+        self.engine = engine
+        self.preprocessing = checkpoint.preprocessing
+        if image_size is not None:
+            height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+            self.preprocessing = replace(checkpoint.preprocessing, height=height, width=width)
+        self._batch_size = batch_size
+        self._limits = limits
+        self._cache = cache
+        self._sessions: dict[Request, Session] = {}
+
+    # ---- what one asks
+
+    def classify(self, inputs: Inputs, topk: int = 5) -> Answers:
+        """The most probable classes.
+
+        Args:
+            inputs: a path, a folder, encoded bytes, a PIL image, an (H, W, 3) uint8 array, or any iterable of those.
+            topk: how many classes; at most as many as there are.
+
+        Returns:
+            One `Result` for a single input, a list of them for a folder or an iterable.
+
+        Raises:
+            UsageError: the checkpoint has no classifier, or topk is less than 1.
+        """
+        return self._one_or_all(inputs, self.stream(inputs, outputs=("logits",), topk=topk))
+
+    def embed(self, inputs: Inputs, normalize: bool = False) -> Array:
+        """Embeddings as one array.
+
+        Args:
+            inputs: as for `classify`.
+            normalize: scale each to length 1.
+
+        Returns:
+            (number of inputs, embed_dim) float32; one row for each input, in order.
+
+        Raises:
+            InputsFailedError: some inputs have no answer; `run` gives the others one by one.
+        """
+        results = list(self.stream(inputs, outputs=("embedding",)))
+        failed = [(result.input, result.error or result.status) for result in results if not result.ok]
+        if failed:
+            raise InputsFailedError(failed, len(results))
+        rows = [result.embedding for result in results if result.embedding is not None]
+        array = np.stack(rows) if rows else np.zeros((0, self.checkpoint.architecture.embed_dim), dtype=np.float32)
+        return unit_length(array) if normalize else array
+
+    def features(self, inputs: Inputs, layers: Sequence[int] | None = None) -> Answers:
+        """Feature maps of the blocks in `layers` (from 0; negative from the end), by default the last one.
+
+        Returns:
+            One `Result` with `features` and `prefix`, or a list of them, as for `classify`.
+        """
+        return self._one_or_all(inputs, self.stream(inputs, outputs=("features",), layers=layers))
+
+    def run(
+        self,
+        inputs: Inputs,
+        outputs: Sequence[Output] = ("logits", "embedding"),
+        layers: Sequence[int] | None = None,
+        topk: int = 5,
+    ) -> Answers:
+        """Everything that is asked for, in one pass through the model.
+
+        Args:
+            inputs: as for `classify`.
+            outputs: any of `logits`, `embedding`, `features`, `attention`.
+            layers: blocks for the last two, from 0, negative from the end; by default the last one.
+            topk: how many classes to name where logits are asked for and the checkpoint has a classifier.
+
+        Returns:
+            One `Result` for a single input, a list of them for a folder or an iterable.
+        """
+        return self._one_or_all(inputs, self.stream(inputs, outputs=outputs, layers=layers, topk=topk))
+
+    def stream(
+        self,
+        inputs: Inputs | Expansion,
+        outputs: Sequence[Output] = ("logits", "embedding"),
+        layers: Sequence[int] | None = None,
+        topk: int = 5,
+    ) -> Iterator[Result]:
+        """The same as `run`, one result after another: memory does not grow with the number of inputs."""
+        request = self._request(outputs, layers)
+        self._check_head("logits" in outputs, topk)
+        sources = inputs if isinstance(inputs, Expansion) else expand(inputs)
+        return self._stream(iter(sources), request, tuple(outputs), topk)
+
+    # ---- how it is answered
+
+    def _request(self, outputs: Sequence[Output], layers: Sequence[int] | None) -> Request:
+        unknown = [name for name in outputs if name not in OUTPUTS]
+        if unknown:
+            raise UsageError(
+                f"No output {unknown[0]!r}; there are {', '.join(OUTPUTS)}.", did_you_mean(unknown[0], OUTPUTS)
+            )
+        blocks = block_indices(layers, self.checkpoint.architecture.depth)
+        return Request(
+            self.preprocessing.height,
+            self.preprocessing.width,
+            features=blocks if "features" in outputs else (),
+            attention=blocks if "attention" in outputs else (),
+        )
+
+    def _check_head(self, wanted: bool, topk: int) -> None:
+        if topk < 1:
+            raise UsageError(f"topk is 1 or more: {topk} was given.")
+        if wanted and not self.checkpoint.num_classes:
+            raise UsageError(
+                f"{self.checkpoint.name} has no classifier (num_classes is 0), so there are no logits.",
+                "weevit embed   answers with embeddings",
+            )
+
+    def _stream(
+        self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int
+    ) -> Iterator[Result]:
+        for batch in batches(self._pictures(sources), self._batch_size):
+            pixels = [picture.pixels for picture in batch if picture.pixels is not None]
+            answers: dict[str, Any] = self._session(request).run(np.stack(pixels)) if pixels else {}
+            row = 0
+            for picture in batch:
+                if picture.pixels is None:
+                    yield picture.result
+                    continue
+                own = {name: values[row] for name, values in answers.items()}
+                yield self._answer(picture.result, own, outputs, topk)
+                row += 1
+
+    def _pictures(self, sources: Iterator[Source]) -> Iterator[_Picture]:
+        """Decode ahead of the computation, in order, never more than two batches ahead."""
+        first = list(islice(sources, 2))
+        if len(first) < 2:  # nothing to overlap with
+            yield from map(self._picture, first)
+            return
+        yield from map_ahead(self._picture, chain(first, sources), self.threads.count, 2 * self._batch_size)
+
+    def _picture(self, source: Source) -> _Picture:
+        try:
+            image = open_image(source, self._limits)
+            pixels = preprocess(image, self.preprocessing)
+        except ImageError as error:
+            return _Picture(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
+        return _Picture(Result(source.name, width=image.width, height=image.height), pixels)
+
+    def _session(self, request: Request) -> Session:
+        if request not in self._sessions:
+            self._sessions[request] = open_session(
+                self.checkpoint, request, self.threads.count, self.engine, self._cache
+            )
+        return self._sessions[request]
+
+    def _answer(self, empty: Result, own: dict[str, Array], outputs: tuple[Output, ...], topk: int) -> Result:
+        tokens = {int(name.removeprefix("block_")): value for name, value in own.items() if name.startswith("block_")}
+        maps = {name.removeprefix("attention_"): value for name, value in own.items() if name.startswith("attention_")}
+        prefix = self.checkpoint.architecture.num_prefix
+        rows, columns = self.preprocessing.height // PATCH, self.preprocessing.width // PATCH
+        wants_logits = "logits" in outputs
+        return replace(
+            empty,
+            top=top_classes(own["logits"], topk, self.checkpoint.labels) if wants_logits else (),
+            logits=own["logits"].copy() if wants_logits else None,
+            embedding=own["embedding"].copy() if "embedding" in outputs else None,
+            features={
+                i: np.ascontiguousarray(value[prefix:].T.reshape(-1, rows, columns)) for i, value in tokens.items()
+            },
+            prefix={i: value[:prefix].copy() for i, value in tokens.items()},
+            attention={int(i): value.copy() for i, value in maps.items()},
+        )
+
+    def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Answers:
+        folder = isinstance(inputs, str | Path) and Path(inputs).is_dir()
+        return next(results) if is_one(inputs) and not folder else list(results)
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    threads: int | None = None,
+    engine: Engine = "onnxruntime",
+    revision: str | None = None,
+    refresh: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> Predictor:
+    """Load a model for inference, without PyTorch.
+
+    Args:
+        model: an alias (`pwee`), a full timm tag, a bare architecture name, `hf-hub:org/name`, a folder in the hub's
+            format, a run folder, or a `.safetensors` file.
+        image_size: side of the input in pixels, or (height, width), multiples of 16; the checkpoint's own by default.
+            Learned positions are resampled as timm does.
+        batch_size: images in one pass.
+        threads: to compute with; chosen from the CPU quota and affinity by default.
+        engine: `onnxruntime`, or `openvino` where that is installed.
+        revision: of the hub's repository.
+        refresh: ask the hub again even if the cache has an answer.
+        limits: the largest file and picture to decode.
+        cache: keep the built graph on disk.
+        progress: called while downloading.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be trusted or reached.
+        UsageError: a size, count or name that does not fit.
+    """
+    checkpoint = resolve(model, revision=revision, refresh=refresh, progress=progress)
+    return Predictor(
+        checkpoint,
+        image_size=image_size,
+        batch_size=batch_size,
+        threads=threads,
+        engine=engine,
+        limits=limits,
+        cache=cache,
+    )
+
+
+def top_classes(logits: Array, topk: int, labels: Sequence[Label] | None) -> tuple[Prediction, ...]:
+    """The `topk` most probable classes, best first; equal ones in the order of the head."""
+    shifted = logits.astype(np.float64) - logits.max()
+    probabilities = np.exp(shifted) / np.exp(shifted).sum()
+    order = np.argsort(-probabilities, kind="stable")[:topk]
+    return tuple(_prediction(int(index), float(probabilities[index]), labels) for index in order)
+
+
+def _prediction(index: int, probability: float, labels: Sequence[Label] | None) -> Prediction:
+    if labels is None:
+        return Prediction(index, None, f"class {index}", probability)
+    return Prediction(index, labels[index].id, labels[index].name, probability)
+
+
+def unit_length(rows: Array) -> Array:
+    """Each row divided by its L2 norm; a row of zeros stays as it is."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
+
+
+def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Blocks as indices from 0, each once, in order; None means the last.
+
+    Raises:
+        UsageError: there is no such block.
+    """
+    wanted = (depth - 1,) if layers is None else tuple(layers)
+    wrong = [layer for layer in wanted if not -depth <= layer < depth]
+    if wrong:
+        raise UsageError(
+            f"The blocks are 0 to {depth - 1} (or -{depth} to -1 from the end); there is no block {wrong[0]}.",
+            f"The last one is {depth - 1}.",
+        )
+    return tuple(sorted({layer % depth for layer in wanted}))
+
+
+def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` items; the last may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def map_ahead(function: Callable[[Any], Any], items: Iterator[Any], workers: int, ahead: int) -> Iterator[Any]:
+    """`map` in threads: in order, and at most `ahead` results wait to be taken."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="weevit-decode") as pool:
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+

@@ -1,0 +1,176 @@
+"""One input, one result, one status; and on real photos the answers that timm gives."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import weevit
+from weevit.predict import OUTPUTS, block_indices, map_ahead, top_classes, unit_length
+from weevit.zoo.labels import Label
+
+
+def picture(seed: int, size: tuple[int, int] = (80, 60)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 4, size[0] // 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size)
+
+
+@pytest.fixture(scope="module")
+def model(fake_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[weevit.Predictor]:
+    yield weevit.load(fake_tiny, image_size=64, batch_size=3, cache=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(7):
+        picture(i).save(tmp_path / f"p{i}.png")
+    (tmp_path / "p3.png").write_bytes(b"")
+    (tmp_path / "p5.png").write_bytes(b"<html>")
+    return tmp_path
+
+
+def test_every_kind_of_input_the_same_answer(model: weevit.Predictor, tmp_path: Path) -> None:
+    image = picture(0)
+    image.save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    expected = model.run(tmp_path / "a.png")
+    for value in (str(tmp_path / "a.png"), data, bytearray(data), image, np.asarray(image)):
+        found = model.run(value)
+        assert (found.logits == expected.logits).all()
+        assert (found.width, found.height) == (80, 60)
+    assert [result.input for result in model.run([data, image, np.asarray(image)])] == ["bytes[0]", "image[1]", "array[2]"]
+
+
+def test_one_row_an_input(model: weevit.Predictor, folder: Path) -> None:
+    results = model.classify(folder)
+    assert [Path(result.input).name for result in results] == [f"p{i}.png" for i in range(7)]
+    assert [result.status for result in results] == ["ok"] * 3 + ["decode_error", "ok", "decode_error", "ok"]
+    assert results[3].error.startswith("empty: ")
+    assert results[5].error.startswith("not an image: ")
+    for result in results:
+        alone = model.classify(result.input)
+        assert alone.status == result.status
+        assert alone.labels == result.labels
+        assert np.allclose(alone.probabilities, result.probabilities, atol=1e-6)
+
+
+def test_only_failures(model: weevit.Predictor, tmp_path: Path) -> None:
+    results = model.run([tmp_path / "none.png", b"", tmp_path / "none.jpg"])
+    assert [result.status for result in results] == ["missing", "decode_error", "missing"]
+    assert model.run(tmp_path)[0].status == "missing"  # an empty folder
+
+
+def test_embeddings_are_rows(model: weevit.Predictor, folder: Path) -> None:
+    good = [folder / f"p{i}.png" for i in (0, 1, 2, 4)]
+    vectors = model.embed(good)
+    assert vectors.shape == (4, 192)
+    assert vectors.dtype == np.float32
+    assert (vectors[2] == model.run(good[2]).embedding).all() or np.allclose(vectors[2], model.run(good[2]).embedding, atol=1e-5)
+    lengths = np.linalg.norm(model.embed(good, normalize=True), axis=1)
+    assert np.allclose(lengths, 1)
+    assert model.embed([]).shape == (0, 192)
+    with pytest.raises(weevit.InputsFailedError, match="2 of 7 inputs") as caught:
+        model.embed(folder)
+    assert [Path(name).name for name, _ in caught.value.failures] == ["p3.png", "p5.png"]
+
+
+def test_everything_in_one_pass(model: weevit.Predictor) -> None:
+    result = model.run(picture(0), outputs=OUTPUTS, layers=(2, -1))
+    assert result.logits.shape == (1000,)
+    assert result.embedding.shape == (192,)
+    assert {i: value.shape for i, value in result.features.items()} == {2: (192, 4, 4), 11: (192, 4, 4)}
+    assert {i: value.shape for i, value in result.prefix.items()} == {2: (1, 192), 11: (1, 192)}
+    assert {i: value.shape for i, value in result.attention.items()} == {2: (3, 17, 17), 11: (3, 17, 17)}
+    assert np.allclose(result.attention[2].sum(axis=-1), 1, atol=1e-5)
+    apart = model.run(picture(0))
+    assert np.allclose(result.logits, apart.logits, atol=1e-5)
+
+
+def test_a_rectangular_input(fake_tiny: Path) -> None:
+    wide = weevit.load(fake_tiny, image_size=(32, 64), cache=False)
+    result = wide.features(picture(0))
+    assert result.features[11].shape == (192, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda model: model.run(picture(0), outputs=("logit",)), "Did you mean 'logits'"),
+        (lambda model: model.classify(picture(0), topk=0), "topk is 1 or more"),
+        (lambda model: model.features(picture(0), layers=[12]), "0 to 11"),
+        (lambda model: model.classify(3), "type int"),
+        (lambda model: model.classify(np.zeros((4, 4, 3))), "uint8"),
+    ],
+)
+def test_what_cannot_be_meant(model: weevit.Predictor, call, words: str) -> None:
+    with pytest.raises(weevit.UsageError, match=words):
+        call(model)
+
+
+def test_settings_that_cannot_be_meant(fake_tiny: Path) -> None:
+    with pytest.raises(weevit.UsageError, match="at least one image"):
+        weevit.load(fake_tiny, batch_size=0)
+    with pytest.raises(weevit.UsageError, match="multiple of 16"):
+        weevit.load(fake_tiny, image_size=100, cache=False).run(picture(0))
+
+
+def test_top_classes() -> None:
+    labels = [Label(f"n{i}", f"name {i}") for i in range(4)]
+    top = top_classes(np.array([1.0, 3.0, 3.0, 2.0], np.float32), 3, labels)
+    assert [prediction.index for prediction in top] == [1, 2, 3]
+    assert top[0].name == "name 1"
+    assert sum(p.probability for p in top_classes(np.array([1e4, -1e4, 0, 3.0], np.float32), 9, None)) == pytest.approx(1)
+    assert top_classes(np.zeros(2, np.float32), 5, None)[1].name == "class 1"
+
+
+def test_block_indices() -> None:
+    assert block_indices(None, 12) == (11,)
+    assert block_indices([-1, 3, 3, 0], 12) == (0, 3, 11)
+
+
+def test_unit_length_of_nothing() -> None:
+    assert (unit_length(np.zeros((1, 3), np.float32)) == 0).all()
+
+
+def test_map_ahead_is_bounded_and_ordered() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for i in range(50):
+            taken.append(i)
+            yield i
+
+    for seen, value in enumerate(map_ahead(lambda i: i * i, items(), 2, 4)):
+        assert value == seen * seen
+        assert len(taken) <= seen + 5
+
+
+def test_map_ahead_stops_when_its_reader_stops() -> None:
+    stream = map_ahead(lambda i: i, iter(range(1000)), 2, 4)
+    assert next(stream) == 0
+    stream.close()
+
+
+def test_real_photos_as_timm(vit_tiny: Path, photos: list[Path]) -> None:
+    """413 and 478 of 500: what timm gives with the same weights on the same photos (measured, see the data's README)."""
+    model = weevit.load(vit_tiny)
+    results = model.classify(photos)
+    assert all(result.ok for result in results)
+    truth = [path.name.partition("_")[0] for path in photos]
+    ids = [[prediction.id for prediction in result.top] for result in results]
+    assert sum(own[0] == true for own, true in zip(ids, truth, strict=True)) == 413
+    assert sum(true in own for own, true in zip(ids, truth, strict=True)) == 478
+
+
+def test_a_photo_by_its_bytes(vit_tiny: Path, photos: list[Path]) -> None:
+    model = weevit.load(vit_tiny)
+    from_path, from_bytes = model.run(photos[0]), model.run(photos[0].read_bytes())
+    assert (from_path.logits == from_bytes.logits).all()
+    buffer = io.BytesIO()
+    Image.open(photos[0]).save(buffer, "PNG")
+    assert np.allclose(model.run(buffer.getvalue()).logits, from_path.logits, atol=1e-5)
