@@ -15,7 +15,10 @@ SHARED = Path(os.environ.get("WEEVIT_SHARED", Path(__file__).resolve().parents[2
 def shared() -> Path:
     """The folder of shared data beside the project; tests that need it skip where it is absent."""
     if not (SHARED / "data").is_dir():
-        pytest.skip("needs ../shared/data (or WEEVIT_SHARED), which is not there")
+        message = "needs ../shared/data (or WEEVIT_SHARED), which is not there"
+        if os.environ.get("WEEVIT_REQUIRE_SHARED"):
+            pytest.fail(message)
+        pytest.skip(message)
     return SHARED
 
 

@@ -51,7 +51,7 @@ class WeevitError(Exception):
 
 
 class UsageError(WeevitError, ValueError):
-    """An argument that cannot be meant: an unknown name, a size that does not fit, two options that exclude each other."""
+    """An argument that cannot be meant: an unknown name, a size that does not fit, options that exclude each other."""
 
 
 class UnknownModelError(UsageError):

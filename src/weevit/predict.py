@@ -1,6 +1,6 @@
 """From pictures to typed results: one input, one result, one status.
 
-    sources ── decode, resize, crop (threads) ── batches ── one pass through the graph ── results, in the order given
+sources ── decode, resize, crop (threads) ── batches ── one pass through the graph ── results, in the order given
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Output = Literal["logits", "embedding", "features", "attention"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 Answers = Any
-"""A `Result` for one picture, a `list[Result]` for a folder or an iterable: what a path is, no type checker can know."""
+"""A `Result` for one picture, a `list[Result]` for a folder or an iterable: what a path is, no type checker knows."""
 
 DEFAULT_BATCH = 8
 
@@ -417,4 +417,3 @@ def map_ahead(function: Callable[[Any], Any], items: Iterator[Any], workers: int
         finally:
             for future in waiting:
                 future.cancel()
-

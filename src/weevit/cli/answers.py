@@ -109,7 +109,9 @@ def told(result: Result) -> Result:
     return result
 
 
-def count_all(results: Iterable[Result], tally: Tally, bar: AbstractContextManager[Any] | None = None) -> Iterator[Result]:
+def count_all(
+    results: Iterable[Result], tally: Tally, bar: AbstractContextManager[Any] | None = None
+) -> Iterator[Result]:
     """Pass results through, count them, and move the bar."""
     with bar or nullcontext() as moved:
         for result in results:
@@ -119,14 +121,16 @@ def count_all(results: Iterable[Result], tally: Tally, bar: AbstractContextManag
             yield result
 
 
-def finish(tally: Tally, sources: Expansion, quiet: bool, next_command: str = "") -> None:
-    """The summary, the files that were no pictures by their ending, and the next sensible command."""
+def finish(tally: Tally, sources: Expansion, quiet: bool, written: str = "") -> None:
+    """The summary, what was written where, and the files that were no pictures by their ending."""
     if quiet:
         return
-    if tally.done + tally.failed.total() > 1 or tally.failed:
-        tell(tally.line() + (f" · next: {next_command}" if next_command else ""))
+    if tally.done + tally.failed.total() > 1 or tally.failed or written:
+        tell(tally.line() + (f" · written: {written}" if written else ""))
     if sources.left_out:
-        endings = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sources.left_out.most_common(5))
+        endings = ", ".join(
+            f"{count} {ending or 'without an ending'}" for ending, count in sources.left_out.most_common(5)
+        )
         tell(f"left out {sources.left_out.total()} files in folders that are no pictures by their name: {endings}")
 
 
@@ -140,7 +144,9 @@ def check_output(output: Path | None, endings: tuple[str, ...]) -> None:
     if output is None:
         return
     if output.suffix.lower() not in endings:
-        raise UsageError(f"--output ends in {', '.join(endings)}: {str(output)!r} was given.", f"-o answers{endings[0]}")
+        raise UsageError(
+            f"--output ends in {', '.join(endings)}: {str(output)!r} was given.", f"-o answers{endings[0]}"
+        )
     folder = output.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {folder}")

@@ -7,26 +7,33 @@ Exit codes: 0 done; 1 nothing could be answered, or a gate failed; 2 usage; 3 so
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from weevit._version import __version__
-from weevit.cli import classify, doctor, embed, features, info, models
-from weevit.errors import UsageError, WeevitError, did_you_mean
+from weevit.cli.classify import classify
+from weevit.cli.doctor import doctor
+from weevit.cli.embed import embed
+from weevit.cli.features import features
+from weevit.cli.info import info
+from weevit.cli.models import models
+from weevit.errors import UsageError, WeevitError, nearest
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 VERBS: dict[str, Callable[..., Any]] = {
-    "models": models.models,
-    "info": info.info,
-    "classify": classify.classify,
-    "embed": embed.embed,
-    "features": features.features,
-    "doctor": doctor.doctor,
+    "models": models,
+    "info": info,
+    "classify": classify,
+    "embed": embed,
+    "features": features,
+    "doctor": doctor,
 }
 """Every verb. Its function's signature is its options; what is heavy is imported inside it."""
 
@@ -62,8 +69,9 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; no traceback ever reaches the user unless -v asks for it."""
-    words = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_run(words))
+    # What Pillow thinks of odd metadata is no news for a person who asked what is in the picture.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 
 def _run(words: list[str]) -> int:
@@ -71,6 +79,8 @@ def _run(words: list[str]) -> int:
         _check_verb(words)
         code = build_app()(args=words, standalone_mode=False)
         sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except WeevitError as error:
         return _show(error, words, EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
@@ -80,6 +90,9 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:  # `weevit models | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # stdout is a full disk, for instance
+        print(f"weevit: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except Exception as error:  # of the command line itself, or a mistake of ours
         return _show_other(error, words)
 
@@ -88,10 +101,11 @@ def _check_verb(words: list[str]) -> None:
     verb = words[0] if words else "--help"
     if verb in VERBS or verb.startswith("-"):
         return
-    near = did_you_mean(verb, VERBS)
-    rest = " ".join(words[1:])
-    guess = f"{near}   weevit {near.split(repr('')[0])[1]} {rest}" if near else f"Verbs: {', '.join(VERBS)}"
-    raise UsageError(f"No verb {verb!r}.", guess)
+    near = nearest(verb, VERBS, count=1)
+    if not near:
+        raise UsageError(f"No verb {verb!r}.", f"There are: {', '.join(VERBS)}.")
+    command = shlex.join(["weevit", near[0], *words[1:]])
+    raise UsageError(f"No verb {verb!r}.", f"Did you mean {near[0]!r}?   {command}")
 
 
 def _show(error: WeevitError, words: list[str], code: int) -> int:

@@ -94,15 +94,19 @@ def show_text(results: Iterator[Result]) -> Iterator[Result]:
 def _with_bars(result: Result) -> str:
     width = max(len(prediction.name) for prediction in result.top)
     lines = [
-        f"  {p.probability:6.1%}  {_bar(p.probability):<{_BAR}}  {p.name:<{width}}  {p.id if p.id != p.name else '' or ''}"
+        f"  {p.probability:6.1%}  {_bar(p.probability):<{_BAR}}  {p.name:<{width}}  {_other_id(p)}".rstrip()
         for p in result.top
     ]
-    return "\n".join([result.input, *(line.rstrip() for line in lines)])
+    return "\n".join([result.input, *lines])
 
 
 def _named(prediction: Prediction) -> str:
-    known = prediction.id and prediction.id != prediction.name
-    return f"{prediction.name} ({prediction.id})" if known else prediction.name
+    return f"{prediction.name} ({prediction.id})" if _other_id(prediction) else prediction.name
+
+
+def _other_id(prediction: Prediction) -> str:
+    """The id where it says more than the name."""
+    return prediction.id if prediction.id and prediction.id != prediction.name else ""
 
 
 def _bar(share: float) -> str:

@@ -70,7 +70,9 @@ def _extra(extra: str) -> str:
 def _engines() -> dict[str, str]:
     import onnxruntime
 
-    engines = {"onnxruntime": f"{onnxruntime.__version__} (default): {', '.join(onnxruntime.get_available_providers())}"}
+    engines = {
+        "onnxruntime": f"{onnxruntime.__version__} (default): {', '.join(onnxruntime.get_available_providers())}"
+    }
     openvino = _version("openvino")
     return engines | {"openvino": openvino if openvino != "not installed" else _extra("openvino")}
 
@@ -129,5 +131,3 @@ def _ask(address: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return f"no: {reason}. Models in the cache work without it."
-
-

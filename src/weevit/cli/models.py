@@ -55,11 +55,14 @@ def summary(weight: Any) -> dict[str, Any]:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     width = max(len(row["name"]) for row in rows)
-    typer.echo(f"{'name':<{width}}  {'alias':<13} {'params':>8} {'GMACs':>7} {'size':>5} {'classes':>7} {'top-1':>6}  licence")
+    typer.echo(
+        f"{'name':<{width}}  {'alias':<13} {'params':>8} {'GMACs':>7} {'size':>5} {'classes':>7} {'top-1':>6}  licence"
+    )
     for row in rows:
         top1 = "-" if row["top1"] is None else f"{row['top1']:.2f}"
         typer.echo(
             f"{row['name']:<{width}}  {row['alias'] or '':<13} {row['params'] / 1e6:>6.1f} M {row['gmacs']:>7.2f} "
             f"{row['image_size']:>5} {row['num_classes']:>7} {top1:>6}  {row['license']}"
         )
-    typer.echo(f"\n{len(rows)} models. An alias means exactly this weight.  Next: weevit info {rows[0]['alias'] or rows[0]['name']}")
+    first = rows[0]["alias"] or rows[0]["name"]
+    typer.echo(f"\n{len(rows)} models. An alias means exactly this weight.  Next: weevit info {first}")

@@ -43,7 +43,9 @@ def parse_image_size(text: str | None) -> int | tuple[int, int] | None:
         return None
     words = text.lower().split("x")
     if len(words) > 2 or not all(word.isdecimal() for word in words):
-        raise UsageError(f"--image-size is a number or HEIGHTxWIDTH: {text!r} was given.", "For instance 320 or 256x320.")
+        raise UsageError(
+            f"--image-size is a number or HEIGHTxWIDTH: {text!r} was given.", "For instance 320 or 256x320."
+        )
     sides = [int(word) for word in words]
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import io
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,37 +12,29 @@ import numpy as np
 
 from weevit.cli.answers import failed_object, json_line
 from weevit.errors import MissingExtraError, OutputError
+from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
     from weevit.predict import Result
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears under its name only when it is complete and on the disk.
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file that appears under its name only when it is complete and on the disk.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    unfinished: Path | None = None
+
+    def fill(unfinished: Path) -> None:
+        with unfinished.open("wb") as file:
+            write(file)
+
     try:
-        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, prefix=f".{path.name}.", delete=False) as file:
-            unfinished = Path(file.name)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        unfinished.chmod(0o666 & ~mask)  # a temporary file is private; an answer has the usual rights
-        unfinished.replace(path)
-        unfinished = None
+        replace_file(path, fill)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
         ) from error
-    finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
 
 
 def classify_object(result: Result) -> dict[str, Any]:
@@ -58,19 +48,21 @@ def classify_object(result: Result) -> dict[str, Any]:
 def write_jsonl(path: Path, results: Iterable[Result], topk: int) -> None:
     """One JSON object a line, as `--json` prints."""
     del topk
-    with whole_file(path) as file:
-        for result in results:
-            file.write(json_line(classify_object(result)).encode() + b"\n")
+    lines = (json_line(classify_object(result)).encode() + b"\n" for result in results)
+    write_whole(path, lambda file: file.writelines(lines))
 
 
 def write_csv(path: Path, results: Iterable[Result], topk: int) -> None:
     """One row an input: input, status, error, width, height, then index, synset, name, probability of each class."""
-    with whole_file(path) as file:
-        text = _Text(file)
+
+    def write(file: IO[bytes]) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_columns(topk))
-        for result in results:
-            writer.writerow(_row(result, topk))
+        writer.writerows(_row(result, topk) for result in results)
+        text.detach()
+
+    write_whole(path, write)
 
 
 def write_parquet(path: Path, results: Iterable[Result], topk: int) -> None:
@@ -79,8 +71,7 @@ def write_parquet(path: Path, results: Iterable[Result], topk: int) -> None:
     columns = _columns(topk)
     rows = [_row(result, topk) for result in results]
     table = arrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
-    with whole_file(path) as file:
-        parquet.write_table(table, file)
+    write_whole(path, lambda file: parquet.write_table(table, file))
 
 
 def _columns(topk: int) -> list[str]:
@@ -99,10 +90,10 @@ def write_embeddings_npy(path: Path, results: Sequence[Result]) -> list[Path]:
     """`vectors.npy` with a row for each answered input, and `vectors.ids.txt` with their names, line by line."""
     answered = [result for result in results if result.embedding is not None]
     ids = path.with_suffix(".ids.txt")
-    with whole_file(path) as file:
-        np.save(file, np.stack([result.embedding for result in answered if result.embedding is not None]))
-    with whole_file(ids) as file:
-        file.writelines(f"{_one_line(result.input)}\n".encode() for result in answered)
+    vectors = np.stack([result.embedding for result in answered if result.embedding is not None])
+    names = [f"{_one_line(result.input)}\n".encode() for result in answered]
+    write_whole(path, lambda file: np.save(file, vectors))
+    write_whole(ids, lambda file: file.writelines(names))
     return [path, ids]
 
 
@@ -121,8 +112,7 @@ def write_embeddings_parquet(path: Path, results: Sequence[Result]) -> list[Path
             "embedding": arrow.array(vectors, type=arrow.list_(arrow.float32(), width)),
         }
     )
-    with whole_file(path) as file:
-        parquet.write_table(table, file)
+    write_whole(path, lambda file: parquet.write_table(table, file))
     return [path]
 
 
@@ -134,8 +124,8 @@ def write_features_npz(path: Path, results: Sequence[Result]) -> dict[str, tuple
         stacked = np.stack([result.features[index] for result in answered])
         arrays[f"block_{index}"] = stacked[0] if len(results) == 1 else stacked
     shapes = {name: array.shape for name, array in arrays.items()}
-    with whole_file(path) as file:
-        np.savez(file, **arrays, inputs=np.array([result.input for result in answered]))
+    names = np.array([result.input for result in answered])
+    write_whole(path, lambda file: np.savez(file, **arrays, inputs=names))
     return shapes
 
 
@@ -144,23 +134,15 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError("Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"') from error
+        raise MissingExtraError(
+            "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
+        ) from error
     return pyarrow, pyarrow.parquet
 
 
 def _one_line(name: str) -> str:
     """A file name may hold a line break; a line of a list may not."""
     return name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-
-
-class _Text:
-    """What `csv` writes to: text in, UTF-8 out."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def write(self, text: str) -> int:
-        return self._file.write(text.encode("utf-8"))
 
 
 WRITERS: dict[str, Callable[[Path, Iterable[Any], int], None]] = {

@@ -7,7 +7,6 @@ at once can never mix their bytes; `KEY.json` names it and is written last. What
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from weevit.errors import OutputError
+from weevit.zoo.manifest import sha256_file
 
 DEFAULT_LIMIT = 4 * 1024**3
 """Bytes; the least recently used graphs go first."""
@@ -30,15 +30,6 @@ def cache_folder() -> Path:
     if own:
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weevit"
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 class GraphCache:
@@ -59,7 +50,7 @@ class GraphCache:
         try:
             record = json.loads(entry.read_bytes())
             path = self.folder / str(record["file"])
-            if file_sha256(path) == record["sha256"]:
+            if sha256_file(path) == record["sha256"]:
                 os.utime(entry)  # the time of last use, for eviction
                 return path
         except FileNotFoundError:
@@ -82,7 +73,7 @@ class GraphCache:
             unfinished = Path(name)
             try:
                 write(unfinished)
-                digest = file_sha256(unfinished)
+                digest = sha256_file(unfinished)
                 path = self.folder / f"{key}.{digest[:16]}.onnx"
                 unfinished.replace(path)
             finally:

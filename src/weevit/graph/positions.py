@@ -45,7 +45,7 @@ def cubic_matrix(old: int, new: int) -> Floats:
     index = np.arange(old)
     inside = (index >= first[:, None]) & (index < last[:, None])
     weights = np.where(inside, _cubic((index + 0.5 - centres[:, None]) / stretch), 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _cubic(x: Floats) -> Floats:

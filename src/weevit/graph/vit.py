@@ -161,7 +161,7 @@ class _Forward:
         """
         arch, options = self.arch, self.options
         tapped = index in options.features or index in options.attention
-        movable = arch.pool == "token" and arch.position == "learned" or arch.norm == "after_pool"
+        movable = (arch.pool == "token" and arch.position == "learned") or arch.norm == "after_pool"
         return index == arch.depth - 1 and not tapped and movable
 
     def first(self, x: str) -> str:

@@ -1,0 +1,343 @@
+"""The command line as a user types it: answers on stdout, the rest on stderr, exit codes, errors of one screen."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from weevit.cli import options
+from weevit.cli.app import VERBS, build_app, main
+from weevit.images.decode import Limits
+from weevit.zoo.weights import DEFAULT_MODEL, WEIGHTS
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+
+    def __call__(self, *words: object) -> Said:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = self._capfd.readouterr()
+        assert "Traceback" not in err or "-v" in words
+        return Said(int(ended.value.code or 0), out, err)
+
+
+@pytest.fixture
+def weevit(capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capfd)
+
+
+@pytest.fixture
+def photos_and_worse(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.png", "b.jpg", "sub/c.webp"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "d.jpg").write_bytes((folder / "b.jpg").read_bytes()[:300])
+    (folder / "e.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+# ---- models, info, doctor
+
+
+def test_models_lists_all(weevit: Shell) -> None:
+    said = weevit("models")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert len([line for line in lines if line.startswith("vit_")]) == 40
+    pwee = next(line for line in lines if DEFAULT_MODEL in line)
+    assert "15.3 M" in pwee and "4.37" in pwee and "80.08" in pwee and "apache-2.0" in pwee  # noqa: PT018
+
+
+def test_models_as_json_and_by_pattern(weevit: Shell) -> None:
+    rows = [json.loads(line) for line in weevit("models", "*rope*", "--json").out.splitlines()]
+    assert len(rows) == 4
+    assert {row["license"] for row in rows} == {"mit"}
+    assert len(weevit("models", "pwee", "--json").out.splitlines()) == 3
+    said = weevit("models", "resnet")
+    assert said.code == 2
+    assert "No model's name is like 'resnet'" in said.err
+
+
+def test_info(weevit: Shell) -> None:
+    facts = json.loads(weevit("info", "pwee", "--json").out)
+    assert facts["name"] == DEFAULT_MODEL
+    assert facts["costs"]["params"] == 15253480
+    assert facts["published_top1_top5"]["imagenet"] == [80.082, 95.138]
+    assert "parallel" in weevit("info", "pwee").out
+    assert "no weights" in weevit("info", "vit_base_patch16_reg4_gap_256").out
+
+
+def test_info_of_a_folder(weevit: Shell, fake_tiny: Path) -> None:
+    facts = json.loads(weevit("info", fake_tiny, "--json").out)
+    assert len(facts["sha256"]) == 64
+    assert facts["costs"]["params"] == 5717416
+
+
+def test_doctor(weevit: Shell) -> None:
+    facts = json.loads(weevit("doctor", "--json").out)
+    assert facts["threads"]["chosen"] >= 1
+    assert facts["hub"]["answers"].startswith("no: ")
+    assert "writable" in facts["caches"]["built graphs"]
+    assert weevit("doctor").code == 0
+
+
+def test_doctor_offline_asks_nothing(weevit: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert json.loads(weevit("doctor", "--json").out)["hub"]["answers"].startswith("not asked")
+
+
+# ---- classify
+
+
+def test_classify_in_a_pipe(weevit: Shell, photos_and_worse: Path, fake_tiny: Path) -> None:
+    said = weevit("classify", photos_and_worse, "-m", fake_tiny, "--image-size", 64, "--topk", 2)
+    assert said.code == 0
+    assert [line.split(": ")[0].rpartition("/")[2] for line in said.out.splitlines()] == ["a.png", "b.jpg", "c.webp"]
+    first = said.err.splitlines()[0]
+    assert first.startswith("vit_tiny_patch16_224.augreg_in21k_ft_in1k · 5.7 M · 64 px · onnxruntime, ")
+    assert "d.jpg: truncated: " in said.err
+    assert "e.png: empty: " in said.err
+    assert "3 done · 2 failed (1 truncated, 1 empty)" in said.err
+    assert "left out 1 files in folders" in said.err
+
+
+def test_classify_as_json(weevit: Shell, photos_and_worse: Path, fake_tiny: Path) -> None:
+    said = weevit("classify", photos_and_worse, "-m", fake_tiny, "--image-size", 64, "--topk", 3, "--json")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert len(rows) == 5
+    assert all(set(row) == {"schema", "input", "status", "error", "top"} for row in rows)
+    assert [row["status"] for row in rows] == ["ok", "ok", "decode_error", "decode_error", "ok"]
+    assert all(set(entry) == {"index", "synset", "name", "probability"} for entry in rows[0]["top"])
+    assert len(rows[0]["top"]) == 3
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_classify_into_a_file(
+    weevit: Shell, photos_and_worse: Path, fake_tiny: Path, tmp_path: Path, ending: str
+) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"answers.{ending}"
+    assert weevit("classify", photos_and_worse, "-m", fake_tiny, "--image-size", 64, "-o", path).code == 0
+    rows = read_rows(path)
+    assert [Path(row["input"]).name for row in rows] == ["a.png", "b.jpg", "d.jpg", "e.png", "c.webp"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "decode_error", "decode_error", "ok"]
+    assert [path.name for path in tmp_path.iterdir()] in (["photos", path.name], [path.name, "photos"])
+
+
+def read_rows(path: Path) -> list[dict[str, object]]:
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def test_exit_codes(weevit: Shell, photos_and_worse: Path, fake_tiny: Path) -> None:
+    model = ("-m", fake_tiny, "--image-size", 64)
+    assert weevit("classify", photos_and_worse / "a.png", *model, "--strict").code == 0
+    assert weevit("classify", photos_and_worse, *model, "--strict").code == 3
+    assert weevit("classify", photos_and_worse / "e.png", *model).code == 1
+    assert weevit("classify", photos_and_worse / "none.png", *model).code == 1
+    assert weevit("classify").code == 2
+    assert weevit("classify", "a.png", "--modle", "x").code == 2
+    assert weevit("classify", "a.png", "-m", "no-such-model").code == 2
+
+
+def test_a_name_with_odd_characters(weevit: Shell, fake_tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / 'a "b",\n ü 猫.png'
+    Image.new("RGB", (20, 20)).save(path)
+    model = ("-m", fake_tiny, "--image-size", 64)
+    assert json.loads(weevit("classify", path, *model, "--json").out)["input"] == str(path)
+    weevit("classify", path, *model, "-o", tmp_path / "a.csv")
+    assert read_rows(tmp_path / "a.csv")[0]["input"] == str(path)
+
+
+def test_inputs_from_stdin(fake_tiny: Path, photos_and_worse: Path) -> None:
+    words = [sys.executable, "-m", "weevit", "classify", "-", "-m", fake_tiny, "--image-size", "64", "--json"]
+    text = f"{photos_and_worse / 'a.png'}\n\n{photos_and_worse / 'b.jpg'}\n"
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
+    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["ok", "ok"]
+
+
+def test_a_reader_that_has_seen_enough(fake_tiny: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m weevit models | head -1", shell=True, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+# ---- embed, features
+
+
+def test_embed_into_npy(weevit: Shell, photos_and_worse: Path, fake_tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vectors.npy"
+    said = weevit("embed", photos_and_worse, "-m", fake_tiny, "--image-size", 64, "-o", path, "--normalize")
+    assert said.code == 0
+    vectors = np.load(path)
+    assert vectors.shape == (3, 192)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+    names = (tmp_path / "vectors.ids.txt").read_text().splitlines()
+    assert [Path(name).name for name in names] == ["a.png", "b.jpg", "c.webp"]
+
+
+def test_embed_into_parquet(weevit: Shell, photos_and_worse: Path, fake_tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "vectors.parquet"
+    assert weevit("embed", photos_and_worse, "-m", fake_tiny, "--image-size", 64, "-o", path).code == 0
+    rows = read_rows(path)
+    assert [row["embedding"] is None for row in rows] == [False, False, True, True, False]
+    assert len(rows[0]["embedding"]) == 192
+
+
+def test_embed_says_where_it_needs_to_know(weevit: Shell, photos_and_worse: Path) -> None:
+    said = weevit("embed", photos_and_worse)
+    assert said.code == 2
+    assert "-o vectors.npy" in said.err
+
+
+def test_features(weevit: Shell, photos_and_worse: Path, fake_tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "maps.npz"
+    model = ("-m", fake_tiny, "--image-size", 64, "-o", path)
+    assert weevit("features", photos_and_worse / "a.png", "--layers", "5,-1", *model).code == 0
+    with np.load(path) as maps:
+        assert maps["block_5"].shape == maps["block_11"].shape == (192, 4, 4)
+    assert weevit("features", photos_and_worse, *model).code == 0
+    with np.load(path) as maps:
+        assert maps["block_11"].shape == (3, 192, 4, 4)
+        assert len(maps["inputs"]) == 3
+
+
+# ---- errors
+
+
+def test_a_verb_that_is_not_there(weevit: Shell) -> None:
+    said = weevit("clasify", "x.jpg")
+    assert said.code == 2
+    assert said.err == "weevit: No verb 'clasify'.\nDid you mean 'classify'?   weevit classify x.jpg\n"
+    assert "There are: models, info" in weevit("qqqq").err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "pwe"], "Did you mean 'pwee'"),
+        (["-m", "./nothing"], "does not exist"),
+        (["--image-size", "12x13x14"], "HEIGHTxWIDTH"),
+        (["--image-size", "100"], "multiple of 16"),
+        (["--threads", "0"], "1 or more"),
+        (["--batch-size", "0"], "at least one image"),
+        (["--topk", "0"], "topk is 1 or more"),
+        (["--engine", "onnx"], "Did you mean 'onnxruntime'"),
+        (["-o", "answers.xlsx"], "ends in .csv, .jsonl, .parquet"),
+        (["-o", "no/such/folder/a.csv"], "There is no folder"),
+    ],
+)
+def test_what_cannot_be_meant(
+    weevit: Shell, photos_and_worse: Path, fake_tiny: Path, words: list[str], message: str
+) -> None:
+    model = [] if "-m" in words else ["-m", str(fake_tiny)]
+    said = weevit("classify", photos_and_worse / "a.png", *model, *words)
+    assert said.code in (1, 2)
+    assert said.out == ""
+    assert message in said.err
+    assert len(said.err.splitlines()) <= 6
+
+
+def test_a_hub_that_is_not_there(weevit: Shell, photos_and_worse: Path) -> None:
+    said = weevit("classify", photos_and_worse / "a.png")
+    assert said.code == 1
+    assert "127.0.0.1:9" in said.err
+
+
+def test_a_missing_extra_names_the_line(
+    weevit: Shell, photos_and_worse: Path, fake_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    said = weevit("classify", photos_and_worse, "-m", fake_tiny, "--image-size", 64, "-o", tmp_path / "a.parquet")
+    assert said.code == 1
+    assert 'pip install "weevit[data]"' in said.err
+
+
+def test_a_full_disk(weevit: Shell, photos_and_worse: Path, fake_tiny: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    done = subprocess.run(
+        f"{sys.executable} -m weevit classify {photos_and_worse} -m {fake_tiny} --image-size 64 --json > /dev/full",
+        shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupted(fake_tiny: Path, tmp_path: Path) -> None:
+    for i in range(400):
+        Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / f"{i}.png")
+    words = [sys.executable, "-m", "weevit", "classify", str(tmp_path), "-m", str(fake_tiny), "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(2)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted" in err
+    assert "Traceback" not in err
+
+
+# ---- the frozen surface
+
+
+def test_every_verb_has_help(weevit: Shell) -> None:
+    for verb in VERBS:
+        said = weevit(verb, "--help")
+        assert said.code == 0
+        assert f"weevit {verb}" in said.out or "Usage" in said.out
+
+
+def test_options_say_the_same_everywhere() -> None:
+    import typer
+
+    group = typer.main.get_command(build_app())
+    spelled: dict[str, set[tuple[str, ...]]] = {}
+    for command in group.commands.values():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            if parameter.opts[0].startswith("-"):
+                spelled.setdefault(parameter.name, set()).add(tuple(parameter.opts))
+    assert all(len(ways) == 1 for ways in spelled.values()), spelled
+
+
+def test_defaults_that_are_written_twice() -> None:
+    assert options.DEFAULT_MODEL == DEFAULT_MODEL
+    assert Limits().max_pixels == options.DEFAULT_MAX_PIXELS
+    assert any(row.name == DEFAULT_MODEL for row in WEIGHTS)
+
+
+def test_real_photo(weevit: Shell, vit_tiny: Path, photos: list[Path]) -> None:
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    said = weevit("classify", photos[0], "-m", vit_tiny, "--topk", 1)
+    assert "tench, Tinca tinca (n01440764)" in said.out
