@@ -1,6 +1,6 @@
 """`python -m weevit`."""
 
-from weevit.cli.app import main
+from weevit.cli.app import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

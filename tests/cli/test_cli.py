@@ -10,12 +10,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 from weevit.cli import options
-from weevit.cli.app import VERBS, build_app, main
+from weevit.cli.app import VERBS, cli, main
 from weevit.images.decode import Limits
 from weevit.zoo.weights import DEFAULT_MODEL, WEIGHTS
 
@@ -320,11 +321,9 @@ def test_every_verb_has_help(weevit: Shell) -> None:
 
 
 def test_options_say_the_same_everywhere() -> None:
-    import typer
-
-    group = typer.main.get_command(build_app())
     spelled: dict[str, set[tuple[str, ...]]] = {}
-    for command in group.commands.values():  # type: ignore[attr-defined]
+    for verb in VERBS:
+        command = cli.get_command(click.Context(cli), verb)
         for parameter in command.params:
             if parameter.opts[0].startswith("-"):
                 spelled.setdefault(parameter.name, set()).add(tuple(parameter.opts))

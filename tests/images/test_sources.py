@@ -19,7 +19,7 @@ from weevit.errors import (
     UsageError,
 )
 from weevit.images.decode import Limits
-from weevit.images.formats import EXTENSIONS
+from weevit.images.formats import EXTENSIONS, FORMATS
 from weevit.images.sources import Source, expand, natural_key, open_image
 
 
@@ -110,6 +110,12 @@ def test_a_named_file_is_a_source_whatever_its_ending(tmp_path: Path) -> None:
 def test_the_endings_come_from_the_formats() -> None:
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".mpo"} <= EXTENSIONS
     assert not {".eps", ".pdf", ".svg", ".mp4", ".txt", ".ico"} & EXTENSIONS
+
+
+def test_endings_are_those_that_pillow_knows() -> None:
+    Image.init()
+    own = {row.name for row in FORMATS}
+    assert {ending for ending, name in Image.EXTENSION.items() if name in own} == EXTENSIONS - {".mpo"}
 
 
 def test_missing_paths_keep_their_place(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from weevit.cli.options import Loading, parse_image_size
 from weevit.errors import OutputError, UsageError
+from weevit.images.decode import Limits
 from weevit.images.sources import Expansion, expand
 
 if TYPE_CHECKING:
@@ -60,13 +62,21 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def load_model(model: str, quiet: bool, **settings: Any) -> Predictor:
+def load_model(loading: Loading, quiet: bool) -> Predictor:
     """`weevit.load`, with a progress bar while downloading, and the one line that says what was loaded."""
     from weevit.cli.progress import download_progress
     from weevit.predict import load
 
     with download_progress(quiet) as progress:
-        predictor = load(model, progress=progress, **settings)
+        predictor = load(
+            loading.model,
+            image_size=parse_image_size(loading.image_size),
+            batch_size=loading.batch_size,
+            threads=loading.threads,
+            engine=loading.engine,  # type: ignore[arg-type]  # open_session says which engines there are
+            limits=Limits(max_pixels=loading.max_pixels),
+            progress=progress,
+        )
     if not quiet:
         tell(model_line(predictor))
         for note in predictor.checkpoint.notes:

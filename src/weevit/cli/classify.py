@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from weevit.cli import options
 
@@ -17,20 +18,23 @@ _BAR = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
+@click.command()
+@options.inputs
+@options.loading
+@click.option("--topk", type=int, default=5, show_default=True, help="How many classes to name.")
+@options.output
+@options.json_lines
+@options.strict
+@options.quiet
+@options.verbose
 def classify(
-    inputs: options.Inputs,
-    model: options.Model = options.DEFAULT_MODEL,
-    topk: Annotated[int, typer.Option("--topk", help="How many classes to name.")] = 5,
-    output: options.Output = None,
-    image_size: options.ImageSize = None,
-    batch_size: options.BatchSize = 8,
-    threads: options.Threads = None,
-    engine: options.Engine = "onnxruntime",
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    json_lines: options.Json = False,
-    strict: options.Strict = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    inputs: tuple[str, ...],
+    loading: options.Loading,
+    topk: int,
+    output: Path | None,
+    json_lines: bool,
+    strict: bool,
+    quiet: bool,
 ) -> int:
     """Name what is in pictures: the most probable classes of each.
 
@@ -39,19 +43,10 @@ def classify(
     from weevit.cli import answers
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import WRITERS
-    from weevit.images.decode import Limits
 
     answers.check_output(output, tuple(WRITERS))
     sources = answers.read_inputs(inputs)
-    predictor = answers.load_model(
-        model,
-        quiet,
-        image_size=options.parse_image_size(image_size),
-        batch_size=batch_size,
-        threads=threads,
-        engine=engine,
-        limits=Limits(max_pixels=max_pixels),
-    )
+    predictor = answers.load_model(loading, quiet)
     tally = answers.Tally()
     results = predictor.stream(sources, outputs=("logits",), topk=topk)
     results = answers.count_all(results, tally, images_progress(quiet or output is None))

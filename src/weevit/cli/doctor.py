@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import typer
+import click
 
 from weevit._version import __version__
 from weevit.cli import options
@@ -26,16 +26,18 @@ HUB_SECONDS = 2.0
 """How long the hub may take to answer."""
 
 
-def doctor(json_lines: options.Json = False) -> None:
+@click.command()
+@options.json_lines
+def doctor(json_lines: bool) -> None:
     """Say what is installed, how many threads are used and why, where the caches are, whether the hub answers."""
     facts = examine()
     if json_lines:
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
         return
     for title, values in facts.items():
-        typer.echo(title)
+        click.echo(title)
         for name, value in values.items():
-            typer.echo(f"  {name:<16} {value}")
+            click.echo(f"  {name:<16} {value}")
 
 
 def examine() -> dict[str, dict[str, Any]]:

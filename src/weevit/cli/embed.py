@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from weevit.cli import options
 from weevit.errors import UsageError
@@ -13,20 +14,23 @@ if TYPE_CHECKING:
     from weevit.predict import Result
 
 
+@click.command()
+@options.inputs
+@options.loading
+@click.option("--normalize", is_flag=True, help="Scale each vector to length 1.")
+@options.output
+@options.json_lines
+@options.strict
+@options.quiet
+@options.verbose
 def embed(
-    inputs: options.Inputs,
-    model: options.Model = options.DEFAULT_MODEL,
-    normalize: Annotated[bool, typer.Option("--normalize", help="Scale each vector to length 1.")] = False,
-    output: options.Output = None,
-    image_size: options.ImageSize = None,
-    batch_size: options.BatchSize = 8,
-    threads: options.Threads = None,
-    engine: options.Engine = "onnxruntime",
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    json_lines: options.Json = False,
-    strict: options.Strict = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    inputs: tuple[str, ...],
+    loading: options.Loading,
+    normalize: bool,
+    output: Path | None,
+    json_lines: bool,
+    strict: bool,
+    quiet: bool,
 ) -> int:
     """Embed pictures: one vector each, for search, clustering and classifiers of one's own.
 
@@ -39,22 +43,13 @@ def embed(
     from weevit.cli import answers
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import EMBEDDING_WRITERS
-    from weevit.images.decode import Limits
     from weevit.predict import unit_length
 
     if output is None and not json_lines:
         raise UsageError("Where should the vectors go? Neither --output nor --json was given.", "-o vectors.npy")
     answers.check_output(output, tuple(EMBEDDING_WRITERS))
     sources = answers.read_inputs(inputs)
-    predictor = answers.load_model(
-        model,
-        quiet,
-        image_size=options.parse_image_size(image_size),
-        batch_size=batch_size,
-        threads=threads,
-        engine=engine,
-        limits=Limits(max_pixels=max_pixels),
-    )
+    predictor = answers.load_model(loading, quiet)
     tally = answers.Tally()
     results: list[Result] = []
     stream = predictor.stream(sources, outputs=("embedding",))

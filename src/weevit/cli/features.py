@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from weevit.cli import options
 from weevit.errors import UsageError
@@ -13,21 +14,21 @@ if TYPE_CHECKING:
     from weevit.predict import Result
 
 
+@click.command()
+@options.inputs
+@options.loading
+@click.option("--layers", help="Blocks, from 0, as in 5,10,-1; the last by default.")
+@options.output
+@options.strict
+@options.quiet
+@options.verbose
 def features(
-    inputs: options.Inputs,
-    model: options.Model = options.DEFAULT_MODEL,
-    layers: Annotated[
-        str | None, typer.Option("--layers", help="Blocks, from 0; the last by default.", show_default=False)
-    ] = None,
-    output: options.Output = None,
-    image_size: options.ImageSize = None,
-    batch_size: options.BatchSize = 8,
-    threads: options.Threads = None,
-    engine: options.Engine = "onnxruntime",
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    strict: options.Strict = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    inputs: tuple[str, ...],
+    loading: options.Loading,
+    layers: str | None,
+    output: Path | None,
+    strict: bool,
+    quiet: bool,
 ) -> int:
     """Write feature maps of some blocks: (embed_dim, rows, columns) float32 each.
 
@@ -37,21 +38,12 @@ def features(
     from weevit.cli import answers
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import write_features_npz
-    from weevit.images.decode import Limits
 
     if output is None:
         raise UsageError("Where should the maps go? --output was not given.", "-o maps.npz")
     answers.check_output(output, (".npz",))
     sources = answers.read_inputs(inputs)
-    predictor = answers.load_model(
-        model,
-        quiet,
-        image_size=options.parse_image_size(image_size),
-        batch_size=batch_size,
-        threads=threads,
-        engine=engine,
-        limits=Limits(max_pixels=max_pixels),
-    )
+    predictor = answers.load_model(loading, quiet)
     tally = answers.Tally()
     stream = predictor.stream(sources, outputs=("features",), layers=options.parse_layers(layers))
     results: list[Result] = [

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from weevit.cli import options
 
 
-def info(
-    model: Annotated[str, typer.Argument(help="Alias, tag, architecture, folder or .safetensors file.")],
-    json_lines: options.Json = False,
-) -> None:
+@click.command()
+@click.argument("model")
+@options.json_lines
+def info(model: str, json_lines: bool) -> None:
     """Show one model in full: architecture, costs, preprocessing, classes, licence, published figures.
+
+    MODEL is an alias, a full tag, an architecture, a folder or a .safetensors file.
 
     A published model is described from weevit's own table: nothing is downloaded.
     """
     facts = describe(model)
     if json_lines:
-        typer.echo(json.dumps(facts))
+        click.echo(json.dumps(facts))
         return
     for key, value in facts.items():
         if isinstance(value, dict):
-            typer.echo(f"{key}")
+            click.echo(f"{key}")
             for name, item in value.items():
-                typer.echo(f"  {name:<22} {_plain(item)}")
+                click.echo(f"  {name:<22} {_plain(item)}")
         else:
-            typer.echo(f"{key:<24} {_plain(value)}")
+            click.echo(f"{key:<24} {_plain(value)}")
 
 
 def describe(model: str) -> dict[str, Any]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from weevit.cli import options
 from weevit.errors import UnknownModelError, did_you_mean
 
 
-def models(
-    pattern: Annotated[str, typer.Argument(help="Only names like this, with * and ?.", show_default=False)] = "*",
-    json_lines: options.Json = False,
-) -> None:
+@click.command()
+@click.argument("pattern", default="*")
+@options.json_lines
+def models(pattern: str, json_lines: bool) -> None:
     """List every published model: name, alias, parameters, GMACs, image size, top-1, licence.
+
+    PATTERN shows only names like it: a part of a name, or * and ? as in a shell.
 
     Top-1 is timm's published figure on ImageNet's validation set, in percent. GMACs are 10^9 multiply-accumulates for
     one image, attention included, as in timm's tables.
@@ -31,7 +33,7 @@ def models(
         )
     if json_lines:
         for row in rows:
-            typer.echo(json.dumps(row))
+            click.echo(json.dumps(row))
         return
     _print_table(rows)
 
@@ -55,14 +57,14 @@ def summary(weight: Any) -> dict[str, Any]:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     width = max(len(row["name"]) for row in rows)
-    typer.echo(
+    click.echo(
         f"{'name':<{width}}  {'alias':<13} {'params':>8} {'GMACs':>7} {'size':>5} {'classes':>7} {'top-1':>6}  licence"
     )
     for row in rows:
         top1 = "-" if row["top1"] is None else f"{row['top1']:.2f}"
-        typer.echo(
+        click.echo(
             f"{row['name']:<{width}}  {row['alias'] or '':<13} {row['params'] / 1e6:>6.1f} M {row['gmacs']:>7.2f} "
             f"{row['image_size']:>5} {row['num_classes']:>7} {top1:>6}  {row['license']}"
         )
     first = rows[0]["alias"] or rows[0]["name"]
-    typer.echo(f"\n{len(rows)} models. An alias means exactly this weight.  Next: weevit info {first}")
+    click.echo(f"\n{len(rows)} models. An alias means exactly this weight.  Next: weevit info {first}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Any, TypeVar
 
-import typer
+import click
 
 from weevit.errors import UsageError
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "vit_pwee_patch16_reg1_gap_256.sbb_in1k"
 """The same as `weevit.zoo.weights.DEFAULT_MODEL`, here so that --help need not read the zoo (a test compares them)."""
@@ -15,26 +20,57 @@ DEFAULT_MODEL = "vit_pwee_patch16_reg1_gap_256.sbb_in1k"
 DEFAULT_MAX_PIXELS = 64_000_000
 """The same as `weevit.images.decode.Limits`, for the same reason."""
 
-Inputs = Annotated[list[str], typer.Argument(help="Pictures and folders (recursive).", show_default=False)]
-Model = Annotated[
-    str,
-    typer.Option("--model", "-m", help="Alias, full tag, hf-hub:org/name, folder, run folder or .safetensors file."),
-]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the answers.", show_default=False)]
-ImageSize = Annotated[
-    str | None,
-    typer.Option("--image-size", help="Input side in pixels, or HEIGHTxWIDTH; multiples of 16.", show_default=False),
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one pass.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="Threads to compute with; chosen by default.", show_default=False)
-]
-Engine = Annotated[str, typer.Option("--engine", help="onnxruntime, or openvino where it is installed.")]
-MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger pictures before decoding them.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 if any input failed.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Answers and errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
+inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUTS...")
+output = click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write the answers.")
+json_lines = click.option("--json", "json_lines", is_flag=True, help="One JSON object a line on stdout, nothing else.")
+strict = click.option("--strict", is_flag=True, help="Exit with 3 if any input failed.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="Answers and errors only.")
+verbose = click.option(
+    "--verbose", "-v", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)  # read by weevit.cli.app, which is where errors end
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a verb that loads a model was told about it; the fields are options of the same name."""
+
+    model: str
+    image_size: str | None
+    batch_size: int
+    threads: int | None
+    engine: str
+    max_pixels: int
+
+
+_LOADING = (
+    click.option(
+        "--model", "-m", default=DEFAULT_MODEL, show_default=True,
+        help="Alias, full tag, hf-hub:org/name, folder, run folder or .safetensors file.",
+    ),
+    click.option("--image-size", help="Input side in pixels, or HEIGHTxWIDTH; multiples of 16."),
+    click.option("--batch-size", type=int, default=8, show_default=True, help="Images in one pass."),
+    click.option("--threads", type=int, help="Threads to compute with; chosen by default."),
+    click.option(
+        "--engine", default="onnxruntime", show_default=True, help="onnxruntime, or openvino where it is installed."
+    ),
+    click.option(
+        "--max-pixels", type=int, default=DEFAULT_MAX_PIXELS, show_default=True,
+        help="Refuse larger pictures before decoding them.",
+    ),
+)  # fmt: skip
+
+
+def loading(verb: Verb) -> Verb:
+    """Give a verb the options of `Loading`, as one argument of that name."""
+
+    @wraps(verb)
+    def packed(**arguments: Any) -> Any:
+        own = Loading(**{field.name: arguments.pop(field.name) for field in fields(Loading)})
+        return verb(loading=own, **arguments)
+
+    for option in reversed(_LOADING):
+        packed = option(packed)
+    return packed  # type: ignore[return-value]
 
 
 def parse_image_size(text: str | None) -> int | tuple[int, int] | None:

@@ -18,7 +18,6 @@ odd metadata are left to the caller's filters.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -139,7 +138,7 @@ def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS
     if not data:
         raise EmptyImageError("zero bytes")
     kind = _recognise(data)
-    with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.reader(io.BytesIO(data)) as image:
+    with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.open(data) as image:
         _check_pixels(image.size, limits, _PROGRESSIVE if image.info.get("progressive") else kind.bytes_per_pixel)
         kind.prepare(image, data)
         return _upright_rgb(image)

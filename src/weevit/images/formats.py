@@ -7,25 +7,15 @@ it is being opened), TGA (has no signature, so that any file may pass for one), 
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Literal
 
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ImageFile
 
 from weevit.errors import CorruptImageError, TruncatedImageError, UnsupportedImageError
 
@@ -39,8 +29,10 @@ class Format:
 
     Attributes:
         name: Pillow's name of the format.
-        reader: Pillow's class for it. It is called directly: `Image.open` would try other readers on a broken file,
-            and would warn of large pictures, which cannot be silenced in one thread only.
+        endings: of its files, lower case.
+        reader: Pillow's class for it, as `module.class`; imported for the first file of the format. It is called
+            directly: `Image.open` would try other readers on a broken file, and would warn of large pictures, which
+            cannot be silenced in one thread only.
         signatures: a file is of this format if one of these is found in it.
         bytes_per_pixel: peak memory of decoding to upright RGB, besides the file itself (measured at 64 megapixels).
         codec: Pillow's name for the optional library behind the reader; empty where it cannot be missing.
@@ -50,12 +42,19 @@ class Format:
     """
 
     name: str
-    reader: type[ImageFile.ImageFile]
+    endings: str
+    reader: str
     signatures: tuple[Signature, ...]
     bytes_per_pixel: int
     codec: str = ""
     prepare: Callable[[ImageFile.ImageFile, bytes], None] = lambda image, data: None
     ends_early: Callable[[bytes], bool] = lambda data: False
+
+    def open(self, data: bytes) -> ImageFile.ImageFile:
+        """Read the header. Any exception of Pillow's may come out."""
+        module, _, name = self.reader.partition(".")
+        reader: type[ImageFile.ImageFile] = getattr(import_module(f"PIL.{module}"), name)
+        return reader(io.BytesIO(data))
 
 
 def _prepare_png(image: ImageFile.ImageFile, data: bytes) -> None:
@@ -85,8 +84,7 @@ def _check_png_sums(data: bytes) -> None:
 
 
 def _prepare_tiff(image: ImageFile.ImageFile, data: bytes) -> None:
-    assert isinstance(image, TiffImagePlugin.TiffImageFile)
-    tags = image.tag_v2
+    tags = image.tag_v2  # type: ignore[attr-defined]  # only TIFF rows come here
     if tags.get(_NEW_SUBFILE_TYPE, 0) & 1:
         raise UnsupportedImageError(
             "TIFF: the first picture is only a thumbnail of another (a camera's raw file)",
@@ -142,22 +140,25 @@ _PPM = tuple((0, b"P%d%c" % (kind, space)) for kind in range(1, 7) for space in 
 
 # fmt: off
 FORMATS: tuple[Format, ...] = (
-    Format("JPEG", JpegImagePlugin.JpegImageFile, ((0, b"\xff\xd8\xff"),), 8,
+    Format("JPEG", ".jfif .jpe .jpeg .jpg .mpo", "JpegImagePlugin.JpegImageFile", ((0, b"\xff\xd8\xff"),), 8,
            ends_early=lambda data: not data.endswith(_END_OF_CODESTREAM)),
-    Format("PNG", PngImagePlugin.PngImageFile, ((0, b"\x89PNG\r\n\x1a\n"),), 8,
+    Format("PNG", ".apng .png", "PngImagePlugin.PngImageFile", ((0, b"\x89PNG\r\n\x1a\n"),), 8,
            prepare=_prepare_png, ends_early=lambda data: b"IEND" not in data),
-    Format("WEBP", WebPImagePlugin.WebPImageFile, ((8, b"WEBPVP8"),), 16, "webp",
+    Format("WEBP", ".webp", "WebPImagePlugin.WebPImageFile", ((8, b"WEBPVP8"),), 16, "webp",
            ends_early=lambda data: len(data) < 8 + _little32(data, 4)),
-    Format("GIF", GifImagePlugin.GifImageFile, ((0, b"GIF87a"), (0, b"GIF89a")), 8,
+    Format("GIF", ".gif", "GifImagePlugin.GifImageFile", ((0, b"GIF87a"), (0, b"GIF89a")), 8,
            ends_early=lambda data: not data.endswith(b";")),
-    Format("BMP", BmpImagePlugin.BmpImageFile, ((0, b"BM"),), 8,
+    Format("BMP", ".bmp", "BmpImagePlugin.BmpImageFile", ((0, b"BM"),), 8,
            ends_early=lambda data: len(data) < _little32(data, 2)),
-    Format("TIFF", TiffImagePlugin.TiffImageFile, ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), 8,
+    Format("TIFF", ".tif .tiff", "TiffImagePlugin.TiffImageFile",
+           ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), 8,
            prepare=_prepare_tiff, ends_early=_tiff_ends_early),
-    Format("PPM", PpmImagePlugin.PpmImageFile, _PPM, 10),
-    Format("AVIF", AvifImagePlugin.AvifImageFile, ((4, b"ftypavif"), (4, b"ftypavis"), (4, b"ftypmif1")), 14, "avif",
+    Format("PPM", ".pbm .pfm .pgm .pnm .ppm", "PpmImagePlugin.PpmImageFile", _PPM, 10),
+    Format("AVIF", ".avif .avifs", "AvifImagePlugin.AvifImageFile",
+           ((4, b"ftypavif"), (4, b"ftypavis"), (4, b"ftypmif1")), 14, "avif",
            ends_early=_boxes_end_early),
-    Format("JPEG2000", Jpeg2KImagePlugin.Jpeg2KImageFile, ((0, b"\xff\x4f\xff\x51"), (4, b"jP  \r\n\x87\n")), 24,
+    Format("JPEG2000", ".j2c .j2k .jp2 .jpc .jpf .jpx", "Jpeg2KImagePlugin.Jpeg2KImageFile",
+           ((0, b"\xff\x4f\xff\x51"), (4, b"jP  \r\n\x87\n")), 24,
            "jpg_2000", ends_early=_jpeg2000_ends_early),
 )
 
@@ -176,7 +177,5 @@ KNOWN_BY_NAME_ONLY: tuple[tuple[str, Signature], ...] = (
 Canon's CR2 is also a TIFF, and some HEIC files begin like AVIF."""
 # fmt: on
 
-EXTENSIONS: frozenset[str] = frozenset(
-    {ending for ending, name in Image.EXTENSION.items() if name in {row.name for row in FORMATS}} | {".mpo"}
-)
+EXTENSIONS: frozenset[str] = frozenset(ending for row in FORMATS for ending in row.endings.split())
 """File endings of the formats that are read, lower case with the dot. `.mpo` is a JPEG followed by more of them."""

@@ -1,0 +1,47 @@
+"""Rows of the reliability scorecard, one line each.
+
+    python benchmarks/reliability/run.py [J1 J2 M1 ...]
+
+Each row is an experiment that stands in the tests in full; here it is run alone and its outcome is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ROWS = {
+    "J1": ("every kind of file: right pixels or a typed error", ["tests/images", "-k", "not mutations and not timm"]),
+    "J2": ("2,000 mutations of encoded pictures: typed errors only", ["tests/images", "-k", "mutations"]),
+    "M1": ("pickles in every place a file is accepted: no code runs", ["tests/zoo/test_checkpoint.py", "-k", "pickle"]),
+    "M2": ("bombs: refused by declared size", ["tests/zoo", "-k", "size or zip or gzip or compressed"]),
+    "M3": ("malformed safetensors: refused before a tensor is made", ["tests/zoo/test_safetensors_file.py"]),
+    "M5": ("a hub that cuts, lies and fails: nothing unverified stays", ["tests/zoo/test_hub.py"]),
+    "M6": ("offline: from the cache, or a clear error within 2 s", ["tests/zoo/test_hub.py", "-k", "offline or cache"]),
+}
+"""Row -> what it shows, and the tests that are the experiment."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", help=f"any of {', '.join(ROWS)}; all by default")
+    failed = False
+    for row in parser.parse_args().rows or ROWS:
+        title, selection = ROWS[row]
+        start = time.perf_counter()
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:warnings", *selection]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        last = re.sub(r" in [0-9.]+s.*", "", done.stdout.strip().splitlines()[-1].strip("= "))
+        print(f"{row:<3} {title}: {last} ({time.perf_counter() - start:.0f} s)", flush=True)
+        failed |= done.returncode != 0
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
