@@ -77,10 +77,9 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
             limits=Limits(max_pixels=loading.max_pixels),
             progress=progress,
         )
-    if not quiet:
-        tell(model_line(predictor))
-        for note in predictor.checkpoint.notes:
-            tell(f"note: {note}")
+    tell(model_line(predictor))  # also with --quiet: an answer without its model's name is worth nothing later
+    for note in predictor.checkpoint.notes:
+        tell(f"note: {note}")
     return predictor
 
 

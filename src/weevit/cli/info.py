@@ -29,9 +29,9 @@ def info(model: str, json_lines: bool) -> None:
         if isinstance(value, dict):
             click.echo(f"{key}")
             for name, item in value.items():
-                click.echo(f"  {name:<22} {_plain(item)}")
+                click.echo(f"  {name:<30} {_plain(item)}")
         else:
-            click.echo(f"{key:<24} {_plain(value)}")
+            click.echo(f"{key:<32} {_plain(value)}")
 
 
 def describe(model: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUTS...")
 output = click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write the answers.")
 json_lines = click.option("--json", "json_lines", is_flag=True, help="One JSON object a line on stdout, nothing else.")
 strict = click.option("--strict", is_flag=True, help="Exit with 3 if any input failed.")
-quiet = click.option("--quiet", "-q", is_flag=True, help="Answers and errors only.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 verbose = click.option(
     "--verbose", "-v", is_flag=True, expose_value=False, help="Show the traceback of an error."
 )  # read by weevit.cli.app, which is where errors end

@@ -68,20 +68,32 @@ def download_progress(quiet: bool) -> Iterator[Progress | None]:
 
 @contextmanager
 def _download_bar() -> Iterator[Progress]:
+    bar: Any = None
+    tasks: dict[str, Any] = {}
+
+    def moved(name: str, done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or _start_download_bar()  # most of the time the model is in the cache, and nothing has to be drawn
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=total or None)
+        bar.update(tasks[name], completed=done, total=total or None)
+
+    try:
+        yield moved
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _start_download_bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
 
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def moved(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total or None)
-            bar.update(tasks[name], completed=done, total=total or None)
-
-        yield moved
+    bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    bar.start()
+    return bar
 
 
 def _plain_download() -> Progress:

@@ -1,0 +1,97 @@
+"""Every Python block of the documentation runs, and every command in it parses and does what it says.
+
+The models come from a hub on loopback; their numbers are random, so what is said about the pictures is not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fakes
+import pytest
+from loopback_hub import LoopbackHub
+
+from weevit.cli.app import VERBS
+from weevit.zoo.weights import DEFAULT_MODEL
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)):
+            found.append((f"{page.name}-{number}", block))
+    return found
+
+
+@pytest.fixture(scope="module")
+def hub(fake_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+    raw = fakes.config(DEFAULT_MODEL)
+    pwee = fakes.folder(tmp_path_factory.mktemp("models") / DEFAULT_MODEL, raw)
+    with LoopbackHub() as hub:
+        for name, folder in ((fakes.TINY_TAG, fake_tiny), (DEFAULT_MODEL, pwee)):
+            hub.add(f"timm/{name}", {path.name: path.read_bytes() for path in folder.iterdir()})
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, fake_tiny: Path) -> Path:
+    """The folder that the documentation is typed in."""
+    desk = tmp_path_factory.mktemp("desk")
+    shutil.copytree(ROOT / "examples" / "photos", desk / "photos", ignore=shutil.ignore_patterns("*.md"))
+    shutil.copy(desk / "photos" / "cat.jpg", desk / "photo.jpg")
+    (desk / "photos" / "half.jpg").write_bytes((desk / "photo.jpg").read_bytes()[:9000])
+    (desk / "photos" / "page.jpg").write_text("<html>\n")
+    (desk / "vit_tiny").symlink_to(fake_tiny)
+    return desk
+
+
+@pytest.fixture(scope="module")
+def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("cache")
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(cache / "hf"), "WEEVIT_CACHE": str(cache / "weevit")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **own, "PATH": path, "PYTHONWARNINGS": "error"}
+
+
+@pytest.mark.parametrize(("name", "block"), blocks("python"), ids=[name for name, _ in blocks("python")])
+def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=desk, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{name}:\n{done.stderr}"
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for language, prefix in (("sh", "weevit "), ("console", "$ weevit ")):
+        for name, block in blocks(language):
+            for line in block.splitlines():
+                if line.startswith(prefix):
+                    found.append((name, line.removeprefix("$ ")))
+    return found
+
+
+@pytest.mark.parametrize("command", [line for _, line in commands()])
+def test_commands_do_what_they_say(command: str, desk: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, check=False)
+    expected = 0 if shlex.split(command)[1] in VERBS else 2  # the documentation shows one misspelt verb
+    assert done.returncode == expected, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_links_and_paths_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for script in re.findall(r"`python (benchmarks/\S+\.py)`", (ROOT / "README.md").read_text()):
+        assert (ROOT / script).exists(), script
