@@ -16,7 +16,7 @@ import weevit
 from weevit import errors
 
 SOURCE = Path(weevit.__file__).parent
-ROOMS = ["errors", "zoo", "images", "graph", "engine", "predict", "explain", "jobs", "fit", "cli"]
+ROOMS = ["errors", "zoo", "images", "graph", "engine", "results", "predict", "explain", "jobs", "fit", "cli"]
 """Imports point to the left only. `nn`, `train` and `data` stand beside: they may import zoo, images and graph."""
 
 BESIDE = {

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
         WeevitError,
     )
     from weevit.images.decode import Limits
-    from weevit.predict import Prediction, Predictor, Result, load
+    from weevit.predict import Predictor, load
+    from weevit.results import Prediction, Result
 
 _HOMES = {
     "load": "weevit.predict",
     "Predictor": "weevit.predict",
-    "Result": "weevit.predict",
-    "Prediction": "weevit.predict",
+    "Result": "weevit.results",
+    "Prediction": "weevit.results",
     "Limits": "weevit.images.decode",
     "WeevitError": "weevit.errors",
     "UsageError": "weevit.errors",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,14 +22,13 @@ from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mea
 from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.preprocess import preprocess
 from weevit.images.sources import Expansion, Inputs, Source, expand, is_one, open_image
+from weevit.results import Array, Result, top_classes, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.hub import Progress
-from weevit.zoo.labels import Label
 from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import DEFAULT_MODEL
 
-Array = npt.NDArray[np.float32]
 Output = Literal["logits", "embedding", "features", "attention"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
@@ -37,69 +36,6 @@ Answers = Any
 """A `Result` for one picture, a `list[Result]` for a folder or an iterable: what a path is, no type checker knows."""
 
 DEFAULT_BATCH = 8
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class and how probable it is.
-
-    Attributes:
-        index: of the class in the head.
-        id: its unique name: a synset such as `n07860988` for ImageNet, the folder's name for one's own classes;
-            None where the checkpoint names no classes.
-        name: for people; the id where there is no other, `class 7` where there is none at all.
-        probability: softmax over all classes, in [0, 1].
-    """
-
-    index: int
-    id: str | None
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one input.
-
-    Attributes:
-        input: its name: the path, or `bytes[0]`, `image[1]`, `array[2]` by its place in the call.
-        status: `ok`, or one word that says why there is no answer (`weevit.ImageError` lists them).
-        error: the reason in full; None where the status is `ok`.
-        width, height: of the picture, upright, in pixels; None where it was never decoded.
-        top: the most probable classes, best first (`classify`).
-        logits: (num_classes) float32.
-        embedding: (embed_dim) float32: pooled and normalised, what the head sees; timm's `pre_logits`.
-        features: block index -> (embed_dim, rows, columns) float32, the block's patch tokens as a map.
-        prefix: block index -> (prefix tokens, embed_dim) float32: class token and registers of the same blocks.
-        attention: block index -> (heads, tokens, tokens) float32; row i says what token i attends to.
-    """
-
-    input: str
-    status: str = "ok"
-    error: str | None = None
-    width: int | None = None
-    height: int | None = None
-    top: tuple[Prediction, ...] = ()
-    logits: Array | None = None
-    embedding: Array | None = None
-    features: dict[int, Array] = field(default_factory=dict)
-    prefix: dict[int, Array] = field(default_factory=dict)
-    attention: dict[int, Array] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is an answer."""
-        return self.status == "ok"
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the most probable classes, best first."""
-        return tuple(prediction.name for prediction in self.top)
-
-    @property
-    def probabilities(self) -> tuple[float, ...]:
-        """Their probabilities, in the same order."""
-        return tuple(prediction.probability for prediction in self.top)
 
 
 @dataclass(frozen=True)
@@ -358,26 +294,6 @@ def load(
         limits=limits,
         cache=cache,
     )
-
-
-def top_classes(logits: Array, topk: int, labels: Sequence[Label] | None) -> tuple[Prediction, ...]:
-    """The `topk` most probable classes, best first; equal ones in the order of the head."""
-    shifted = logits.astype(np.float64) - logits.max()
-    probabilities = np.exp(shifted) / np.exp(shifted).sum()
-    order = np.argsort(-probabilities, kind="stable")[:topk]
-    return tuple(_prediction(int(index), float(probabilities[index]), labels) for index in order)
-
-
-def _prediction(index: int, probability: float, labels: Sequence[Label] | None) -> Prediction:
-    if labels is None:
-        return Prediction(index, None, f"class {index}", probability)
-    return Prediction(index, labels[index].id, labels[index].name, probability)
-
-
-def unit_length(rows: Array) -> Array:
-    """Each row divided by its L2 norm; a row of zeros stays as it is."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
 
 
 def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:

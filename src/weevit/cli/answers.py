@@ -5,66 +5,28 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from weevit.cli.console import Tally, tell
 from weevit.cli.options import Loading, parse_image_size
+from weevit.cli.progress import download_progress
 from weevit.errors import OutputError, UsageError
 from weevit.images.decode import Limits
 from weevit.images.sources import Expansion, expand
 
 if TYPE_CHECKING:
-    from weevit.predict import Predictor, Result
+    from weevit.predict import Predictor
+    from weevit.results import Result
 
 SCHEMA = 1
 """Version of the JSON lines; a change that breaks readers raises it."""
 
-EXIT_NOTHING, EXIT_SOME_FAILED = 1, 3
-
-
-@dataclass
-class Tally:
-    """How many inputs had an answer, and why the others had none."""
-
-    done: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-
-    def add(self, result: Result) -> None:
-        """Count one input."""
-        if result.ok:
-            self.done += 1
-        else:
-            self.failed[(result.error or result.status).partition(":")[0]] += 1
-
-    def exit_code(self, strict: bool) -> int:
-        """0 at least one answer; 1 none; 3 some failed and --strict."""
-        if not self.done:
-            return EXIT_NOTHING
-        return EXIT_SOME_FAILED if strict and self.failed else 0
-
-    def line(self) -> str:
-        """`12 done · 3 failed (2 truncated, 1 missing)`."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in self.failed.most_common())
-        return f"{self.done} done" + (f" · {self.failed.total()} failed ({kinds})" if kinds else "")
-
-
-def tell(*words: str) -> None:
-    """A line for the person: on stderr, so that stdout holds answers only."""
-    print(*words, file=sys.stderr, flush=True)
-
-
-def is_terminal() -> bool:
-    """Whether stderr is a terminal, on which lines may be drawn over."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
 
 def load_model(loading: Loading, quiet: bool) -> Predictor:
     """`weevit.load`, with a progress bar while downloading, and the one line that says what was loaded."""
-    from weevit.cli.progress import download_progress
     from weevit.predict import load
 
     with download_progress(quiet) as progress:

@@ -12,7 +12,7 @@ import click
 from weevit.cli import options
 
 if TYPE_CHECKING:
-    from weevit.predict import Prediction, Result
+    from weevit.results import Prediction, Result
 
 _BAR = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -41,13 +41,14 @@ def classify(
     --output answers.csv, .jsonl or .parquet writes one row an input, also for inputs without an answer.
     """
     from weevit.cli import answers
+    from weevit.cli.console import Tally
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import WRITERS
 
     answers.check_output(output, tuple(WRITERS))
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
-    tally = answers.Tally()
+    tally = Tally()
     results = predictor.stream(sources, outputs=("logits",), topk=topk)
     results = answers.count_all(results, tally, images_progress(quiet or output is None))
     shown = show_json(results) if json_lines else show_text(results)

@@ -11,7 +11,7 @@ from weevit.cli import options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
-    from weevit.predict import Result
+    from weevit.results import Result
 
 
 @click.command()
@@ -41,16 +41,17 @@ def embed(
     from dataclasses import replace
 
     from weevit.cli import answers
+    from weevit.cli.console import Tally
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import EMBEDDING_WRITERS
-    from weevit.predict import unit_length
+    from weevit.results import unit_length
 
     if output is None and not json_lines:
         raise UsageError("Where should the vectors go? Neither --output nor --json was given.", "-o vectors.npy")
     answers.check_output(output, tuple(EMBEDDING_WRITERS))
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
-    tally = answers.Tally()
+    tally = Tally()
     results: list[Result] = []
     stream = predictor.stream(sources, outputs=("embedding",))
     for result in answers.count_all(stream, tally, images_progress(quiet)):

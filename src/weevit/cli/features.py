@@ -11,7 +11,7 @@ from weevit.cli import options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
-    from weevit.predict import Result
+    from weevit.results import Result
 
 
 @click.command()
@@ -36,6 +36,7 @@ def features(
     the answered pictures, whose names are in `inputs`.
     """
     from weevit.cli import answers
+    from weevit.cli.console import Tally, tell
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import write_features_npz
 
@@ -44,7 +45,7 @@ def features(
     answers.check_output(output, (".npz",))
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
-    tally = answers.Tally()
+    tally = Tally()
     stream = predictor.stream(sources, outputs=("features",), layers=options.parse_layers(layers))
     results: list[Result] = [
         answers.told(result) for result in answers.count_all(stream, tally, images_progress(quiet))
@@ -52,6 +53,6 @@ def features(
     if tally.done:
         shapes = write_features_npz(output, results)
         if not quiet:
-            answers.tell(f"{output}: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+            tell(f"{output}: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
     answers.finish(tally, sources, quiet)
     return tally.exit_code(strict)

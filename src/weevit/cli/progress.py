@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from weevit.cli.answers import Tally, is_terminal, tell
+from weevit.cli.console import Tally, is_terminal, tell
 
 if TYPE_CHECKING:
     from weevit.zoo.hub import Progress

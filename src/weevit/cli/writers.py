@@ -15,7 +15,7 @@ from weevit.errors import MissingExtraError, OutputError
 from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
-    from weevit.predict import Result
+    from weevit.results import Result
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -1,0 +1,96 @@
+"""What an answer is: typed results, and the arithmetic from logits to named classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.zoo.labels import Label
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class and how probable it is.
+
+    Attributes:
+        index: of the class in the head.
+        id: its unique name: a synset such as `n07860988` for ImageNet, the folder's name for one's own classes;
+            None where the checkpoint names no classes.
+        name: for people; the id where there is no other, `class 7` where there is none at all.
+        probability: softmax over all classes, in [0, 1].
+    """
+
+    index: int
+    id: str | None
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one input.
+
+    Attributes:
+        input: its name: the path, or `bytes[0]`, `image[1]`, `array[2]` by its place in the call.
+        status: `ok`, or one word that says why there is no answer (`weevit.ImageError` lists them).
+        error: the reason in full; None where the status is `ok`.
+        width, height: of the picture, upright, in pixels; None where it was never decoded.
+        top: the most probable classes, best first (`classify`).
+        logits: (num_classes) float32.
+        embedding: (embed_dim) float32: pooled and normalised, what the head sees; timm's `pre_logits`.
+        features: block index -> (embed_dim, rows, columns) float32, the block's patch tokens as a map.
+        prefix: block index -> (prefix tokens, embed_dim) float32: class token and registers of the same blocks.
+        attention: block index -> (heads, tokens, tokens) float32; row i says what token i attends to.
+    """
+
+    input: str
+    status: str = "ok"
+    error: str | None = None
+    width: int | None = None
+    height: int | None = None
+    top: tuple[Prediction, ...] = ()
+    logits: Array | None = None
+    embedding: Array | None = None
+    features: dict[int, Array] = field(default_factory=dict)
+    prefix: dict[int, Array] = field(default_factory=dict)
+    attention: dict[int, Array] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an answer."""
+        return self.status == "ok"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the most probable classes, best first."""
+        return tuple(prediction.name for prediction in self.top)
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Their probabilities, in the same order."""
+        return tuple(prediction.probability for prediction in self.top)
+
+
+def top_classes(logits: Array, topk: int, labels: Sequence[Label] | None) -> tuple[Prediction, ...]:
+    """The `topk` most probable classes, best first; equal ones in the order of the head."""
+    shifted = logits.astype(np.float64) - logits.max()
+    probabilities = np.exp(shifted) / np.exp(shifted).sum()
+    order = np.argsort(-probabilities, kind="stable")[:topk]
+    return tuple(_prediction(int(index), float(probabilities[index]), labels) for index in order)
+
+
+def _prediction(index: int, probability: float, labels: Sequence[Label] | None) -> Prediction:
+    if labels is None:
+        return Prediction(index, None, f"class {index}", probability)
+    return Prediction(index, labels[index].id, labels[index].name, probability)
+
+
+def unit_length(rows: Array) -> Array:
+    """Each row divided by its L2 norm; a row of zeros stays as it is."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
