@@ -104,6 +104,9 @@ class _OnnxRuntime:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Threads spin while a batch is computed, which is 7 to 20 % faster, and not between batches, where they would
+        # take the processors from the threads that decode the next one.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # errors come as exceptions; warnings are about our own names for constants
         level = onnxruntime.GraphOptimizationLevel
         if isinstance(model, Path):  # optimised when it was built: loading is then a third of the time
