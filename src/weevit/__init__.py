@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weevit._version import __version__
 
 if TYPE_CHECKING:
+    from weevit import data
     from weevit.errors import (
         CheckpointError,
         EngineError,
@@ -29,11 +30,16 @@ if TYPE_CHECKING:
         WeevitError,
     )
     from weevit.images.decode import Limits
+    from weevit.nn.create import create_model, list_models, save
     from weevit.predict import Predictor, load
     from weevit.results import Prediction, Result
 
 _HOMES = {
     "load": "weevit.predict",
+    "create_model": "weevit.nn.create",
+    "list_models": "weevit.nn.create",
+    "save": "weevit.nn.create",
+    "data": "weevit",
     "Predictor": "weevit.predict",
     "Result": "weevit.results",
     "Prediction": "weevit.results",
@@ -50,7 +56,7 @@ _HOMES = {
     "EngineError": "weevit.errors",
     "OutputError": "weevit.errors",
 }
-"""Public name -> the module it lives in."""
+"""Public name -> the module (or the package, for a module) it lives in."""
 
 __all__ = [
     "CheckpointError",
@@ -69,14 +75,26 @@ __all__ = [
     "UsageError",
     "WeevitError",
     "__version__",
+    "create_model",
+    "data",
+    "list_models",
     "load",
+    "save",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'weevit' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    try:
+        value = import_module(f"weevit.{name}") if home == "weevit" else getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from weevit.errors import MissingExtraError
+
+        raise MissingExtraError(f"weevit.{name} needs PyTorch.", 'pip install "weevit[train]"') from error
     globals()[name] = value
     return value
 

@@ -60,6 +60,9 @@ def config(name: str = TINY_TAG, **changes: Any) -> dict[str, Any]:
         "std": list(seen.std),
         "num_classes": weight.num_classes,
         "license": weight.license,
+        "fixed_input_size": True,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
     }
     top = changes.pop("top", {})
     pretrained.update(changes)

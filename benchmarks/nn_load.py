@@ -1,0 +1,41 @@
+"""From a local checkpoint to a ready module, in process: weevit against timm, in turn.
+
+    python benchmarks/nn_load.py [--runs 10]
+
+pwee with random tensors. To reach: 3 times faster, since nothing is initialised that is thrown away. Needs timm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+import timm
+import torch
+from common import interleave, random_checkpoint, ratios, timed
+
+import weevit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=10)
+    runs = parser.parse_args().runs
+    name = f"local-dir:{random_checkpoint()}"
+    taken = interleave(
+        runs,
+        weevit=timed(lambda: weevit.create_model(name, pretrained=True)),
+        timm=timed(lambda: timm.create_model(name, pretrained=True)),
+    )
+    for key, seconds in taken.items():
+        print(f"{key:<7} median {1000 * statistics.median(seconds):.0f} ms, best {1000 * min(seconds):.0f} ms")
+    x = torch.randn(1, 3, 256, 256)
+    with torch.inference_mode():
+        ours, theirs = (make.create_model(name, pretrained=True).eval()(x) for make in (weevit, timm))
+    print(
+        f"weevit is faster {ratios(taken['weevit'], taken['timm'])}; logits {float((ours - theirs).abs().max()):.0e} apart"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The family as PyTorch modules: timm's names, timm's keys, timm's numbers. Needs `weevit[train]`."""

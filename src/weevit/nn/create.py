@@ -1,0 +1,238 @@
+"""`create_model`, `list_models`, `save`: timm's names for making modules, with and without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from weevit.errors import UsageError, did_you_mean
+from weevit.nn.vit import FeatureExtractor, Options, VisionTransformer, resample, to_tensor
+from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_architecture
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from weevit.zoo.labels import Label
+from weevit.zoo.layout import to_timm_name
+from weevit.zoo.resolve import resolve
+from weevit.zoo.weights import BY_NAME, Preprocessing, find_weight
+
+_OPTIONS = tuple(field.name for field in fields(Options))
+
+
+def create_model(
+    model_name: str,
+    pretrained: bool = False,
+    checkpoint_path: str | Path = "",
+    features_only: bool = False,
+    out_indices: int | Sequence[int] = 3,
+    **options: Any,
+) -> Any:
+    """A module of the family, by timm's name and with timm's arguments.
+
+    Args:
+        model_name: an alias, full tag or architecture, `hf-hub:org/name`, `local-dir:folder`, or a folder.
+        pretrained: load the weights that the name means. Without it the weights are fresh, as timm makes them.
+        checkpoint_path: load these weights instead: a folder in the hub's format, or a `.safetensors` file.
+        features_only: a module that gives the maps of some blocks, each [B, D, rows, columns].
+        out_indices: which blocks, for `features_only`: the last n for a number, else these.
+        options: the fields of `weevit.nn.vit.Options`: num_classes, in_chans, img_size, global_pool, drop_path_rate
+            and so on. A head of another width than the checkpoint's starts fresh; image channels are adapted and
+            positions resampled as timm does.
+
+    Returns:
+        A `VisionTransformer`, in training mode as torch modules are; a `FeatureExtractor` for `features_only`.
+
+    Raises:
+        UsageError: an unknown argument, name or value; the nearest ones are named.
+        ModelError: the weights cannot be had or trusted.
+    """
+    unknown = [name for name in options if name not in _OPTIONS]
+    if unknown:
+        near = did_you_mean(unknown[0], _OPTIONS)
+        raise UsageError(f"create_model takes no {unknown[0]!r}. {near}".rstrip(), f"It takes {', '.join(_OPTIONS)}.")
+    if isinstance(options.get("img_size"), int):
+        options["img_size"] = (options["img_size"], options["img_size"])
+    if checkpoint_path:
+        model = from_checkpoint(read_checkpoint(checkpoint_path), options)
+    elif pretrained or not _is_known(model_name):
+        checkpoint = resolve(model_name)
+        model = from_checkpoint(checkpoint, options) if pretrained else _fresh_like(checkpoint, options)
+    else:
+        model = _fresh(model_name, options)
+    return FeatureExtractor(model, out_indices) if features_only else model
+
+
+def list_models(filter: str | Sequence[str] = "", pretrained: bool = False) -> list[str]:
+    """Names of architectures, or with `pretrained` of published weights, like one of the patterns (`*` and `?`)."""
+    names = sorted(BY_NAME if pretrained else ARCHITECTURES)
+    patterns = [filter] if isinstance(filter, str) else list(filter)
+    return [name for name in names if any(fnmatchcase(name, own or "*") for own in patterns or [""])]
+
+
+def from_checkpoint(checkpoint: Checkpoint, options: Mapping[str, Any]) -> VisionTransformer:
+    """A checkpoint as a module; nothing is initialised that the checkpoint fills.
+
+    Args:
+        checkpoint: as `weevit.zoo` reads it.
+        options: what is to differ from it, by the names of `Options`.
+    """
+    chosen = _options(checkpoint, options)
+    with torch.device("meta"):  # shapes without memory and without initialisation
+        model = VisionTransformer(checkpoint.architecture, chosen)
+    tensors = {name: to_tensor(array) for name, array in checkpoint.tensors().items()}
+    _fit(tensors, checkpoint, model)
+    state = {to_timm_name(name, checkpoint.architecture): tensor for name, tensor in tensors.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    model.pretrained_cfg = _pretrained_cfg(checkpoint, model)
+    return model
+
+
+def _fit(tensors: dict[str, Tensor], checkpoint: Checkpoint, model: VisionTransformer) -> None:
+    """Change a checkpoint's tensors into those of a module that differs from it, in place."""
+    options, width = model.options, checkpoint.architecture.embed_dim
+    if options.num_classes != checkpoint.num_classes:
+        tensors.pop("head.weight", None)
+        tensors.pop("head.bias", None)
+        if options.num_classes:
+            weight = torch.empty(options.num_classes, width)
+            tensors["head.weight"] = nn.init.trunc_normal_(weight, std=0.02)
+            tensors["head.bias"] = torch.zeros(options.num_classes)
+    if options.in_chans != checkpoint.in_chans:
+        name = "patch_embed.proj.weight"
+        tensors[name] = adapt_channels(tensors[name], options.in_chans)
+    if "pos_embed" in tensors and model.grid != checkpoint.grid:
+        covered = checkpoint.architecture.num_prefix if checkpoint.architecture.embeds_prefix else 0
+        tensors["pos_embed"] = resample(tensors["pos_embed"], covered, checkpoint.grid, model.grid)
+    if model.arch.norm != checkpoint.architecture.norm:  # another pool: the last norm keeps its numbers and moves
+        old, new = ("norm", "fc_norm") if model.arch.norm == "after_pool" else ("fc_norm", "norm")
+        for part in ("weight", "bias"):
+            tensors[f"{new}.{part}"] = tensors.pop(f"{old}.{part}")
+
+
+def adapt_channels(weight: Tensor, in_chans: int) -> Tensor:
+    """The patch embedding of RGB images for another number of channels, as timm: summed for one, else repeated.
+
+    Args:
+        weight: (D, 3, 16, 16).
+        in_chans: 1 or more.
+
+    Returns:
+        (D, in_chans, 16, 16), such that a grey image gives the same tokens.
+    """
+    if in_chans == 1:
+        return weight.sum(dim=1, keepdim=True)
+    if weight.shape[1] != 3:
+        raise UsageError(f"Weights for {weight.shape[1]} channels cannot be adapted to {in_chans}; those for 3 can.")
+    return weight.repeat(1, -(-in_chans // 3), 1, 1)[:, :in_chans] * (3 / in_chans)
+
+
+def _is_known(name: str) -> bool:
+    return find_weight(name) is not None or name in ARCHITECTURES
+
+
+def _fresh(name: str, options: Mapping[str, Any]) -> VisionTransformer:
+    weight = find_weight(name)
+    arch = weight.architecture if weight else get_architecture(name)
+    own = Options(num_classes=weight.num_classes if weight else 1000)
+    model = VisionTransformer(arch, replace(own, **options))
+    if weight:
+        described = weight.name.partition(".")[2], weight.license, weight.preprocessing
+        model.pretrained_cfg = _cfg(arch, model, *described)
+    return model
+
+
+def _fresh_like(checkpoint: Checkpoint, options: Mapping[str, Any]) -> VisionTransformer:
+    model = VisionTransformer(checkpoint.architecture, _options(checkpoint, options))
+    model.pretrained_cfg = _pretrained_cfg(checkpoint, model)
+    return model
+
+
+def _options(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Options:
+    rows, columns = checkpoint.grid
+    return replace(Options(checkpoint.num_classes, checkpoint.in_chans, (rows * PATCH, columns * PATCH)), **changes)
+
+
+def _pretrained_cfg(checkpoint: Checkpoint, model: VisionTransformer) -> dict[str, Any]:
+    tag = checkpoint.name.partition(".")[2] if checkpoint.name in BY_NAME else None
+    cfg = _cfg(checkpoint.architecture, model, tag, checkpoint.license, checkpoint.preprocessing)
+    if checkpoint.labels and model.num_classes == checkpoint.num_classes:
+        cfg["label_names"] = [label.id for label in checkpoint.labels]
+        cfg["label_descriptions"] = {label.id: label.name for label in checkpoint.labels}
+    return cfg
+
+
+def _cfg(
+    arch: Architecture, model: VisionTransformer, tag: str | None, license_name: str | None, spec: Preprocessing
+) -> dict[str, Any]:
+    """What timm calls `pretrained_cfg`, of this module."""
+    return {
+        "architecture": arch.name,
+        "tag": tag,
+        "input_size": (model.options.in_chans, *model.img_size),
+        "interpolation": spec.interpolation,
+        "crop_pct": spec.crop_pct,
+        "crop_mode": spec.crop_mode,
+        "mean": spec.mean,
+        "std": spec.std,
+        "num_classes": model.num_classes,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+        "license": license_name,
+    }
+
+
+def save(model: VisionTransformer, folder: str | Path, class_names: Sequence[str] | None = None) -> Checkpoint:
+    """Write a module as a folder in the hub's format: weevit, timm (`local-dir:`) and transformers load it.
+
+    Args:
+        model: made by `create_model`.
+        folder: made if it is not there.
+        class_names: one for each class; those that the model was loaded with where None.
+
+    Returns:
+        The checkpoint, read back.
+
+    Raises:
+        UsageError: a model that does not know its preprocessing, or another number of names than classes.
+        CheckpointError: a weight is NaN or infinite.
+    """
+    cfg = model.pretrained_cfg
+    if not cfg:
+        raise UsageError(
+            "This model does not know what it was made to see: its pretrained_cfg is empty.",
+            "Make it with weevit.create_model, or set model.pretrained_cfg (input_size, mean, std, crop_pct, ...).",
+        )
+    labels = _labels(cfg, class_names, model.num_classes)
+    rename = {to_timm_name(name, model.arch): name for name in _weevit_names(model)}
+    tensors = {rename[name]: _to_numpy(tensor) for name, tensor in model.state_dict().items()}
+    (height, width), (mean, std) = model.img_size, (tuple(cfg["mean"]), tuple(cfg["std"]))
+    spec = Preprocessing(height, width, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
+    extra = {"license": cfg["license"]} if cfg.get("license") else {}
+    arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
+    return write_checkpoint(folder, arch, tensors, spec, labels, extra)
+
+
+def _weevit_names(model: VisionTransformer) -> list[str]:
+    from weevit.zoo.layout import tensor_shapes
+
+    return list(tensor_shapes(model.arch, model.num_classes, model.grid, model.options.in_chans))
+
+
+def _labels(cfg: Mapping[str, Any], class_names: Sequence[str] | None, num_classes: int) -> list[Label] | None:
+    if class_names is None:
+        names = cfg.get("label_names")
+        descriptions = cfg.get("label_descriptions") or {}
+        known = names is not None and len(names) == num_classes
+        return [Label(name, descriptions.get(name, name)) for name in names or ()] if known else None
+    if len(class_names) != num_classes:
+        raise UsageError(f"{len(class_names)} class names for {num_classes} classes.")
+    return [Label(name, name) for name in class_names]
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.float32).numpy()

@@ -1,0 +1,275 @@
+"""`create_model`, `save` and `weevit.data`: timm's arguments, timm's folders, timm's results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from loopback_hub import LoopbackHub
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+import weevit  # noqa: E402 - after the skip
+from weevit.nn.vit import VisionTransformer  # noqa: E402
+from weevit.zoo.architectures import get_architecture  # noqa: E402
+from weevit.zoo.weights import DEFAULT_MODEL  # noqa: E402
+
+PWEE = "vit_pwee_patch16_reg1_gap_256"
+ROPE = "vit_medium_patch16_rope_reg1_gap_256.sbb_in1k"
+
+
+@pytest.fixture(scope="session")
+def fake_pwee(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.folder(tmp_path_factory.mktemp("models") / DEFAULT_MODEL, fakes.config(DEFAULT_MODEL))
+
+
+def logits(model: Any, size: tuple[int, int] = (256, 256), channels: int = 3) -> Any:
+    x = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return model.eval()(x)
+
+
+def same(ours: Any, theirs: Any, bound: float = 1e-5) -> bool:
+    return ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= bound * float(theirs.abs().max())
+
+
+# ---- create_model
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {}, {"num_classes": 0}, {"img_size": 192}, {"img_size": (128, 192)}, {"in_chans": 1}, {"in_chans": 5},
+        {"dynamic_img_size": True}, {"global_pool": ""},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["tiny", "pwee"])
+def test_pretrained_as_timm(name: str, arguments: dict[str, Any], fake_tiny: Path, fake_pwee: Path) -> None:
+    timm = pytest.importorskip("timm")
+    folder = fake_tiny if name == "tiny" else fake_pwee
+    if arguments == {"global_pool": ""} and name == "pwee":
+        pytest.skip("timm moves the norm there and then cannot load the weights")
+    ours = weevit.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
+    side = 224 if name == "tiny" else 256
+    size = arguments.get("img_size", side)
+    size = (size, size) if isinstance(size, int) else size
+    assert same(logits(ours, size, arguments.get("in_chans", 3)), logits(theirs, size, arguments.get("in_chans", 3)))
+    own, other = weevit.data.resolve_model_data_config(ours), timm.data.resolve_model_data_config(theirs)
+    other = {key: tuple(value) if isinstance(value, list) else value for key, value in other.items()}
+    # timm keeps the checkpoint's input size here, which a model of another size then refuses; ours is the model's own.
+    other["input_size"] = (arguments.get("in_chans", 3), *size)
+    assert own == other
+
+
+def test_another_head_starts_fresh(fake_pwee: Path) -> None:
+    torch.manual_seed(0)
+    model = weevit.create_model(str(fake_pwee), pretrained=True, num_classes=7)
+    assert model.head.weight.shape == (7, 256)
+    assert float(model.head.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in model.parameters())
+    assert "label_names" not in model.pretrained_cfg
+
+
+def test_features_only(fake_pwee: Path) -> None:
+    whole = weevit.create_model(str(fake_pwee), pretrained=True)
+    model = weevit.create_model(str(fake_pwee), pretrained=True, features_only=True)
+    maps = logits(model)
+    assert [tuple(own.shape) for own in maps] == [(1, 256, 16, 16)] * 3
+    assert model.feature_info.channels() == [256] * 3
+    assert model.feature_info.reduction() == [16] * 3
+    x = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        taps = whole.eval().forward_intermediates(x, 3, intermediates_only=True)
+    assert all(same(own, tap) for own, tap in zip(maps, taps, strict=True))
+    one = weevit.create_model(PWEE, features_only=True, out_indices=[2])
+    assert len(one.model.blocks) == 3
+
+
+def test_fresh_models_and_their_names() -> None:
+    with torch.device("meta"):
+        assert weevit.create_model("little-in12k").num_classes == 11821
+        assert weevit.create_model(PWEE, num_classes=3, drop_path_rate=0.1).head.weight.shape == (3, 256)
+        assert weevit.create_model("vit_base_patch16_reg4_gap_256").num_classes == 1000
+    assert len(weevit.list_models()) == 27
+    assert weevit.list_models("*rope*", pretrained=True)[0].endswith("sbb_in1k")
+    assert weevit.list_models(["*dwee*", "*dpwee*"]) == [
+        "vit_dpwee_patch16_reg1_gap_256", "vit_dwee_patch16_reg1_gap_256",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"drop_path": 0.1}, "Did you mean 'drop_path_rate'"),
+        ({"num_classes": 3, "qk_norm": True}, "It takes num_classes, in_chans"),
+        ({"global_pool": "map"}, "'token', 'avg' or ''"),
+        ({"img_size": 100}, "multiple of 16"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(weevit.UsageError, match=message):
+        weevit.create_model(PWEE, **arguments)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(weevit.UnknownModelError, match="Did you mean"):
+        weevit.create_model("vit_pwe_patch16_reg1_gap_256")
+
+
+# ---- save
+
+
+@pytest.mark.parametrize("name", [PWEE, "vit_dwee_patch16_reg1_gap_256", ROPE, "tiny"])
+def test_saved_models_load_everywhere(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = weevit.create_model(name, num_classes=3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    model.pretrained_cfg = model.pretrained_cfg or weevit.create_model(DEFAULT_MODEL, num_classes=1).pretrained_cfg
+    checkpoint = weevit.save(model, tmp_path / "m", class_names=["cat", "dog", "owl"])
+    expected = logits(model, model.img_size)
+    again = weevit.create_model(str(tmp_path / "m"), pretrained=True)
+    assert torch.equal(logits(again, model.img_size), expected)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    config = weevit.data.resolve_model_data_config(again)
+    x = weevit.data.create_transform(**config)(image)
+    graph = weevit.load(tmp_path / "m", cache=False).run(image)
+    with torch.inference_mode():
+        assert same(torch.from_numpy(graph.logits), again.eval()(x[None])[0], 1e-4)
+    assert set(graph.labels) == {"cat", "dog", "owl"}
+    assert checkpoint.labels is not None
+    check_timm(tmp_path / "m", model.img_size, expected)
+    check_transformers(tmp_path / "m", model.img_size, expected)
+
+
+def check_timm(folder: Path, size: tuple[int, int], expected: Any) -> None:
+    try:
+        import timm
+    except ImportError:
+        return
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    assert same(logits(theirs, size), expected)
+    assert list(theirs.pretrained_cfg["label_names"]) == ["cat", "dog", "owl"]
+
+
+def check_transformers(folder: Path, size: tuple[int, int], expected: Any) -> None:
+    try:
+        from transformers import AutoModelForImageClassification
+    except ImportError:
+        return
+    theirs = AutoModelForImageClassification.from_pretrained(folder).eval()
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert same(theirs(pixel_values=x).logits, expected)
+    theirs.save_pretrained(folder / "again")
+    assert same(logits(weevit.create_model(str(folder / "again"), pretrained=True), size), expected)
+
+
+@pytest.mark.oracle
+def test_what_timm_saves_loads_here(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    from timm.models._hub import save_for_hf
+
+    theirs = timm.create_model(ROPE, num_classes=4)
+    save_for_hf(theirs, tmp_path, model_config={"label_names": list("abcd")}, safe_serialization=True)
+    ours = weevit.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert same(logits(ours), logits(theirs))
+    assert ours.pretrained_cfg["label_names"] == list("abcd")
+
+
+def test_what_cannot_be_saved(tmp_path: Path) -> None:
+    model = VisionTransformer(get_architecture(PWEE))
+    with pytest.raises(weevit.UsageError, match="pretrained_cfg is empty"):
+        weevit.save(model, tmp_path)
+    model = weevit.create_model("pwee", num_classes=2)
+    with pytest.raises(weevit.UsageError, match="3 class names for 2 classes"):
+        weevit.save(model, tmp_path, ["a", "b", "c"])
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    with pytest.raises(weevit.CheckpointError, match="NaN"):
+        weevit.save(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- data
+
+
+@pytest.mark.oracle
+def test_the_transform_is_timms(fake_tiny: Path) -> None:
+    timm = pytest.importorskip("timm")
+    config = weevit.data.resolve_model_data_config(weevit.create_model(str(fake_tiny), pretrained=True))
+    ours = weevit.data.create_transform(**config, is_training=False)
+    theirs = timm.data.create_transform(**config, is_training=False)
+    for size in ((300, 200), (90, 500), (224, 224)):
+        pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        assert torch.equal(ours(Image.fromarray(pixels)), theirs(Image.fromarray(pixels)))
+    with pytest.raises(weevit.UsageError, match="comes with training"):
+        weevit.data.create_transform(**config, is_training=True)
+
+
+CARD = """
+from urllib.request import urlopen
+from PIL import Image
+import torch
+import weevit as timm
+
+img = Image.open(urlopen(PICTURE))
+
+model = timm.create_model('vit_pwee_patch16_reg1_gap_256.sbb_in1k', pretrained=True)
+model = model.eval()
+data_config = timm.data.resolve_model_data_config(model)
+transforms = timm.data.create_transform(**data_config, is_training=False)
+output = model(transforms(img).unsqueeze(0))
+top5_probabilities, top5_class_indices = torch.topk(output.softmax(dim=1) * 100, k=5)
+assert top5_probabilities.shape == (1, 5)
+
+model = timm.create_model('vit_pwee_patch16_reg1_gap_256.sbb_in1k', pretrained=True, features_only=True)
+output = model.eval()(transforms(img).unsqueeze(0))
+assert [tuple(o.shape) for o in output] == [(1, 256, 16, 16)] * 3
+
+model = timm.create_model('vit_pwee_patch16_reg1_gap_256.sbb_in1k', pretrained=True, num_classes=0).eval()
+output = model(transforms(img).unsqueeze(0))
+assert output.shape == (1, 256)
+output = model.forward_features(transforms(img).unsqueeze(0))
+assert output.shape == (1, 257, 256)
+output = model.forward_head(output, pre_logits=True)
+assert output.shape == (1, 256)
+"""
+
+
+def test_the_model_card_runs_unchanged(fake_pwee: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
+    with LoopbackHub() as hub:
+        hub.add(f"timm/{DEFAULT_MODEL}", {path.name: path.read_bytes() for path in fake_pwee.iterdir()})
+        hub.add("timm/pictures", {"cat.jpg": picture.read_bytes()})
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        code = CARD.replace("PICTURE", repr(f"{hub.url}/timm/pictures/resolve/main/cat.jpg"))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_real_photos_through_the_card(vit_tiny: Path, photos: list[Path]) -> None:
+    model = weevit.create_model(f"local-dir:{vit_tiny}", pretrained=True).eval()
+    transform = weevit.data.create_transform(**weevit.data.resolve_model_data_config(model), is_training=False)
+    truth, top5 = [], []
+    with torch.inference_mode():
+        for start in range(0, len(photos), 20):
+            batch = photos[start : start + 20]
+            output = model(torch.stack([transform(Image.open(path)) for path in batch]))
+            top5 += torch.topk(output.softmax(dim=1) * 100, k=5).indices.tolist()
+            truth += [path.name.partition("_")[0] for path in batch]
+    ids = model.pretrained_cfg["label_names"]
+    named = [[ids[index] for index in own] for own in top5]
+    assert sum(own[0] == true for own, true in zip(named, truth, strict=True)) == 413
+    assert sum(true in own for own, true in zip(named, truth, strict=True)) == 478
