@@ -35,7 +35,9 @@ def main() -> None:
     taken = interleave(arguments.runs, weevit=timed(step(ours, x, labels)), timm=timed(step(theirs, x, labels)))
     for name, seconds in taken.items():
         print(f"{name:<7} median {statistics.median(seconds):.3f} s, best {min(seconds):.3f} s a step")
-    apart = max(float((a - b).abs().max()) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    apart = max(
+        float((a - b).detach().abs().max()) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
     print(f"weevit is faster {ratios(taken['weevit'], taken['timm'])}; parameters {apart:.0e} apart after all steps")
 
 
