@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -97,9 +97,12 @@ def test_nothing_heavy_at_start(statement: str) -> None:
 @pytest.mark.parametrize("arguments", [["-c", "import weevit"], ["-m", "weevit", "--help"]])
 def test_start_takes_less_than_three_tenths_of_a_second(arguments: list[str]) -> None:
     def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-        return time.perf_counter() - start
+        """Of processor time, which another program on this machine does not add to."""
+        with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL) as process:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return used.ru_utime + used.ru_stime
 
     seconds()  # the first one compiles
     assert min(seconds() for _ in range(7)) < 0.3

@@ -165,6 +165,20 @@ class Predictor:
         sources = inputs if isinstance(inputs, Expansion) else expand(inputs)
         return self._stream(iter(sources), request, tuple(outputs), topk)
 
+    def crop(self, source: Source) -> npt.NDArray[np.uint8]:
+        """What the model sees of one input: (height, width, 3) uint8, upright, resized and cropped.
+
+        Raises:
+            ImageError: there is no picture to see.
+        """
+        return preprocess(open_image(source, self._limits), self.preprocessing)
+
+    def logits(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        """Answers for pictures that are cropped already: (B, height, width, 3) uint8 -> (B, num_classes) float32."""
+        session = self._session(self._request(("logits",), None))
+        rows = [session.run(batch)["logits"] for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
+        return np.concatenate(rows)
+
     # ---- how it is answered
 
     def _request(self, outputs: Sequence[Output], layers: Sequence[int] | None) -> Request:

@@ -105,7 +105,7 @@ def finish(tally: Tally, sources: Expansion, quiet: bool, written: str = "") -> 
         tell(f"left out {sources.left_out.total()} files in folders that are no pictures by their name: {endings}")
 
 
-def check_output(output: Path | None, endings: tuple[str, ...]) -> None:
+def check_output(output: Path | None, endings: tuple[str, ...], option: str = "--output") -> None:
     """Refuse an output that could not be written before anything is computed.
 
     Raises:
@@ -116,7 +116,7 @@ def check_output(output: Path | None, endings: tuple[str, ...]) -> None:
         return
     if output.suffix.lower() not in endings:
         raise UsageError(
-            f"--output ends in {', '.join(endings)}: {str(output)!r} was given.", f"-o answers{endings[0]}"
+            f"{option} ends in {', '.join(endings)}: {str(output)!r} was given.", f"{option} out{endings[0]}"
         )
     folder = output.absolute().parent
     if not folder.is_dir():

@@ -11,6 +11,7 @@ from weevit.cli import options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
+    from weevit.predict import Predictor
     from weevit.results import Result
 
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @options.loading
 @click.option("--layers", help="Blocks, from 0, as in 5,10,-1; the last by default.")
 @options.output
+@click.option("--pca", type=click.Path(path_type=Path), help="A .png: patch features as colours, for one picture.")
 @options.strict
 @options.quiet
 @options.verbose
@@ -27,22 +29,25 @@ def features(
     loading: options.Loading,
     layers: str | None,
     output: Path | None,
+    pca: Path | None,
     strict: bool,
     quiet: bool,
 ) -> int:
     """Write feature maps of some blocks: (embed_dim, rows, columns) float32 each.
 
     --output maps.npz holds block_5, block_10, ... for one picture; for several, each is stacked with a first axis over
-    the answered pictures, whose names are in `inputs`.
+    the answered pictures, whose names are in `inputs`. --pca out.png shows the first three principal components of the
+    patch features as red, green and blue.
     """
     from weevit.cli import answers
     from weevit.cli.console import Tally, tell
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import write_features_npz
 
-    if output is None:
-        raise UsageError("Where should the maps go? --output was not given.", "-o maps.npz")
+    if output is None and pca is None:
+        raise UsageError("Where should the maps go? Neither --output nor --pca was given.", "-o maps.npz")
     answers.check_output(output, (".npz",))
+    answers.check_output(pca, (".png",), "--pca")
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
     tally = Tally()
@@ -50,9 +55,25 @@ def features(
     results: list[Result] = [
         answers.told(result) for result in answers.count_all(stream, tally, images_progress(quiet))
     ]
-    if tally.done:
+    if tally.done and pca is not None:
+        draw_colours(pca, predictor, results)
+    if tally.done and output is not None:
         shapes = write_features_npz(output, results)
         if not quiet:
             tell(f"{output}: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
     answers.finish(tally, sources, quiet)
     return tally.exit_code(strict)
+
+
+def draw_colours(path: Path, predictor: Predictor, results: list[Result]) -> None:
+    """Write `--pca` for the one answered picture."""
+    from weevit.cli.writers import write_whole
+    from weevit.explain.draw import draw_principal
+    from weevit.images.sources import expand
+
+    answered = [result for result in results if result.ok]
+    if len(answered) != 1:
+        raise UsageError(f"--pca draws one picture; {len(answered)} were answered.", "Name one picture.")
+    (source,) = expand(answered[0].input)
+    sheet = draw_principal(predictor.crop(source), answered[0].features)
+    write_whole(path, lambda file: sheet.save(file, "PNG"))

@@ -1,0 +1,112 @@
+"""`weevit explain`: what an answer rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weevit.cli import options
+from weevit.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from weevit.explain.relevance import Deletion, Explanation
+
+
+@click.command()
+@options.inputs
+@options.loading
+@click.option("--heads", is_flag=True, help="Draw each head of a block too, and what prefix tokens look at.")
+@click.option("--layer", type=int, default=-1, show_default=True, help="The block for --heads, from 0.")
+@click.option("--deletion", is_flag=True, help="Score the map: remove patches in its order and watch the class.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the random order that --deletion compares with."
+)
+@options.output
+@options.json_lines
+@options.strict
+@options.quiet
+@options.verbose
+def explain(
+    inputs: tuple[str, ...],
+    loading: options.Loading,
+    heads: bool,
+    layer: int,
+    deletion: bool,
+    seed: int,
+    output: Path | None,
+    json_lines: bool,
+    strict: bool,
+    quiet: bool,
+) -> int:
+    """Draw what an answer rests on: the picture beside its attention rollout, weighted by what attention carries.
+
+    --output is a .png for one picture, an existing folder for several. The share of attention that class token and
+    registers take is printed for each block; --json prints it as one object a line.
+    """
+    from weevit.cli import answers
+    from weevit.cli.console import Tally, tell
+    from weevit.cli.writers import write_whole
+    from weevit.explain.draw import draw_explanation
+    from weevit.explain.relevance import deletion as score
+    from weevit.explain.relevance import explain_source
+    from weevit.results import Result
+
+    expansion = answers.read_inputs(inputs)
+    sources = list(expansion)
+    if output is None:
+        raise UsageError("Where should the picture go? --output was not given.", "-o out.png")
+    into_folder = output.is_dir()
+    if not into_folder:
+        answers.check_output(output, (".png",))
+    if len(sources) > 1 and not into_folder:
+        raise UsageError(f"{len(sources)} pictures do not go into one {output}.", "mkdir -p maps, and -o maps")
+    model = answers.load_model(loading, quiet)
+    tally = Tally()
+    for number, source in enumerate(sources):
+        try:
+            explanation = explain_source(model, source, layer)
+        except ImageError as error:
+            failed = Result(source.name, error.status, f"{error.kind}: {error.message}")
+            tally.add(answers.told(failed))
+            if json_lines:
+                print(answers.json_line(answers.failed_object(failed)), flush=True)
+            continue
+        tally.add(explanation.result)
+        path = output / f"{Path(source.name).stem}.{number}.png" if into_folder else output
+        sheet = draw_explanation(explanation, heads)
+        write_whole(path, lambda file, sheet=sheet: sheet.save(file, "PNG"))  # type: ignore[misc]
+        scored = score(model, explanation, seed=seed) if deletion else None
+        if json_lines:
+            print(answers.json_line(_facts(explanation, scored, path)), flush=True)
+        else:
+            _tell(explanation, scored, path)
+    if not quiet and len(sources) > 1:
+        tell(tally.line())
+    return tally.exit_code(strict)
+
+
+def _facts(explanation: Explanation, scored: Deletion | None, path: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from weevit.cli.writers import classify_object
+
+    facts = classify_object(explanation.result) | {
+        "picture": str(path),
+        "prefix_share": [round(float(share), 4) for share in explanation.prefix_share],
+    }
+    return facts | ({"deletion": asdict(scored)} if scored else {})
+
+
+def _tell(explanation: Explanation, scored: Deletion | None, path: Path) -> None:
+    best = explanation.result.top[0]
+    print(f"{explanation.result.input}: {best.probability:.1%} {best.name} -> {path}")
+    if len(explanation.prefix):
+        shares = " ".join(f"{share:.0%}" for share in explanation.prefix_share)
+        print(f"  share of the patches' attention that goes to class token and registers, by block: {shares}")
+    if scored:
+        print(
+            f"  deletion score (mean probability of the class while patches go; low is faithful): {scored.map:.3f}, "
+            f"random order {scored.random:.3f}, least relevant first {scored.reverse:.3f}"
+        )

@@ -1,0 +1,1 @@
+"""Looking inside: what a model attends to, and whether that is what its answer rests on."""

@@ -1,0 +1,211 @@
+"""Which patches an answer rests on, without gradients and without PyTorch.
+
+Rollout (Abnar and Zuidema, arXiv:2005.00928) follows attention from the answer back through all blocks, half of each
+step going along the residual. Attention weights alone say how much is looked at and not how much is taken over, so each
+is multiplied with the length of what it carries: the value, through its head's output projection (Kobayashi et al.,
+arXiv:2004.10102). On real photos with ViT-Ti that is the more faithful map (`benchmarks/explain_deletion.py`).
+
+Where the walk begins depends on the pool: at the class token, or, for models that average, at the patch tokens, each as
+far as it speaks for the predicted class, which is exact: behind the mean everything is linear up to one scale.
+Differential attention has weights below zero; their size counts, since taking away moves an answer as much as adding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.errors import ImageError, UsageError
+from weevit.graph.folds import Block, fold_block
+from weevit.images.sources import Source
+from weevit.predict import Predictor
+from weevit.results import Array, Result
+from weevit.zoo.architectures import NORM_EPS, Architecture
+
+GREY = 128
+"""What a removed patch becomes: the middle of the range, which is zero after normalisation with mean 0.5."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one picture got its answer.
+
+    Attributes:
+        result: the answer, with its most probable classes.
+        pixels: (height, width, 3) uint8: what the model saw.
+        relevance: (rows, columns), sums to 1: how much the answer rests on each patch.
+        heads: (heads, rows, columns): where each head of `layer` looks; asked by the class token, or by the average
+            patch where there is none. Not normalised over patches: what is missing to 1 goes to prefix tokens.
+        layer: the block that `heads` and `prefix` belong to.
+        prefix: (prefix tokens, rows, columns): what class token and registers look at, mean over heads.
+        prefix_share: (depth): the share of the patches' attention that goes to prefix tokens, block by block.
+    """
+
+    result: Result
+    pixels: npt.NDArray[np.uint8]
+    relevance: Array
+    heads: Array
+    layer: int
+    prefix: Array
+    prefix_share: Array
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """How the predicted class fares as patches are removed, in three orders: mean probability over the removal.
+
+    A faithful map has a low `map`: the class is lost early. `random` is the yardstick, `reverse` the other extreme.
+    """
+
+    map: float
+    random: float
+    reverse: float
+
+
+def explain_source(model: Predictor, source: Source, layer: int = -1, topk: int = 5) -> Explanation:
+    """Explain one input.
+
+    Args:
+        model: with a classifier.
+        source: one input, as `weevit.images.sources.expand` gives them.
+        layer: the block whose heads are wanted, from 0, or negative from the end.
+        topk: how many classes to name.
+
+    Raises:
+        ImageError: the input has no answer.
+        UsageError: no classifier, or no such block.
+    """
+    arch = model.checkpoint.architecture
+    if not -arch.depth <= layer < arch.depth:
+        raise UsageError(f"The blocks are 0 to {arch.depth - 1}; there is no block {layer}.")
+    if isinstance(source.value, ImageError):
+        raise source.value
+    pixels = model.crop(source)
+    (result,) = model.stream([source.value], ("logits", "features", "attention"), range(arch.depth), topk)
+    result = replace(result, input=source.name)
+    attention = [result.attention[index] for index in range(arch.depth)]
+    tokens = [np.concatenate([result.prefix[i], _flat(result.features[i])]) for i in range(arch.depth)]
+    steps = steps_of(arch, model.checkpoint.tensors(), attention, tokens)
+    start = _start(arch, model.checkpoint.tensors(), tokens[-1], result.top[0].index)
+    grid = next(iter(result.features.values())).shape[1:]
+    chosen = np.abs(attention[layer % arch.depth])
+    n = arch.num_prefix
+    asked = chosen[:, 0, n:] if arch.pool == "token" else chosen[:, n:, n:].mean(axis=1)
+    return Explanation(
+        result=result,
+        pixels=pixels,
+        relevance=_share(rollout(steps, start)[n:]).reshape(grid),
+        heads=asked.reshape(-1, *grid),
+        layer=layer % arch.depth,
+        prefix=chosen[:, :n, n:].mean(axis=0).reshape(n, *grid),
+        prefix_share=np.array([_prefix_share(np.abs(own), n) for own in attention], dtype=np.float32),
+    )
+
+
+def rollout(steps: list[Array], start: Array) -> Array:
+    """Follow relevance from the last block's tokens back to the first's.
+
+    Args:
+        steps: (N, N) for each block, rows summing to 1: what each token takes from which.
+        start: (N), the relevance of the last block's tokens.
+
+    Returns:
+        (N), of the same sum as `start`: half of every step stays with the token, along the residual.
+    """
+    for step in reversed(steps):
+        start = np.asarray(0.5 * start + 0.5 * start @ step, dtype=np.float32)
+    return start
+
+
+def steps_of(
+    arch: Architecture, tensors: Mapping[str, Array], attention: list[Array], tokens: list[Array]
+) -> list[Array]:
+    """What each token takes from which, block by block: attention times the length of what it carries.
+
+    For the first block the tokens that go in are not known here; there the attention counts alone.
+    """
+    steps = []
+    for index, weights in enumerate(attention):
+        size = np.abs(weights)
+        if index:
+            size = size * _carried(fold_block(tensors, arch, index), arch, tokens[index - 1])[:, None]
+        steps.append(_share(size.sum(axis=0)))
+    return steps
+
+
+def _carried(block: Block, arch: Architecture, tokens: Array) -> Array:
+    """(heads, N): length of each token's value, through its head's part of the output projection."""
+    centred = tokens - tokens.mean(axis=1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + NORM_EPS)
+    y = normed * block.norm1.weight + block.norm1.bias
+    value = y @ block.value.weight + (0 if block.value.bias is None else block.value.bias)
+    heads = value.reshape(len(tokens), arch.num_heads, arch.head_dim).swapaxes(0, 1)  # [H, N, h]
+    projection = block.proj.weight.reshape(arch.num_heads, arch.head_dim, -1)  # [H, h, D]
+    return np.asarray(np.linalg.norm(heads @ projection, axis=-1))
+
+
+def _start(arch: Architecture, tensors: Mapping[str, Array], tokens: Array, index: int) -> Array:
+    """(N), sums to 1: the class token, or the patches as far as they speak for the class."""
+    start = np.zeros(len(tokens), dtype=np.float32)
+    if arch.pool == "token":
+        start[0] = 1
+        return start
+    norm = "norm" if arch.norm == "before_pool" else "fc_norm"
+    direction = tensors["head.weight"][index] * tensors[f"{norm}.weight"]
+    patches = tokens[arch.num_prefix :]
+    evidence = (patches - patches.mean(axis=1, keepdims=True)) @ direction
+    start[arch.num_prefix :] = np.maximum(evidence - evidence.min() * (evidence.max() <= 0), 0)
+    return _share(start)
+
+
+def _share(values: Array) -> Array:
+    """Divided by the sum of the last axis; even where that is zero."""
+    total = values.sum(axis=-1, keepdims=True)
+    shares = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / values.shape[-1])
+    return np.asarray(shares, dtype=np.float32)
+
+
+def _prefix_share(weights: Array, count: int) -> float:
+    rows = _share(weights[:, count:])
+    return float(rows[..., :count].sum(axis=-1).mean())
+
+
+def _flat(features: Array) -> Array:
+    """(D, rows, columns) -> (patches, D)."""
+    return features.reshape(len(features), -1).T
+
+
+def deletion(model: Predictor, explanation: Explanation, steps: int = 14, seed: int = 0) -> Deletion:
+    """Remove patches, the most relevant first, and watch the predicted class.
+
+    Args:
+        model: the one that was explained.
+        explanation: of one picture.
+        steps: the patches are removed in so many equal parts.
+        seed: of the random order.
+    """
+    order = np.argsort(-explanation.relevance.ravel(), kind="stable")
+    shuffled = np.random.default_rng(seed).permutation(len(order))
+    index = explanation.result.top[0].index
+    orders = (order, shuffled, order[::-1])
+    return Deletion(*(_mean_probability(model, explanation, own, index, steps) for own in orders))
+
+
+def _mean_probability(
+    model: Predictor, explanation: Explanation, order: npt.NDArray[np.intp], index: int, steps: int
+) -> float:
+    rows, columns = explanation.relevance.shape
+    height, width = explanation.pixels.shape[0] // rows, explanation.pixels.shape[1] // columns
+    pictures = []
+    for step in range(steps + 1):
+        picture = explanation.pixels.copy()
+        for patch in order[: round(len(order) * step / steps)]:
+            row, column = divmod(int(patch), columns)
+            picture[row * height : (row + 1) * height, column * width : (column + 1) * width] = GREY
+        pictures.append(picture)
+    logits = model.logits(np.stack(pictures)).astype(np.float64)
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return float((exponents[:, index] / exponents.sum(axis=1)).mean())
