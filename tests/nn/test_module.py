@@ -16,8 +16,9 @@ torch = pytest.importorskip("torch")
 
 from weevit.errors import UsageError  # noqa: E402 - after the skip
 from weevit.nn.blocks import ParallelBlock  # noqa: E402
+from weevit.nn.features import take_indices  # noqa: E402
 from weevit.nn.layers import DropPath, PatchDropout  # noqa: E402
-from weevit.nn.vit import Options, VisionTransformer, take_indices  # noqa: E402
+from weevit.nn.vit import Options, VisionTransformer  # noqa: E402
 from weevit.zoo.architectures import ARCHITECTURES, Architecture, get_architecture  # noqa: E402
 
 KINDS = [

@@ -8,8 +8,8 @@ Shapes:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from weevit.errors import UsageError
 from weevit.graph.positions import rope_tables
 from weevit.nn.blocks import Drops, ParallelBlock, SerialBlock
+from weevit.nn.features import FeatureInfo, take_indices
 from weevit.nn.layers import PatchDropout, Rope
 from weevit.zoo.architectures import NORM_EPS, PATCH, Architecture
 
@@ -58,31 +59,6 @@ class Options:
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     fix_init: bool | None = None
-
-
-@dataclass
-class FeatureInfo:
-    """What the blocks' outputs are; the methods are timm's."""
-
-    info: list[dict[str, Any]] = field(default_factory=list)
-
-    def channels(self) -> list[int]:
-        """Width of each."""
-        return [int(row["num_chs"]) for row in self.info]
-
-    def reduction(self) -> list[int]:
-        """Pixels for each cell of the map."""
-        return [int(row["reduction"]) for row in self.info]
-
-    def module_name(self) -> list[str]:
-        """Where each is taken."""
-        return [str(row["module"]) for row in self.info]
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.info[index]
-
-    def __len__(self) -> int:
-        return len(self.info)
 
 
 class PatchEmbed(nn.Module):
@@ -329,45 +305,6 @@ class VisionTransformer(nn.Module):
             grid = img_size[0] // PATCH, img_size[1] // PATCH
             self.pos_embed = nn.Parameter(self._positions(grid).detach().clone(), self.pos_embed.requires_grad)
         self.img_size = img_size
-
-
-class FeatureExtractor(nn.Module):
-    """`features_only=True`: the maps of some blocks.
-
-    Args:
-        model: its head is taken off.
-        out_indices: the last n blocks for a number, else these.
-    """
-
-    def __init__(self, model: VisionTransformer, out_indices: int | Sequence[int] = 3) -> None:
-        super().__init__()
-        self.model = model
-        self.out_indices = take_indices(out_indices, len(model.blocks))
-        self.feature_info = FeatureInfo([model.feature_info[index] for index in self.out_indices])
-        model.reset_classifier(0, "")
-        model.norm = model.fc_norm = nn.Identity()
-        model.blocks = model.blocks[: max(self.out_indices) + 1]
-        self.pretrained_cfg = model.pretrained_cfg
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """[B, channels, height, width] -> a list of [B, D, R, C]."""
-        found: list[Tensor] = self.model.forward_intermediates(x, self.out_indices, intermediates_only=True)
-        return found
-
-
-def take_indices(indices: int | Iterable[int] | None, depth: int) -> list[int]:
-    """Which blocks are meant: the last n, all, or these; from 0, in order.
-
-    Raises:
-        UsageError: there is no such block.
-    """
-    if indices is None:
-        return list(range(depth))
-    wanted = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)
-    wrong = [index for index in wanted if not -depth <= index < depth]
-    if wrong or not wanted:
-        raise UsageError(f"The blocks are 0 to {depth - 1}, or -{depth} to -1 from the end; {indices} was given.")
-    return sorted({index % depth for index in wanted})
 
 
 def resample(positions: Tensor, prefix: int, old: Size, new: Size) -> Tensor:
