@@ -126,7 +126,7 @@ def test_positions_of_another_size(tmp_path: Path) -> None:
     arrays = fakes.tensors(TINY, 1000, (16, 24))
     with pytest.raises(CheckpointError, match="pos_embed has the shape"):
         read_checkpoint(fakes.folder(tmp_path / "a", arrays=arrays))
-    raw = {**fakes.config(), "model_args": {"img_size": [256, 384]}}
+    raw = {**fakes.config(fixed_input_size=False), "model_args": {"img_size": [256, 384]}}
     found = read_checkpoint(fakes.folder(tmp_path / "b", raw, arrays))
     assert found.grid == (16, 24)
     assert (found.preprocessing.height, found.preprocessing.width) == (224, 224)
