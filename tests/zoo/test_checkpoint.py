@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -288,12 +287,25 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ChecksumError, match="sha256 differs"):
-        read_checkpoint(tmp_path)
+    for ask in (lambda found: found.sha256, lambda found: found.tensors()):  # no answer is to be had without either
+        with pytest.raises(ChecksumError, match="sha256 differs"):
+            ask(read_checkpoint(tmp_path))
     path.unlink()
-    shutil.copy(tmp_path / "config.json", path)
-    with pytest.raises(ChecksumError):
+    with pytest.raises(CheckpointError):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_weights_exchanged_while_they_are_in_use(manifest: bool, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, TINY, fakes.tensors(TINY, 3), SEEN, LABELS)
+    if not manifest:
+        (tmp_path / MANIFEST).unlink()
+    found = read_checkpoint(tmp_path)
+    assert found.tensors()
+    others = {name: 2 * tensor for name, tensor in fakes.tensors(TINY, 3).items()}
+    write_checkpoint(tmp_path, TINY, others, SEEN, LABELS)
+    with pytest.raises(ChecksumError, match="exchanged"):
+        found.tensors()
 
 
 def test_an_edited_config_is_found_and_the_way_out_said(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from fakes import dump, file_bytes
 from safetensors.numpy import load_file, save_file
 
-from weevit.errors import CheckpointError, ChecksumError, MalformedFileError
+from weevit.errors import CheckpointError, MalformedFileError
 from weevit.zoo.safetensors_file import MAX_HEADER_BYTES, read_header, read_tensors
 
 
@@ -140,36 +140,33 @@ def test_90_mb_of_padding_are_refused_unread(file: Path) -> None:
         read_header(file)
 
 
-def sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("dtype", "kind"), [("F32", np.float32), ("F16", np.float16), ("F64", np.float64)])
 def test_weights_that_are_not_finite_are_refused(number: float, dtype: str, kind: type, file: Path) -> None:
     file.write_bytes(dump({"fine": np.ones(3, kind), "head.bias": np.array([0, number], kind)}, dtype))
     with pytest.raises(MalformedFileError, match=r"head\.bias holds NaN or infinity"):
-        read_tensors(file, sha256(file))
+        read_tensors(file)
 
 
 def test_a_float64_beyond_float32_is_refused(file: Path) -> None:
     file.write_bytes(dump({"a": np.array([1e39])}, "F64"))
     with pytest.raises(MalformedFileError, match="infinity"):
-        read_tensors(file, sha256(file))
+        read_tensors(file)
 
 
 @pytest.mark.parametrize("dtype", ["I64", "U64", "F8_E4M3", "BOOL"])
 def test_other_dtypes_are_named(dtype: str, file: Path) -> None:
     file.write_bytes(dump({"a": np.ones(4, np.int64 if "64" in dtype else np.int8)}, dtype))
     with pytest.raises(CheckpointError, match=dtype):
-        read_tensors(file, sha256(file))
+        read_tensors(file)
 
 
 def test_sound_files_read_as_the_library_reads_them(file: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {f"t{i}.weight": rng.standard_normal((i + 1, 3), np.float32) for i in range(20)}
     save_file(arrays, file, metadata={"format": "pt"})
-    found = read_tensors(file, sha256(file))
+    found, digest = read_tensors(file)
+    assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
     library = load_file(file)
     assert found.keys() == library.keys()
     for name, tensor in found.items():
@@ -182,17 +179,17 @@ def test_sound_files_read_as_the_library_reads_them(file: Path) -> None:
 def test_other_widths_become_float32(dtype: str, kind: type, file: Path) -> None:
     values = np.array([0.5, -3.25, 1e-3, 0], kind)
     file.write_bytes(dump({"a": values}, dtype))
-    np.testing.assert_array_equal(read_tensors(file, sha256(file))["a"], values.astype(np.float32))
+    np.testing.assert_array_equal(read_tensors(file)[0]["a"], values.astype(np.float32))
 
 
 def test_bfloat16_is_the_upper_half_of_float32(file: Path) -> None:
     file.write_bytes(dump({"a": np.array([0x3F80, 0xC049, 0x0000], np.uint16)}, "BF16"))
-    np.testing.assert_array_equal(read_tensors(file, sha256(file))["a"], np.array([1.0, -3.140625, 0.0], np.float32))
+    np.testing.assert_array_equal(read_tensors(file)[0]["a"], np.array([1.0, -3.140625, 0.0], np.float32))
 
 
 def test_scalars(file: Path) -> None:
     file.write_bytes(dump({"a": np.array(2.5, np.float32)}))
-    assert read_tensors(file, sha256(file))["a"].shape == ()
+    assert read_tensors(file)[0]["a"].shape == ()
 
 
 def test_a_header_whose_length_looks_like_a_pickle_is_read(file: Path) -> None:
@@ -201,12 +198,10 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(file: Path) -> None:
     assert list(read_header(file)) == ["a"]
 
 
-def test_another_file_under_the_same_name_is_noticed(file: Path) -> None:
-    file.write_bytes(dump({"a": np.ones(4, np.float32)}))
-    before = sha256(file)
-    file.write_bytes(dump({"a": np.zeros(4, np.float32)}))
-    with pytest.raises(ChecksumError, match="changed while it was in use"):
-        read_tensors(file, before)
+def test_numbers_whose_sum_overflows_are_fine(file: Path) -> None:
+    values = np.full(4, 3e38, np.float32)
+    file.write_bytes(dump({"a": values}))
+    np.testing.assert_array_equal(read_tensors(file)[0]["a"], values)
 
 
 def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
@@ -234,6 +229,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
 def test_the_real_file(vit_tiny: Path) -> None:
     path = vit_tiny / "model.safetensors"
     library = load_file(path)
-    found = read_tensors(path, sha256(path))
+    found, digest = read_tensors(path)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.keys() == library.keys()
     assert all(np.array_equal(found[name], library[name]) for name in library)

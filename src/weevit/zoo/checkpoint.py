@@ -11,13 +11,14 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from weevit.errors import CheckpointError, TensorMismatchError
+from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
 from weevit.zoo.labels import Label
@@ -27,6 +28,7 @@ from weevit.zoo.manifest import (
     MANIFEST,
     WEIGHTS_FILE,
     check_files,
+    differs,
     replace_file,
     sha256_file,
     write_manifest,
@@ -58,7 +60,7 @@ class Checkpoint:
         labels: class names, None where none are known for sure.
         license: as published, None where nothing is said.
         path: the `.safetensors` file.
-        sha256: of that file, 64 hex digits.
+        recorded: what the manifest says the sha256 of that file is; None where there is no manifest.
         notes: what the user should be told.
         config: `config.json` as it stands; empty where there is none.
     """
@@ -73,9 +75,21 @@ class Checkpoint:
     labels: tuple[Label, ...] | None
     license: str | None
     path: Path
-    sha256: str
+    recorded: str | None
     notes: tuple[str, ...]
     config: Mapping[str, Any]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights file, 64 hex digits; hashed when it is first asked for.
+
+        Raises:
+            ChecksumError: the manifest says otherwise.
+        """
+        digest = sha256_file(self.path)
+        if self.recorded not in (None, digest):
+            raise self._changed()
+        return digest
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Read the weights: each tensor once, nothing more and nothing less than the architecture has.
@@ -84,10 +98,17 @@ class Checkpoint:
             Weevit's names, in the order of the file -> float32, C-contiguous.
 
         Raises:
-            CheckpointError: NaN or infinity in a tensor; or the file is no longer the one that was checked.
+            ChecksumError: the bytes are not those of the manifest, or not those that `sha256` was made of.
+            CheckpointError: NaN or infinity in a tensor.
         """
-        found = read_tensors(self.path, self.sha256)
+        found, digest = read_tensors(self.path)
+        # What was hashed while it was read need not be read again for `sha256`; what `sha256` has said must still hold.
+        if digest != self.__dict__.setdefault("sha256", self.recorded or digest):
+            raise self._changed()
         return {from_timm_name(name, self.architecture): tensor for name, tensor in found.items()}
+
+    def _changed(self) -> ChecksumError:
+        return differs(self.path, _checksum_hint(self.source, self.path.parent))
 
 
 def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
@@ -104,7 +125,7 @@ def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
     """
     path = Path(path).expanduser()
     file, config_file = _locate(path)
-    recorded = check_files(file.parent, _checksum_hint(source, file.parent))
+    recorded = check_files(file.parent, _checksum_hint(source, file.parent), later=file.name)
     header = read_header(file)
     if config_file:
         config = parse_config(read_config(config_file), str(config_file))
@@ -126,7 +147,7 @@ def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
         labels=config.labels,
         license=config.license,
         path=file,
-        sha256=recorded.get(file.name) or sha256_file(file),
+        recorded=recorded.get(file.name),
         notes=config.notes,
         config=MappingProxyType(dict(config.raw)),
     )
@@ -171,7 +192,7 @@ def _no_weights(folder: Path) -> CheckpointError:
 
 
 def _checksum_hint(source: str, folder: Path) -> str:
-    if source:
+    if source.startswith("hf-hub:"):
         return f"Fetch it again with refresh=True, or delete {folder}"
     return f"If you changed it on purpose, delete {folder / MANIFEST}"
 

@@ -66,8 +66,13 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     return digests
 
 
-def check_files(folder: Path, hint: str) -> dict[str, str]:
+def check_files(folder: Path, hint: str, later: str = "") -> dict[str, str]:
     """Hash every file that the manifest lists, and compare.
+
+    Args:
+        folder: where the files are.
+        hint: what to do if one is not what was recorded.
+        later: the name of a file that only has to be there: whoever reads it hashes it on the way.
 
     Returns:
         File name -> sha256; empty where there is no manifest.
@@ -80,9 +85,16 @@ def check_files(folder: Path, hint: str) -> dict[str, str]:
         path = folder / Path(name).name
         if not path.is_file():
             raise ChecksumError(f"{path} is gone; {MANIFEST} lists it.", hint)
-        if sha256_file(path) != digest:
-            raise ChecksumError(f"{path} is not the file that was recorded in {MANIFEST}: its sha256 differs.", hint)
+        if name != later and sha256_file(path) != digest:
+            raise differs(path, hint)
     return recorded
+
+
+def differs(path: Path, hint: str) -> ChecksumError:
+    """The error about a file whose bytes are not those that were recorded, or not those that were seen before."""
+    return ChecksumError(
+        f"{path} is not the file that was recorded in {MANIFEST}, or was exchanged: its sha256 differs.", hint
+    )
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -16,13 +16,14 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from weevit.errors import CheckpointError, ChecksumError, MalformedFileError
+from weevit.errors import CheckpointError, MalformedFileError
 from weevit.zoo.strict_json import parse_json_object, shorten
 
 MAX_FILE_BYTES = 4 << 30
@@ -105,30 +106,32 @@ def read_header(path: Path) -> dict[str, Entry]:
         return _parse(*_header_bytes(file, path), path)
 
 
-def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """Read every tensor, checked: sound header, the expected bytes, finite numbers.
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Read every tensor, checked: sound header, finite numbers.
 
     Args:
         path: a `.safetensors` file.
-        sha256: what the whole file must hash to; the bytes are hashed as they are read, so a file that was exchanged
-            after it was looked at is found.
 
     Returns:
-        Name (as in the file) -> float32, C-contiguous.
+        Name (as in the file) -> float32, C-contiguous; and the sha256 of the bytes that were read, for the caller to
+        compare: a file that was exchanged after it was looked at is found so.
 
     Raises:
         MalformedFileError: unsound, or a tensor holds NaN or infinity.
         CheckpointError: a tensor is not of floating point.
-        ChecksumError: the bytes are others.
     """
-    with open_regular(path, MAX_FILE_BYTES) as file:
+    # One thread hashes a tensor (hashlib lets go of the interpreter) while this one reads and checks the next.
+    with open_regular(path, MAX_FILE_BYTES) as file, ThreadPoolExecutor(1, "weevit-hash") as hasher:
         header, size = _header_bytes(file, path)
         entries = _parse(header, size, path)
         digest = hashlib.sha256(len(header).to_bytes(8, "little") + header)
-        tensors = {entry.name: _read(file, entry, digest, path) for entry in entries.values()}
-    if digest.hexdigest() != sha256:
-        raise ChecksumError(f"{path} was changed while it was in use: its sha256 was {sha256} and no longer is.")
-    return tensors
+        tensors = {}
+        for entry in entries.values():
+            stored = _read(file, entry, path)
+            hashed = hasher.submit(digest.update, stored.reshape(-1).view(np.uint8).data)
+            tensors[entry.name] = _as_float32(stored, entry, path)
+        hashed.result()  # the last of them: they are done in order, and _parse refuses a file without any
+    return tensors, digest.hexdigest()
 
 
 def open_regular(path: Path, limit: int) -> BinaryIO:
@@ -234,7 +237,7 @@ def _integers(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
-def _read(file: BinaryIO, entry: Entry, digest: hashlib._Hash, path: Path) -> np.ndarray:
+def _read(file: BinaryIO, entry: Entry, path: Path) -> np.ndarray:
     if entry.dtype not in FLOAT_DTYPES:
         raise CheckpointError(
             f"{path}: tensor {entry.name} is {entry.dtype}; weights are {', '.join(FLOAT_DTYPES[:-1])} or F64."
@@ -243,11 +246,17 @@ def _read(file: BinaryIO, entry: Entry, digest: hashlib._Hash, path: Path) -> np
     view = stored.reshape(-1).view(np.uint8).data
     if file.readinto(view) != len(view):  # type: ignore[attr-defined]  # typeshed: BinaryIO lacks it
         raise MalformedFileError(f"{path} was cut short while it was read, in tensor {entry.name}.")
-    digest.update(view)
+    return stored
+
+
+def _as_float32(stored: np.ndarray, entry: Entry, path: Path) -> np.ndarray:
     if entry.dtype == "BF16":  # the upper half of a float32
         stored = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinity, which is refused below
         tensor = stored.astype(np.float32, copy=False)
-    if not np.isfinite(tensor).all():
+    # A sum is finite only if all of it is, and costs a fifth of looking at each; large numbers may overflow it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspect = not np.isfinite(tensor.sum())
+    if suspect and not np.isfinite(tensor).all():
         raise MalformedFileError(f"{path}: tensor {entry.name} holds NaN or infinity; such weights have no answer.")
     return tensor
