@@ -259,6 +259,20 @@ def test_the_model_card_runs_unchanged(fake_pwee: Path, tmp_path: Path, monkeypa
     assert done.returncode == 0, done.stderr
 
 
+def test_another_cache_folder(fake_pwee: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LoopbackHub() as hub:
+        hub.add(f"timm/{DEFAULT_MODEL}", {path.name: path.read_bytes() for path in fake_pwee.iterdir()})
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "default"))
+        first = weevit.create_model("pwee", pretrained=True, cache_dir=tmp_path / "own")
+        hub.requests.clear()
+        again = weevit.create_model("pwee", pretrained=True, cache_dir=tmp_path / "own")
+        assert not hub.requests
+    assert torch.equal(logits(first), logits(again))
+    assert (tmp_path / "own" / f"models--timm--{DEFAULT_MODEL}").is_dir()
+    assert not (tmp_path / "default" / "hub").exists()
+
+
 def test_real_photos_through_the_card(vit_tiny: Path, photos: list[Path]) -> None:
     model = weevit.create_model(f"local-dir:{vit_tiny}", pretrained=True).eval()
     transform = weevit.data.create_transform(**weevit.data.resolve_model_data_config(model), is_training=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,18 +255,25 @@ def test_export_with_a_free_batch(name: str) -> None:
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", *KINDS[1:4], "vit_medium_patch16_rope_reg1_gap_256"])
 def test_compiles_as_one_graph(name: str) -> None:
     model = VisionTransformer(small(name, 2), Options(img_size=(32, 48), num_classes=3)).eval()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     x = torch.randn(2, 3, 32, 48)
-    with torch.no_grad():
-        assert apart(compiled(x), model(x)) < 1e-5
+    for backend in ("aot_eager", "inductor") if shutil.which("g++") else ("aot_eager",):
+        torch.compiler.reset()
+        compiled = torch.compile(model, fullgraph=True, backend=backend)
+        with torch.no_grad():
+            assert apart(compiled(x), model(x)) < 1e-5
 
 
-BF16_BOUND = 0.03
-"""Greatest difference of a logit under bfloat16 autocast, as a share of the greatest logit (measured: up to 0.012)."""
+BF16_BOUND = 0.02
+"""Greatest difference of a logit under bfloat16 autocast, as a share of the greatest logit.
+
+Measured: at most 0.016 over 20 seeds of each kind below (with a class token; 0.007 with averaging), and 0.010 with the
+real ViT-Ti on 64 photos, all of which keep their first class.
+"""
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_bfloat16_autocast_stays_near(name: str) -> None:
+    torch.manual_seed(0)
     model = VisionTransformer(small(name), Options(img_size=(64, 64), num_classes=50)).eval()
     with torch.no_grad():
         for parameter in model.parameters():

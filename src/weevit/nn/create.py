@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,6 +32,7 @@ def create_model(
     checkpoint_path: str | Path = "",
     features_only: bool = False,
     out_indices: int | Sequence[int] = 3,
+    cache_dir: str | Path | None = None,
     **options: Any,
 ) -> Any:
     """A module of the family, by timm's name and with timm's arguments.
@@ -41,6 +43,7 @@ def create_model(
         checkpoint_path: load these weights instead: a folder in the hub's format, or a `.safetensors` file.
         features_only: a module that gives the maps of some blocks, each [B, D, rows, columns].
         out_indices: which blocks, for `features_only`: the last n for a number, else these.
+        cache_dir: where models of the hub are kept; by default where huggingface_hub keeps them.
         options: the fields of `weevit.nn.vit.Options`: num_classes, in_chans, img_size, global_pool, drop_path_rate
             and so on. A head of another width than the checkpoint's starts fresh; image channels are adapted and
             positions resampled as timm does.
@@ -61,7 +64,7 @@ def create_model(
     if checkpoint_path:
         model = from_checkpoint(read_checkpoint(checkpoint_path), options)
     elif pretrained or not _is_known(model_name):
-        checkpoint = resolve(model_name)
+        checkpoint = resolve(model_name, cache_dir=cache_dir)
         model = from_checkpoint(checkpoint, options) if pretrained else _fresh_like(checkpoint, options)
     else:
         model = _fresh(model_name, options)
@@ -83,9 +86,11 @@ def from_checkpoint(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Visio
         options: what is to differ from it, by the names of `Options`.
     """
     chosen = _options(checkpoint, options)
-    with torch.device("meta"):  # shapes without memory and without initialisation
-        model = VisionTransformer(checkpoint.architecture, chosen)
-    tensors = {name: to_tensor(array) for name, array in checkpoint.tensors().items()}
+    with ThreadPoolExecutor(1, "weevit-read") as reader:  # files are read and hashed while the module is put together
+        reading = reader.submit(checkpoint.tensors)
+        with torch.device("meta"):  # shapes without memory and without initialisation
+            model = VisionTransformer(checkpoint.architecture, chosen)
+        tensors = {name: to_tensor(array) for name, array in reading.result().items()}
     _fit(tensors, checkpoint, model)
     state = {to_timm_name(name, checkpoint.architecture): tensor for name, tensor in tensors.items()}
     model.load_state_dict(state, strict=True, assign=True)

@@ -98,13 +98,16 @@ class Checkpoint:
             Weevit's names, in the order of the file -> float32, C-contiguous.
 
         Raises:
-            ChecksumError: the bytes are not those of the manifest, or not those that `sha256` was made of.
+            ChecksumError: the bytes are not those of the manifest, or not those that `sha256` was made of. (Without a
+                manifest, and if `sha256` was not asked for, there is nothing to compare with, and nothing is hashed.)
             CheckpointError: NaN or infinity in a tensor.
         """
-        found, digest = read_tensors(self.path)
-        # What was hashed while it was read need not be read again for `sha256`; what `sha256` has said must still hold.
-        if digest != self.__dict__.setdefault("sha256", self.recorded or digest):
+        known = self.__dict__.get("sha256", self.recorded)  # what the property has said, if it was ever asked
+        found, digest = read_tensors(self.path, hashed=known is not None)
+        if digest != known:
             raise self._changed()
+        if digest:
+            self.__dict__["sha256"] = digest  # hashed while it was read: the property need not read it again
         return {from_timm_name(name, self.architecture): tensor for name, tensor in found.items()}
 
     def _changed(self) -> ChecksumError:

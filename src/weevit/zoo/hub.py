@@ -44,7 +44,13 @@ _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def fetch(repo_id: str, revision: str | None = None, refresh: bool = False, progress: Progress | None = None) -> Path:
+def fetch(
+    repo_id: str,
+    revision: str | None = None,
+    refresh: bool = False,
+    progress: Progress | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
     """The folder of a verified snapshot, from the cache or from the hub.
 
     Args:
@@ -53,6 +59,7 @@ def fetch(repo_id: str, revision: str | None = None, refresh: bool = False, prog
         refresh: ask the hub even if there is a snapshot, and replace files that no longer match their hash;
             HF_HUB_OFFLINE is stronger.
         progress: is told how the download gets on; nothing is printed.
+        cache_dir: where models are kept; by default where huggingface_hub keeps them.
 
     Returns:
         A folder with `config.json`, `model.safetensors` and the manifest.
@@ -67,23 +74,24 @@ def fetch(repo_id: str, revision: str | None = None, refresh: bool = False, prog
         raise UsageError(
             f"{repo_id!r} at {revision!r} cannot be a model on the hub.", "hf-hub:organisation/name@revision"
         )
-    cached = cached_snapshot(repo_id, revision) if is_offline() or not refresh else None
+    cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+    cached = cached_snapshot(repo_id, revision, cache) if is_offline() or not refresh else None
     if cached:
         return cached
     if is_offline():
         raise HubError(
-            f"{repo_id} is not in the cache at {cache_folder()}, and HF_HUB_OFFLINE says not to ask the hub.",
+            f"{repo_id} is not in the cache at {cache}, and HF_HUB_OFFLINE says not to ask the hub.",
             f"Once with a connection: HF_HUB_OFFLINE=0 weevit info hf-hub:{repo_id}",
         )
-    return _download(repo_id, revision, progress)
+    return _download(repo_id, revision, progress, cache)
 
 
-def cached_snapshot(repo_id: str, revision: str) -> Path | None:
+def cached_snapshot(repo_id: str, revision: str, cache: Path) -> Path | None:
     """The verified snapshot in the cache; None where there is none. Asks no network.
 
     What another program put there (timm shares this cache) is verified on the way, by the hashes that are its names.
     """
-    folder = _repo_folder(repo_id)
+    folder = _repo_folder(repo_id, cache)
     commit = revision if _COMMIT.fullmatch(revision) else _ref(folder, revision)
     snapshot = folder / "snapshots" / commit
     if not _COMMIT.fullmatch(commit) or not all((snapshot / name).is_file() for name in FILES):
@@ -155,20 +163,21 @@ class _Remote:
     size: int | None
 
 
-def _download(repo_id: str, revision: str, progress: Progress | None) -> Path:
+def _download(repo_id: str, revision: str, progress: Progress | None, cache: Path) -> Path:
     first = _ask(repo_id, CONFIG_FILE, revision)
     # Both files from one commit, even if the branch moves meanwhile.
     remotes = {CONFIG_FILE: first, WEIGHTS_FILE: _ask(repo_id, WEIGHTS_FILE, first.commit)}
-    snapshot = _repo_folder(repo_id) / "snapshots" / first.commit
+    folder = _repo_folder(repo_id, cache)
+    snapshot = folder / "snapshots" / first.commit
     for name, remote in remotes.items():
         if remote.size is not None and remote.size > FILES[name]:
             raise CheckpointError(f"{name} of {repo_id} has {remote.size:,} bytes; the limit is {FILES[name]:,}.")
-        for path in (snapshot / name, _repo_folder(repo_id) / "blobs" / remote.digest):
+        for path in (snapshot / name, folder / "blobs" / remote.digest):
             if path.exists() and not _matches(path, remote.digest):
-                _discard(path)  # or huggingface_hub would take it for the file
-        _get(repo_id, name, remote.commit, progress)
+                _discard(path, cache)  # or huggingface_hub would take it for the file
+        _get(repo_id, name, remote.commit, progress, cache)
         if not _matches(snapshot / name, remote.digest, remote.size):
-            _discard(snapshot / name)
+            _discard(snapshot / name, cache)
             raise ChecksumError(
                 f"{name} of {repo_id} is not what {endpoint()} promised: its hash should be {remote.digest}. "
                 "It has been deleted.",
@@ -176,7 +185,7 @@ def _download(repo_id: str, revision: str, progress: Progress | None) -> Path:
             )
     _record(snapshot, repo_id)
     if not _COMMIT.fullmatch(revision):
-        ref = _repo_folder(repo_id) / "refs" / revision
+        ref = folder / "refs" / revision
         ref.parent.mkdir(parents=True, exist_ok=True)
         # Last, so that a download that breaks off leaves the snapshot that was used before in use.
         replace_file(ref, lambda tmp: tmp.write_text(first.commit))
@@ -198,13 +207,13 @@ def _ask(repo_id: str, name: str, revision: str) -> _Remote:
     return _Remote(commit, digest, answer.size)
 
 
-def _get(repo_id: str, name: str, commit: str, progress: Progress | None) -> None:
+def _get(repo_id: str, name: str, commit: str, progress: Progress | None, cache: Path) -> None:
     try:
         _client().hf_hub_download(
             repo_id,
             name,
             revision=commit,
-            cache_dir=cache_folder(),
+            cache_dir=cache,
             endpoint=endpoint(),
             etag_timeout=_answer_seconds(),
             tqdm_class=_bar(name, progress),
@@ -246,15 +255,14 @@ def _matches(path: Path, digest: str, size: int | None = None) -> bool:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == digest
 
 
-def _discard(path: Path) -> None:
+def _discard(path: Path, cache: Path) -> None:
     """Delete a file of the cache and every link on the way to it, so that nothing takes it for good."""
     (path.parent / MANIFEST).unlink(missing_ok=True)
-    cache = cache_folder().resolve()
     while path.is_symlink():
         target = path.parent / path.readlink()
         path.unlink()
         path = target
-    if path.resolve().is_relative_to(cache):
+    if path.resolve().is_relative_to(cache.resolve()):
         path.unlink(missing_ok=True)
 
 
@@ -267,8 +275,8 @@ def _record(snapshot: Path, repo_id: str) -> None:
         return
 
 
-def _repo_folder(repo_id: str) -> Path:
-    return cache_folder() / f"models--{repo_id.replace('/', '--')}"
+def _repo_folder(repo_id: str, cache: Path) -> Path:
+    return cache / f"models--{repo_id.replace('/', '--')}"
 
 
 def _hub_error(error: Exception, repo_id: str, name: str) -> CheckpointError | HubError:

@@ -20,7 +20,11 @@ _LIST = "weevit models   lists them all"
 
 
 def resolve(
-    model: str | Path, revision: str | None = None, refresh: bool = False, progress: Progress | None = None
+    model: str | Path,
+    revision: str | None = None,
+    refresh: bool = False,
+    progress: Progress | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Checkpoint:
     """Find a model, fetch it if need be, and check it.
 
@@ -34,6 +38,7 @@ def resolve(
         revision: of a model on the hub.
         refresh: ask the hub even if the model is in the cache.
         progress: is told how a download gets on.
+        cache_dir: where models of the hub are kept; by default where huggingface_hub keeps them.
 
     Raises:
         UnknownModelError: nothing has this name.
@@ -44,7 +49,9 @@ def resolve(
     if isinstance(model, str):
         repo_id, weight = _on_hub(model)
         if repo_id:
-            return _from_hub(repo_id, weight, _one_revision(model, repo_id, revision), refresh, progress)
+            chosen = _one_revision(model, repo_id, revision)
+            repo_id = repo_id.partition("@")[0]
+            return _from_hub(repo_id, weight, chosen, fetch(repo_id, chosen, refresh, progress, cache_dir))
         path = _as_path(model)
     else:
         path = model
@@ -69,12 +76,9 @@ def _one_revision(model: str, repo_id: str, revision: str | None) -> str | None:
     return inline or revision
 
 
-def _from_hub(
-    repo_id: str, weight: Weight | None, revision: str | None, refresh: bool, progress: Progress | None
-) -> Checkpoint:
-    repo_id = repo_id.partition("@")[0]
+def _from_hub(repo_id: str, weight: Weight | None, revision: str | None, snapshot: Path) -> Checkpoint:
     source = f"hf-hub:{repo_id}"
-    checkpoint = read_checkpoint(fetch(repo_id, revision, refresh, progress), source)
+    checkpoint = read_checkpoint(snapshot, source)
     if weight and checkpoint.architecture.name != weight.architecture.name:
         raise CheckpointError(f"{source} holds {checkpoint.architecture.name}, and not {weight.architecture.name}.")
     if weight and revision is None:

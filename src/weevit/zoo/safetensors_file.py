@@ -106,15 +106,16 @@ def read_header(path: Path) -> dict[str, Entry]:
         return _parse(*_header_bytes(file, path), path)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
+def read_tensors(path: Path, hashed: bool = True) -> tuple[dict[str, np.ndarray], str | None]:
     """Read every tensor, checked: sound header, finite numbers.
 
     Args:
         path: a `.safetensors` file.
+        hashed: whether the caller has something to compare the bytes with.
 
     Returns:
-        Name (as in the file) -> float32, C-contiguous; and the sha256 of the bytes that were read, for the caller to
-        compare: a file that was exchanged after it was looked at is found so.
+        Name (as in the file) -> float32, C-contiguous; and, if `hashed`, the sha256 of the very bytes that were read: a
+        file that was exchanged after it was looked at is found so.
 
     Raises:
         MalformedFileError: unsound, or a tensor holds NaN or infinity.
@@ -128,10 +129,10 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
         tensors = {}
         for entry in entries.values():
             stored = _read(file, entry, path)
-            hashed = hasher.submit(digest.update, stored.reshape(-1).view(np.uint8).data)
+            if hashed:
+                hasher.submit(digest.update, stored.reshape(-1).view(np.uint8).data)
             tensors[entry.name] = _as_float32(stored, entry, path)
-        hashed.result()  # the last of them: they are done in order, and _parse refuses a file without any
-    return tensors, digest.hexdigest()
+    return tensors, digest.hexdigest() if hashed else None  # the hasher has done all of it when the `with` ends
 
 
 def open_regular(path: Path, limit: int) -> BinaryIO:
