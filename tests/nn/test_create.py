@@ -79,6 +79,15 @@ def test_another_head_starts_fresh(fake_pwee: Path) -> None:
     assert "label_names" not in model.pretrained_cfg
 
 
+def test_a_model_that_was_changed_says_so(fake_pwee: Path) -> None:
+    model = weevit.create_model(str(fake_pwee), pretrained=True)
+    assert "label_names" in model.pretrained_cfg
+    model.reset_classifier(1000)
+    model.set_input_size((128, 192))
+    assert "label_names" not in model.pretrained_cfg
+    assert weevit.data.resolve_model_data_config(model)["input_size"] == (3, 128, 192)
+
+
 def test_features_only(fake_pwee: Path) -> None:
     whole = weevit.create_model(str(fake_pwee), pretrained=True)
     model = weevit.create_model(str(fake_pwee), pretrained=True, features_only=True)

@@ -263,6 +263,15 @@ def test_compiles_as_one_graph(name: str) -> None:
             assert apart(compiled(x), model(x)) < 1e-5
 
 
+def test_trains_after_it_has_answered() -> None:
+    model = VisionTransformer(small("vit_medium_patch16_rope_reg1_gap_256", 1), Options(img_size=(32, 48)))
+    x = torch.randn(1, 3, 32, 48)
+    with torch.inference_mode():
+        model.eval()(x)
+    model.train()(x).sum().backward()
+    assert model.head.weight.grad is not None
+
+
 BF16_BOUND = 0.02
 """Greatest difference of a logit under bfloat16 autocast, as a share of the greatest logit.
 

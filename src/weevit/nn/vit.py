@@ -221,8 +221,9 @@ class VisionTransformer(nn.Module):
             return None
         key = grid, x.device
         if key not in self._ropes:
-            pairs = (torch.from_numpy(table[self.arch.num_prefix :]) for table in rope_tables(self.arch, grid))
-            cosine, sine = (table.repeat_interleave(2, dim=-1).to(x.device) for table in pairs)
+            with torch.inference_mode(False):  # kept for later calls too, which may be training
+                pairs = (torch.from_numpy(table[self.arch.num_prefix :]) for table in rope_tables(self.arch, grid))
+                cosine, sine = (table.repeat_interleave(2, dim=-1).to(x.device) for table in pairs)
             self._ropes[key] = cosine, sine
         cosine, sine = self._ropes[key]
         return (cosine, sine) if kept is None else (cosine[kept][:, None], sine[kept][:, None])
@@ -276,6 +277,9 @@ class VisionTransformer(nn.Module):
             _with_pool(self.arch, global_pool)
             self.global_pool = global_pool
         self.num_classes = num_classes
+        if self.pretrained_cfg:  # the old head's class names are not the new one's
+            kept = {key: value for key, value in self.pretrained_cfg.items() if not key.startswith("label_")}
+            self.pretrained_cfg = {**kept, "num_classes": num_classes}
         weight = self.patch_embed.proj.weight
         if num_classes:
             self.head = nn.Linear(self.embed_dim, num_classes, device=weight.device, dtype=weight.dtype)
@@ -305,6 +309,8 @@ class VisionTransformer(nn.Module):
             grid = img_size[0] // PATCH, img_size[1] // PATCH
             self.pos_embed = nn.Parameter(self._positions(grid).detach().clone(), self.pos_embed.requires_grad)
         self.img_size = img_size
+        if self.pretrained_cfg:
+            self.pretrained_cfg = {**self.pretrained_cfg, "input_size": (self.options.in_chans, *img_size)}
 
 
 def resample(positions: Tensor, prefix: int, old: Size, new: Size) -> Tensor:
