@@ -16,7 +16,7 @@ from common import photos, vit_tiny
 
 import weevit
 from weevit.explain.relevance import Explanation, deletion, explain_source, rollout
-from weevit.images.sources import Source
+from weevit.images.source import Source
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
 from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.preprocess import preprocess
-from weevit.images.sources import Expansion, Inputs, Source, expand, is_one, open_image
+from weevit.images.source import Source, open_image
+from weevit.images.sources import Expansion, Inputs, expand, is_one
 from weevit.results import Array, Result, top_classes, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint

@@ -15,7 +15,7 @@ import weevit
 from weevit.cli.app import main
 from weevit.explain.draw import draw_explanation, heat, principal_colours
 from weevit.explain.relevance import deletion, explain_source, rollout
-from weevit.images.sources import Source
+from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from weevit.errors import ImageError, UsageError
 from weevit.graph.folds import Block, fold_block
-from weevit.images.sources import Source
+from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.results import Array, Result
 from weevit.zoo.architectures import NORM_EPS, Architecture

@@ -1,4 +1,4 @@
-"""What a user gives (paths, folders, bytes, pictures, arrays) as a stream of named inputs, each of which can be opened.
+"""What a user gives (paths, folders, lists, tables, archives, addresses, values in memory) as a stream of named inputs.
 
 One input that was named is one source, or at least one: what cannot be answered becomes a source that raises its
 error when it is opened, so that every result has its row and nothing is lost in silence.
@@ -10,55 +10,24 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError
-from weevit.images.decode import DEFAULT_LIMITS, Limits, decode, from_array, read_file, to_rgb
 from weevit.images.formats import EXTENSIONS
+from weevit.images.source import File, LocalFile, Source, Value, printable
 
-Value: TypeAlias = "Path | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
 OneInput: TypeAlias = "str | os.PathLike[str] | Value"
 Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
 
+CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
+"""Endings of files that hold or name inputs, where such a file is named; in folders they are left out."""
 
-@dataclass(frozen=True)
-class Source:
-    """One input with a name.
-
-    Attributes:
-        name: for files the path as given, or the given folder joined with the way to the file; for values in memory
-            their kind and position, as in `bytes[0]`, `image[1]`, `array[2]`. Always printable as UTF-8: bytes of a
-            file name that are not UTF-8 appear as `\\udcff`.
-        value: what to open. An ImageError is an answer that is known already.
-    """
-
-    name: str
-    value: Value | ImageError
-
-
-def open_image(source: Source, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """The source's picture: mode RGB, upright. Files are read here and not before.
-
-    Raises:
-        ImageError: there is no answer, and why (see `read_file` and `decode`).
-        UsageError: an array of another dtype or shape than `from_array` takes; Pillow set to accept truncated files.
-    """
-    value = source.value
-    if isinstance(value, ImageError):
-        raise value
-    if isinstance(value, Path):
-        return decode(read_file(value, limits), limits)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return decode(value, limits)
-    if isinstance(value, Image.Image):
-        return to_rgb(value, limits)
-    return from_array(value, limits)
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 class Expansion:
@@ -77,9 +46,30 @@ class Expansion:
         self.left_out.clear()
         for position, item in enumerate(self._inputs):
             if isinstance(item, str | os.PathLike):
-                yield from self._from_path(Path(item))
+                for word in _without_braces(os.fspath(item)):
+                    yield from self._from_word(word)
             else:
                 yield Source(f"{_kind(item)}[{position}]", item)
+
+    def _from_word(self, word: str) -> Iterator[Source]:
+        if "://" in word:
+            from weevit.images.remote import expand_remote
+
+            yield from expand_remote(word, self.left_out)
+        elif word.lower().endswith(CONTAINERS) and not _is_folder(Path(word)):
+            yield from read_container(LocalFile(Path(word)), self.left_out)
+        elif any(sign in word for sign in "*?[") and not _exists(Path(word)):
+            yield from self._from_pattern(word)
+        else:
+            yield from self._from_path(Path(word))
+
+    def _from_pattern(self, pattern: str) -> Iterator[Source]:
+        found = sorted(glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - takes absolute patterns too
+        if not found:
+            yield Source(printable(Path(pattern)), MissingImageError(f"{pattern}: no file has a name like this"))
+        for name in found:
+            if not _is_folder(Path(name)):
+                yield _file(Path(name))
 
     def _from_path(self, path: Path) -> Iterator[Source]:
         if not _is_folder(path):
@@ -90,7 +80,7 @@ class Expansion:
             found = True
             yield source
         if not found:
-            yield Source(_printable(path), MissingImageError(f"{path}: no picture in this folder or below it"))
+            yield Source(printable(path), MissingImageError(f"{path}: no picture in this folder or below it"))
 
     def _walk(self, top: Path) -> Iterator[Source]:
         """Depth first, in natural order, each real folder once: links may lead in circles."""
@@ -107,7 +97,7 @@ class Expansion:
                     seen.add((status.st_dev, status.st_ino))
                     waiting.extend(reversed(_visible(path)))
             except OSError as error:
-                yield Source(_printable(path), UnreadableImageError(f"{path}: {error.strerror or error}"))
+                yield Source(printable(path), UnreadableImageError(f"{path}: {error.strerror or error}"))
 
     def _choose(self, path: Path) -> Iterator[Source]:
         ending = path.suffix.lower()
@@ -118,12 +108,17 @@ class Expansion:
 
 
 def expand(inputs: Inputs) -> Expansion:
-    """Everything to look at in what was given. Reads folders, but no file; may be iterated lazily.
+    """Everything to look at in what was given. Reads folders and lists, but no picture; may be iterated lazily.
 
     Args:
-        inputs: a path, a folder, the bytes of a file, a PIL image, a uint8 array, or an iterable of those.
+        inputs: a path, a folder, an address, the bytes of a file, a PIL image, a uint8 array, or an iterable of those.
 
-    A file that is named is always a source, whatever its ending. A folder gives its files with the endings of the
+    A path may be a pattern (`photos/*.jpg`, `**` for any folders between) or have a range in braces
+    (`shard-{000..099}.tar`). A file that is named is one source, whatever its ending, but for lists (`.txt`, a path a
+    line), tables (`.csv`, `.tsv`, `.parquet`) and archives (`.tar`, `.tar.gz`, `.tgz`): those give what they hold, in
+    their own order. Addresses (`s3://`, `hf://`, `https://`) mean the same as paths; see `images/remote.py`.
+
+    A folder gives its files with the endings of the
     formats that are read (`formats.EXTENSIONS`, upper or lower case), and those of its subfolders, linked ones too:
     each real folder once, under the first name that leads to it. Names that begin with a dot are skipped. The order in
     a folder is natural: digits count as numbers, case does not count ("img2" before "IMG10").
@@ -134,6 +129,22 @@ def expand(inputs: Inputs) -> Expansion:
         UsageError: something else than the above; raised when the iteration reaches it.
     """
     return Expansion(inputs)
+
+
+def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:
+    """The inputs that a list, table or archive holds or names, by its ending; one that cannot be read is one source."""
+    name = file.name.lower()
+    try:
+        if name.endswith((".tar", ".tar.gz", ".tgz")):
+            from weevit.images.archives import read_tar
+
+            yield from read_tar(file, left_out)
+        else:
+            from weevit.images.tables import READERS
+
+            yield from READERS[name[name.rindex(".") :]](file)
+    except ImageError as error:
+        yield Source(file.name, error)
 
 
 def natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
@@ -148,11 +159,25 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _file(path: Path) -> Source:
-    return Source(_printable(path), path)
+    return Source(printable(path), path)
 
 
-def _printable(path: Path) -> str:
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _without_braces(word: str) -> Iterator[str]:
+    """`shard-{000..099}.tar` as a shell would expand it, with zeros in front as they are written."""
+    found = _BRACES.search(word)
+    if not found:
+        yield word
+        return
+    first, last = found.groups()
+    for number in range(int(first), int(last) + 1):
+        yield from _without_braces(f"{word[: found.start()]}{number:0{len(first)}}{word[found.end() :]}")
 
 
 def _is_folder(path: Path) -> bool:

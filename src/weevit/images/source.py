@@ -1,0 +1,208 @@
+"""One input: a name, and how to get at its picture.
+
+Most are files of their own. Others lie in an archive, a table or a bucket: those are `Stored`, and are read when they
+are opened and not before, so that a million of them cost no more than their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from weevit.errors import (
+    ImageError,
+    MissingImageError,
+    TooLargeImageError,
+    TruncatedImageError,
+    UnreadableImageError,
+    UsageError,
+)
+from weevit.images.decode import DEFAULT_LIMITS, Limits, decode, from_array, read_file, to_rgb
+
+ABSENT = "absent"
+"""The fingerprint of a file that is not there: one that appears later differs from it."""
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """Bytes that are no file of their own."""
+
+    def read(self, limits: Limits) -> bytes:
+        """All of them.
+
+        Raises:
+            ImageError: they cannot be had, or are more than the limit.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the bytes do. Reads as little as it can."""
+        ...
+
+
+Value: TypeAlias = "Path | Stored | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input with a name.
+
+    Attributes:
+        name: for files the path as given, or the given folder joined with the way to the file; for values in memory
+            their kind and position, as in `bytes[0]`, `image[1]`, `array[2]`; for members of an archive its path and
+            theirs. Always printable as UTF-8: bytes of a file name that are not UTF-8 appear as `\\udcff`.
+        value: what to open. An ImageError is an answer that is known already.
+        target: the class that a manifest or an archive gives it; None where nothing is said.
+    """
+
+    name: str
+    value: Value | ImageError
+    target: str | None = None
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the picture does: of a file, its size and time of modification.
+
+        Raises:
+            UsageError: a picture or array in memory, which nothing could find again.
+        """
+        value = self.value
+        if isinstance(value, Path):
+            return _stamp(value)
+        if isinstance(value, ImageError):
+            return value.status
+        if isinstance(value, bytes | bytearray | memoryview):
+            return hashlib.sha256(value).hexdigest()[:32]
+        if isinstance(value, Stored):
+            return value.fingerprint()
+        raise UsageError(
+            f"{self.name} is in memory only: an answer to it could not be found again.",
+            "Jobs take files, folders, lists, tables and archives; predictor.stream(...) takes pictures.",
+        )
+
+
+def open_image(source: Source, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """The source's picture: mode RGB, upright. Files are read here and not before.
+
+    Raises:
+        ImageError: there is no answer, and why (see `read_file` and `decode`).
+        UsageError: an array of another dtype or shape than `from_array` takes; Pillow set to accept truncated files.
+    """
+    value = source.value
+    if isinstance(value, ImageError):
+        raise value
+    if isinstance(value, Path):
+        return decode(read_file(value, limits), limits)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return decode(value, limits)
+    if isinstance(value, Image.Image):
+        return to_rgb(value, limits)
+    if isinstance(value, np.ndarray):
+        return from_array(value, limits)
+    return decode(value.read(limits), limits)
+
+
+class File(Protocol):
+    """A file that holds inputs or names them: an archive, a table, a list. Local or remote."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """The file, to be read and sought in; the caller closes it.
+
+        Raises:
+            ImageError: it is not there, or not to be read.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """As `Stored.fingerprint`."""
+        ...
+
+    def beside(self, entry: str) -> Value:
+        """What a line of this file means: a path from this file's folder on, an absolute path, or an address."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on this machine."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path as it was given."""
+        return printable(self.path)
+
+    def open(self) -> BinaryIO:
+        """The file; only a regular one, since a pipe would wait for ever."""
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise UnreadableImageError(f"{self.path}: a pipe, socket or device, not a file")
+            return self.path.open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingImageError(f"{self.path}: no such file, or a link that leads nowhere") from error
+        except OSError as error:
+            raise UnreadableImageError(f"{self.path}: {error.strerror or error}") from error
+
+    def fingerprint(self) -> str:
+        """Size and time of modification."""
+        return _stamp(self.path)
+
+    def beside(self, entry: str) -> Value:
+        """The path from this file's folder on."""
+        if "://" in entry:
+            from weevit.images.remote import remote_file
+
+            return remote_file(entry)
+        return self.path.parent / entry
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of bytes in a file: a member of an archive."""
+
+    file: File
+    offset: int
+    size: int
+    stamp: str
+
+    def read(self, limits: Limits) -> bytes:
+        """The bytes."""
+        if self.size > limits.max_bytes:
+            raise TooLargeImageError(f"{self.size:,} bytes; the limit is {limits.max_bytes:,}")
+        with self.file.open() as file:
+            file.seek(self.offset, io.SEEK_SET)
+            data = file.read(self.size)
+        if len(data) < self.size:
+            raise TruncatedImageError(f"{self.file.name} ends in the middle of this member")
+        return data
+
+    def fingerprint(self) -> str:
+        """The archive's, and the place in it."""
+        return f"{self.stamp}-{self.offset:x}-{self.size:x}"
+
+
+def printable(path: Path) -> str:
+    """A path as text that any terminal, file or database takes."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and it is done for every file
+    except (OSError, ValueError):
+        return ABSENT
+    return f"{status.st_size:x}-{status.st_mtime_ns:x}"

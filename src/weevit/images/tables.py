@@ -1,0 +1,230 @@
+"""Lists and tables of pictures: text files, CSV, and Parquet with paths or with the pictures themselves.
+
+A table has a column of paths or of encoded pictures, and may have one of ids and one of classes; which they are is told
+by their names (`PATHS`, `IDS`, `TARGETS`). Paths are meant from the table's own folder on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+from weevit.errors import (
+    ImageError,
+    MissingExtraError,
+    MissingImageError,
+    TooLargeImageError,
+    UnreadableImageError,
+    UsageError,
+)
+from weevit.images.decode import Limits
+from weevit.images.source import File, Source
+
+PATHS = ("path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "image", "url")
+IDS = ("id", "key", "image_id")
+TARGETS = ("label", "class", "target", "class_name")
+PICTURES = ("image", "img", "jpg", "png", "webp", "bytes", "image_bytes")
+
+MAX_ROW_GROUP_BYTES = 1 << 30
+"""Pictures of a Parquet file are read a row group at a time; the hub's files have about 50 MB in each."""
+
+
+def read_list(file: File) -> Iterator[Source]:
+    """A path a line; empty lines are skipped. The line is the source's name."""
+    with file.open() as raw:
+        for line in _text(raw, file):
+            entry = line.rstrip("\r\n")
+            if entry.strip():
+                yield Source(entry, file.beside(entry))
+
+
+def read_csv(file: File) -> Iterator[Source]:
+    """Rows of a CSV (or, for `.tsv`, tab-separated) file with a header.
+
+    Raises:
+        UsageError: no column of paths.
+    """
+    with file.open() as raw:
+        delimiter = "\t" if file.name.lower().endswith(".tsv") else ","
+        try:
+            reader = csv.reader(_text(raw, file), delimiter=delimiter)
+            header = next(reader, [])
+            path, key, target = (_column(header, names) for names in (PATHS, IDS, TARGETS))
+            if path is None:
+                raise _no_column(file, header, PATHS)
+            for number, row in enumerate(reader, 2):
+                if row:
+                    yield _row(file, number, *(_cell(row, place) for place in (path, key, target)))
+        except csv.Error as error:
+            raise UsageError(f"{file.name} cannot be read as a table: {error}.") from error
+
+
+def read_parquet(file: File) -> Iterator[Source]:
+    """Rows of a Parquet file: paths, or encoded pictures as bytes or as the hub's struct of bytes and path.
+
+    Raises:
+        UsageError: no column of either, or not a Parquet file.
+        MissingExtraError: pyarrow is not installed.
+    """
+    pictures = _Parquet(file)
+    names = pictures.names
+    key, target = (_column(names, wanted) for wanted in (IDS, TARGETS))
+    image = next((place for place in (_column(names, PICTURES),) if place is not None and pictures.holds(place)), None)
+    path = _column(names, PATHS)
+    if image is None and path is None:
+        raise _no_column(file, names, (*PICTURES, *PATHS))
+    number = 0
+    for group in range(pictures.groups):
+        columns = [place for place in (key, target, path if image is None else None) if place is not None]
+        table = pictures.columns(group, columns) if columns else {}
+        for row in range(pictures.rows(group)):
+            number += 1
+            own = [None if place is None or place not in table else table[place][row] for place in (path, key, target)]
+            texts = [None if value is None else str(value) for value in own]
+            if image is None:
+                yield _row(file, number, *texts)
+            else:
+                name = texts[1] or f"{file.name}#row{number}"
+                yield Source(name, Cell(pictures, image, group, row, number), texts[2])
+
+
+READERS: dict[str, Callable[[File], Iterator[Source]]] = {
+    ".txt": read_list,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+}
+"""Ending -> what reads it."""
+
+
+class Cell:
+    """A picture in a Parquet file; its bytes are read when they are wanted."""
+
+    def __init__(self, table: _Parquet, column: int, group: int, row: int, number: int) -> None:
+        self._table, self._column, self._group, self._row, self._number = table, column, group, row, number
+
+    def read(self, limits: Limits) -> bytes:
+        """The encoded picture."""
+        value = self._table.picture(self._column, self._group, self._row)
+        if isinstance(value, dict):
+            if value.get("bytes") is None and value.get("path"):
+                beside = Source("", self._table.file.beside(value["path"])).value
+                return _read_any(beside, limits)
+            value = value.get("bytes")
+        if value is None:
+            raise MissingImageError(f"{self._table.file.name}: row {self._number} holds no picture")
+        if len(value) > limits.max_bytes:
+            raise TooLargeImageError(f"{len(value):,} bytes; the limit is {limits.max_bytes:,}")
+        return bytes(value)
+
+    def fingerprint(self) -> str:
+        """The file's, and the row."""
+        return f"{self._table.stamp}-{self._number:x}"
+
+
+class _Parquet:
+    """A Parquet file, read a row group at a time; the last two groups of pictures are kept for all threads."""
+
+    def __init__(self, file: File) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise MissingExtraError(
+                "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
+            ) from error
+        self.file = file
+        self.stamp = file.fingerprint()
+        try:
+            self._parquet: Any = pyarrow.parquet.ParquetFile(file.open(), pre_buffer=False)
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise UsageError(f"{file.name} is not a whole Parquet file: {error}.") from error
+        self.names: list[str] = self._parquet.schema_arrow.names
+        self.groups: int = self._parquet.num_row_groups
+        self._kept: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def rows(self, group: int) -> int:
+        """Rows of a row group."""
+        return int(self._parquet.metadata.row_group(group).num_rows)
+
+    def holds(self, place: int) -> bool:
+        """Whether a column holds encoded pictures rather than their paths."""
+        import pyarrow.types as types
+
+        kind = self._parquet.schema_arrow.field(place).type
+        if types.is_struct(kind):
+            return bool(kind.get_field_index("bytes") >= 0)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    def columns(self, group: int, places: Sequence[int]) -> dict[int, list[Any]]:
+        """Small columns of a row group as lists."""
+        with self._lock:
+            table = self._parquet.read_row_group(group, columns=[self.names[place] for place in places])
+        return {place: table.column(self.names[place]).to_pylist() for place in places}
+
+    def picture(self, place: int, group: int, row: int) -> Any:
+        """One cell, as Python's bytes or dict."""
+        with self._lock:
+            key = (place, group)
+            if key not in self._kept:
+                size = self._parquet.metadata.row_group(group).total_byte_size
+                if size > MAX_ROW_GROUP_BYTES:
+                    raise TooLargeImageError(
+                        f"{self.file.name}: a row group of {size:,} bytes; the limit is {MAX_ROW_GROUP_BYTES:,}"
+                    )
+                try:
+                    self._kept[key] = self._parquet.read_row_group(group, columns=[self.names[place]]).column(0)
+                except Exception as error:  # pyarrow's errors share no base class but this
+                    raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
+                while len(self._kept) > 2:
+                    self._kept.popitem(last=False)
+            column = self._kept[key]
+        return column[row].as_py()
+
+
+def _read_any(value: Any, limits: Limits) -> bytes:
+    from pathlib import Path
+
+    from weevit.images.decode import read_file
+
+    return read_file(value, limits) if isinstance(value, Path) else bytes(value.read(limits))
+
+
+def _row(file: File, number: int, path: str | None, key: str | None, target: str | None) -> Source:
+    if not path:
+        name = key or f"{file.name}#row{number}"
+        return Source(name, MissingImageError(f"{file.name}: row {number} has no path"), target or None)
+    try:
+        return Source(key or path, file.beside(path), target or None)
+    except ImageError as error:
+        return Source(key or path, error, target or None)
+
+
+def _cell(row: Sequence[str], place: int | None) -> str | None:
+    return row[place] if place is not None and place < len(row) else None
+
+
+def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """The place of the first wanted column that there is; upper and lower case are the same."""
+    lower = [name.strip().lower() for name in names]
+    return next((lower.index(name) for name in wanted if name in lower), None)
+
+
+def _no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> UsageError:
+    shown = ", ".join(repr(name) for name in names) or "none"
+    return UsageError(
+        f"{file.name} has no column of pictures; its columns are {shown}.", f"Call it one of {', '.join(wanted)}."
+    )
+
+
+def _text(raw: BinaryIO, file: File) -> Iterator[str]:
+    """Lines of UTF-8, with or without a byte order mark."""
+    try:
+        yield from io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file.name} is not UTF-8 text: {error}.") from error
