@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         HubError,
         ImageError,
         InputsFailedError,
+        JobError,
         MissingExtraError,
         ModelError,
         OutputError,
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
         WeevitError,
     )
     from weevit.images.decode import Limits
+    from weevit.jobs.results import read_results
+    from weevit.jobs.run import run_job
     from weevit.nn.create import create_model, list_models, save
     from weevit.predict import Predictor, load
     from weevit.results import Prediction, Result
 
 _HOMES = {
     "load": "weevit.predict",
+    "run_job": "weevit.jobs.run",
+    "read_results": "weevit.jobs.results",
     "create_model": "weevit.nn.create",
     "list_models": "weevit.nn.create",
     "save": "weevit.nn.create",
@@ -53,6 +58,7 @@ _HOMES = {
     "HubError": "weevit.errors",
     "ImageError": "weevit.errors",
     "InputsFailedError": "weevit.errors",
+    "JobError": "weevit.errors",
     "EngineError": "weevit.errors",
     "OutputError": "weevit.errors",
 }
@@ -64,6 +70,7 @@ __all__ = [
     "HubError",
     "ImageError",
     "InputsFailedError",
+    "JobError",
     "Limits",
     "MissingExtraError",
     "ModelError",
@@ -79,6 +86,8 @@ __all__ = [
     "data",
     "list_models",
     "load",
+    "read_results",
+    "run_job",
     "save",
 ]
 

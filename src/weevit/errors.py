@@ -21,6 +21,7 @@
     │   ├── UnsupportedImageError     unsupported    a real picture that weevit does not read
     │   └── TooLargeImageError        too_large      over the limit of bytes or pixels
     ├── InputsFailedError             an array was asked for, and some inputs have no row to give
+    ├── JobError                      a job's folder or inputs are not what the job needs
     ├── EngineError                   the graph could not be run
     └── OutputError                   the answer could not be written
 
@@ -167,6 +168,10 @@ class InputsFailedError(WeevitError):
             "model.run(...) returns one result for each input, with a status and an error.",
         )
         self.failures = failures
+
+
+class JobError(WeevitError):
+    """A folder of results that cannot be gone on with, read or trusted, or inputs that changed under a running job."""
 
 
 class EngineError(WeevitError):

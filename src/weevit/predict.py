@@ -55,6 +55,7 @@ class Predictor:
         threads: how many compute, and why.
         engine: `onnxruntime` or `openvino`.
         preprocessing: of this predictor: the checkpoint's, with the image size that was asked for.
+        limits: the largest file and picture that it decodes.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Predictor:
             height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
             self.preprocessing = replace(checkpoint.preprocessing, height=height, width=width)
         self._batch_size = batch_size
-        self._limits = limits
+        self.limits = limits
         self._cache = cache
         self._sessions: dict[Request, Session] = {}
 
@@ -159,12 +160,16 @@ class Predictor:
         outputs: Sequence[Output] = ("logits", "embedding"),
         layers: Sequence[int] | None = None,
         topk: int = 5,
+        steady: bool = False,
     ) -> Iterator[Result]:
-        """The same as `run`, one result after another: memory does not grow with the number of inputs."""
+        """The same as `run`, one result after another: memory does not grow with the number of inputs.
+
+        With `steady`, the answer to a picture is the same to the last bit whatever stands beside it (with onnxruntime).
+        """
         request = self._request(outputs, layers)
         self._check_head("logits" in outputs, topk)
         sources = inputs if isinstance(inputs, Expansion) else expand(inputs)
-        return self._stream(iter(sources), request, tuple(outputs), topk)
+        return self._stream(iter(sources), request, tuple(outputs), topk, steady)
 
     def crop(self, source: Source) -> npt.NDArray[np.uint8]:
         """What the model sees of one input: (height, width, 3) uint8, upright, resized and cropped.
@@ -172,7 +177,7 @@ class Predictor:
         Raises:
             ImageError: there is no picture to see.
         """
-        return preprocess(open_image(source, self._limits), self.preprocessing)
+        return preprocess(open_image(source, self.limits), self.preprocessing)
 
     def logits(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """Answers for pictures that are cropped already: (B, height, width, 3) uint8 -> (B, num_classes) float32."""
@@ -206,11 +211,11 @@ class Predictor:
             )
 
     def _stream(
-        self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int
+        self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool
     ) -> Iterator[Result]:
         for batch in batches(self._pictures(sources), self._batch_size):
             pixels = [picture.pixels for picture in batch if picture.pixels is not None]
-            answers: dict[str, Any] = self._session(request).run(np.stack(pixels)) if pixels else {}
+            answers: dict[str, Any] = self._session(request).run(np.stack(pixels), steady) if pixels else {}
             row = 0
             for picture in batch:
                 if picture.pixels is None:
@@ -230,7 +235,7 @@ class Predictor:
 
     def _picture(self, source: Source) -> _Picture:
         try:
-            image = open_image(source, self._limits)
+            image = open_image(source, self.limits)
             pixels = preprocess(image, self.preprocessing)
         except ImageError as error:
             return _Picture(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -60,11 +61,17 @@ def model_line(predictor: Predictor) -> str:
     )
 
 
-def read_inputs(words: Iterable[str]) -> Expansion:
-    """The command line's inputs; `-` alone means a list of paths on stdin, one a line."""
+def read_inputs(words: Iterable[str], once: bool = True) -> Expansion:
+    """The command line's inputs; `-` alone means a list of paths on stdin, one a line.
+
+    Args:
+        words: as they were typed.
+        once: it will be read once, so that lines on stdin are answered as they come.
+    """
     words = list(words)
     if words == ["-"]:
-        return expand(line.rstrip("\n") for line in sys.stdin if line.strip())
+        lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
+        return expand(lines if once else list(lines))
     return expand(words)
 
 
@@ -98,11 +105,19 @@ def finish(tally: Tally, sources: Expansion, quiet: bool, written: str = "") -> 
         return
     if tally.done + tally.failed.total() > 1 or tally.failed or written:
         tell(tally.line() + (f" · written: {written}" if written else ""))
-    if sources.left_out:
-        endings = ", ".join(
-            f"{count} {ending or 'without an ending'}" for ending, count in sources.left_out.most_common(5)
-        )
-        tell(f"left out {sources.left_out.total()} files in folders that are no pictures by their name: {endings}")
+    tell_left_out(sources.left_out)
+
+
+def tell_left_out(left_out: Counter[str]) -> None:
+    """Say what in folders and archives was not looked at, if anything."""
+    if left_out:
+        endings = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in left_out.most_common(5))
+        tell(f"left out {left_out.total()} files in folders that are no pictures by their name: {endings}")
+
+
+def is_folder(output: Path | None) -> bool:
+    """Whether --output means a folder of results: one that is there, or a name without an ending."""
+    return output is not None and (output.is_dir() or not output.suffix)
 
 
 def check_output(output: Path | None, endings: tuple[str, ...], option: str = "--output") -> None:
@@ -115,8 +130,9 @@ def check_output(output: Path | None, endings: tuple[str, ...], option: str = "-
     if output is None:
         return
     if output.suffix.lower() not in endings:
+        other = ", or is a folder, with no ending" if option == "--output" else ""
         raise UsageError(
-            f"{option} ends in {', '.join(endings)}: {str(output)!r} was given.", f"{option} out{endings[0]}"
+            f"{option} ends in {', '.join(endings)}{other}: {str(output)!r} was given.", f"{option} out{endings[0]}"
         )
     folder = output.absolute().parent
     if not folder.is_dir():

@@ -23,6 +23,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 @options.loading
 @click.option("--topk", type=int, default=5, show_default=True, help="How many classes to name.")
 @options.output
+@options.job
 @options.json_lines
 @options.strict
 @options.quiet
@@ -32,6 +33,7 @@ def classify(
     loading: options.Loading,
     topk: int,
     output: Path | None,
+    job: options.Job,
     json_lines: bool,
     strict: bool,
     quiet: bool,
@@ -39,12 +41,18 @@ def classify(
     """Name what is in pictures: the most probable classes of each.
 
     --output answers.csv, .jsonl or .parquet writes one row an input, also for inputs without an answer.
+    --output answers/ is a folder of Parquet files for any number of pictures: killed or stopped, the same command goes
+    on where it was; when pictures were added or changed, only those are computed.
     """
     from weevit.cli import answers
     from weevit.cli.console import Tally
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import WRITERS
 
+    if answers.is_folder(output):
+        from weevit.cli.many import answer_many
+
+        return answer_many("classify", inputs, loading, output, job, quiet=quiet, strict=strict, topk=topk)
     answers.check_output(output, tuple(WRITERS))
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)

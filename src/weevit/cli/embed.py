@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @options.inputs
 @options.loading
 @click.option("--normalize", is_flag=True, help="Scale each vector to length 1.")
+@click.option("--dtype", default="float32", show_default=True, help="float32 or float16, with a folder as --output.")
 @options.output
+@options.job
 @options.json_lines
 @options.strict
 @options.quiet
@@ -27,7 +29,9 @@ def embed(
     inputs: tuple[str, ...],
     loading: options.Loading,
     normalize: bool,
+    dtype: str,
     output: Path | None,
+    job: options.Job,
     json_lines: bool,
     strict: bool,
     quiet: bool,
@@ -37,6 +41,9 @@ def embed(
     --output vectors.npy writes an array and, beside it, vectors.ids.txt with the name of each row; inputs that failed
     have no row there and are told on stderr. --output vectors.parquet has a row, a status and an error for every
     input. --json prints one object a line.
+
+    --output vectors/ is a folder of Parquet files for any number of pictures: killed or stopped, the same command goes
+    on where it was; when pictures were added or changed, only those are computed.
     """
     from dataclasses import replace
 
@@ -48,6 +55,11 @@ def embed(
 
     if output is None and not json_lines:
         raise UsageError("Where should the vectors go? Neither --output nor --json was given.", "-o vectors.npy")
+    if answers.is_folder(output):
+        from weevit.cli.many import answer_many
+
+        own = {"normalize": normalize, "dtype": dtype}
+        return answer_many("embed", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, tuple(EMBEDDING_WRITERS))
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)

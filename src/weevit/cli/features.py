@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @options.loading
 @click.option("--layers", help="Blocks, from 0, as in 5,10,-1; the last by default.")
 @options.output
+@options.job
 @click.option("--pca", type=click.Path(path_type=Path), help="A .png: patch features as colours, for one picture.")
 @options.strict
 @options.quiet
@@ -29,6 +30,7 @@ def features(
     loading: options.Loading,
     layers: str | None,
     output: Path | None,
+    job: options.Job,
     pca: Path | None,
     strict: bool,
     quiet: bool,
@@ -38,6 +40,8 @@ def features(
     --output maps.npz holds block_5, block_10, ... for one picture; for several, each is stacked with a first axis over
     the answered pictures, whose names are in `inputs`. --pca out.png shows the first three principal components of the
     patch features as red, green and blue.
+
+    --output maps/ is a folder of Parquet files for any number of pictures, which a second run goes on with.
     """
     from weevit.cli import answers
     from weevit.cli.console import Tally, tell
@@ -46,6 +50,11 @@ def features(
 
     if output is None and pca is None:
         raise UsageError("Where should the maps go? Neither --output nor --pca was given.", "-o maps.npz")
+    if answers.is_folder(output) and pca is None:
+        from weevit.cli.many import answer_many
+
+        own = {"layers": options.parse_layers(layers)}
+        return answer_many("features", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, (".npz",))
     answers.check_output(pca, (".png",), "--pca")
     sources = answers.read_inputs(inputs)

@@ -60,17 +60,49 @@ _LOADING = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a verb was told about a folder of results; the fields are options of the same name."""
+
+    shard: str
+    shard_size: int
+    retry_failed: bool
+
+
+_JOB = (
+    click.option("--shard", default="1/1", help="With a folder as --output: do this share of the work, as in 3/16."),
+    click.option("--shard-size", type=int, default=512, show_default=True, help="Rows in a file of such a folder."),
+    click.option("--retry-failed", is_flag=True, help="Ask again for the rows of such a folder that have no answer."),
+)
+
+
 def loading(verb: Verb) -> Verb:
     """Give a verb the options of `Loading`, as one argument of that name."""
+    return _packed(verb, "loading", Loading, _LOADING)
 
+
+def job(verb: Verb) -> Verb:
+    """Give a verb the options of `Job`, as one argument of that name."""
+    return _packed(verb, "job", Job, _JOB)
+
+
+def _packed(verb: Verb, name: str, kind: type[Any], declared: tuple[Any, ...]) -> Verb:
     @wraps(verb)
     def packed(**arguments: Any) -> Any:
-        own = Loading(**{field.name: arguments.pop(field.name) for field in fields(Loading)})
-        return verb(loading=own, **arguments)
+        arguments[name] = kind(**{field.name: arguments.pop(field.name) for field in fields(kind)})
+        return verb(**arguments)
 
-    for option in reversed(_LOADING):
+    for option in reversed(declared):
         packed = option(packed)
     return packed  # type: ignore[return-value]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`3/16` -> (3, 16)."""
+    worker, _, workers = text.partition("/")
+    if not (worker.isdecimal() and workers.isdecimal() and 1 <= int(worker) <= int(workers)):
+        raise UsageError(f"--shard is a share like 3/16, from 1/16 to 16/16: {text!r} was given.", "--shard 1/2")
+    return int(worker), int(workers)
 
 
 def parse_image_size(text: str | None) -> int | tuple[int, int] | None:

@@ -21,7 +21,7 @@ from weevit.errors import ImageError, MissingImageError, UnreadableImageError, U
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import File, LocalFile, Source, Value, printable
 
-OneInput: TypeAlias = "str | os.PathLike[str] | Value"
+OneInput: TypeAlias = "str | os.PathLike[str] | Source | Value"
 Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
 
 CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
@@ -45,7 +45,9 @@ class Expansion:
     def __iter__(self) -> Iterator[Source]:
         self.left_out.clear()
         for position, item in enumerate(self._inputs):
-            if isinstance(item, str | os.PathLike):
+            if isinstance(item, Source):
+                yield item
+            elif isinstance(item, str | os.PathLike):
                 for word in _without_braces(os.fspath(item)):
                     yield from self._from_word(word)
             else:
@@ -111,7 +113,8 @@ def expand(inputs: Inputs) -> Expansion:
     """Everything to look at in what was given. Reads folders and lists, but no picture; may be iterated lazily.
 
     Args:
-        inputs: a path, a folder, an address, the bytes of a file, a PIL image, a uint8 array, or an iterable of those.
+        inputs: a path, a folder, an address, the bytes of a file, a PIL image, a uint8 array, a `Source`, or an
+            iterable of those.
 
     A path may be a pattern (`photos/*.jpg`, `**` for any folders between) or have a range in braces
     (`shard-{000..099}.tar`). A file that is named is one source, whatever its ending, but for lists (`.txt`, a path a
@@ -196,7 +199,7 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
 
 def is_one(inputs: object) -> bool:
     """Whether this is a single input: strings, bytes and arrays can be iterated over, but are not meant so."""
-    if isinstance(inputs, str | os.PathLike) or not isinstance(inputs, Iterable):
+    if isinstance(inputs, str | os.PathLike | Source) or not isinstance(inputs, Iterable):
         return True
     return any(isinstance(inputs, types) for _, types in _KINDS)
 

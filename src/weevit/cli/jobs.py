@@ -1,0 +1,72 @@
+"""`weevit jobs`: how far a folder of results is, and whether it is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from weevit.cli import options
+
+folder = click.argument("folder", type=click.Path(path_type=Path))
+
+
+@click.group()
+def jobs() -> None:
+    """Look at a folder of results: how far it is, whether it is sound."""
+
+
+@jobs.command()
+@folder
+@options.json_lines
+@options.verbose
+def status(folder: Path, json_lines: bool) -> int:
+    """Say what is done, what is left, what failed and how fast it goes."""
+    from weevit.cli.many import kinds
+    from weevit.jobs.results import job_status
+
+    found = job_status(folder)
+    settings = found.settings
+    speed = found.computed / found.seconds if found.seconds else None
+    left = None if found.total is None else found.total - found.done
+    if json_lines:
+        from weevit.cli.answers import SCHEMA, json_line
+
+        values = {"schema": SCHEMA, "verb": settings.verb, "model": settings.model, "total": found.total}
+        values |= {"done": found.done, "left": left, "errors": dict(found.errors), "running": found.running}
+        print(json_line(values | {"images_per_second": speed and round(speed, 2)}))
+        return 0
+    size = f"{settings.preprocessing['height']} x {settings.preprocessing['width']} px"
+    print(f"{settings.verb} · {settings.model} · {size} · weevit {settings.weevit}")
+    total = "not counted yet" if found.total is None else f"{found.total:,}"
+    print(f"{found.done:,} of {total} rows done" + (f", {left:,} left" if left else ""))
+    if found.errors:
+        where = f"   {found.error_list}" if found.error_list else ""
+        print(f"{found.errors.total():,} failed: {kinds(found.errors)}{where}")
+    if speed:
+        print(f"{speed:.1f} images/s in a worker")
+    print(f"running now: {', '.join(found.running) or 'nothing'}")
+    if not left:
+        print(f'next: weevit.read_results("{folder}")')
+    return 0
+
+
+@jobs.command()
+@folder
+@options.verbose
+def verify(folder: Path) -> int:
+    """Read every file again and compare it with the manifest; exit 1 if anything differs."""
+    from weevit.jobs.folder import plan_of
+    from weevit.jobs.results import verify_job
+
+    wrong = 0
+    for name, problem in verify_job(folder):
+        print(f"{folder / name}: {problem}")
+        wrong += 1
+    plan = plan_of(folder)
+    if wrong:
+        print(f"{wrong:,} of {len(plan):,} files are not as they should be. The command that wrote them mends it,")
+        print("after a file that differs has been deleted.")
+        return 1
+    print(f"{len(plan):,} files, {sum(shard.rows for shard in plan):,} rows: all as they were written")
+    return 0

@@ -1,0 +1,1 @@
+"""Many images: jobs that can be killed, resumed, shared out and checked."""

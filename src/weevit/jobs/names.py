@@ -1,0 +1,37 @@
+"""Ids: every input of a job has one, and no two have the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from hashlib import blake2b
+
+from weevit.images.source import Source
+
+
+def id_hash(text: str) -> int:
+    """64 bits of a text, the same on every machine."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+class Names:
+    """Makes names unique: the second input of a name gets `#2` behind it, the third `#3`.
+
+    Only hashes are kept, about 100 bytes an input; two names of one hash (2^-64 a pair) would get a number needlessly.
+
+    Attributes:
+        seen: the hash of every name so far.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def unique(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """The same sources, some under a longer name."""
+        for source in sources:
+            name, count = source.name, 1
+            while (key := id_hash(name)) in self.seen:
+                count += 1
+                name = f"{source.name}#{count}"
+            self.seen.add(key)
+            yield source if count == 1 else replace(source, name=name)

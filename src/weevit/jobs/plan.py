@@ -1,0 +1,98 @@
+"""What a job has to do: its inputs in order, cut into shards, each known by a digest of what it answers.
+
+A shard's digest is made of its inputs' ids and fingerprints. So an input that was added, changed or taken away gives
+other digests to the shards that it touches, and to no others that keep their place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+from weevit.errors import JobError
+from weevit.images.source import Source
+from weevit.jobs.names import Names
+from weevit.zoo.manifest import replace_file
+
+PLAN = "plan.jsonl"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of inputs that is answered, written and recorded as one.
+
+    Attributes:
+        number: its place in the job, from 0.
+        rows: how many inputs.
+        inputs: the digest of their ids and fingerprints.
+    """
+
+    number: int
+    rows: int
+    inputs: str
+
+    @property
+    def file(self) -> str:
+        """Its file, named by what it answers: another version of the same place is another file."""
+        return f"part-{self.number:06d}-{self.inputs[:16]}.parquet"
+
+
+class Digest:
+    """Of a shard's inputs, one after another."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, name: str, fingerprint: str) -> None:
+        """The next input."""
+        self._hash.update(f"{len(name)} {name} {fingerprint}\n".encode())
+
+    def hex(self) -> str:
+        """64 hex digits."""
+        return self._hash.hexdigest()
+
+
+def make_plan(sources: Iterable[Source], shard_size: int, names: Names) -> list[Shard]:
+    """Look at every input once: its name and its fingerprint, not its picture."""
+    plan = []
+    for number, group in groups(names.unique(sources), shard_size):
+        digest, rows = Digest(), 0
+        for rows, source in enumerate(group, 1):  # noqa: B007 - counts
+            digest.add(source.name, source.fingerprint())
+        plan.append(Shard(number, rows, digest.hex()))
+    return plan
+
+
+def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator[Source]]]:
+    """Runs of `size` sources, numbered; what the caller leaves of a run is skipped."""
+    rest = iter(sources)
+    for number, first in enumerate(rest):
+        group = chain([first], islice(rest, size - 1))
+        yield number, group
+        for _ in group:
+            pass
+
+
+def write_plan(folder: Path, plan: list[Shard]) -> None:
+    """Record it: the folder is complete when every one of these shards is there."""
+    text = "".join(json.dumps(asdict(shard)) + "\n" for shard in plan)
+    replace_file(folder / PLAN, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+
+def read_plan(folder: Path) -> list[Shard] | None:
+    """The plan of a folder; None where none was finished yet.
+
+    Raises:
+        JobError: the file is damaged.
+    """
+    path = folder / PLAN
+    if not path.is_file():
+        return None
+    try:
+        return [Shard(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError) as error:
+        raise JobError(f"{path} is damaged: {error}.", f"Delete it and run the job again: {path}") from error

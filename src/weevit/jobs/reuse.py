@@ -1,0 +1,68 @@
+"""Rows that are there already: when inputs were added, changed or taken away, the others need not be asked again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from weevit.jobs.columns import Column
+from weevit.jobs.names import id_hash
+from weevit.jobs.shards import Row, read_rows, read_table
+
+_KEPT = 3
+"""Shards whose rows are kept in memory: rows that moved come from a neighbour."""
+
+
+class OldRows:
+    """An index of the rows of some shards: 16 bytes a row, and the rows themselves on the disk.
+
+    Args:
+        folder: of the job.
+        files: names of its shards, none of them to be trusted beyond what it says of itself.
+        columns: of the job.
+        only_ok: leave out rows without an answer, so that they are asked again.
+    """
+
+    def __init__(self, folder: Path, files: list[str], columns: list[Column], only_ok: bool = False) -> None:
+        self._folder, self._files, self._columns = folder, files, columns
+        self._rows: OrderedDict[int, list[Row]] = OrderedDict()
+        keys, places = [], []
+        for number, name in enumerate(files):
+            table = read_table(folder / name, ["id", "fingerprint", "status"])
+            for row, (own, stamp, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
+                if status == "ok" or not only_ok:
+                    keys.append(_key(own, stamp))
+                    places.append(number << 32 | row)
+        order = np.argsort(np.array(keys, np.uint64), kind="stable")
+        self._keys = np.array(keys, np.uint64)[order]
+        self._places = np.array(places, np.int64)[order]
+
+    def find(self, name: str, fingerprint: str) -> Row | None:
+        """The row of this very input, if there is one."""
+        key = np.uint64(_key(name, fingerprint))
+        start, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
+        for place in self._places[start:end]:
+            row = self._load(int(place) >> 32)[int(place) & 0xFFFFFFFF]
+            if (row.id, row.fingerprint) == (name, fingerprint):
+                return row
+        return None
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all shards, some of them more than once."""
+        for name in self._files:
+            yield from read_table(self._folder / name, ["id"]).column("id").to_pylist()
+
+    def _load(self, number: int) -> list[Row]:
+        if number not in self._rows:
+            self._rows[number] = read_rows(self._folder / self._files[number], self._columns)
+            while len(self._rows) > _KEPT:
+                self._rows.popitem(last=False)
+        self._rows.move_to_end(number)
+        return self._rows[number]
+
+
+def _key(name: str, fingerprint: str) -> int:
+    return id_hash(f"{name}\0{fingerprint}")

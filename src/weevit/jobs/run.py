@@ -1,0 +1,301 @@
+"""Running a job: plan, look what is there, answer what is not, one shard after another.
+
+    inputs ── plan ── shards that are not there ── decode, compute ── part-....parquet ── manifest line
+                              └── rows of older versions
+
+A shard that has its line in a manifest is whole and on the disk; everything else is done again. So a job may be killed
+at any moment: the next run redoes at most the shard that was in work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weevit.errors import JobError, UsageError
+from weevit.images.source import Source
+from weevit.images.sources import Expansion, Inputs, expand
+from weevit.jobs.columns import VERBS, Column
+from weevit.jobs.folder import ERRORS, VANISHED, hold, tidy, write_errors, writing
+from weevit.jobs.manifest import Line, append, done, manifest_name, mend, read_lines
+from weevit.jobs.names import Names, id_hash
+from weevit.jobs.plan import Digest, Shard, groups, make_plan, read_plan, write_plan
+from weevit.jobs.reuse import OldRows
+from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
+from weevit.jobs.shards import Row, pyarrow, write_shard
+from weevit.predict import Predictor
+from weevit.results import Result
+from weevit.zoo.manifest import replace_file, sha256_file
+
+
+@dataclass
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        total: inputs of this worker's share.
+        there: of them, rows that were there when it began.
+        answered: rows that have been made since, from the model or from older versions.
+        computed: of them, those that the model was asked for.
+        errors: kind -> how many of all these have no answer.
+        rest: rows of other workers that are not there yet (as of the end).
+        vanished: ids that had a row and are no input any more.
+        interrupted: whether it stopped before its end because it was asked to.
+        seconds: since the first image.
+        left_out: files in folders that are no pictures by their ending.
+    """
+
+    total: int = 0
+    there: int = 0
+    answered: int = 0
+    computed: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    rest: int = 0
+    vanished: int = 0
+    interrupted: bool = False
+    seconds: float = 0.0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def finished(self) -> int:
+        """Rows that are there."""
+        return self.there + self.answered
+
+
+Watcher = Callable[[Progress], None]
+
+
+def run_job(
+    predictor: Predictor,
+    inputs: Inputs | Expansion,
+    folder: str | Path,
+    verb: str = "embed",
+    *,
+    shard: tuple[int, int] = (1, 1),
+    shard_size: int = DEFAULT_SHARD_SIZE,
+    retry_failed: bool = False,
+    watch: Watcher = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    **options: object,
+) -> Progress:
+    """Answer many inputs into a folder of Parquet files, or go on with it.
+
+    Args:
+        predictor: a loaded model.
+        inputs: as for `Predictor.stream`, but no pictures in memory. It is read twice; an iterator is kept as a list.
+        folder: made if it is not there.
+        verb: `classify`, `embed` or `features`.
+        shard: (3, 16) does the third of 16 equal shares; the others may run at the same time, on other machines too.
+        shard_size: rows in a file.
+        retry_failed: ask again for rows that have no answer.
+        watch: told after each answer.
+        should_stop: asked after each shard.
+        options: topk for `classify`; normalize and dtype (`float32`, `float16`) for `embed`; layers for `features`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        UsageError: an option that cannot be meant.
+        JobError: the folder holds another job, is in use, or the inputs changed while the job ran.
+        OutputError: the folder cannot be written; what was finished is kept.
+        MissingExtraError: pyarrow is not installed.
+    """
+    pyarrow()
+    worker, workers = shard
+    if not 1 <= worker <= workers:
+        raise UsageError(f"--shard is a share like 3/16, from 1/16 to 16/16: {worker}/{workers} was given.")
+    settings = settings_of(predictor, verb, dict(options), shard_size)
+    folder = Path(folder)
+    sources = inputs if isinstance(inputs, Expansion) else expand(inputs if _is_lasting(inputs) else list(inputs))  # type: ignore[arg-type]
+    with hold(folder, settings, worker, workers) as alone:
+        job = _Job(predictor, settings, folder, sources, (worker, workers), retry_failed)
+        job.prepare(alone)
+        job.run(watch, should_stop)
+        job.finish()
+    return job.progress
+
+
+def _is_lasting(inputs: object) -> bool:
+    return not isinstance(inputs, Iterator)
+
+
+class _Job:
+    """One run of one worker."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        settings: Settings,
+        folder: Path,
+        sources: Expansion,
+        share: tuple[int, int],
+        retry_failed: bool,
+    ) -> None:
+        verb = VERBS[settings.verb]
+        self.predictor, self.folder, self.sources = predictor, folder, sources
+        self.columns: list[Column] = verb.columns(settings.options, predictor)
+        self.outputs = verb.outputs
+        self.metadata = settings.metadata(self.columns)
+        self.options, self.shard_size = settings.options, settings.shard_size
+        self.share, self.retry_failed = share, retry_failed
+        self.manifest = folder / manifest_name(*share)
+        self.progress = Progress()
+        self.plan: list[Shard] = []
+        self.missing: dict[int, Shard] = {}
+        self.old: OldRows | None = None
+
+    def prepare(self, alone: bool) -> None:
+        """Plan, and find out what is there."""
+        names = Names()
+        self.plan = make_plan(self.sources, self.shard_size, names)
+        self.progress.left_out = self.sources.left_out
+        with writing(self.folder):
+            self._record_plan(alone)
+            mend(self.manifest)
+        lines = read_lines(self.folder)
+        there = done(self.folder, self.plan, lines)
+        worker, workers = self.share
+        mine = [shard for shard in self.plan if shard.number % workers == worker - 1]
+        again = {number for number, line in there.items() if self.retry_failed and line.errors}
+        self.missing = {shard.number: shard for shard in mine if shard.number not in there or shard.number in again}
+        self._find_old_rows(lines, there, names)
+        kept = [there[shard.number] for shard in mine if shard.number not in self.missing]
+        self.progress.total = sum(shard.rows for shard in mine)
+        self.progress.there = sum(line.rows for line in kept)
+        for line in kept:
+            self.progress.errors.update(line.errors)
+
+    def _record_plan(self, alone: bool) -> None:
+        recorded = read_plan(self.folder)
+        if recorded == self.plan:
+            return
+        if recorded is not None and not alone:
+            raise JobError(
+                f"The inputs are not those that the other workers on {self.folder} see.",
+                "Give every worker the same inputs; if they changed, wait for the others and start again.",
+            )
+        write_plan(self.folder, self.plan)
+
+    def _find_old_rows(self, lines: list[Line], there: dict[int, Line], names: Names) -> None:
+        """Index the versions that are no longer wanted as they stand, and list what vanished."""
+        current = {line.file for number, line in there.items() if number not in self.missing}
+        files = sorted({line.file for line in lines if (self.folder / line.file).is_file()} - current)
+        if not files:
+            return
+        self.old = OldRows(self.folder, files, self.columns, only_ok=self.retry_failed)
+        vanished = sorted({name for name in self.old.ids() if id_hash(name) not in names.seen})
+        self.progress.vanished = len(vanished)
+        text = "".join(f"{name}\n" for name in vanished)
+        with writing(self.folder):
+            replace_file(self.folder / VANISHED, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+    def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
+        """Answer what is missing."""
+        start = time.perf_counter()
+        watch(self.progress)
+        left = len(self.missing)
+        for number, group in groups(Names().unique(self.sources) if left else (), self.shard_size):
+            if number in self.missing:
+                self._answer(self.missing[number], group, start, watch)
+                left -= 1
+                self.progress.interrupted = bool(left) and should_stop()
+            if not left or self.progress.interrupted:
+                break
+        if left and not self.progress.interrupted:
+            raise _inputs_changed()
+
+    def _answer(self, shard: Shard, group: Iterator[Source], start: float, watch: Watcher) -> None:
+        began = time.perf_counter()
+        rows: list[Row] = []
+        asked: list[int] = []
+        digest = Digest()
+
+        def to_compute() -> Iterator[Source]:
+            for source in group:
+                fingerprint = source.fingerprint()
+                digest.add(source.name, fingerprint)
+                old = self.old.find(source.name, fingerprint) if self.old else None
+                rows.append(old or Row(source.name, fingerprint, source.target))
+                if old is None:
+                    asked.append(len(rows) - 1)
+                    yield source
+
+        errors: Counter[str] = Counter()
+        progress = self.progress
+        for count, result in enumerate(self._stream(to_compute())):
+            row = rows[asked[count]]
+            self._fill(row, result)
+            _count(row, errors, progress)
+            progress.computed += 1
+            progress.seconds = time.perf_counter() - start
+            watch(progress)
+        if digest.hex() != shard.inputs:
+            raise _inputs_changed()
+        taken_over = set(range(len(rows))) - set(asked)
+        for place in taken_over:
+            _count(rows[place], errors, progress)
+        self._write(shard, rows, len(asked), errors, began)
+        watch(progress)
+
+    def _stream(self, sources: Iterator[Source]) -> Iterator[Result]:
+        return self.predictor.stream(
+            sources,
+            outputs=self.outputs,
+            layers=self.options.get("layers"),
+            topk=self.options.get("topk", 1),
+            steady=True,
+        )
+
+    def _fill(self, row: Row, result: Result) -> None:
+        row.status, row.error = result.status, result.error
+        row.width, row.height = result.width, result.height
+        row.answers = [column.value(result) for column in self.columns] if result.ok else None
+
+    def _write(self, shard: Shard, rows: list[Row], computed: int, errors: Counter[str], began: float) -> None:
+        path = self.folder / shard.file
+        with writing(self.folder):
+            replace_file(path, lambda tmp: write_shard(tmp, rows, self.columns, self.metadata))
+            line = Line(
+                shard=shard.number,
+                inputs=shard.inputs,
+                file=shard.file,
+                rows=len(rows),
+                bytes=path.stat().st_size,
+                sha256=sha256_file(path),
+                computed=computed,
+                seconds=round(time.perf_counter() - began, 3),
+                errors=dict(sorted(errors.items())),
+            )
+            append(self.manifest, line)
+
+    def finish(self) -> None:
+        """Where the last shard of all is there: list the errors, and clear away what was replaced."""
+        there = done(self.folder, self.plan, read_lines(self.folder))
+        self.progress.rest = sum(shard.rows for shard in self.plan if shard.number not in there)
+        if self.progress.rest or self.progress.interrupted:
+            return
+        current = [there[shard.number] for shard in self.plan]
+        if not self.missing and self.old is None and (self.folder / ERRORS).exists():
+            return  # nothing was to be done, and all of it had been
+        with writing(self.folder):
+            write_errors(self.folder, [line.file for line in current if line.errors])
+            tidy(self.folder, {line.file for line in current})
+
+
+def _count(row: Row, errors: Counter[str], progress: Progress) -> None:
+    progress.answered += 1
+    if row.status != "ok":
+        kind = (row.error or row.status).partition(":")[0]
+        errors[kind] += 1
+        progress.errors[kind] += 1
+
+
+def _inputs_changed() -> JobError:
+    return JobError(
+        "The inputs changed while the job ran: the shard in work would not be what was planned.",
+        "Give the same command again: what is finished is kept, and what changed is asked anew.",
+    )
