@@ -75,7 +75,7 @@ def _summary(done: Progress, output: Path) -> None:
         words.append(f"{done.total - done.computed if not done.interrupted else done.there:,} were there already")
     tell(" · ".join(words))
     if done.vanished:
-        tell(f"{done.vanished:,} inputs of an earlier run are gone, and so are their rows: {output / VANISHED}")
+        tell(f"{done.vanished:,} of the inputs of an earlier run are gone, and so are their rows: {output / VANISHED}")
     if done.interrupted:
         tell(f"Stopped with {done.total - done.finished:,} rows left. The same command goes on from here.")
     elif done.rest:

@@ -10,8 +10,9 @@ import csv
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from weevit.errors import (
     ImageError,
@@ -35,8 +36,8 @@ MAX_ROW_GROUP_BYTES = 1 << 30
 
 def read_list(file: File) -> Iterator[Source]:
     """A path a line; empty lines are skipped. The line is the source's name."""
-    with file.open() as raw:
-        for line in _text(raw, file):
+    with _text(file) as lines:
+        for line in lines:
             entry = line.rstrip("\r\n")
             if entry.strip():
                 yield Source(entry, file.beside(entry))
@@ -48,10 +49,10 @@ def read_csv(file: File) -> Iterator[Source]:
     Raises:
         UsageError: no column of paths.
     """
-    with file.open() as raw:
+    with _text(file) as lines:
         delimiter = "\t" if file.name.lower().endswith(".tsv") else ","
         try:
-            reader = csv.reader(_text(raw, file), delimiter=delimiter)
+            reader = csv.reader(lines, delimiter=delimiter)
             header = next(reader, [])
             path, key, target = (_column(header, names) for names in (PATHS, IDS, TARGETS))
             if path is None:
@@ -140,31 +141,33 @@ class _Parquet:
         self.file = file
         self.stamp = file.fingerprint()
         try:
-            self._parquet: Any = pyarrow.parquet.ParquetFile(file.open(), pre_buffer=False)
+            with file.open() as raw:
+                parquet = pyarrow.parquet.ParquetFile(raw)
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise UsageError(f"{file.name} is not a whole Parquet file: {error}.") from error
-        self.names: list[str] = self._parquet.schema_arrow.names
-        self.groups: int = self._parquet.num_row_groups
+        self._metadata: Any = parquet.metadata
+        self._schema: Any = parquet.schema_arrow
+        self.names: list[str] = self._schema.names
+        self.groups: int = parquet.num_row_groups
         self._kept: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def rows(self, group: int) -> int:
         """Rows of a row group."""
-        return int(self._parquet.metadata.row_group(group).num_rows)
+        return int(self._metadata.row_group(group).num_rows)
 
     def holds(self, place: int) -> bool:
         """Whether a column holds encoded pictures rather than their paths."""
         import pyarrow.types as types
 
-        kind = self._parquet.schema_arrow.field(place).type
+        kind = self._schema.field(place).type
         if types.is_struct(kind):
             return bool(kind.get_field_index("bytes") >= 0)
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     def columns(self, group: int, places: Sequence[int]) -> dict[int, list[Any]]:
         """Small columns of a row group as lists."""
-        with self._lock:
-            table = self._parquet.read_row_group(group, columns=[self.names[place] for place in places])
+        table = self._read(group, places)
         return {place: table.column(self.names[place]).to_pylist() for place in places}
 
     def picture(self, place: int, group: int, row: int) -> Any:
@@ -172,19 +175,29 @@ class _Parquet:
         with self._lock:
             key = (place, group)
             if key not in self._kept:
-                size = self._parquet.metadata.row_group(group).total_byte_size
+                size = self._metadata.row_group(group).total_byte_size
                 if size > MAX_ROW_GROUP_BYTES:
                     raise TooLargeImageError(
                         f"{self.file.name}: a row group of {size:,} bytes; the limit is {MAX_ROW_GROUP_BYTES:,}"
                     )
-                try:
-                    self._kept[key] = self._parquet.read_row_group(group, columns=[self.names[place]]).column(0)
-                except Exception as error:  # pyarrow's errors share no base class but this
-                    raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
+                self._kept[key] = self._read(group, [place]).column(0)
                 while len(self._kept) > 2:
                     self._kept.popitem(last=False)
             column = self._kept[key]
         return column[row].as_py()
+
+    def _read(self, group: int, places: Sequence[int]) -> Any:
+        """Some columns of a row group; the file is opened for it, for nobody would be there to close it later."""
+        import pyarrow.parquet
+
+        try:
+            with self.file.open() as raw:
+                parquet = pyarrow.parquet.ParquetFile(raw, metadata=self._metadata, pre_buffer=False)
+                return parquet.read_row_group(group, columns=[self.names[place] for place in places])
+        except ImageError:
+            raise
+        except Exception as error:  # pyarrow's errors share no base class but this
+            raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
 
 
 def _read_any(value: Any, limits: Limits) -> bytes:
@@ -222,9 +235,11 @@ def _no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> Usage
     )
 
 
-def _text(raw: BinaryIO, file: File) -> Iterator[str]:
+@contextmanager
+def _text(file: File) -> Iterator[Iterable[str]]:
     """Lines of UTF-8, with or without a byte order mark."""
     try:
-        yield from io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+        with file.open() as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as lines:
+            yield lines
     except UnicodeDecodeError as error:
         raise UsageError(f"{file.name} is not UTF-8 text: {error}.") from error

@@ -28,6 +28,7 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
         OutputError: it cannot be made or written.
     """
     _make(folder)
+    _refuse_foreign(folder)
     with _lock(folder, worker, workers):
         others = [cut for cut in _running(folder) if cut != (worker, workers)]
         if any(cut[1] != workers for cut in others):
@@ -39,7 +40,6 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
         if (folder / JOB).exists():
             refuse_other(folder, settings)
         else:
-            _refuse_foreign(folder)
             with writing(folder):
                 write_settings(folder, settings)
         if not others:
@@ -71,7 +71,7 @@ def _make(folder: Path) -> None:
 
 def _refuse_foreign(folder: Path) -> None:
     others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if others:
+    if others and JOB not in others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise JobError(f"{folder} is not empty and holds no job, but {shown}.", "Choose a new folder.")
 

@@ -22,7 +22,7 @@ def read_results(
 ) -> Any:
     """The rows of a job as one Arrow table, in the order of the inputs.
 
-    Vectors are lists of a fixed size; `table["embedding"].combine_chunks().values.to_numpy()` has all of them end to
+    Vectors are lists of a fixed size; `table["embedding"].chunk(0).values.to_numpy()` has all of them end to
     end without a copy, with zeros where the row has no answer (its `status` is not `ok`). `.to_pandas()` works too.
 
     Args:
@@ -65,7 +65,7 @@ def _without_inner_nulls(table: Any) -> Any:
     arrow = pyarrow()
     for place, field in enumerate(table.schema):
         if arrow.types.is_fixed_size_list(field.type):
-            column = table.column(place).combine_chunks()
+            column = table.column(place).chunk(0)
             flat = arrow.array(vectors(table, field.name).reshape(-1))
             own = arrow.FixedSizeListArray.from_arrays(flat, field.type.list_size, mask=column.is_null())
             table = table.set_column(place, field.name, own)

@@ -183,7 +183,7 @@ class _Job:
     def _find_old_rows(self, lines: list[Line], there: dict[int, Line], names: Names) -> None:
         """Index the versions that are no longer wanted as they stand, and list what vanished."""
         current = {line.file for number, line in there.items() if number not in self.missing}
-        files = sorted({line.file for line in lines if (self.folder / line.file).is_file()} - current)
+        files = sorted({line.file for line in lines if line.file not in current and _is_sound(self.folder, line)})
         if not files:
             return
         self.old = OldRows(self.folder, files, self.columns, only_ok=self.retry_failed)
@@ -284,6 +284,11 @@ class _Job:
         with writing(self.folder):
             write_errors(self.folder, [line.file for line in current if line.errors])
             tidy(self.folder, {line.file for line in current})
+
+
+def _is_sound(folder: Path, line: Line) -> bool:
+    path = folder / Path(line.file).name
+    return path.is_file() and sha256_file(path) == line.sha256
 
 
 def _count(row: Row, errors: Counter[str], progress: Progress) -> None:

@@ -99,7 +99,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> Any:
 
 def vectors(table: Any, name: str) -> Any:
     """A column of fixed-size lists as (rows, width), without a copy; zeros where there is no answer."""
-    column = table.column(name).combine_chunks()
+    column = table.column(name)
+    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy even one
     kind = column.type.value_type.to_pandas_dtype()
     start = column.offset * column.type.list_size
     flat = np.frombuffer(column.values.buffers()[1], kind)[start : start + len(column) * column.type.list_size]

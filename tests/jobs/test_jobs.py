@@ -1,0 +1,410 @@
+"""Jobs: every input its row, whatever happens on the way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pa = pytest.importorskip("pyarrow")
+
+import weevit  # noqa: E402 - after the skip
+from weevit.jobs import run as jobs_run  # noqa: E402
+from weevit.jobs.manifest import read_lines  # noqa: E402
+from weevit.jobs.results import job_status, verify_job  # noqa: E402
+from weevit.jobs.run import Progress, run_job  # noqa: E402
+from weevit.jobs.shards import vectors  # noqa: E402
+
+SIZE = 32
+"""A ViT-Ti at 32 px is as right or wrong as at 224, and fifty times as fast."""
+
+COUNT = 41
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> weevit.Predictor:
+    import fakes
+
+    folder = fakes.folder(tmp_path_factory.mktemp("models") / fakes.TINY_TAG)
+    return weevit.load(folder, image_size=SIZE, cache=False)
+
+
+def draw(path: Path, seed: int) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (40 + seed % 7, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(COUNT):
+        draw(folder / f"{seed}.png", seed)
+    (folder / "17.png").write_bytes((folder / "17.png").read_bytes()[:300])
+    (folder / "notes.md").write_text("no picture")
+    return folder
+
+
+def run(predictor: weevit.Predictor, inputs: Any, folder: Path, verb: str = "embed", **more: Any) -> Progress:
+    return run_job(predictor, inputs, folder, verb, **{"shard_size": 8, **more})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that must be the same after every way to the end; manifests hold times."""
+    names = [path.name for path in folder.iterdir() if not path.name.startswith((".", "manifest", "vanished"))]
+    return {name: (folder / name).read_bytes() for name in sorted(names)}
+
+
+def stop_after(shards: int) -> Callable[[], bool]:
+    asked = iter(range(1, 1000))
+    return lambda: next(asked) >= shards
+
+
+# ---- rows
+
+
+def test_every_input_has_its_row(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    done = run(predictor, pictures, tmp_path / "out")
+    assert (done.total, done.finished, done.computed, done.rest) == (COUNT, COUNT, COUNT, 0)
+    assert done.errors == {"truncated": 1}
+    assert done.left_out == {".md": 1}
+    table = weevit.read_results(tmp_path / "out")
+    assert table["id"].to_pylist() == [str(pictures / f"{seed}.png") for seed in range(COUNT)]  # natural order
+    statuses = table["status"].to_pylist()
+    assert [index for index, status in enumerate(statuses) if status != "ok"] == [17]
+    assert statuses[17] == "decode_error"
+    assert table["error"][17].as_py().startswith("truncated")
+    assert table["embedding"][17].as_py() is None
+    assert (table["width"][0].as_py(), table["height"][3].as_py()) == (50, 43)
+    metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert metadata["weevit.checkpoint_sha256"] == predictor.checkpoint.sha256
+    assert metadata["weevit.normalized"] == "false"
+    assert metadata["weevit.version"] == weevit.__version__
+    listed = (tmp_path / "out" / "errors.csv").read_text().splitlines()
+    assert len(listed) == 2
+    assert "17.png,decode_error" in listed[1]
+
+
+def test_good_answers_are_those_of_the_picture_alone(
+    predictor: weevit.Predictor, pictures: Path, tmp_path: Path
+) -> None:
+    run(predictor, pictures, tmp_path / "out")
+    table = weevit.read_results(tmp_path / "out")
+    for index in (0, 16, 18, 40):
+        run(predictor, pictures / f"{index}.png", tmp_path / f"alone{index}")
+        alone = weevit.read_results(tmp_path / f"alone{index}")
+        assert alone["embedding"][0] == table["embedding"][index]  # to the last bit
+        near = predictor.embed(pictures / f"{index}.png")[0]
+        np.testing.assert_allclose(vectors(table, "embedding")[index], near, atol=1e-5)
+
+
+def test_numpy_without_a_copy(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    run(predictor, pictures, tmp_path / "out", normalize=True, dtype="float16")
+    table = weevit.read_results(tmp_path / "out")
+    flat = table["embedding"].chunk(0).values.to_numpy(zero_copy_only=True)
+    assert flat.dtype == np.float16
+    rows = flat.reshape(COUNT, -1)
+    assert not rows[17].any()
+    np.testing.assert_allclose(np.linalg.norm(np.delete(rows, 17, 0).astype(np.float32), axis=1), 1, atol=1e-3)
+    assert np.shares_memory(rows, vectors(table, "embedding"))
+
+
+@pytest.mark.parametrize("verb", ["classify", "features"])
+def test_the_other_verbs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path, verb: str) -> None:
+    options: dict[str, Any] = {"topk": 3} if verb == "classify" else {"layers": [-1, 2]}
+    run(predictor, pictures, tmp_path / "out", verb, **options)
+    table = weevit.read_results(tmp_path / "out")
+    one = predictor.run(pictures / "5.png", outputs=("logits", "features"), layers=[-1, 2], topk=3)
+    if verb == "classify":
+        assert table["labels"][5].as_py() == list(one.labels)
+        np.testing.assert_allclose(vectors(table, "probabilities")[5], one.probabilities, atol=1e-6)
+        assert table["labels"][17].as_py() is None
+        assert vectors(table, "indices")[5].tolist() == [p.index for p in one.top]
+    else:
+        shape = json.loads(table.schema.metadata[b"weevit.shapes"])["block_2"]
+        assert tuple(shape) == one.features[2].shape
+        np.testing.assert_allclose(vectors(table, "block_2")[5].reshape(shape), one.features[2], atol=1e-4)
+
+
+def test_the_same_bytes_for_every_batch_and_thread_count(
+    predictor: weevit.Predictor, pictures: Path, tmp_path: Path
+) -> None:
+    """Row J8."""
+    run(predictor, pictures, tmp_path / "usual")
+    expected = contents(tmp_path / "usual")
+    for batch, threads in ((1, 1), (7, 2), (64, 4)):
+        folder = tmp_path / f"{batch}-{threads}"
+        other = weevit.Predictor(predictor.checkpoint, image_size=SIZE, batch_size=batch, threads=threads, cache=False)
+        run(other, pictures, folder)
+        assert contents(folder) == expected
+
+
+def test_equal_names_become_ids_of_their_own(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    one = str(pictures / "0.png")
+    run(predictor, [one, one, str(pictures / "nothing.png"), one], tmp_path / "out")
+    table = weevit.read_results(tmp_path / "out")
+    assert table["id"].to_pylist() == [one, f"{one}#2", str(pictures / "nothing.png"), f"{one}#3"]
+    assert table["status"].to_pylist() == ["ok", "ok", "missing", "ok"]
+
+
+def test_manifests_give_ids_and_targets(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    listed = pictures / "list.csv"
+    listed.write_text("path,id,label\n0.png,first,cat\n1.png,second,\n")
+    run(predictor, listed, tmp_path / "out")
+    table = weevit.read_results(tmp_path / "out")
+    assert table["id"].to_pylist() == ["first", "second"]
+    assert table["target"].to_pylist() == ["cat", None]
+
+
+# ---- exactly once
+
+
+def test_stopped_and_gone_on_with(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(predictor, pictures, whole)
+    first = run(predictor, pictures, parts, should_stop=stop_after(2))
+    assert (first.interrupted, first.finished) == (True, 16)
+    with pytest.raises(weevit.JobError, match="25 of 41 rows are not there"):
+        weevit.read_results(parts)
+    assert weevit.read_results(parts, partial=True).num_rows == 16
+    second = run(predictor, pictures, parts)
+    assert (second.there, second.computed, second.rest) == (16, 25, 0)
+    assert contents(parts) == contents(whole)
+    third = run(predictor, pictures, parts)
+    assert (third.there, third.answered) == (COUNT, 0)
+
+
+COMMAND = (sys.executable, "-m", "weevit", "embed")
+
+
+def test_killed_at_random_times(fake_tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    """Row J3 in short; in full: benchmarks/reliability/j3.py."""
+    for seed in range(COUNT, 200):
+        draw(pictures / f"{seed}.png", seed)
+    words = [str(pictures), "--model", str(fake_tiny), "--image-size", "64", "--shard-size", "16"]
+    subprocess.run([*COMMAND, *words, "-o", str(tmp_path / "whole")], check=True, capture_output=True)
+    dice = random.Random(0)
+    folder = tmp_path / "killed"
+    kills = before = 0
+    while kills < 4:
+        with subprocess.Popen([*COMMAND, *words, "-o", str(folder)], stderr=subprocess.DEVNULL) as process:
+            time.sleep(dice.uniform(0.3, 0.9))
+            process.kill()
+        kills += 1
+        there = sum(line.rows for line in read_lines(folder)) if folder.exists() else 0
+        assert there >= before  # what has its line stays
+        before = there
+    done = subprocess.run([*COMMAND, *words, "-o", str(folder)], check=True, capture_output=True, text=True)
+    assert "199 done" in done.stderr
+    assert contents(folder) == contents(tmp_path / "whole")
+    assert len({(line.shard, line.inputs) for line in read_lines(folder)}) == len(read_lines(folder)) == 13
+
+
+@pytest.mark.parametrize("moment", ["shard", "line"])
+def test_a_crash_between_two_steps(
+    predictor: weevit.Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The file is there and its line is not; or half a line is."""
+    run(predictor, pictures, tmp_path / "whole")
+    folder = tmp_path / "out"
+    run(predictor, pictures, folder, should_stop=stop_after(2))
+    real = jobs_run.append
+
+    def crash(path: Path, line: Any) -> None:
+        if moment == "line":
+            real(path, line)
+            os.truncate(path, path.stat().st_size - 20)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs_run, "append", crash)
+        with pytest.raises(KeyboardInterrupt):
+            run(predictor, pictures, folder)
+    assert run(predictor, pictures, folder).there == 16
+    assert contents(folder) == contents(tmp_path / "whole")
+    assert not list(verify_job(folder))
+
+
+def test_a_file_that_was_lost_or_cut_is_made_again(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    run(predictor, pictures, folder)
+    expected = contents(folder)
+    first, second, third = sorted(folder.glob("part-*"))[:3]
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-10])
+    third.write_bytes(third.read_bytes()[:-10] + bytes(10))
+    problems = dict(verify_job(folder))
+    assert "gone" in problems[first.name]
+    assert {"sha256" in problems[path.name] for path in (second, third)} == {True}
+    with pytest.raises(weevit.JobError, match=r"sha256 differs"):
+        weevit.read_results(folder, partial=True)
+    third.unlink()
+    assert run(predictor, pictures, folder).computed == 24
+    assert contents(folder) == expected
+
+
+def test_changed_inputs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    """Row J5: only what changed is computed, and the end is that of a job that never knew another folder."""
+    folder = tmp_path / "out"
+    run(predictor, pictures, folder)
+    (pictures / "3.png").unlink()
+    draw(pictures / "20.png", 999)
+    draw(pictures / "17.png", 17)
+    draw(pictures / "5a.png", 500)
+    done = run(predictor, pictures, folder, should_stop=stop_after(1))
+    assert done.interrupted
+    again = run(predictor, pictures, folder)
+    assert done.computed + again.computed == 3
+    assert again.vanished == 1
+    assert (folder / "vanished.txt").read_text() == f"{pictures / '3.png'}\n"
+    run(predictor, pictures, tmp_path / "fresh")
+    assert contents(folder) == contents(tmp_path / "fresh")
+    assert not list(verify_job(folder))
+
+
+def test_inputs_that_change_while_it_runs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    def change(progress: Progress) -> None:
+        if progress.computed == 9:
+            draw(pictures / "30.png", 30_000)
+
+    with pytest.raises(weevit.JobError, match="changed while"):
+        run(predictor, pictures, tmp_path / "out", watch=change)
+    assert run(predictor, pictures, tmp_path / "out").there >= 24
+    run(predictor, pictures, tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_failed_rows_are_asked_again_on_request(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    run(predictor, pictures, tmp_path / "out")
+    expected = contents(tmp_path / "out")
+    assert run(predictor, pictures, tmp_path / "out").computed == 0
+    assert run(predictor, pictures, tmp_path / "out", retry_failed=True).computed == 1
+    assert contents(tmp_path / "out") == expected
+
+
+# ---- refusals
+
+
+def test_another_job_in_the_folder(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    """Row J7."""
+    folder = tmp_path / "out"
+    run(predictor, pictures, folder, should_stop=stop_after(1))
+    expected = contents(folder)
+    bigger = weevit.Predictor(predictor.checkpoint, image_size=48, cache=False)
+    for other, more, word in (
+        (bigger, {}, "preprocessing"),
+        (predictor, {"shard_size": 9}, "shard_size"),
+        (predictor, {"normalize": True}, "options"),
+        (predictor, {"verb": "classify"}, "verb"),
+    ):
+        with pytest.raises(weevit.JobError, match=word):
+            run(other, pictures, folder, **more)
+    job = json.loads((folder / "job.json").read_text())
+    for key in ("checkpoint", "weevit", "model", "engine"):
+        (folder / "job.json").write_text(json.dumps({**job, key: "another"}))
+        with pytest.raises(weevit.JobError, match=f"{key}: another there"):
+            run(predictor, pictures, folder)
+    (folder / "job.json").write_bytes(expected["job.json"])
+    assert contents(folder) == expected
+
+
+def test_folders_that_are_no_jobs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    before = sorted(pictures.iterdir())
+    with pytest.raises(weevit.JobError, match="holds no job"):
+        run(predictor, pictures, pictures)
+    assert sorted(pictures.iterdir()) == before
+    with pytest.raises(weevit.OutputError, match="is a file"):
+        run(predictor, pictures, pictures / "0.png")
+    for ask in (weevit.read_results, job_status, lambda path: list(verify_job(path))):
+        with pytest.raises(weevit.JobError, match="no job"):
+            ask(pictures)
+
+
+def test_two_processes_in_one_folder(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    seen: list[str] = []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.computed == 1:
+            for shard in ((1, 1), (1, 2)):
+                with pytest.raises(weevit.JobError, match="Another process works") as caught:
+                    run(predictor, pictures, folder, shard=shard)
+                seen.append(str(caught.value))
+            assert job_status(folder).running == ["1/1"]
+
+    run(predictor, pictures, folder, watch=meanwhile)
+    assert len(seen) == 2
+    assert job_status(folder).running == []
+
+
+def test_shares_make_the_whole(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    run(predictor, pictures, tmp_path / "whole")
+    folder = tmp_path / "shares"
+    rests = [run(predictor, pictures, folder, shard=(worker, 3)).rest for worker in (2, 1, 3)]
+    assert rests[0] > rests[1] > rests[2] == 0
+    assert contents(folder) == contents(tmp_path / "whole")
+    draw(pictures / "40.png", 77)
+
+    def late(progress: Progress) -> None:
+        if progress.computed == 1:
+            draw(pictures / "0.png", 88)
+            with pytest.raises(weevit.JobError, match="not those that the other workers"):
+                run(predictor, pictures, folder, shard=(1, 3))
+
+    run(predictor, pictures, folder, shard=(3, 3), watch=late)
+
+
+def test_a_full_disk(
+    predictor: weevit.Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(predictor, pictures, tmp_path / "whole")
+    folder = tmp_path / "out"
+    real, calls = jobs_run.write_shard, iter(range(100))
+
+    def full(path: Path, *rest: Any) -> None:
+        if next(calls) == 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs_run, "write_shard", full)
+        with pytest.raises(weevit.OutputError, match="No space left on device") as caught:
+            run(predictor, pictures, folder)
+    assert "goes on from there" in caught.value.hint
+    assert run(predictor, pictures, folder).there == 16
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_what_cannot_be_meant(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    for more, word in (
+        ({"shard": (3, 2)}, "3/2"),
+        ({"shard_size": 0}, "at least one row"),
+        ({"dtype": "int8"}, "float32 or float16"),
+        ({"topk": 3}, "No option 'topk'"),
+        ({"verb": "classify", "topk": 0}, "topk is 1 or more"),
+        ({"verb": "emded"}, "No job 'emded'"),
+    ):
+        with pytest.raises(weevit.UsageError, match=word):
+            run(predictor, pictures, tmp_path / "out", **more)
+    with pytest.raises(weevit.UsageError, match="in memory only"):
+        run(predictor, [Image.new("RGB", (9, 9))], tmp_path / "out")
+
+
+def test_an_iterator_may_be_given(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    def paths() -> Iterator[Path]:
+        yield from (pictures / "1.png", pictures / "2.png")
+
+    assert run(predictor, paths(), tmp_path / "out").finished == 2
