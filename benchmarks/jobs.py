@@ -1,0 +1,184 @@
+"""Jobs at size: speed against timm, memory, what the bookkeeping costs, and kills.
+
+    python benchmarks/jobs.py speed [--runs 3]      500 photos, pwee, whole process, against timm's loader; >= 1.6x
+    python benchmarks/jobs.py memory                peak at 500 and at 20,000 images; equal within 10 %
+    python benchmarks/jobs.py overhead              100,000 images, an engine that costs nothing; < 5 %, < 1 s to resume
+    python benchmarks/jobs.py kills [--kills 20]    row J3: 2,000 images, SIGKILL at random times
+
+All but `overhead` need the shared data; `speed` needs timm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import interleave, photos, random_checkpoint, ratios, run_process, vit_tiny
+
+WEEVIT = (sys.executable, "-m", "weevit")
+
+TIMM = """
+import csv, sys, timm, torch
+from timm.data import create_dataset, create_loader, resolve_model_data_config
+model = timm.create_model(f"local-dir:{sys.argv[1]}", pretrained=True).eval()
+config = resolve_model_data_config(model)
+dataset = create_dataset("", sys.argv[2])
+loader = create_loader(dataset, config["input_size"], 16, is_training=False, use_prefetcher=False,
+    num_workers=int(sys.argv[4]), interpolation=config["interpolation"], mean=config["mean"], std=config["std"],
+    crop_pct=config["crop_pct"])
+names, rows = dataset.filenames(basename=True), []
+with torch.inference_mode():
+    for images, _ in loader:
+        probabilities, indices = model(images).softmax(-1).topk(5)
+        rows += zip(indices.tolist(), probabilities.tolist())
+with open(sys.argv[3], "w") as file:
+    csv.writer(file).writerows([name, *own[0], *own[1]] for name, own in zip(names, rows))
+"""
+
+
+def linked(place: Path, count: int) -> Path:
+    """A folder of that many pictures: links to the photos, each under many names."""
+    folder = place / f"photos-{count}" / "class"
+    folder.mkdir(parents=True)
+    found = photos()
+    for index in range(count):
+        own = found[index % len(found)]
+        (folder / f"{index:06d}_{own.name}").symlink_to(own)
+    return folder
+
+
+def speed(place: Path, options: argparse.Namespace) -> None:
+    model, folder = random_checkpoint(), linked(place, 500)
+    out = place / "answers"
+
+    def ours() -> float:
+        shutil.rmtree(out, ignore_errors=True)
+        return run_process([*WEEVIT, "classify", folder, "-m", model, "-o", out]).seconds
+
+    def timm(workers: int) -> float:
+        return run_process([sys.executable, "-c", TIMM, model, folder.parent, place / "timm.csv", workers]).seconds
+
+    taken = interleave(options.runs, weevit=ours, **{f"timm{n}": lambda n=n: timm(n) for n in options.workers})
+    for name, seconds in taken.items():
+        print(f"{name:<7} " + " ".join(f"{own:.1f}" for own in seconds) + " s")
+    best = min((name for name in taken if name != "weevit"), key=lambda name: sum(taken[name]))
+    print(f"500 photos, pwee, whole process: weevit is faster {ratios(taken['weevit'], taken[best])} than {best}")
+
+
+def memory(place: Path, options: argparse.Namespace) -> None:
+    del options
+    peaks = []
+    for count in (500, 20_000):
+        command = [*WEEVIT, "embed", linked(place, count), "-m", vit_tiny(), "--image-size", "32"]
+        done = run_process([*command, "-o", place / f"out{count}"])
+        peaks.append(done.peak_mb)
+        print(f"{count:,} images: peak {done.peak_mb:.0f} MB, {done.seconds:.0f} s", flush=True)
+    print(f"20,000 against 500 images: {peaks[1] / peaks[0]:.3f} times the peak memory")
+
+
+class NoEngine:
+    """Answers at once, with a vector that depends on the picture."""
+
+    def run(self, pixels: Any, steady: bool = False) -> dict[str, Any]:
+        del steady
+        rows = pixels.reshape(len(pixels), -1)[:, :192].astype(np.float32)
+        return {"embedding": rows, "logits": rows}
+
+
+def overhead(place: Path, options: argparse.Namespace) -> None:
+    from PIL import Image
+
+    import weevit
+
+    folder = place / "small"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(options.images):
+        if index < 200:
+            Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(folder / f"{index}.jpg")
+        else:
+            shutil.copy(folder / f"{index % 200}.jpg", folder / f"{index}.jpg")
+    predictor = weevit.load(vit_tiny(), image_size=224)
+    predictor._session = lambda request: NoEngine()  # type: ignore[method-assign]
+    start = time.perf_counter()
+    for _ in predictor.stream(folder, outputs=("embedding",)):
+        pass
+    plain = time.perf_counter() - start
+    start = time.perf_counter()
+    weevit.run_job(predictor, folder, place / "out")
+    job = time.perf_counter() - start
+    start = time.perf_counter()
+    assert weevit.run_job(predictor, folder, place / "out").answered == 0
+    again = time.perf_counter() - start
+    more = 1e6 * (job - plain) / options.images
+    print(f"{options.images:,} small JPEGs, no engine: {plain:.1f} s to decode and stream, {job:.1f} s as a job")
+    print(f"bookkeeping: {more:.0f} us an image, {100 * (job / plain - 1):.1f} % of the time; resumed in {again:.2f} s")
+
+
+def kills(place: Path, options: argparse.Namespace) -> None:
+    folder, model = linked(place, 2000), vit_tiny()
+    command = [*WEEVIT, "embed", folder, "-m", model, "--image-size", "64", "--shard-size", "100", "-q", "-o"]
+    whole = run_process([*command, place / "whole"])
+    dice, redone, count = random.Random(options.seed), 0, 0
+    out = place / "killed"
+    while count < options.kills:
+        started = done_rows(out)
+        with subprocess.Popen([*map(str, command), str(out)], stderr=subprocess.DEVNULL) as process:
+            time.sleep(dice.uniform(0.4, whole.seconds / 5))
+            process.kill()
+        count += 1
+        assert done_rows(out) >= started, "rows were lost"
+        if done_rows(out) == 2000:
+            redone += 1
+            shutil.rmtree(out)
+    run_process([*command, out])
+    same = digest(out) == digest(place / "whole")
+    lines = [line for path in out.glob("manifest-*") for line in path.read_text().splitlines()]
+    shards = [json.loads(line)["shard"] for line in lines]
+    print(f"J3 2,000 images, {count} kills (the job was begun anew {redone} times when it had finished between two): "
+          f"byte-identical {same}; {2000 - done_rows(out)} rows lost, {len(shards) - len(set(shards))} shards recorded "
+          f"twice")  # fmt: skip
+    sys.exit(not same)
+
+
+def done_rows(out: Path) -> int:
+    lines = [line for path in out.glob("manifest-*") for line in path.read_text().splitlines() if line.endswith("}")]
+    return sum(json.loads(line)["rows"] for line in lines)
+
+
+def digest(out: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(out.iterdir()):
+        if not path.name.startswith((".", "manifest")):
+            found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+EXPERIMENTS = {"speed": speed, "memory": memory, "overhead": overhead, "kills": kills}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of timm's loader")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        EXPERIMENTS[options.experiment](Path(place), options)
+
+
+if __name__ == "__main__":
+    main()
