@@ -90,6 +90,7 @@ class NoEngine:
     """Answers at once, with a vector that depends on the picture."""
 
     def run(self, pixels: Any, steady: bool = False) -> dict[str, Any]:
+        """(B, height, width, 3) uint8 -> (B, 192)."""
         del steady
         rows = pixels.reshape(len(pixels), -1)[:, :192].astype(np.float32)
         return {"embedding": rows, "logits": rows}
