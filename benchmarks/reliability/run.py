@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = {
     "J1": ("every kind of file: right pixels or a typed error", ["tests/images", "-k", "not mutations and not timm"]),
     "J2": ("2,000 mutations of encoded pictures: typed errors only", ["tests/images", "-k", "mutations"]),
+    "J3": ("killed and gone on with (in full: benchmarks/jobs.py kills)", ["tests/jobs", "-k", "killed or crash"]),
+    "J5": ("changed inputs: only those are computed", ["tests/jobs", "-k", "change"]),
+    "J6": ("tars: good members kept, bad ones listed", ["tests/images/test_archives.py"]),
+    "J7": ("another model or preprocessing in the folder: refused", ["tests/jobs", "-k", "another_job"]),
+    "J8": ("workers 1, 2, 4 and batches 1, 7, 64: the same bytes", ["tests/jobs", "-k", "batch_and_thread"]),
     "M1": ("pickles in every place a file is accepted: no code runs", ["tests/zoo/test_checkpoint.py", "-k", "pickle"]),
     "M2": ("bombs: refused by declared size", ["tests/zoo", "-k", "size or zip or gzip or compressed"]),
     "M3": ("malformed safetensors: refused before a tensor is made", ["tests/zoo/test_safetensors_file.py"]),

@@ -8,6 +8,7 @@ import os
 import random
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from PIL import Image
 
 from weevit.errors import (
     ImageError,
-    MissingImageError,
     NotAnImageError,
     TooLargeImageError,
     TruncatedImageError,
@@ -57,10 +57,6 @@ def special(kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 def sources(inputs: object) -> list[Source]:
     return list(expand(inputs))  # type: ignore[arg-type]
-
-
-def names(inputs: object, folder: Path) -> list[str]:
-    return [Path(source.name).relative_to(folder).as_posix() for source in sources(inputs)]
 
 
 def widths(found: list[Source]) -> list[int]:
@@ -120,7 +116,7 @@ def test_members_that_are_no_honest_files_are_unreadable(tmp_path: Path, ending:
 
 def test_a_name_that_comes_twice_is_two_pictures(tmp_path: Path) -> None:
     found = sources(tar(tmp_path / "x.tar", ("a.png", png(1)), ("a.png", png(2)), ("b.png", png(3)), ("a.png", png(4))))
-    assert names(tmp_path / "x.tar", tmp_path) == ["x.tar/a.png", "x.tar/a.png", "x.tar/b.png", "x.tar/a.png"]
+    assert [source.name[-5:] for source in found] == ["a.png", "a.png", "b.png", "a.png"]
     assert widths(found) == [1, 2, 3, 4]
     assert len({source.fingerprint() for source in found}) == 4
 
@@ -139,7 +135,7 @@ def test_pictures_in_archives_fail_as_they_would_elsewhere(tmp_path: Path) -> No
         open_image(small, Limits(max_bytes=len(png()) - 1))
     with pytest.raises(NotAnImageError):
         open_image(text)
-    with pytest.raises(ImageError, match="empty"):
+    with pytest.raises(ImageError, match="zero bytes"):
         open_image(empty)
 
 
@@ -199,6 +195,17 @@ def test_what_is_no_archive_is_one_unreadable_source(tmp_path: Path, ending: str
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("size", [-1024, 1 << 60, 1 << 80])
+def test_a_size_that_is_a_lie_leads_neither_in_circles_nor_on_for_ever(tmp_path: Path, ending: str, size: int) -> None:
+    liar = tarfile.TarInfo()
+    liar.pax_headers = {"size": str(size)}
+    first, *rest = sources(tar(tmp_path / f"x.{ending}", ("a.png", png(1)), ("b.txt", liar), ("c.png", png(3))))
+    assert widths([first]) == [1]
+    with pytest.raises(TruncatedImageError, match="is lost"):
+        open_image(rest[-1])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_whatever_is_in_an_archive_the_errors_are_ours(tmp_path: Path, ending: str) -> None:
     rows = [("a" * 120 + ".png", png(1)), ("b.png", png(2)), ("b.cls", b"3"), ("c.png", png(3))]
     whole = tar(tmp_path / "whole.tar", *rows).read_bytes()
@@ -213,59 +220,8 @@ def test_whatever_is_in_an_archive_the_errors_are_ours(tmp_path: Path, ending: s
         path = tmp_path / f"x.{ending}"
         path.write_bytes(data if ending == "tar" else gzip.compress(data, 1))
         for source in sources(path):
-            try:
+            with suppress(ImageError):
                 open_image(source)
-            except ImageError:
-                pass
-
-
-def test_archives_that_are_not_there_keep_their_place(tmp_path: Path) -> None:
-    tar(tmp_path / "x-000.tar", ("a.png", png()))
-    tar(tmp_path / "x-002.tar", ("c.png", png()))
-    first, gone, last = sources(str(tmp_path / "x-{000..002}.tar"))
-    assert widths([first, last]) == [4, 4]
-    assert gone.name == str(tmp_path / "x-001.tar")
-    with pytest.raises(MissingImageError, match="x-001"):
-        open_image(gone)
-
-
-def test_ranges_in_braces(tmp_path: Path) -> None:
-    def expanded(word: str) -> list[str]:
-        return names(str(tmp_path / word), tmp_path)
-
-    assert expanded("{8..11}.png") == ["8.png", "9.png", "10.png", "11.png"]
-    assert expanded("{098..100}.png") == ["098.png", "099.png", "100.png"]
-    assert expanded("{1..2}/{1..2}.png") == ["1/1.png", "1/2.png", "2/1.png", "2/2.png"]
-    assert expanded("{2..0}.png") == ["2.png", "1.png", "0.png"]  # as a shell has it
-    assert expanded("{a..b}.png") == ["{a..b}.png"]
-
-
-def test_patterns(tmp_path: Path) -> None:
-    for name in ("p/img10.png", "p/img2.png", "p/deep/er/img1.png", "p/notes.md", "q/[1].png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(png())
-    assert names(str(tmp_path / "p/*.png"), tmp_path) == ["p/img2.png", "p/img10.png"]
-    assert sorted(names(str(tmp_path / "**/*.png"), tmp_path))[:2] == ["p/deep/er/img1.png", "p/img10.png"]
-    assert names(str(tmp_path / "p/**"), tmp_path)[0] == "p/deep/er/img1.png"  # folders are no pictures
-    assert names(str(tmp_path / "p/img?.png"), tmp_path) == ["p/img2.png"]
-    assert names(str(tmp_path / "q/[1].png"), tmp_path) == ["q/[1].png"]  # there is a file of this name
-
-
-@pytest.mark.parametrize("pattern", ["*.png", "**/no*.tar", "p*"])
-def test_a_pattern_that_nothing_fits_is_one_missing_source(tmp_path: Path, pattern: str) -> None:
-    (tmp_path / "photos").mkdir()
-    (source,) = sources(str(tmp_path / pattern))
-    assert source.name == str(tmp_path / pattern)
-    with pytest.raises(MissingImageError, match="no file has a name like this"):
-        open_image(source)
-
-
-def test_a_pattern_of_archives_gives_what_they_hold(tmp_path: Path) -> None:
-    for number in (10, 9):
-        tar(tmp_path / f"x-{number}.tar", (f"{number}.png", png(number)))
-    found = sources(str(tmp_path / "x-*.tar"))
-    assert [source.name for source in found] == [str(tmp_path / "x-9.tar/9.png"), str(tmp_path / "x-10.tar/10.png")]
-    assert widths(found) == [9, 10]
 
 
 def test_several_threads_may_open_members(tmp_path: Path) -> None:

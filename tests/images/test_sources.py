@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,14 +174,14 @@ def test_a_pipe_in_a_folder_is_unreadable_and_nobody_waits(tmp_path: Path) -> No
 def test_a_folder_that_cannot_be_listed_is_one_failing_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "open" / "a.png")
     picture(tmp_path / "shut" / "b.png")
-    real = os.listdir
+    real = os.scandir
 
-    def listdir(path: Path) -> list[str]:
+    def scandir(path: Path) -> Any:
         if Path(path).name == "shut":
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(os, "listdir", listdir)  # root may list everything, so the system's own answer is no test
+    monkeypatch.setattr(os, "scandir", scandir)  # root may list everything, so the system's own answer is no test
     good, shut = expand([tmp_path])
     assert open_image(good).size == (4, 3)
     assert shut.name == str(tmp_path / "shut")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -102,14 +101,6 @@ def test_a_list_that_is_not_there_is_one_missing_source(tmp_path: Path, name: st
     (source,) = sources(tmp_path / name)
     assert source.name == str(tmp_path / name)
     with pytest.raises(MissingImageError, match="gone"):
-        open_image(source)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_with_the_name_of_a_list_is_unreadable_and_nobody_waits(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "list.txt")
-    (source,) = sources(tmp_path / "list.txt")
-    with pytest.raises(UnreadableImageError):
         open_image(source)
 
 

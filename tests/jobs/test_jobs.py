@@ -166,6 +166,9 @@ def test_manifests_give_ids_and_targets(predictor: weevit.Predictor, pictures: P
     table = weevit.read_results(tmp_path / "out")
     assert table["id"].to_pylist() == ["first", "second"]
     assert table["target"].to_pylist() == ["cat", None]
+    listed.write_text("path,id,label\n0.png,first,dog\n1.png,second,\n")
+    assert run(predictor, listed, tmp_path / "out").computed == 0
+    assert weevit.read_results(tmp_path / "out")["target"].to_pylist() == ["dog", None]
 
 
 # ---- exactly once

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import PurePosixPath
+from typing import Any
 
 from weevit.errors import ImageError, TooLargeImageError, TruncatedImageError, UnreadableImageError
 from weevit.images.decode import DEFAULT_LIMITS
@@ -18,6 +19,15 @@ from weevit.images.formats import EXTENSIONS
 from weevit.images.source import File, Slice, Source
 
 _MAX_CLASS_BYTES = 1000
+_MAX_NAME_BYTES = 1 << 20
+_NAMES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Headers that only hold a long name, or what else is said about the member behind them."""
 
 
 def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
@@ -38,13 +48,13 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
         size = handle.seek(0, 2)
         handle.seek(0)
         try:
-            archive = tarfile.open(fileobj=handle, mode="r|gz" if packed else "r:")  # noqa: SIM115 - closed with its file
-        except (tarfile.TarError, EOFError, OSError) as error:
+            archive = tarfile.open(fileobj=handle, mode="r|gz" if packed else "r:", tarinfo=_Header)  # noqa: SIM115
+        except Exception as error:  # what reading trips over: bytes that are no archive may be anything
             raise UnreadableImageError(
                 f"{file.name}: not a tar archive, or one without a beginning: {error}"
             ) from error
         stamp = file.fingerprint()
-        members = _Members(archive)
+        members = _Members(archive, packed)
         for _, group in groupby(members, key=lambda member: _key(member.name)):
             pictures: list[Source] = []
             target: str | None = None
@@ -66,11 +76,34 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
             )
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is checked: Python's takes a broken one for the archive's end, and believes any size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if any(buf):  # zeros, or nothing at all, are the end
+                raise tarfile.ReadError(f"a broken header ({error})") from error
+            raise
+        if header.size < 0 or (header.type in _NAMES and header.size > _MAX_NAME_BYTES):
+            raise tarfile.ReadError(f"a header for {header.size:,} bytes")
+        return header
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Header:
+        header = super().fromtarfile(archive)
+        if header.size < 0:  # said in an extended header; the archive would go round in circles
+            raise tarfile.ReadError(f"a header for {header.size:,} bytes")
+        return header
+
+
 class _Members:
     """The members of an archive one after another; `broken` says afterwards why there were no more."""
 
-    def __init__(self, archive: tarfile.TarFile) -> None:
-        self._archive = archive
+    def __init__(self, archive: tarfile.TarFile, packed: bool) -> None:
+        self._archive, self._packed = archive, packed
         self.broken = ""
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
@@ -78,8 +111,17 @@ class _Members:
             while (member := self._archive.next()) is not None:
                 self._archive.members = []  # type: ignore[attr-defined]  # or the archive would remember all of them
                 yield member
-        except (tarfile.TarError, EOFError, OSError) as error:
+                if self._packed:
+                    self._skip()
+        except Exception as error:  # tarfile lets through what a broken header makes it trip over
             self.broken = str(error) or "it ends too soon"
+
+    def _skip(self) -> None:
+        """Go behind a member of a compressed archive; tarfile would go on for years where its size is a lie."""
+        stream: Any = self._archive.fileobj
+        while (left := self._archive.offset - stream.tell()) > 0:
+            if not stream.read(min(left, 1 << 20)):
+                raise tarfile.ReadError("unexpected end of data")
 
 
 def _value(

@@ -56,22 +56,25 @@ class RemoteFile:
             if size is not None and size > limits.max_bytes:
                 raise TooLargeImageError(f"{size:,} bytes; the limit is {limits.max_bytes:,}")
             with self.system.open(self.path, "rb", cache_type="none") if size else self.system.open(self.path) as file:
-                data = bytes(file.read(limits.max_bytes + 1))
+                data = bytearray()
+                while len(data) <= limits.max_bytes and (part := file.read(limits.max_bytes + 1 - len(data))):
+                    data += part  # a stream of unknown size gives what has come so far
         except Exception as error:
             raise _as_image_error(error, self.name) from error
         if not data:
             raise EmptyImageError(f"{self.name}: the file is empty")
         if len(data) > limits.max_bytes:
             raise TooLargeImageError(f"more than {limits.max_bytes:,} bytes, which is the limit")
-        return data
+        return bytes(data)
 
     def fingerprint(self) -> str:
         """What the server says changes with the file: its tag, or else size and time."""
         try:
             info = self._info()
         except Exception as error:
-            return ABSENT if isinstance(error, FileNotFoundError) else "unknown"
-        told = [info.get(key) for key in ("ETag", "etag", "blob_id", "size", "LastModified", "mtime") if info.get(key)]
+            return ABSENT if _is_absent(error) else "unknown"
+        keys = ("ETag", "etag", "blob_id", "size", "LastModified", "Last-Modified", "mtime")
+        told = [info.get(key) for key in keys if info.get(key)]
         return "-".join(str(value).strip('"') for value in told[:2]) or "unknown"
 
     def beside(self, entry: str) -> RemoteFile:
@@ -105,44 +108,68 @@ def expand_remote(address: str, left_out: Counter[str]) -> Iterator[Source]:
     from weevit.images.sources import CONTAINERS, read_container
 
     file = remote_file(address)
-    if address.lower().endswith(CONTAINERS):
-        yield from read_container(file, left_out)
-        return
-    if PurePosixPath(file.path).suffix.lower() in EXTENSIONS and not any(sign in address for sign in "*?["):
-        yield Source(address, file)
-        return
+    file.system.invalidate_cache()  # listings are kept for ever, and files may have changed
+    holds = address.lower().endswith(CONTAINERS)
+    if not _is_pattern(address):
+        if holds:
+            yield from read_container(file, left_out)
+            return
+        if PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
+            yield Source(address, file)
+            return
     try:
-        found = list(_listing(file, left_out))
+        listed = _listing(file)
     except ImageError as error:
         yield Source(address, error)
         return
-    yield from found or [Source(address, MissingImageError(f"{address}: no picture here or below"))]
+    found = False
+    for each in listed:
+        ending = PurePosixPath(each.path).suffix.lower()
+        if holds:
+            found = True
+            yield from read_container(each, left_out)
+        elif ending in EXTENSIONS or each.path == file.path:  # a file that is named, whatever its ending
+            found = True
+            yield Source(each.name, each)
+        else:
+            left_out[ending] += 1
+    if not found:
+        yield Source(address, MissingImageError(f"{address}: no picture here or below"))
 
 
-def _listing(file: RemoteFile, left_out: Counter[str]) -> Iterator[Source]:
+def _listing(file: RemoteFile) -> list[RemoteFile]:
+    """The files at or below an address, or those that fit a pattern, in natural order."""
     from weevit.images.sources import natural_key
 
-    pattern = any(sign in file.path for sign in "*?[")
     try:
-        ask = file.system.glob if pattern else file.system.find
+        ask = file.system.glob if _is_pattern(file.name) else file.system.find
         listed: dict[str, Any] = ask(file.path, detail=True)
     except Exception as error:
         raise _as_image_error(error, file.name) from error
-    for path in sorted(listed, key=natural_key):
-        info = listed[path]
-        ending = PurePosixPath(path).suffix.lower()
-        if info.get("type") == "directory":
-            continue
-        if ending in EXTENSIONS:
-            name = str(file.system.unstrip_protocol(path))
-            yield Source(name, RemoteFile(name, file.system, path, info))
-        else:
-            left_out[ending] += 1
+    return [
+        RemoteFile(str(file.system.unstrip_protocol(path)), file.system, path, listed[path])
+        for path in sorted(listed, key=natural_key)
+        if listed[path].get("type") != "directory"
+    ]
+
+
+def _is_pattern(address: str) -> bool:
+    """A question mark is one, but for the web, where it comes before a query."""
+    web = address.startswith(("http://", "https://"))
+    return any(sign in address for sign in ("*[" if web else "*?["))
+
+
+def _is_absent(error: Exception) -> bool:
+    """Over HTTP whatever went wrong is called a missing file; its cause says what it was."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or getattr(cause, "status", 404) not in (404, 410):
+        return False
+    return not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError)
 
 
 def _as_image_error(error: Exception, name: str) -> ImageError:
     if isinstance(error, ImageError):
         return error
-    if isinstance(error, FileNotFoundError):
+    if _is_absent(error):
         return MissingImageError(f"{name}: no such file")
     return UnreadableImageError(f"{name}: {type(error).__name__}: {error}")

@@ -27,6 +27,7 @@ Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
 CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
 """Endings of files that hold or name inputs, where such a file is named; in folders they are left out."""
 
+_DIGITS = re.compile(r"([0-9]+)")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -58,20 +59,23 @@ class Expansion:
             from weevit.images.remote import expand_remote
 
             yield from expand_remote(word, self.left_out)
-        elif word.lower().endswith(CONTAINERS) and not _is_folder(Path(word)):
-            yield from read_container(LocalFile(Path(word)), self.left_out)
         elif any(sign in word for sign in "*?[") and not _exists(Path(word)):
             yield from self._from_pattern(word)
+        elif word.lower().endswith(CONTAINERS) and not _is_folder(Path(word)):
+            yield from read_container(LocalFile(Path(word)), self.left_out)
         else:
             yield from self._from_path(Path(word))
 
     def _from_pattern(self, pattern: str) -> Iterator[Source]:
-        found = sorted(glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - takes absolute patterns too
+        names = sorted(glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - takes absolute patterns too
+        found = [Path(name) for name in names if not _is_folder(Path(name))]
         if not found:
             yield Source(printable(Path(pattern)), MissingImageError(f"{pattern}: no file has a name like this"))
-        for name in found:
-            if not _is_folder(Path(name)):
-                yield _file(Path(name))
+        for path in found:
+            if pattern.lower().endswith(CONTAINERS):
+                yield from read_container(LocalFile(path), self.left_out)
+            else:
+                yield _file(path)
 
     def _from_path(self, path: Path) -> Iterator[Source]:
         if not _is_folder(path):
@@ -87,10 +91,10 @@ class Expansion:
     def _walk(self, top: Path) -> Iterator[Source]:
         """Depth first, in natural order, each real folder once: links may lead in circles."""
         seen: set[tuple[int, int]] = set()
-        waiting = [top]
+        waiting = [(top, True)]
         while waiting:
-            path = waiting.pop()
-            if not _is_folder(path):
+            path, is_folder = waiting.pop()
+            if not is_folder:
                 yield from self._choose(path)
                 continue
             try:
@@ -119,7 +123,8 @@ def expand(inputs: Inputs) -> Expansion:
     A path may be a pattern (`photos/*.jpg`, `**` for any folders between) or have a range in braces
     (`shard-{000..099}.tar`). A file that is named is one source, whatever its ending, but for lists (`.txt`, a path a
     line), tables (`.csv`, `.tsv`, `.parquet`) and archives (`.tar`, `.tar.gz`, `.tgz`): those give what they hold, in
-    their own order. Addresses (`s3://`, `hf://`, `https://`) mean the same as paths; see `images/remote.py`.
+    their own order, and so does a pattern with such an ending (`shard-*.tar`). Addresses (`s3://`, `hf://`,
+    `https://`) mean the same as paths; see `images/remote.py`.
 
     A folder gives its files with the endings of the
     formats that are read (`formats.EXTENSIONS`, upper or lower case), and those of its subfolders, linked ones too:
@@ -150,15 +155,25 @@ def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:
         yield Source(file.name, error)
 
 
-def natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
+def natural_key(name: str) -> tuple[list[str | int], str]:
     """Sort key of a file name: runs of digits compare as numbers, the rest without case; ties go by the name itself."""
-    parts = re.findall(r"([^0-9]*)([0-9]*)", name.casefold())
-    return [(text, int(digits or -1)) for text, digits in parts], name
+    parts: list[str | int] = list(_DIGITS.split(name.casefold()))  # text and digits in turn, so that like meets like
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
 
 
-def _visible(folder: Path) -> list[Path]:
-    names = (name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 - sorted by name alone
-    return [folder / name for name in sorted(names, key=natural_key)]
+def _visible(folder: Path) -> list[tuple[Path, bool]]:
+    """What is in a folder, and whether it is a folder itself: the system says so for all at once, where it can."""
+    with os.scandir(folder) as entries:
+        found = {entry.name: entry for entry in entries if not entry.name.startswith(".")}
+    return [(folder / name, _leads_to_folder(found[name])) for name in sorted(found, key=natural_key)]
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that cannot be followed: reading it will say so
+        return False
 
 
 def _file(path: Path) -> Source:
@@ -179,7 +194,8 @@ def _without_braces(word: str) -> Iterator[str]:
         yield word
         return
     first, last = found.groups()
-    for number in range(int(first), int(last) + 1):
+    step = 1 if int(first) <= int(last) else -1
+    for number in range(int(first), int(last) + step, step):
         yield from _without_braces(f"{word[: found.start()]}{number:0{len(first)}}{word[found.end() :]}")
 
 

@@ -1,6 +1,6 @@
 """What a job has to do: its inputs in order, cut into shards, each known by a digest of what it answers.
 
-A shard's digest is made of its inputs' ids and fingerprints. So an input that was added, changed or taken away gives
+A shard's digest is made of its inputs' ids, fingerprints and targets. So an input that was added, changed or taken away gives
 other digests to the shards that it touches, and to no others that keep their place.
 """
 
@@ -28,7 +28,7 @@ class Shard:
     Attributes:
         number: its place in the job, from 0.
         rows: how many inputs.
-        inputs: the digest of their ids and fingerprints.
+        inputs: the digest of their ids, fingerprints and targets.
     """
 
     number: int
@@ -47,9 +47,9 @@ class Digest:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    def add(self, name: str, fingerprint: str) -> None:
-        """The next input."""
-        self._hash.update(f"{len(name)} {name} {fingerprint}\n".encode())
+    def add(self, name: str, fingerprint: str, target: str | None) -> None:
+        """The next input; whatever of it stands in a row belongs to the digest."""
+        self._hash.update(f"{len(name)} {name} {fingerprint} {target}\n".encode())
 
     def hex(self) -> str:
         """64 hex digits."""
@@ -62,7 +62,7 @@ def make_plan(sources: Iterable[Source], shard_size: int, names: Names) -> list[
     for number, group in groups(names.unique(sources), shard_size):
         digest, rows = Digest(), 0
         for rows, source in enumerate(group, 1):  # noqa: B007 - counts
-            digest.add(source.name, source.fingerprint())
+            digest.add(source.name, source.fingerprint(), source.target)
         plan.append(Shard(number, rows, digest.hex()))
     return plan
 

@@ -161,10 +161,10 @@ def _wrong(folder: Path, line: Line, settings: Settings) -> str:
         return "gone, though the manifest has it"
     if sha256_file(path) != line.sha256:
         return "not what was written: its sha256 differs"
-    table = read_table(path, ["id", "fingerprint", "status"])
+    table = read_table(path, ["id", "fingerprint", "target", "status"])
     digest = Digest()
-    for name, fingerprint in zip(table["id"].to_pylist(), table["fingerprint"].to_pylist(), strict=True):
-        digest.add(name, fingerprint)
+    for name, fingerprint, target, _ in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        digest.add(name, fingerprint, target)
     if digest.hex() != line.inputs or table.num_rows != line.rows:
         return "its rows are not those of its inputs"
     failed = sum(status != "ok" for status in table["status"].to_pylist())

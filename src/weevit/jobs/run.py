@@ -67,6 +67,9 @@ class Progress:
 
 Watcher = Callable[[Progress], None]
 
+ASKED = "asked"
+"""The status of a row whose answer is awaited; it is never written."""
+
 
 def run_job(
     predictor: Predictor,
@@ -210,36 +213,35 @@ class _Job:
 
     def _answer(self, shard: Shard, group: Iterator[Source], start: float, watch: Watcher) -> None:
         began = time.perf_counter()
-        rows: list[Row] = []
-        asked: list[int] = []
-        digest = Digest()
-
-        def to_compute() -> Iterator[Source]:
-            for source in group:
-                fingerprint = source.fingerprint()
-                digest.add(source.name, fingerprint)
-                old = self.old.find(source.name, fingerprint) if self.old else None
-                rows.append(old or Row(source.name, fingerprint, source.target))
-                if old is None:
-                    asked.append(len(rows) - 1)
-                    yield source
-
+        sources = list(group)
+        rows = self._rows_so_far(sources, shard)
         errors: Counter[str] = Counter()
-        progress = self.progress
-        for count, result in enumerate(self._stream(to_compute())):
-            row = rows[asked[count]]
+        asked = [(row, source) for row, source in zip(rows, sources, strict=True) if row.status == ASKED]
+        for row in rows:
+            if row.status != ASKED:
+                _count(row, errors, self.progress)
+        for (row, _), result in zip(asked, self._stream(source for _, source in asked), strict=True):
             self._fill(row, result)
-            _count(row, errors, progress)
-            progress.computed += 1
-            progress.seconds = time.perf_counter() - start
-            watch(progress)
+            _count(row, errors, self.progress)
+            self.progress.computed += 1
+            self.progress.seconds = time.perf_counter() - start
+            watch(self.progress)
+        self._write(shard, rows, len(asked), errors, began)
+        watch(self.progress)
+
+    def _rows_so_far(self, sources: list[Source], shard: Shard) -> list[Row]:
+        """A row for each source: an older one of the same picture, or one that is still to be asked for."""
+        rows, digest = [], Digest()
+        for source in sources:
+            fingerprint = source.fingerprint()
+            digest.add(source.name, fingerprint, source.target)
+            old = self.old.find(source.name, fingerprint) if self.old else None
+            row = old or Row(source.name, fingerprint, status=ASKED)
+            row.target = source.target
+            rows.append(row)
         if digest.hex() != shard.inputs:
             raise _inputs_changed()
-        taken_over = set(range(len(rows))) - set(asked)
-        for place in taken_over:
-            _count(rows[place], errors, progress)
-        self._write(shard, rows, len(asked), errors, began)
-        watch(progress)
+        return rows
 
     def _stream(self, sources: Iterator[Source]) -> Iterator[Result]:
         return self.predictor.stream(

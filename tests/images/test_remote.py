@@ -1,0 +1,249 @@
+"""Pictures at addresses: a real S3 client against a server on loopback, and plain HTTP."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from weevit.errors import EmptyImageError, MissingImageError, TooLargeImageError, UnreadableImageError, UsageError
+from weevit.images.decode import Limits
+from weevit.images.source import Source, open_image
+from weevit.images.sources import expand
+
+pytest.importorskip("fsspec")
+
+
+def png(width: int = 4) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, 3), "red").save(stream, "PNG")
+    return stream.getvalue()
+
+
+def sources(inputs: object) -> list[Source]:
+    return list(expand(inputs))  # type: ignore[arg-type]
+
+
+def widths(found: list[Source]) -> list[int]:
+    return [open_image(source).size[0] for source in found]
+
+
+def stamps(inputs: object) -> list[str]:
+    return [source.fingerprint() for source in sources(inputs)]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """A client of a server of our own; what is under test finds that server by the environment."""
+    moto = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    boto3 = pytest.importorskip("boto3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for key, value in {"ACCESS_KEY_ID": "nobody", "SECRET_ACCESS_KEY": "no", "DEFAULT_REGION": "us-east-1"}.items():
+            patch.setenv(f"AWS_{key}", value)
+        for key in ("CONFIG_FILE", "SHARED_CREDENTIALS_FILE"):
+            patch.setenv(f"AWS_{key}", "/nowhere")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        s3 = boto3.client("s3")
+        yield s3
+        s3.close()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(client: Any, tmp_path: Path) -> str:
+    """The address of a bucket of the test's own."""
+    name = tmp_path.name.replace("_", "-").lower()[:60].strip("-")
+    client.create_bucket(Bucket=name)
+    return f"s3://{name}"
+
+
+def put(client: Any, bucket: str, contents: dict[str, bytes | str]) -> None:
+    for key, content in contents.items():
+        client.put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=content)
+
+
+def test_what_is_below_an_address_comes_in_natural_order(client: Any, bucket: str) -> None:
+    keys = ("p/img10.png", "p/IMG2.PNG", "p/deep/er/img1.png", "p/img1.png")
+    put(client, bucket, {key: png(width) for width, key in enumerate(keys, 1)})
+    put(client, bucket, {"other.png": png(), "p/notes.txt": "x"})
+    for address in (f"{bucket}/p", f"{bucket}/p/"):
+        found = expand(address)
+        inside = ["deep/er/img1.png", "img1.png", "IMG2.PNG", "img10.png"]
+        assert [source.name for source in found] == [f"{bucket}/p/{name}" for name in inside]
+        assert found.left_out == {".txt": 1}
+        assert widths(list(found)) == [3, 4, 2, 1]
+
+
+def test_one_object_is_a_source_whatever_its_ending(client: Any, bucket: str) -> None:
+    put(client, bucket, {"a.png": png(1), "a.dat": png(2), "bare": png(3), "empty.png": b""})
+    one, dat, bare, empty = sources([f"{bucket}/{key}" for key in ("a.png", "a.dat", "bare", "empty.png")])
+    assert [one.name, dat.name, bare.name] == [f"{bucket}/{key}" for key in ("a.png", "a.dat", "bare")]
+    assert widths([one, dat, bare]) == [1, 2, 3]
+    with pytest.raises(EmptyImageError):
+        open_image(empty)
+
+
+def test_what_is_not_there_keeps_its_place(client: Any, bucket: str) -> None:
+    put(client, bucket, {"a.png": png()})
+    words = ["a.png", "gone.png", "gone", "gone.tar", "gone.csv", "*.jpg", "gone-*.tar", "a.png"]
+    first, *missing, last = sources([f"{bucket}/{word}" for word in words])
+    assert widths([first, last]) == [4, 4]
+    assert [source.name for source in missing] == [f"{bucket}/{word}" for word in words[1:-1]]
+    for source in [*missing, *sources("s3://no-such-bucket/a.png"), *sources("s3://no-such-bucket/photos")]:
+        with pytest.raises(MissingImageError):
+            open_image(source)
+    assert missing[0].fingerprint() == "absent"
+
+
+def test_patterns_and_ranges(client: Any, bucket: str) -> None:
+    put(client, bucket, {f"{folder}/img{number}.png": png(number) for folder in "ab" for number in (1, 2, 10)})
+    assert widths(sources(f"{bucket}/a/*.png")) == [1, 2, 10]
+    assert widths(sources(f"{bucket}/**/img?.png")) == [1, 2, 1, 2]
+    assert widths(sources(f"{bucket}/b/img{{1..2}}.png")) == [1, 2]
+
+
+def test_archives_and_patterns_of_them(client: Any, bucket: str) -> None:
+    for number in (10, 9):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for name, content in (("a.png", png(number)), ("a.cls", b"7"), ("b.png", png(number + 50))):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        put(client, bucket, {f"x-{number}.tar": stream.getvalue()})
+    found = sources(f"{bucket}/x-10.tar")
+    assert [source.name for source in found] == [f"{bucket}/x-10.tar/{name}" for name in ("a.png", "b.png")]
+    assert [source.target for source in found] == ["7", None]
+    assert widths(found) == [10, 60]
+    assert widths(sources(f"{bucket}/x-*.tar")) == [9, 59, 10, 60]
+    assert len(set(stamps(f"{bucket}/x-*.tar"))) == 4
+
+
+def test_lists_and_tables_beside_their_pictures(client: Any, bucket: str, tmp_path: Path) -> None:
+    table = "id,path,label\nx,a.png,cat\ny,gone.png,dog\n"
+    put(client, bucket, {"p/a.png": png(1), "b.png": png(2), "p/list.txt": f"a.png\n{bucket}/b.png", "p/t.csv": table})
+    assert widths(sources(f"{bucket}/p/list.txt")) == [1, 2]
+    first, gone = sources(f"{bucket}/p/t.csv")
+    assert [(first.name, first.target), (gone.name, gone.target)] == [("x", "cat"), ("y", "dog")]
+    assert widths([first]) == [1]
+    with pytest.raises(MissingImageError):
+        open_image(gone)
+    (tmp_path / "here.txt").write_text(f"{bucket}/b.png")  # a list on this machine may name addresses
+    assert widths(sources(tmp_path / "here.txt")) == [2]
+
+
+def test_a_parquet_at_an_address(client: Any, bucket: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    stream = io.BytesIO()
+    pytest.importorskip("pyarrow.parquet").write_table(pa.table({"png": [png(1), png(2)]}), stream, row_group_size=1)
+    put(client, bucket, {"t.parquet": stream.getvalue()})
+    assert widths(sources(f"{bucket}/t.parquet")) == [1, 2]
+
+
+def test_fingerprints_change_with_the_content_and_only_then(client: Any, bucket: str) -> None:
+    put(client, bucket, {"p/a.png": png(1), "p/b.png": png(2)})
+    first = stamps(f"{bucket}/p")
+    assert stamps(f"{bucket}/p") == first
+    assert stamps([f"{bucket}/p/a.png", f"{bucket}/p/b.png"]) == first  # asked one by one
+    put(client, bucket, {"p/b.png": png(3), "p/c.png": png(4)})
+    later = stamps(f"{bucket}/p")
+    assert len(later) == 3
+    assert (later[0] == first[0], later[1] == first[1]) == (True, False)
+    assert stamps(f"{bucket}/p/b.png") == later[1:2]
+    assert widths(sources(f"{bucket}/p")) == [1, 3, 4]
+
+
+def test_a_large_object_is_refused_by_its_size(client: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.spec import AbstractBufferedFile
+
+    put(client, bucket, {"a.png": png()})
+    (source,) = sources(f"{bucket}/a.png")
+    assert open_image(source, Limits(max_bytes=len(png()))).size == (4, 3)
+    monkeypatch.setattr(AbstractBufferedFile, "read", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(TooLargeImageError, match="the limit"):
+        open_image(source, Limits(max_bytes=len(png()) - 1))
+
+
+def test_an_address_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match="nosuch://host"):
+        sources("nosuch://host/a.png")
+
+
+class Bare(BaseHTTPRequestHandler):
+    """A server that says nothing of size, and sends a picture in two pieces; or that is out of order."""
+
+    def do_GET(self) -> None:
+        self.send_response(503 if self.path == "/broken.png" else 200)
+        self.end_headers()
+        for part in (png()[:30], png()[30:]):
+            self.wfile.write(part)
+            self.wfile.flush()
+            threading.Event().wait(0.1)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    log_message = Bare.log_message
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    pytest.importorskip("aiohttp")
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(handler: Any) -> str:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_pictures_at_web_addresses(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(3))
+    (tmp_path / "bare").write_bytes(png(5))
+    host = serve(partial(Quiet, directory=str(tmp_path)))
+    words = [f"{host}/a.png", f"{host}/bare", f"{host}/a.png?size=large", f"{host}/gone.png"]
+    found = sources(words)
+    assert [source.name for source in found] == words
+    assert widths(found[:3]) == [3, 5, 3]
+    with pytest.raises(MissingImageError):
+        open_image(found[3])
+    with pytest.raises(TooLargeImageError):
+        open_image(found[0], Limits(max_bytes=10))
+    before = stamps(words[0])
+    assert stamps(words[0]) == before
+    (tmp_path / "a.png").write_bytes(png(4))
+    os.utime(tmp_path / "a.png", (0, 0))  # this server tells whole seconds only
+    assert stamps(words[0]) != before
+
+
+def test_a_picture_without_a_size_is_read_to_its_end(serve: Any) -> None:
+    (source,) = sources(serve(Bare) + "/a.png")
+    assert open_image(source).size == (4, 3)
+    with pytest.raises(TooLargeImageError):
+        open_image(source, Limits(max_bytes=40))  # more than the first piece has
+
+
+def test_a_server_out_of_order_does_not_mean_that_nothing_is_there(serve: Any) -> None:
+    for source in sources(["http://127.0.0.1:9/a.png", "http://127.0.0.1:9/t.csv", serve(Bare) + "/broken.png"]):
+        with pytest.raises(UnreadableImageError):
+            open_image(source)
