@@ -1,7 +1,7 @@
 """What a job has to do: its inputs in order, cut into shards, each known by a digest of what it answers.
 
-A shard's digest is made of its inputs' ids, fingerprints and targets. So an input that was added, changed or taken away gives
-other digests to the shards that it touches, and to no others that keep their place.
+A shard's digest is made of its inputs' ids, fingerprints and targets. So an input that was added, changed or taken away
+gives other digests to the shards that it touches, and to no others that keep their place.
 """
 
 from __future__ import annotations
