@@ -20,6 +20,7 @@ from PIL import Image
 pa = pytest.importorskip("pyarrow")
 
 import weevit  # noqa: E402 - after the skip
+from weevit.images.formats import EXTENSIONS  # noqa: E402
 from weevit.jobs import run as jobs_run  # noqa: E402
 from weevit.jobs.manifest import read_lines  # noqa: E402
 from weevit.jobs.results import job_status, verify_job  # noqa: E402
@@ -411,3 +412,34 @@ def test_an_iterator_may_be_given(predictor: weevit.Predictor, pictures: Path, t
         yield from (pictures / "1.png", pictures / "2.png")
 
     assert run(predictor, paths(), tmp_path / "out").finished == 2
+
+
+def test_the_zoo_among_photos(vit_tiny: Path, shared: Path, photos: list[Path], tmp_path: Path) -> None:
+    """Row J1 as a job: every bad file has its row, and no good one is another for its company."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for path in photos[:50]:
+        (folder / path.name).symlink_to(path)
+    (folder / "zoo").symlink_to(shared / "data" / "image_zoo")
+    (folder / "empty.jpg").touch()
+    (folder / "dangling.png").symlink_to(tmp_path / "nowhere")
+    (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    tiny = weevit.load(vit_tiny, image_size=64, cache=False)
+    run(tiny, folder, tmp_path / "out", shard_size=32)
+    table = weevit.read_results(tmp_path / "out")
+    status = dict(zip(table["id"].to_pylist(), table["status"].to_pylist(), strict=True))
+    zoo = [path for path in (shared / "data" / "image_zoo").rglob("*") if path.is_file()]
+    looked_at = [path for path in zoo if path.suffix.lower() in EXTENSIONS]
+    assert len(status) == 50 + len(looked_at) + 3  # a folder has a row only if nothing else is in it or beside it
+    for path in looked_at:
+        own = status[str(folder / "zoo" / path.relative_to(shared / "data" / "image_zoo"))]
+        assert (own == "ok") == (path.parent.name != "bad"), path
+    assert [status[str(folder / name)] for name in ("empty.jpg", "dangling.png", "pipe.jpg")] == [
+        "decode_error", "missing", "unreadable",
+    ]  # fmt: skip
+    good = [name for name, own in status.items() if own == "ok"]
+    for name in good[::9]:
+        run(tiny, name, tmp_path / "alone" / str(good.index(name)))
+        alone = weevit.read_results(tmp_path / "alone" / str(good.index(name)))
+        assert alone["embedding"][0] == table["embedding"][table["id"].to_pylist().index(name)]
