@@ -54,13 +54,18 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
     assert open_session(checkpoint, REQUEST, 2).run(PIXELS)["embedding"].shape == (2, 192)
 
 
-def test_the_key_holds_all_that_matters(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_holds_all_that_matters(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = checkpoint.preprocessing
+    other_file = tmp_path / "model.safetensors"
+    other_file.write_bytes(b"other weights")
+    other_weights = replace(checkpoint, path=other_file, recorded=None)
     others = [
         (checkpoint, Request(96, 64)),
         (checkpoint, Request(64, 96, features=(1,))),
         (checkpoint, Request(64, 96, attention=(1,))),
-        (replace(checkpoint, sha256="0" * 64), REQUEST),
+        (other_weights, REQUEST),
         (replace(checkpoint, preprocessing=replace(spec, mean=(0.1, 0.5, 0.5))), REQUEST),
         (replace(checkpoint, preprocessing=replace(spec, std=(0.1, 0.5, 0.5))), REQUEST),
         (replace(checkpoint, architecture=replace(checkpoint.architecture, pool="avg")), REQUEST),

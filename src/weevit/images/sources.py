@@ -89,28 +89,28 @@ class Expansion:
             yield Source(printable(path), MissingImageError(f"{path}: no picture in this folder or below it"))
 
     def _walk(self, top: Path) -> Iterator[Source]:
-        """Depth first, in natural order, each real folder once: links may lead in circles."""
-        seen: set[tuple[int, int]] = set()
-        waiting = [(top, True)]
-        while waiting:
-            path, is_folder = waiting.pop()
-            if not is_folder:
-                yield from self._choose(path)
-                continue
-            try:
-                status = path.stat()
-                if (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
-                    waiting.extend(reversed(_visible(path)))
-            except OSError as error:
-                yield Source(printable(path), UnreadableImageError(f"{path}: {error.strerror or error}"))
+        """Depth first, in natural order, each real folder once: links may lead in circles.
 
-    def _choose(self, path: Path) -> Iterator[Source]:
-        ending = path.suffix.lower()
-        if ending in EXTENSIONS:
-            yield _file(path)
-        else:
-            self.left_out[ending] += 1
+        Of each folder on the way only the names are held, which are a tenth of the paths.
+        """
+        seen: set[tuple[int, int]] = set()
+        open_folders = [(top.parent, iter([(top.name, True)]))]
+        while open_folders:
+            folder, names = open_folders[-1]
+            for name, is_folder in names:
+                path = folder / name
+                if is_folder:
+                    try:
+                        open_folders.append((path, iter(_listed_once(path, seen))))
+                        break
+                    except OSError as error:
+                        yield Source(printable(path), UnreadableImageError(f"{path}: {error.strerror or error}"))
+                elif (ending := path.suffix.lower()) in EXTENSIONS:
+                    yield _file(path)
+                else:
+                    self.left_out[ending] += 1
+            else:
+                open_folders.pop()
 
 
 def expand(inputs: Inputs) -> Expansion:
@@ -162,11 +162,15 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return parts, name
 
 
-def _visible(folder: Path) -> list[tuple[Path, bool]]:
-    """What is in a folder, and whether it is a folder itself: the system says so for all at once, where it can."""
-    with os.scandir(folder) as entries:
-        found = {entry.name: entry for entry in entries if not entry.name.startswith(".")}
-    return [(folder / name, _leads_to_folder(found[name])) for name in sorted(found, key=natural_key)]
+def _listed_once(folder: Path, seen: set[tuple[int, int]]) -> list[tuple[str, bool]]:
+    """What is in a folder, and whether it is a folder itself; nothing if it was seen under another name."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return []
+    seen.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:  # which says what is a folder without asking for each
+        found = {entry.name: _leads_to_folder(entry) for entry in entries if not entry.name.startswith(".")}
+    return [(name, found[name]) for name in sorted(found, key=natural_key)]
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
