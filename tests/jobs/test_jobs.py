@@ -172,6 +172,13 @@ def test_manifests_give_ids_and_targets(predictor: weevit.Predictor, pictures: P
     assert weevit.read_results(tmp_path / "out")["target"].to_pylist() == ["dog", None]
 
 
+def test_what_was_left_out_is_counted_to_the_end(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "zz").mkdir()
+    (pictures / "zz" / "last.doc").touch()
+    done = run(predictor, pictures, tmp_path / "out", shard_size=COUNT, should_stop=stop_after(1))
+    assert done.left_out == {".md": 1, ".doc": 1}
+
+
 # ---- exactly once
 
 

@@ -162,21 +162,15 @@ def test_saved_models_load_everywhere(name: str, tmp_path: Path) -> None:
 
 
 def check_timm(folder: Path, size: tuple[int, int], expected: Any) -> None:
-    try:
-        import timm
-    except ImportError:
-        return
+    timm = pytest.importorskip("timm")
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True)
     assert same(logits(theirs, size), expected)
     assert list(theirs.pretrained_cfg["label_names"]) == ["cat", "dog", "owl"]
 
 
 def check_transformers(folder: Path, size: tuple[int, int], expected: Any) -> None:
-    try:
-        from transformers import AutoModelForImageClassification
-    except ImportError:
-        return
-    theirs = AutoModelForImageClassification.from_pretrained(folder).eval()
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
     x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert same(theirs(pixel_values=x).logits, expected)

@@ -16,7 +16,7 @@ from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, is_terminal, tell
 from weevit.cli.progress import PLAIN_EVERY
 from weevit.jobs.folder import ERRORS, VANISHED
-from weevit.jobs.run import Progress, run_job
+from weevit.jobs.run import Progress, check_share, run_job
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
@@ -36,6 +36,7 @@ def answer_many(
     """Run or go on with a job; returns the exit code."""
     assert output is not None
     shard = options.parse_shard(job.shard)
+    check_share(*shard)  # before the model is loaded
     sources = answers.read_inputs(inputs, once=False)
     predictor = answers.load_model(loading, quiet)
     with _watching(quiet) as watch, _ctrl_c() as asked_to_stop:
@@ -71,8 +72,8 @@ def _summary(done: Progress, output: Path) -> None:
         words.append(f"{done.computed / max(done.seconds, 1e-9):.1f} images/s")
     if done.there == done.total:
         words.insert(0, "all of it was there already")
-    elif done.there or done.answered > done.computed:
-        words.append(f"{done.total - done.computed if not done.interrupted else done.there:,} were there already")
+    elif done.finished > done.computed:
+        words.append(f"{done.finished - done.computed:,} were there already")
     tell(" · ".join(words))
     if done.vanished:
         tell(f"{done.vanished:,} of the inputs of an earlier run are gone, and so are their rows: {output / VANISHED}")

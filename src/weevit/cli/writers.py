@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from weevit.cli.answers import failed_object, json_line
-from weevit.errors import MissingExtraError, OutputError
+from weevit.errors import OutputError
+from weevit.images.tables import pyarrow
 from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
@@ -67,11 +68,11 @@ def write_csv(path: Path, results: Iterable[Result], topk: int) -> None:
 
 def write_parquet(path: Path, results: Iterable[Result], topk: int) -> None:
     """The same table as `write_csv`, typed."""
-    arrow, parquet = _pyarrow()
+    arrow = pyarrow()
     columns = _columns(topk)
     rows = [_row(result, topk) for result in results]
     table = arrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
-    write_whole(path, lambda file: parquet.write_table(table, file))
+    write_whole(path, lambda file: arrow.parquet.write_table(table, file))
 
 
 def _columns(topk: int) -> list[str]:
@@ -99,7 +100,7 @@ def write_embeddings_npy(path: Path, results: Sequence[Result]) -> list[Path]:
 
 def write_embeddings_parquet(path: Path, results: Sequence[Result]) -> list[Path]:
     """One row an input: input, status, error, width, height, embedding (fixed-size list of float32; null if failed)."""
-    arrow, parquet = _pyarrow()
+    arrow = pyarrow()
     width = next(len(result.embedding) for result in results if result.embedding is not None)
     vectors = [None if result.embedding is None else result.embedding.tolist() for result in results]
     table = arrow.table(
@@ -112,7 +113,7 @@ def write_embeddings_parquet(path: Path, results: Sequence[Result]) -> list[Path
             "embedding": arrow.array(vectors, type=arrow.list_(arrow.float32(), width)),
         }
     )
-    write_whole(path, lambda file: parquet.write_table(table, file))
+    write_whole(path, lambda file: arrow.parquet.write_table(table, file))
     return [path]
 
 
@@ -127,17 +128,6 @@ def write_features_npz(path: Path, results: Sequence[Result]) -> dict[str, tuple
     names = np.array([result.input for result in answered])
     write_whole(path, lambda file: np.savez(file, **arrays, inputs=names))
     return shapes
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
-        ) from error
-    return pyarrow, pyarrow.parquet
 
 
 def _one_line(name: str) -> str:

@@ -99,15 +99,22 @@ def open_image(source: Source, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     value = source.value
     if isinstance(value, ImageError):
         raise value
-    if isinstance(value, Path):
-        return decode(read_file(value, limits), limits)
     if isinstance(value, bytes | bytearray | memoryview):
         return decode(value, limits)
     if isinstance(value, Image.Image):
         return to_rgb(value, limits)
     if isinstance(value, np.ndarray):
         return from_array(value, limits)
-    return decode(value.read(limits), limits)
+    return decode(read_bytes(value, limits), limits)
+
+
+def read_bytes(value: Path | Stored, limits: Limits) -> bytes:
+    """The bytes of a file, or of what lies in another.
+
+    Raises:
+        ImageError: they cannot be had, or are more than the limit.
+    """
+    return read_file(value, limits) if isinstance(value, Path) else value.read(limits)
 
 
 class File(Protocol):
@@ -130,7 +137,7 @@ class File(Protocol):
         """As `Stored.fingerprint`."""
         ...
 
-    def beside(self, entry: str) -> Value:
+    def beside(self, entry: str) -> Path | Stored:
         """What a line of this file means: a path from this file's folder on, an absolute path, or an address."""
         ...
 
@@ -161,7 +168,7 @@ class LocalFile:
         """Size and time of modification."""
         return _stamp(self.path)
 
-    def beside(self, entry: str) -> Value:
+    def beside(self, entry: str) -> Path | Stored:
         """The path from this file's folder on."""
         if "://" in entry:
             from weevit.images.remote import remote_file

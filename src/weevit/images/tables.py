@@ -23,7 +23,7 @@ from weevit.errors import (
     UsageError,
 )
 from weevit.images.decode import Limits
-from weevit.images.source import File, Source
+from weevit.images.source import File, Source, read_bytes
 
 PATHS = ("path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "image", "url")
 IDS = ("id", "key", "image_id")
@@ -74,7 +74,7 @@ def read_parquet(file: File) -> Iterator[Source]:
     pictures = _Parquet(file)
     names = pictures.names
     key, target = (_column(names, wanted) for wanted in (IDS, TARGETS))
-    image = next((place for place in (_column(names, PICTURES),) if place is not None and pictures.holds(place)), None)
+    image = _column([name if pictures.holds(place) else "" for place, name in enumerate(names)], PICTURES)
     path = _column(names, PATHS)
     if image is None and path is None:
         raise _no_column(file, names, (*PICTURES, *PATHS))
@@ -102,6 +102,22 @@ READERS: dict[str, Callable[[File], Iterator[Source]]] = {
 """Ending -> what reads it."""
 
 
+def pyarrow() -> Any:
+    """The library, or the command that installs it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError(
+            "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
+        ) from error
+    return pyarrow
+
+
 class Cell:
     """A picture in a Parquet file; its bytes are read when they are wanted."""
 
@@ -113,8 +129,7 @@ class Cell:
         value = self._table.picture(self._column, self._group, self._row)
         if isinstance(value, dict):
             if value.get("bytes") is None and value.get("path"):
-                beside = Source("", self._table.file.beside(value["path"])).value
-                return _read_any(beside, limits)
+                return read_bytes(self._table.file.beside(value["path"]), limits)
             value = value.get("bytes")
         if value is None:
             raise MissingImageError(f"{self._table.file.name}: row {self._number} holds no picture")
@@ -131,19 +146,13 @@ class _Parquet:
     """A Parquet file, read a row group at a time; the last two groups of pictures are kept for all threads."""
 
     def __init__(self, file: File) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise MissingExtraError(
-                "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
-            ) from error
+        arrow = pyarrow()
         self.file = file
         self.stamp = file.fingerprint()
         try:
             with file.open() as raw:
-                parquet = pyarrow.parquet.ParquetFile(raw)
-        except (pyarrow.ArrowInvalid, OSError) as error:
+                parquet = arrow.parquet.ParquetFile(raw)
+        except (arrow.ArrowInvalid, OSError) as error:
             raise UsageError(f"{file.name} is not a whole Parquet file: {error}.") from error
         self._metadata: Any = parquet.metadata
         self._schema: Any = parquet.schema_arrow
@@ -198,14 +207,6 @@ class _Parquet:
             raise
         except Exception as error:  # pyarrow's errors share no base class but this
             raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
-
-
-def _read_any(value: Any, limits: Limits) -> bytes:
-    from pathlib import Path
-
-    from weevit.images.decode import read_file
-
-    return read_file(value, limits) if isinstance(value, Path) else bytes(value.read(limits))
 
 
 def _row(file: File, number: int, path: str | None, key: str | None, target: str | None) -> Source:

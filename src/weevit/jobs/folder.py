@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit.errors import JobError, MissingExtraError, OutputError
-from weevit.jobs.plan import PLAN, read_plan
+from weevit.jobs.plan import PLAN, Shard, read_plan
 from weevit.jobs.settings import JOB, Settings, refuse_other, write_settings
 from weevit.jobs.shards import read_table
 from weevit.zoo.manifest import replace_file
@@ -30,7 +30,7 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
     _make(folder)
     _refuse_foreign(folder)
     with _lock(folder, worker, workers):
-        others = [cut for cut in _running(folder) if cut != (worker, workers)]
+        others = [cut for cut in running(folder) if cut != (worker, workers)]
         if any(cut[1] != workers for cut in others):
             raise JobError(
                 f"Another process works on {folder} with --shard {others[0][0]}/{others[0][1]}: cut in another way, "
@@ -98,12 +98,12 @@ def _lock(folder: Path, worker: int, workers: int) -> Iterator[None]:
         lock.release()
 
 
-def _running(folder: Path) -> list[tuple[int, int]]:
+def running(folder: Path) -> list[tuple[int, int]]:
     """The shares (worker, workers) that a process holds at this moment."""
-    return [cut for cut in sorted(map(_cut, folder.glob(".worker-*-of-*.lock"))) if is_running(folder, *cut)]
+    return [cut for cut in sorted(map(_cut, folder.glob(".worker-*-of-*.lock"))) if _is_held(folder, *cut)]
 
 
-def is_running(folder: Path, worker: int, workers: int) -> bool:
+def _is_held(folder: Path, worker: int, workers: int) -> bool:
     """Whether a process works at this share."""
     filelock = _filelock()
     path = _lock_path(folder, worker, workers)
@@ -131,23 +131,19 @@ def _filelock() -> Any:
     return filelock
 
 
-def write_errors(folder: Path, files: Iterable[str]) -> int:
-    """List every input without an answer in `errors.csv`: id, status, error. Returns how many there are."""
-    count = 0
+def write_errors(folder: Path, files: Iterable[str]) -> None:
+    """List every input without an answer in `errors.csv`: id, status, error."""
 
     def write(path: Path) -> None:
-        nonlocal count
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["id", "status", "error"])
             for name in files:
                 table = read_table(folder / name, ["id", "status", "error"])
-                failed = [row for row in zip(*(c.to_pylist() for c in table.columns), strict=True) if row[1] != "ok"]
-                writer.writerows(failed)
-                count += len(failed)
+                rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+                writer.writerows(row for row in rows if row[1] != "ok")
 
     replace_file(folder / ERRORS, write)
-    return count
 
 
 def tidy(folder: Path, current: set[str]) -> None:
@@ -157,7 +153,7 @@ def tidy(folder: Path, current: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def plan_of(folder: Path) -> Any:
+def plan_of(folder: Path) -> list[Shard]:
     """The plan of a job that got so far.
 
     Raises:

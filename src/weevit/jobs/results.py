@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from weevit.errors import JobError
-from weevit.jobs.folder import ERRORS, is_running, plan_of
+from weevit.images.tables import pyarrow
+from weevit.jobs.folder import ERRORS, plan_of, running
 from weevit.jobs.manifest import Line, done, read_lines
-from weevit.jobs.plan import Digest
+from weevit.jobs.plan import Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
-from weevit.jobs.shards import pyarrow, read_table, vectors
+from weevit.jobs.shards import read_table, vectors
 from weevit.zoo.manifest import sha256_file
 
 
@@ -104,9 +105,8 @@ def job_status(folder: str | Path) -> Status:
     """
     folder = Path(folder)
     settings = read_settings(folder)
-    plan = plan_of(folder) if (folder / "plan.jsonl").exists() else None
-    lines = read_lines(folder)
-    there = list(done(folder, plan, lines).values()) if plan is not None else []
+    plan = read_plan(folder)
+    there = list(done(folder, plan, read_lines(folder)).values()) if plan is not None else []
     errors: Counter[str] = Counter()
     for line in there:
         errors.update(line.errors)
@@ -118,18 +118,9 @@ def job_status(folder: str | Path) -> Status:
         errors=errors,
         computed=sum(line.computed for line in there),
         seconds=sum(line.seconds for line in there),
-        running=_running(folder),
+        running=[f"{worker}/{workers}" for worker, workers in running(folder)],
         error_list=listed if listed.exists() else None,
     )
-
-
-def _running(folder: Path) -> list[str]:
-    found = []
-    for path in sorted(folder.glob(".worker-*-of-*.lock")):
-        worker, _, workers = path.name.removeprefix(".worker-").removesuffix(".lock").partition("-of-")
-        if is_running(folder, int(worker), int(workers)):
-            found.append(f"{worker}/{workers}")
-    return found
 
 
 def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from weevit.errors import JobError, UsageError
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
+from weevit.images.tables import pyarrow
 from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.folder import ERRORS, VANISHED, hold, tidy, write_errors, writing
 from weevit.jobs.manifest import Line, append, done, manifest_name, mend, read_lines
@@ -25,7 +26,7 @@ from weevit.jobs.names import Names, id_hash
 from weevit.jobs.plan import Digest, Shard, groups, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
-from weevit.jobs.shards import Row, pyarrow, write_shard
+from weevit.jobs.shards import Row, write_shard
 from weevit.predict import Predictor
 from weevit.results import Result
 from weevit.zoo.manifest import replace_file, sha256_file
@@ -108,22 +109,29 @@ def run_job(
         MissingExtraError: pyarrow is not installed.
     """
     pyarrow()
-    worker, workers = shard
-    if not 1 <= worker <= workers:
-        raise UsageError(f"--shard is a share like 3/16, from 1/16 to 16/16: {worker}/{workers} was given.")
+    check_share(*shard)
     settings = settings_of(predictor, verb, dict(options), shard_size)
     folder = Path(folder)
-    sources = inputs if isinstance(inputs, Expansion) else expand(inputs if _is_lasting(inputs) else list(inputs))  # type: ignore[arg-type]
-    with hold(folder, settings, worker, workers) as alone:
-        job = _Job(predictor, settings, folder, sources, (worker, workers), retry_failed)
+    lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
+    sources = lasting if isinstance(lasting, Expansion) else expand(lasting)
+    with hold(folder, settings, *shard) as alone:
+        job = _Job(predictor, settings, folder, sources, shard, retry_failed)
         job.prepare(alone)
         job.run(watch, should_stop)
         job.finish()
     return job.progress
 
 
-def _is_lasting(inputs: object) -> bool:
-    return not isinstance(inputs, Iterator)
+def check_share(worker: int, workers: int) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        UsageError: not one of 1/1, 1/2, 2/2, 1/3, ...
+    """
+    if not 1 <= worker <= workers:
+        raise UsageError(
+            f"--shard is a share like 3/16, from 1/16 to 16/16: {worker}/{workers} was given.", "--shard 1/2"
+        )
 
 
 class _Job:
@@ -155,7 +163,7 @@ class _Job:
         """Plan, and find out what is there."""
         names = Names()
         self.plan = make_plan(self.sources, self.shard_size, names)
-        self.progress.left_out = self.sources.left_out
+        self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
         with writing(self.folder):
             self._record_plan(alone)
             mend(self.manifest)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from weevit.errors import JobError, MissingExtraError
+from weevit.errors import JobError
+from weevit.images.tables import pyarrow
 from weevit.jobs.columns import Column
 
 
@@ -109,16 +110,3 @@ def vectors(table: Any, name: str) -> Any:
 
 def _names(columns: list[Column]) -> set[str]:
     return {column.name for column in columns}
-
-
-def pyarrow() -> Any:
-    """The library, or the command that installs it."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            "A folder of results is written as Parquet by pyarrow, which is not installed.",
-            'pip install "weevit[data]"',
-        ) from error
-    return pyarrow
