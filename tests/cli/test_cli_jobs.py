@@ -65,6 +65,9 @@ def test_stdin_and_wrong_words(pictures: Path, fake_tiny: Path, tmp_path: Path) 
     done = subprocess.run(words, input=listed, capture_output=True, text=True, check=True)
     assert "3 done" in done.stderr
     assert "3/16" in weevit_says("embed", pictures, "-o", tmp_path / "x", "--shard", "5/4", code=2).stderr
+    for verb in ("classify", "embed"):
+        assert "both at once" in weevit_says(verb, pictures, "-o", tmp_path / "x", "--json", code=2).stderr
+    assert not (tmp_path / "x").exists()
     assert "holds no job" in weevit_says("jobs", "status", pictures, code=1).stderr
 
 

@@ -52,7 +52,8 @@ def classify(
     if answers.is_folder(output):
         from weevit.cli.many import answer_many
 
-        return answer_many("classify", inputs, loading, output, job, quiet=quiet, strict=strict, topk=topk)
+        own = {"topk": topk, "json_lines": json_lines}
+        return answer_many("classify", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, tuple(WRITERS))
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)

@@ -65,8 +65,8 @@ def verify(folder: Path) -> int:
         wrong += 1
     plan = plan_of(folder)
     if wrong:
-        print(f"{wrong:,} of {len(plan):,} files are not as they should be. The command that wrote them mends it,")
-        print("after a file that differs has been deleted.")
+        print(f"{wrong:,} of {len(plan):,} files are not as they should be.")
+        print("Delete those that differ, and give the command that wrote them again: it makes what is not there.")
         return 1
     print(f"{len(plan):,} files, {sum(shard.rows for shard in plan):,} rows: all as they were written")
     return 0

@@ -15,6 +15,7 @@ from weevit.cli import answers, options
 from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, is_terminal, tell
 from weevit.cli.progress import PLAIN_EVERY
+from weevit.errors import UsageError
 from weevit.jobs.folder import ERRORS, VANISHED
 from weevit.jobs.run import Progress, check_share, run_job
 
@@ -31,10 +32,16 @@ def answer_many(
     *,
     quiet: bool,
     strict: bool,
+    json_lines: bool = False,
     **own: Any,
 ) -> int:
     """Run or go on with a job; returns the exit code."""
     assert output is not None
+    if json_lines:
+        raise UsageError(
+            f"--json prints answers, and the folder {str(output)!r} keeps them: both at once is not possible.",
+            f"Leave --json out; weevit jobs status {output} --json   says how far it is",
+        )
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
     sources = answers.read_inputs(inputs, once=False)
