@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,7 +52,7 @@ def classify(
     if answers.is_folder(output):
         from weevit.cli.many import answer_many
 
-        own = {"topk": topk, "json_lines": json_lines}
+        own: dict[str, Any] = {"topk": topk, "json_lines": json_lines}
         return answer_many("classify", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, tuple(WRITERS))
     sources = answers.read_inputs(inputs)

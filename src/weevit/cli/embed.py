@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -58,7 +58,7 @@ def embed(
     if answers.is_folder(output):
         from weevit.cli.many import answer_many
 
-        own = {"normalize": normalize, "dtype": dtype, "json_lines": json_lines}
+        own: dict[str, Any] = {"normalize": normalize, "dtype": dtype, "json_lines": json_lines}
         return answer_many("embed", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, tuple(EMBEDDING_WRITERS))
     sources = answers.read_inputs(inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,7 +53,7 @@ def features(
     if answers.is_folder(output) and pca is None:
         from weevit.cli.many import answer_many
 
-        own = {"layers": options.parse_layers(layers)}
+        own: dict[str, Any] = {"layers": options.parse_layers(layers)}
         return answer_many("features", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, (".npz",))
     answers.check_output(pca, (".png",), "--pca")
