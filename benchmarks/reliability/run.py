@@ -40,7 +40,7 @@ def main() -> None:
     for row in parser.parse_args().rows or ROWS:
         title, selection = ROWS[row]
         start = time.perf_counter()
-        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:warnings", *selection]
+        words = [sys.executable, "-m", "pytest", "-q", *selection]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
         last = re.sub(r" in [0-9.]+s.*", "", done.stdout.strip().splitlines()[-1].strip("= "))
         print(f"{row:<3} {title}: {last} ({time.perf_counter() - start:.0f} s)", flush=True)
