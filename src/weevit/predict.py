@@ -6,7 +6,7 @@ sources ── decode, resize, crop (threads) ── batches ── one pass thr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -161,7 +161,7 @@ class Predictor:
         layers: Sequence[int] | None = None,
         topk: int = 5,
         steady: bool = False,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """The same as `run`, one result after another: memory does not grow with the number of inputs.
 
         With `steady`, the answer to a picture is the same to the last bit whatever stands beside it (with onnxruntime).
@@ -212,7 +212,7 @@ class Predictor:
 
     def _stream(
         self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         for batch in batches(self._pictures(sources), self._batch_size):
             pixels = [picture.pixels for picture in batch if picture.pixels is not None]
             answers: dict[str, Any] = self._session(request).run(np.stack(pixels), steady) if pixels else {}

@@ -58,7 +58,7 @@ def classify(
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
     tally = Tally()
-    results = predictor.stream(sources, outputs=("logits",), topk=topk)
+    results: Iterator[Result] = predictor.stream(sources, outputs=("logits",), topk=topk)
     results = answers.count_all(results, tally, images_progress(quiet or output is None))
     shown = show_json(results) if json_lines else show_text(results)
     if output is None:

@@ -49,7 +49,7 @@ class Stored(Protocol):
         ...
 
 
-Value: TypeAlias = "Path | Stored | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
+Value: TypeAlias = "str | Path | Stored | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Source:
         name: for files the path as given, or the given folder joined with the way to the file; for values in memory
             their kind and position, as in `bytes[0]`, `image[1]`, `array[2]`; for members of an archive its path and
             theirs. Always printable as UTF-8: bytes of a file name that are not UTF-8 appear as `\\udcff`.
-        value: what to open. An ImageError is an answer that is known already.
+        value: what to open; text is a path. An ImageError is an answer that is known already.
         target: the class that a manifest or an archive gives it; None where nothing is said.
     """
 
@@ -75,7 +75,7 @@ class Source:
             UsageError: a picture or array in memory, which nothing could find again.
         """
         value = self.value
-        if isinstance(value, Path):
+        if isinstance(value, str | Path):
             return _stamp(value)
         if isinstance(value, ImageError):
             return value.status
@@ -108,13 +108,13 @@ def open_image(source: Source, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     return decode(read_bytes(value, limits), limits)
 
 
-def read_bytes(value: Path | Stored, limits: Limits) -> bytes:
+def read_bytes(value: str | Path | Stored, limits: Limits) -> bytes:
     """The bytes of a file, or of what lies in another.
 
     Raises:
         ImageError: they cannot be had, or are more than the limit.
     """
-    return read_file(value, limits) if isinstance(value, Path) else value.read(limits)
+    return read_file(value, limits) if isinstance(value, str | Path) else value.read(limits)
 
 
 class File(Protocol):
@@ -202,12 +202,13 @@ class Slice:
         return f"{self.stamp}-{self.offset:x}-{self.size:x}"
 
 
-def printable(path: Path) -> str:
+def printable(path: str | Path) -> str:
     """A path as text that any terminal, file or database takes."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = str(path)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str | Path) -> str:
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and it is done for every file
     except (OSError, ValueError):

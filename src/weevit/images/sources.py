@@ -27,7 +27,7 @@ Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
 CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
 """Endings of files that hold or name inputs, where such a file is named; in folders they are left out."""
 
-_DIGITS = re.compile(r"([0-9]+)")
+_DIGITS = re.compile("[0-9]+")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -91,22 +91,25 @@ class Expansion:
     def _walk(self, top: Path) -> Iterator[Source]:
         """Depth first, in natural order, each real folder once: links may lead in circles.
 
-        Of each folder on the way only the names are held, which are a tenth of the paths.
+        Of each folder on the way only the names are held, and paths are put together as text: a million pathlib
+        objects would take seconds.
         """
         seen: set[tuple[int, int]] = set()
-        open_folders = [(top.parent, iter([(top.name, True)]))]
+        open_folders: list[tuple[str, Iterator[tuple[str, bool]]]] = [("", iter([(str(top), True)]))]
         while open_folders:
-            folder, names = open_folders[-1]
+            before, names = open_folders[-1]
             for name, is_folder in names:
-                path = folder / name
+                path = before + name
                 if is_folder:
                     try:
-                        open_folders.append((path, iter(_listed_once(path, seen))))
-                        break
+                        listed = _listed_once(path, seen)
                     except OSError as error:
                         yield Source(printable(path), UnreadableImageError(f"{path}: {error.strerror or error}"))
-                elif (ending := path.suffix.lower()) in EXTENSIONS:
-                    yield _file(path)
+                        continue
+                    open_folders.append((str(Path(path, "x"))[:-1], iter(listed)))
+                    break
+                if (ending := os.path.splitext(name)[1].lower()) in EXTENSIONS:  # noqa: PTH122
+                    yield Source(printable(path), path)
                 else:
                     self.left_out[ending] += 1
             else:
@@ -155,22 +158,30 @@ def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:
         yield Source(file.name, error)
 
 
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key of a file name: runs of digits compare as numbers, the rest without case; ties go by the name itself."""
-    parts: list[str | int] = list(_DIGITS.split(name.casefold()))  # text and digits in turn, so that like meets like
-    parts[1::2] = map(int, parts[1::2])
-    return parts, name
+def natural_key(name: str) -> str:
+    """Sort key of a file name: runs of digits compare as numbers, the rest without case; ties go by the name itself.
+
+    One text, which takes a third of the memory and time of a tuple of parts. Numbers stand in it behind the count of
+    their digits; NUL, which no file name has, ends every run of text, so that shorter ones come first.
+    """
+    return f"{_DIGITS.sub(_counted, name.casefold())}\0\0{name}"
 
 
-def _listed_once(folder: Path, seen: set[tuple[int, int]]) -> list[tuple[str, bool]]:
+def _counted(found: re.Match[str]) -> str:
+    digits = found[0].lstrip("0")
+    return f"\0{chr(1 + len(digits))}{digits}"
+
+
+def _listed_once(folder: str, seen: set[tuple[int, int]]) -> list[tuple[str, bool]]:
     """What is in a folder, and whether it is a folder itself; nothing if it was seen under another name."""
-    status = folder.stat()
+    status = os.stat(folder)  # noqa: PTH116 - text, as the walk has it
     if (status.st_dev, status.st_ino) in seen:
         return []
     seen.add((status.st_dev, status.st_ino))
     with os.scandir(folder) as entries:  # which says what is a folder without asking for each
-        found = {entry.name: _leads_to_folder(entry) for entry in entries if not entry.name.startswith(".")}
-    return [(name, found[name]) for name in sorted(found, key=natural_key)]
+        found = [(entry.name, _leads_to_folder(entry)) for entry in entries if not entry.name.startswith(".")]
+    found.sort(key=lambda entry: natural_key(entry[0]))
+    return found
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

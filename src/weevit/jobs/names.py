@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from hashlib import blake2b
 
 from weevit.images.source import Source
 
 
 def id_hash(text: str) -> int:
-    """64 bits of a text, the same on every machine."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    """64 bits of a text, the same within this process."""
+    return hash(text) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Names:

@@ -10,8 +10,9 @@ at any moment: the next run redoes at most the shard that was in work.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,6 +135,35 @@ def check_share(worker: int, workers: int) -> None:
         )
 
 
+@dataclass
+class _Work:
+    """A shard that is being answered.
+
+    Attributes:
+        shard: which.
+        rows: its rows so far, in order.
+        began: when.
+        awaited: how many of the rows have no answer yet.
+        computed: for how many of them the model was asked.
+        errors: kind -> how many of the others failed.
+    """
+
+    shard: Shard
+    rows: list[Row]
+    began: float
+    awaited: int = 0
+    computed: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def count(self, row: Row, progress: Progress) -> None:
+        """A row has its answer, or is known to have none."""
+        progress.answered += 1
+        if row.status != "ok":
+            kind = (row.error or row.status).partition(":")[0]
+            self.errors[kind] += 1
+            progress.errors[kind] += 1
+
+
 class _Job:
     """One run of one worker."""
 
@@ -205,40 +235,70 @@ class _Job:
             replace_file(self.folder / VANISHED, lambda tmp: tmp.write_text(text, encoding="utf-8"))
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
-        """Answer what is missing."""
+        """Answer what is missing: one stream through all shards, so that no thread waits where one ends."""
         start = time.perf_counter()
         watch(self.progress)
-        left = len(self.missing)
+        awaited: deque[tuple[_Work, Row]] = deque()
+        left = set(self.missing)
+        with closing(self._stream(self._ask(awaited, left, should_stop))) as results:
+            for result in results:
+                work, row = awaited.popleft()
+                self._fill(row, result)
+                work.count(row, self.progress)
+                work.awaited -= 1
+                self.progress.computed += 1
+                self.progress.seconds = time.perf_counter() - start
+                if not work.awaited:
+                    self._write(work)
+                    left.discard(work.shard.number)
+                    self.progress.interrupted = bool(left) and should_stop()
+                watch(self.progress)
+                if self.progress.interrupted:
+                    break
+        watch(self.progress)
+        if left and not self.progress.interrupted:
+            raise JobError(
+                "The inputs changed while the job ran: the shard in work would not be what was planned.",
+                "Give the same command again: what is finished is kept, and what changed is asked anew.",
+            )
+
+    def _ask(
+        self, awaited: deque[tuple[_Work, Row]], left: set[int], should_stop: Callable[[], bool]
+    ) -> Iterator[Source]:
+        """The sources that the model has to be asked for, each with its row in `awaited`, in the same order."""
         for number, group in groups(Names().unique(self.sources) if left else (), self.shard_size):
             if number in self.missing:
-                self._answer(self.missing[number], group, start, watch)
-                left -= 1
-                self.progress.interrupted = bool(left) and should_stop()
-            if not left or self.progress.interrupted:
-                break
-        if left and not self.progress.interrupted:
-            raise _inputs_changed()
+                sources = list(group)
+                work = self._begin(self.missing[number], sources)
+                if work is None:
+                    return
+                if not work.awaited:  # every row is an older one
+                    self._write(work)
+                    left.discard(number)
+                    self.progress.interrupted = bool(left) and should_stop()
+                for row, source in zip(work.rows, sources, strict=True):
+                    if row.status == ASKED:
+                        awaited.append((work, row))
+                        yield source
+                if number == max(self.missing) or self.progress.interrupted:
+                    return
 
-    def _answer(self, shard: Shard, group: Iterator[Source], start: float, watch: Watcher) -> None:
-        began = time.perf_counter()
-        sources = list(group)
-        rows = self._rows_so_far(sources, shard)
-        errors: Counter[str] = Counter()
-        asked = [(row, source) for row, source in zip(rows, sources, strict=True) if row.status == ASKED]
-        for row in rows:
-            if row.status != ASKED:
-                _count(row, errors, self.progress)
-        for (row, _), result in zip(asked, self._stream(source for _, source in asked), strict=True):
-            self._fill(row, result)
-            _count(row, errors, self.progress)
-            self.progress.computed += 1
-            self.progress.seconds = time.perf_counter() - start
-            watch(self.progress)
-        self._write(shard, rows, len(asked), errors, began)
-        watch(self.progress)
+    def _begin(self, shard: Shard, sources: list[Source]) -> _Work | None:
+        """The shard with its older rows; None if its inputs are not those that were planned."""
+        rows, inputs = self._rows_so_far(sources)
+        if inputs != shard.inputs:
+            return None
+        work = _Work(shard, rows, time.perf_counter())
+        for row in work.rows:
+            if row.status == ASKED:
+                work.awaited += 1
+            else:
+                work.count(row, self.progress)
+        work.computed = work.awaited
+        return work
 
-    def _rows_so_far(self, sources: list[Source], shard: Shard) -> list[Row]:
-        """A row for each source: an older one of the same picture, or one that is still to be asked for."""
+    def _rows_so_far(self, sources: list[Source]) -> tuple[list[Row], str]:
+        """A row for each source, an older one of the same picture or one that is awaited; and the digest of all."""
         rows, digest = [], Digest()
         for source in sources:
             fingerprint = source.fingerprint()
@@ -247,11 +307,9 @@ class _Job:
             row = old or Row(source.name, fingerprint, status=ASKED)
             row.target = source.target
             rows.append(row)
-        if digest.hex() != shard.inputs:
-            raise _inputs_changed()
-        return rows
+        return rows, digest.hex()
 
-    def _stream(self, sources: Iterator[Source]) -> Iterator[Result]:
+    def _stream(self, sources: Iterator[Source]) -> Generator[Result, None, None]:
         return self.predictor.stream(
             sources,
             outputs=self.outputs,
@@ -265,20 +323,21 @@ class _Job:
         row.width, row.height = result.width, result.height
         row.answers = [column.value(result) for column in self.columns] if result.ok else None
 
-    def _write(self, shard: Shard, rows: list[Row], computed: int, errors: Counter[str], began: float) -> None:
+    def _write(self, work: _Work) -> None:
+        shard = work.shard
         path = self.folder / shard.file
         with writing(self.folder):
-            replace_file(path, lambda tmp: write_shard(tmp, rows, self.columns, self.metadata))
+            replace_file(path, lambda tmp: write_shard(tmp, work.rows, self.columns, self.metadata))
             line = Line(
                 shard=shard.number,
                 inputs=shard.inputs,
                 file=shard.file,
-                rows=len(rows),
+                rows=len(work.rows),
                 bytes=path.stat().st_size,
                 sha256=sha256_file(path),
-                computed=computed,
-                seconds=round(time.perf_counter() - began, 3),
-                errors=dict(sorted(errors.items())),
+                computed=work.computed,
+                seconds=round(time.perf_counter() - work.began, 3),
+                errors=dict(sorted(work.errors.items())),
             )
             append(self.manifest, line)
 
@@ -299,18 +358,3 @@ class _Job:
 def _is_sound(folder: Path, line: Line) -> bool:
     path = folder / Path(line.file).name
     return path.is_file() and sha256_file(path) == line.sha256
-
-
-def _count(row: Row, errors: Counter[str], progress: Progress) -> None:
-    progress.answered += 1
-    if row.status != "ok":
-        kind = (row.error or row.status).partition(":")[0]
-        errors[kind] += 1
-        progress.errors[kind] += 1
-
-
-def _inputs_changed() -> JobError:
-    return JobError(
-        "The inputs changed while the job ran: the shard in work would not be what was planned.",
-        "Give the same command again: what is finished is kept, and what changed is asked anew.",
-    )

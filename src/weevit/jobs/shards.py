@@ -16,7 +16,7 @@ from weevit.images.tables import pyarrow
 from weevit.jobs.columns import Column
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One input and what became of it; `answers` has a value for each column, and is None where there is no answer."""
 
