@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from weevit import data
     from weevit.errors import (
         CheckpointError,
+        DatasetError,
         EngineError,
         HubError,
         ImageError,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
         MissingExtraError,
         ModelError,
         OutputError,
+        RecipeError,
+        TrainingError,
         UnknownModelError,
         UsageError,
         WeevitError,
@@ -59,6 +62,9 @@ _HOMES = {
     "ImageError": "weevit.errors",
     "InputsFailedError": "weevit.errors",
     "JobError": "weevit.errors",
+    "DatasetError": "weevit.errors",
+    "RecipeError": "weevit.errors",
+    "TrainingError": "weevit.errors",
     "EngineError": "weevit.errors",
     "OutputError": "weevit.errors",
 }
@@ -66,6 +72,7 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError",
+    "DatasetError",
     "EngineError",
     "HubError",
     "ImageError",
@@ -77,7 +84,9 @@ __all__ = [
     "OutputError",
     "Prediction",
     "Predictor",
+    "RecipeError",
     "Result",
+    "TrainingError",
     "UnknownModelError",
     "UsageError",
     "WeevitError",

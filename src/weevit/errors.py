@@ -2,7 +2,8 @@
 
     WeevitError
     ├── UsageError                    an argument that cannot be meant
-    │   └── UnknownModelError         no model of that name
+    │   ├── UnknownModelError         no model of that name
+    │   └── RecipeError               a recipe that says what cannot be meant
     ├── MissingExtraError             an optional part is not installed
     ├── ModelError
     │   ├── CheckpointError           a checkpoint that cannot be trusted or used
@@ -22,6 +23,8 @@
     │   └── TooLargeImageError        too_large      over the limit of bytes or pixels
     ├── InputsFailedError             an array was asked for, and some inputs have no row to give
     ├── JobError                      a job's folder or inputs are not what the job needs
+    ├── DatasetError                  pictures with classes that do not fit together
+    ├── TrainingError                 a run that cannot start, go on or be trusted
     ├── EngineError                   the graph could not be run
     └── OutputError                   the answer could not be written
 
@@ -57,6 +60,10 @@ class UsageError(WeevitError, ValueError):
 
 class UnknownModelError(UsageError):
     """No architecture, weight, alias, folder or file has this name."""
+
+
+class RecipeError(UsageError):
+    """A recipe with an unknown key, a wrong unit or a combination that excludes itself; the message names the key."""
 
 
 class MissingExtraError(WeevitError, ImportError):
@@ -172,6 +179,14 @@ class InputsFailedError(WeevitError):
 
 class JobError(WeevitError):
     """A folder of results that cannot be gone on with, read or trusted, or inputs that changed under a running job."""
+
+
+class DatasetError(WeevitError):
+    """Pictures with classes that do not fit together: a class that lacks or is too much, no pictures, no classes."""
+
+
+class TrainingError(WeevitError):
+    """A training run that cannot start, go on or be trusted: not finite, in use, damaged, of another recipe or data."""
 
 
 class EngineError(WeevitError):
