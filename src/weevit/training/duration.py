@@ -1,0 +1,77 @@
+"""How long something takes in training: epochs, steps, samples, or a share of the whole."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+Unit = Literal["epochs", "steps", "samples", "%"]
+
+UNITS: tuple[Unit, ...] = ("epochs", "steps", "samples", "%")
+
+EXPECTED = "a number with its unit, such as 20 epochs, 1000 steps, 1.5M samples or 5 %"
+
+_TEXT = re.compile(r"(\d+(?:[_,]\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)\s*([kKmM]?)\s*([a-z]*|%)")
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
+_SPELLINGS: dict[str, Unit] = {unit.removesuffix("s"): unit for unit in UNITS} | {unit: unit for unit in UNITS}
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training.
+
+    Attributes:
+        value: how many, 0 or more.
+        unit: `epochs`, `steps` (updates of the weights), `samples` (images seen, with repetitions) or `%`.
+    """
+
+    value: float
+    unit: Unit
+
+    @classmethod
+    def parse(cls, text: str, bare: Unit | None = None) -> Duration:
+        """Read `450 epochs`, `1000 steps`, `1M samples`, `5 %`; `K` and `M` stand for thousands and millions.
+
+        Args:
+            text: what was written.
+            bare: the unit that a number without one has; a number other than 0 must have one where None.
+
+        Raises:
+            ValueError: it is none of these; what would be right is `EXPECTED`.
+        """
+        match = _TEXT.fullmatch(text.strip())
+        if match is None:
+            raise ValueError
+        digits, factor, word = match.groups()
+        value = float(re.sub("[_,]", "", digits)) * _FACTORS[factor.lower()]
+        unit = _SPELLINGS.get(word) if word else bare or (None if value else "steps")
+        if unit is None:
+            raise ValueError(f"The units are {', '.join(UNITS)}.")
+        return cls(value, unit)
+
+    def steps(self, steps_per_epoch: int, batch: int, total: int | None = None) -> int:
+        """The same in updates of the weights, rounded up to whole ones.
+
+        Args:
+            steps_per_epoch: updates in one pass over the training split.
+            batch: images in one update.
+            total: updates in the whole training, for a share of it.
+
+        Raises:
+            ValueError: a share, and no whole that it could be of.
+        """
+        if self.unit == "%" and total is None:
+            raise ValueError("a share of nothing")
+        per_unit = {"epochs": steps_per_epoch, "steps": 1, "samples": 1 / batch, "%": (total or 0) / 100}
+        return math.ceil(self.value * per_unit[self.unit] - 1e-9)
+
+    def __str__(self) -> str:
+        """As it is written in a recipe; `parse` reads it back."""
+        unit = cast(str, self.unit)
+        for sign, factor in (("M", 1_000_000), ("K", 1_000)):
+            if unit == "samples" and self.value and self.value % factor == 0:
+                return f"{self.value / factor:.12g}{sign} {unit}"
+        count = int(self.value) if self.value == int(self.value) else repr(self.value)
+        return f"{count} {unit.removesuffix('s') if self.value == 1 else unit}"

@@ -1,0 +1,219 @@
+"""What the values of a recipe may be, and how YAML and the command line spell them.
+
+A recipe's dataclasses declare each field with `setting(default, kind)`. A `Kind` reads a value as YAML gives it, reads
+the same from a word of the command line, and writes it back. Types come from here and never from YAML's guesses:
+YAML takes `2e-4` for a string and `no` for false.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+from weevit.errors import RecipeError, did_you_mean
+from weevit.training.duration import EXPECTED as A_DURATION
+from weevit.training.duration import Duration, Unit
+from weevit.zoo.strict_json import shorten
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value.
+
+    Attributes:
+        expected: what would be right, for errors.
+        read: a value as YAML gives it -> the typed value; a ValueError where it is none.
+        from_text: a word of the command line -> what `read` takes.
+        plain: the typed value -> what YAML writes.
+    """
+
+    expected: str
+    read: Callable[[Any], Any]
+    from_text: Callable[[str], Any] = lambda word: word
+    plain: Callable[[Any], Any] = lambda value: value
+
+
+def setting(default: Any, kind: Kind) -> Any:
+    """A field of a recipe's dataclass."""
+    return field(default=default, metadata={"kind": kind})
+
+
+def whole(low: int, high: int) -> Kind:
+    """A whole number from `low` to `high`."""
+
+    def read(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return Kind(f"a whole number from {low:,} to {high:,}", read, _whole_or_word)
+
+
+def _whole_or_word(word: str) -> int | str:
+    try:
+        return int(word)
+    except ValueError:
+        return word  # `read` says what is wrong with it
+
+
+def number(low: float, high: float, above: bool = False) -> Kind:
+    """A number from `low` (above it, if so said) to `high`."""
+
+    def read(value: Any) -> float:
+        try:
+            found = float(value)  # also of a string: so YAML reads 2e-4
+        except (TypeError, ValueError):
+            raise ValueError from None
+        if isinstance(value, bool) or not low <= found <= high or (above and found == low):
+            raise ValueError
+        return found
+
+    return Kind(f"a number {'above' if above else 'from'} {low:g} {'and up ' if above else ''}to {high:g}", read)
+
+
+def flag() -> Kind:
+    """`true` or `false`."""
+
+    def read(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+    words = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
+    return Kind("true or false", read, lambda word: words.get(word.lower(), word))
+
+
+def text() -> Kind:
+    """A string that is not empty."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError
+        return value
+
+    return Kind("a word or a path", read)
+
+
+def one_of(*words: str) -> Kind:
+    """One of a few words."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(did_you_mean(value, words) if isinstance(value, str) else "")
+        return value
+
+    return Kind(f"one of {', '.join(words)}", read)
+
+
+def pattern(regex: str, example: str) -> Kind:
+    """A string of one form."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(regex, value):
+            raise ValueError
+        return value
+
+    return Kind(f"of the form {example}", read)
+
+
+def duration(bare: Unit | None = None, allowed: tuple[Unit, ...] = ("epochs", "steps", "samples", "%")) -> Kind:
+    """A length of training in one of the units; a number without a unit has the unit `bare`."""
+
+    def read(value: Any) -> Duration:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError
+        found = Duration.parse(f"{value}", bare)
+        if found.unit not in allowed:
+            raise ValueError(f"{found.unit} cannot be meant here; {', '.join(allowed)} can.")
+        return found
+
+    return Kind(A_DURATION, read, plain=str)
+
+
+def several(kind: Kind, low: int, high: int) -> Kind:
+    """A list of `low` to `high` values of one kind; on the command line with commas between."""
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not low <= len(value) <= high:
+            raise ValueError
+        return tuple(kind.read(item) for item in value)
+
+    count = f"{low}" if low == high else f"{low} to {high}"
+    return Kind(
+        f"a list of {count}, each {kind.expected}",
+        read,
+        lambda word: [kind.from_text(item.strip()) for item in word.strip("[]()").split(",") if item.strip()],
+        lambda value: [kind.plain(item) for item in value],
+    )
+
+
+def optional(kind: Kind, word: str = "null") -> Kind:
+    """A value of a kind, or none; `word` is how a recipe says none (`null` always does)."""
+    none = {word, "null", "none"}
+    return Kind(
+        f"{kind.expected}, or {word}",
+        lambda value: None if value is None or value == word else kind.read(value),
+        lambda given: None if given.lower() in none else kind.from_text(given),
+        lambda value: (None if word == "null" else word) if value is None else kind.plain(value),
+    )
+
+
+def kind_of(declared: Field[Any]) -> Kind:
+    """The kind that a field was declared with."""
+    kind: Kind = declared.metadata["kind"]
+    return kind
+
+
+def read_value(kind: Kind, value: Any, key: str, origin: str) -> Any:
+    """A value with its type.
+
+    Raises:
+        RecipeError: it is not of the kind; the message says where it stands and what would be right.
+    """
+    try:
+        return kind.read(value)
+    except ValueError as error:
+        raise RecipeError(f"{origin}: {key} is {shorten(value)}; expected {kind.expected}.", str(error)) from None
+
+
+def read_part(cls: type[Part], raw: Any, prefix: str, origins: Mapping[str, str]) -> Part:
+    """One part of a recipe from its mapping.
+
+    Args:
+        cls: a dataclass whose fields were declared with `setting`.
+        raw: the mapping, as YAML gives it; None stands for an empty one.
+        prefix: the part's name.
+        origins: dotted key -> where it stands, for errors; "" -> the recipe.
+
+    Raises:
+        RecipeError: an unknown key, or a value that is not of its kind.
+    """
+    where = origins.get(prefix, origins[""])
+    if raw is not None and not isinstance(raw, dict):
+        raise RecipeError(f"{where}: {prefix} is {shorten(raw)}; expected keys and values below it.")
+    kinds = {declared.name: kind_of(declared) for declared in fields(cls)}  # type: ignore[arg-type]
+    values = {}
+    for key, value in (raw or {}).items():
+        dotted = f"{prefix}.{key}"
+        if key not in kinds:
+            raise unknown_key(dotted, origins.get(dotted, where), [f"{prefix}.{name}" for name in kinds])
+        values[key] = read_value(kinds[key], value, dotted, origins.get(dotted, where))
+    return cls(**values)
+
+
+def unknown_key(key: str, origin: str, allowed: list[str]) -> RecipeError:
+    """The error about a key that no recipe has."""
+    leaf = key.rpartition(".")[2]
+    same = [name for name in allowed if name.rpartition(".")[2] == leaf]
+    near = f"Did you mean {' or '.join(map(repr, same))}?" if same else did_you_mean(key, allowed)
+    return RecipeError(f"{origin}: there is no key {key!r}.", near or f"There are: {', '.join(allowed)}.")
+
+
+def plain_part(part: Any) -> Iterator[tuple[str, Any]]:
+    """(key, value as YAML writes it) of one part, in the order of its declaration."""
+    for declared in fields(part):
+        yield declared.name, kind_of(declared).plain(getattr(part, declared.name))
