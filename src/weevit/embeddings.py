@@ -1,0 +1,293 @@
+"""The embeddings of a data set, computed once: kept on disk by what was looked at and by what looked.
+
+A row is found by the sha256 of a picture's encoded bytes, a folder of rows by everything else that an embedding
+depends on: weights, architecture, preprocessing, engine, version. So a picture that is renamed, copied or put into
+another split is known, and one that is changed is not.
+
+Rows lie in files named after the sha256 of their own content. Each is written whole or not at all, so that an
+interrupted run keeps what it computed and two processes cannot spoil each other's files; and each is checked against
+its name before a row of it is used. A damaged one is deleted, and its rows are computed anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit._version import __version__
+from weevit.engine.cache import cache_folder
+from weevit.errors import ImageError
+from weevit.images.decode import Limits
+from weevit.images.source import Source, Stored, read_bytes
+from weevit.predict import Predictor, map_ahead
+from weevit.results import Array, Result
+from weevit.zoo.manifest import replace_file
+
+if TYPE_CHECKING:
+    from weevit.datasets.dataset import Split
+
+SCHEMA = "weevit.embeddings/1"
+
+SECONDS_A_FILE = 15.0
+"""What a killed run loses at most; one that is interrupted or fails loses nothing."""
+
+ROWS_A_FILE = 4096
+
+_READ_AHEAD = 64
+"""Pictures whose bytes wait to be looked up."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embeddings of a split.
+
+    Attributes:
+        vectors: (n, embed_dim) float32, as `Predictor.embed` gives them; zeros where there is no answer.
+        ok: (n) bool: whether there is one.
+        hashes: sha256 of each picture's encoded bytes, 64 hex digits; None for what could not be read, and for pictures
+            in memory.
+        failures: (id, status, error) of each picture without an answer.
+        computed: how many the model was asked for.
+        cached: how many were there.
+        notes: what became of the cache, if anything did.
+    """
+
+    vectors: Array
+    ok: npt.NDArray[np.bool_]
+    hashes: tuple[str | None, ...]
+    failures: tuple[tuple[str, str, str], ...]
+    computed: int
+    cached: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Progress:
+    """How far it is.
+
+    Attributes:
+        total: pictures in the split.
+        cached: of them, those whose embedding was there.
+        computed: of them, those that the model was asked for.
+        failed: of them, those without an answer.
+    """
+
+    total: int
+    cached: int = 0
+    computed: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Pictures that have been looked at."""
+        return self.cached + self.computed + self.failed
+
+
+Watcher = Callable[[Progress], None]
+
+
+def embed_split(
+    predictor: Predictor,
+    split: Split,
+    cache: Path | None = None,
+    watch: Watcher = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Embedded:
+    """The embedding of every picture of a split; each file is read once, and the model asked for what is new.
+
+    Args:
+        predictor: a loaded model.
+        split: what to embed.
+        cache: the folder of all caches of embeddings; by default `embeddings` under weevit's cache (`WEEVIT_CACHE`).
+        watch: told after each picture.
+        should_stop: asked before and after each.
+
+    Raises:
+        KeyboardInterrupt: `should_stop` said so. As after Ctrl-C, what was computed is kept, and the next call goes on.
+        EngineError: the model could not be run.
+    """
+    run = _Run(predictor, split, cache or cache_folder() / "embeddings", watch)
+    run.embed(should_stop)
+    return run.finish()
+
+
+class _Run:
+    """One pass over a split."""
+
+    def __init__(self, predictor: Predictor, split: Split, cache: Path, watch: Watcher) -> None:
+        count, width = len(split.sources), predictor.checkpoint.architecture.embed_dim
+        self.predictor, self.sources, self.watch = predictor, split.sources, watch
+        self.rows = _Rows(cache / _key(predictor), width)
+        self.progress = Progress(count)
+        self.vectors = np.zeros((count, width), np.float32)
+        self.ok = np.zeros(count, bool)
+        self.hashes: list[str | None] = [None] * count
+        self.failures: dict[int, tuple[str, str, str]] = {}
+
+    def embed(self, should_stop: Callable[[], bool]) -> None:
+        """Look at every picture. Answers are steady: what is kept must not depend on what stood beside it."""
+        awaited: deque[int] = deque()
+        self.watch(self.progress)
+        try:
+            asked = self._unknown(awaited, should_stop)
+            with closing(asked), closing(self.predictor.stream(asked, outputs=("embedding",), steady=True)) as results:
+                for result in results:
+                    self._add(awaited.popleft(), result)
+                    self.watch(self.progress)
+                    _stop_if(should_stop)
+        finally:
+            self.rows.write()
+
+    def _unknown(self, awaited: deque[int], should_stop: Callable[[], bool]) -> Generator[Source, None, None]:
+        """Pictures that are not in the cache, by their bytes; their places stand in `awaited`, in the same order."""
+        read = map_ahead(lambda source: _read(source, self.predictor.limits), iter(self.sources), 2, _READ_AHEAD)
+        for index, (source, digest) in enumerate(read):
+            _stop_if(should_stop)
+            self.hashes[index] = digest
+            vector = self.rows.get(digest)
+            if vector is None:
+                awaited.append(index)
+                yield source
+            else:
+                self.vectors[index], self.ok[index] = vector, True
+                self.progress.cached += 1
+                self.watch(self.progress)
+
+    def _add(self, index: int, result: Result) -> None:
+        if result.embedding is None:
+            self.failures[index] = (result.input, result.status, result.error or result.status)
+            self.progress.failed += 1
+            return
+        self.vectors[index], self.ok[index] = result.embedding, True
+        self.progress.computed += 1
+        self.rows.put(self.hashes[index], result.embedding)
+
+    def finish(self) -> Embedded:
+        """What came of it, failures in the order of the split."""
+        return Embedded(
+            vectors=self.vectors,
+            ok=self.ok,
+            hashes=tuple(self.hashes),
+            failures=tuple(self.failures[index] for index in sorted(self.failures)),
+            computed=self.progress.computed,
+            cached=self.progress.cached,
+            notes=tuple(self.rows.notes),
+        )
+
+
+class _Rows:
+    """The rows of one folder: those that were there, and those that are new."""
+
+    def __init__(self, folder: Path, width: int) -> None:
+        self.folder = folder
+        self.kind = np.dtype([("hash", "u1", (32,)), ("vector", "<f4", (width,))])
+        self.notes: list[str] = []
+        self._known: dict[bytes, Array] = {}
+        self._new: dict[bytes, Array] = {}
+        self._written = time.monotonic()
+        self._load()
+
+    def get(self, digest: str | None) -> Array | None:
+        """The embedding of the picture with this sha256; None where there is none."""
+        return self._known.get(bytes.fromhex(digest)) if digest else None
+
+    def put(self, digest: str | None, vector: Array) -> None:
+        """Keep an embedding; it is on the disk some seconds later, or after `write`."""
+        if digest is None:
+            return
+        key = bytes.fromhex(digest)
+        self._known[key] = self._new[key] = vector
+        if len(self._new) >= ROWS_A_FILE or time.monotonic() - self._written > SECONDS_A_FILE:
+            self.write()
+
+    def write(self) -> None:
+        """Put what is new on the disk. A full or read-only one costs time later, not the answer."""
+        self._written = time.monotonic()
+        if not self._new:
+            return
+        rows = np.zeros(len(self._new), self.kind)
+        rows["hash"] = np.frombuffer(b"".join(self._new), np.uint8).reshape(-1, 32)
+        rows["vector"] = np.stack(list(self._new.values()))
+        buffer = io.BytesIO()
+        np.save(buffer, rows)
+        content = buffer.getvalue()
+        name = f"{hashlib.sha256(content).hexdigest()}.npy"
+        self._new = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace_file(self.folder / name, lambda tmp: tmp.write_bytes(content))
+        except OSError as error:
+            self._note(f"embeddings could not be kept in {self.folder}: {error.strerror or error}")
+
+    def _load(self) -> None:
+        for path in sorted(self.folder.glob("*.npy")):
+            rows = self._sound(path)
+            if rows is None:
+                self._note("damaged files of kept embeddings were deleted; their rows are computed anew")
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                continue
+            self._known.update(zip(map(bytes, rows["hash"]), rows["vector"], strict=True))
+
+    def _sound(self, path: Path) -> npt.NDArray[np.void] | None:
+        """The rows of a file; None if its content is not what its name says."""
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != path.stem:
+                return None
+            rows: npt.NDArray[np.void] = np.load(io.BytesIO(content), allow_pickle=False)
+        except (OSError, ValueError):
+            return None
+        return rows if rows.dtype == self.kind and rows.ndim == 1 else None
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _stop_if(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise KeyboardInterrupt
+
+
+def _read(source: Source, limits: Limits) -> tuple[Source, str | None]:
+    """The source with its bytes in place of its path, and their sha256. Errors wait until the source is opened."""
+    value = source.value
+    if isinstance(value, str | Path | Stored):
+        try:
+            value = read_bytes(value, limits)
+        except ImageError as error:
+            return Source(source.name, error), None
+    if not isinstance(value, bytes | bytearray | memoryview):
+        return source, None
+    return Source(source.name, value), hashlib.sha256(value).hexdigest()
+
+
+def _key(predictor: Predictor) -> str:
+    """Everything but the picture that an embedding depends on, as one hash.
+
+    The weights alone would not do: where the last norm stands and how tokens are pooled is written in `config.json`.
+    """
+    checkpoint = predictor.checkpoint
+    parts = {
+        "schema": SCHEMA,
+        "checkpoint": checkpoint.sha256,
+        "architecture": asdict(checkpoint.architecture),
+        "grid": checkpoint.grid,
+        "preprocessing": {**asdict(predictor.preprocessing), "max_pixels": predictor.limits.max_pixels},
+        "engine": predictor.engine,
+        "weevit": __version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]

@@ -1,0 +1,183 @@
+"""Embeddings that are kept: the same as those that are computed, whatever became of the files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import weevit
+from weevit import embeddings
+from weevit.embeddings import embed_split
+from weevit.images.source import Source
+from weevit.images.sources import expand
+
+COUNT = 23
+BROKEN = (3, 17)
+
+
+@dataclass
+class Pictures:
+    """As much of a split as matters here."""
+
+    sources: tuple[Source, ...]
+
+
+@pytest.fixture(scope="module")
+def model(fake_tiny: Path) -> weevit.Predictor:
+    return weevit.load(fake_tiny, image_size=32, cache=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(COUNT):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed}.png")
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:300])
+    (folder / "17.png").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def split(folder: Path) -> Pictures:
+    return Pictures(tuple(expand(folder)))
+
+
+def files(cache: Path) -> list[Path]:
+    return sorted(cache.rglob("*.npy"))
+
+
+def test_kept_is_as_computed(model: weevit.Predictor, split: Pictures, tmp_path: Path) -> None:
+    first = embed_split(model, split, tmp_path / "cache")
+    good = [index for index in range(COUNT) if index not in BROKEN]
+    assert (first.computed, first.cached, first.notes) == (len(good), 0, ())
+    assert [index for index in range(COUNT) if not first.ok[index]] == list(BROKEN)
+    np.testing.assert_allclose(first.vectors[good], model.embed([split.sources[i] for i in good]), atol=1e-6)
+    assert not first.vectors[list(BROKEN)].any()
+    assert [(Path(name).name, status) for name, status, _ in first.failures] == [
+        ("3.png", "decode_error"),
+        ("17.png", "decode_error"),
+    ]
+    second = embed_split(model, split, tmp_path / "cache")
+    assert (second.computed, second.cached) == (0, len(good))
+    assert second.vectors.tobytes() == first.vectors.tobytes()
+    assert second.hashes == first.hashes
+    assert second.failures == first.failures
+
+
+def test_a_picture_is_known_by_its_bytes(
+    model: weevit.Predictor, folder: Path, split: Pictures, tmp_path: Path
+) -> None:
+    before = embed_split(model, split, tmp_path / "cache")
+    (folder / "5.png").rename(folder / "moved.png")
+    (folder / "6.png").write_bytes((folder / "7.png").read_bytes())
+    Image.new("RGB", (9, 9)).save(folder / "8.png")
+    after = embed_split(model, Pictures(tuple(expand(folder))), tmp_path / "cache")
+    assert (after.computed, after.cached) == (1, COUNT - len(BROKEN) - 1)
+    names = [Path(source.name).name for source in expand(folder)]
+    assert (after.vectors[names.index("moved.png")] == before.vectors[5]).all()
+    assert (after.vectors[names.index("6.png")] == before.vectors[7]).all()
+
+
+def test_what_is_in_memory_or_missing(model: weevit.Predictor, folder: Path, tmp_path: Path) -> None:
+    data, image = (folder / "0.png").read_bytes(), Image.open(folder / "1.png")
+    found = Pictures(tuple(expand([data, image, folder / "none.png", folder / "0.png"])))
+    for cached in (0, 2):
+        result = embed_split(model, found, tmp_path / "cache")
+        assert result.cached == cached
+        assert result.ok.tolist() == [True, True, False, True]
+        assert [digest is None for digest in result.hashes] == [False, True, True, False]
+        assert result.failures[0][1] == "missing"
+        assert (result.vectors[0] == result.vectors[3]).all()
+
+
+def test_other_models_and_sizes_have_rows_of_their_own(
+    model: weevit.Predictor, split: Pictures, tmp_path: Path
+) -> None:
+    embed_split(model, split, tmp_path / "cache")
+    checkpoint = model.checkpoint
+    pooled = replace(checkpoint, architecture=replace(checkpoint.architecture, pool="avg"))
+    for other in (
+        weevit.Predictor(checkpoint, image_size=48, cache=False),
+        weevit.Predictor(pooled, image_size=32, cache=False),
+        weevit.Predictor(checkpoint, image_size=32, cache=False, limits=weevit.Limits(max_pixels=10**6)),
+    ):
+        assert embed_split(other, split, tmp_path / "cache").cached == 0
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign"])
+def test_damaged_rows_are_computed_anew(
+    model: weevit.Predictor, split: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(embeddings, "ROWS_A_FILE", 8)
+    sound = embed_split(model, split, tmp_path / "cache")
+    assert [len(np.load(path)) for path in files(tmp_path / "cache")].count(8) == 2
+    victim = next(path for path in files(tmp_path / "cache") if len(np.load(path)) == 8)
+    content = bytearray(victim.read_bytes())
+    content[-5] ^= 1
+    changed = {"flip": bytes(content), "cut": bytes(content[:-9]), "empty": b"", "foreign": b"no array"}[damage]
+    victim.write_bytes(changed)
+    mended = embed_split(model, split, tmp_path / "cache")
+    assert mended.computed == 8
+    assert "damaged" in mended.notes[0]
+    assert mended.vectors.tobytes() == sound.vectors.tobytes()
+    assert embed_split(model, split, tmp_path / "cache").notes == ()
+
+
+@pytest.mark.parametrize("how", ["asked", "ctrl-c"])
+def test_what_was_computed_outlives_an_interruption(
+    model: weevit.Predictor, split: Pictures, tmp_path: Path, how: str
+) -> None:
+    answered = 0
+
+    def watch(progress: embeddings.Progress) -> None:
+        nonlocal answered
+        answered = progress.computed
+        if how == "ctrl-c" and answered == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_split(model, split, tmp_path / "cache", watch, lambda: how == "asked" and answered >= 1)
+    assert 1 <= answered < COUNT - len(BROKEN)
+    rest = embed_split(model, split, tmp_path / "cache")
+    assert rest.cached == answered
+    assert rest.vectors.tobytes() == embed_split(model, split, tmp_path / "other").vectors.tobytes()
+
+
+def test_a_cache_that_cannot_be_written_costs_no_answer(
+    model: weevit.Predictor, split: Pictures, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("a file, and no folder")
+    result = embed_split(model, split, tmp_path / "cache")
+    assert result.computed == COUNT - len(BROKEN)
+    assert "could not be kept" in result.notes[0]
+
+
+PROCESS = """
+import sys
+import weevit
+from weevit import embeddings
+from weevit.images.sources import expand
+embeddings.ROWS_A_FILE = 4
+class Pictures: sources = tuple(expand(sys.argv[2]))
+model = weevit.load(sys.argv[1], image_size=32, cache=False, threads=1)
+print(embeddings.embed_split(model, Pictures).vectors.tobytes().hex())
+"""
+
+
+def test_two_processes_at_once(model: weevit.Predictor, fake_tiny: Path, folder: Path, split: Pictures) -> None:
+    command = [sys.executable, "-c", PROCESS, str(fake_tiny), str(folder)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert printed[0] == printed[1]
+    kept = embed_split(model, split)
+    assert (kept.computed, kept.notes) == (0, ())
+    assert f"{kept.vectors.tobytes().hex()}\n" == printed[0]
