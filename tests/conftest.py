@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import browsing
 import fakes
 import pytest
 
@@ -38,6 +40,13 @@ def vit_tiny(shared: Path) -> Path:
 def fake_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ViT-Ti folder in the hub's format whose numbers mean nothing: for tests that need a model, not its answers."""
     return fakes.folder(tmp_path_factory.mktemp("models") / fakes.TINY_TAG)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[browsing.Browser]:
+    """Chromium, to look at reports with; tests that need it skip where it is absent (see `browsing.open_browser`)."""
+    with browsing.open_browser() as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

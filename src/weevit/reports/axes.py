@@ -1,0 +1,158 @@
+"""What charts stand in: the text of an SVG, axes with round numbers, and the way from values to places.
+
+A picture is `WIDTH` units wide whatever its size on the screen; 13 units are a line of text, which stays legible on a
+phone. Colours are classes of `templates/style.css`, so that a chart follows the page into the dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 460
+_LETTER = 6.9
+"""Width of an average letter of 13 units: fonts differ, and nothing can be measured here."""
+
+
+class Svg(str):
+    """The text of an SVG picture, made here and not by strangers: templates take it as it stands."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        """What jinja2 asks for before it would escape."""
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of a chart.
+
+    Attributes:
+        label: what is measured, with its unit.
+        low, high: the ends; by default those of the values.
+        percent: values are shares, written as 80 %.
+    """
+
+    label: str
+    low: float | None = None
+    high: float | None = None
+    percent: bool = False
+
+    def around(self, values: Iterable[float]) -> Axis:
+        """The same axis with both ends, so that all values lie on it; never of length 0."""
+        known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+        low = min(known) if self.low is None else self.low
+        high = max(known) if self.high is None else self.high
+        if high <= low:
+            high = low + (abs(low) or 1.0)
+        return Axis(self.label, low, high, self.percent)
+
+    def ends(self) -> tuple[float, float]:
+        """Both ends, 0 and 1 where they are not known."""
+        return (0.0 if self.low is None else self.low, 1.0 if self.high is None else self.high)
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Round numbers between the ends."""
+        low, high = self.ends()
+        step = _round_step((high - low) / about)
+        first = math.ceil(low / step - 1e-9)
+        return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+    def text(self, value: float) -> str:
+        """A tick's number, with as many digits as its neighbours need."""
+        low, high = self.ends()
+        step = _round_step((high - low) / 5) * (100 if self.percent else 1)
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        value = value * 100 if self.percent else value
+        return f"{value:,.{digits}f}" + ("\u00a0%" if self.percent else "")
+
+
+def _round_step(step: float) -> float:
+    """The smallest of 1, 2, 5, 10, 20, ... (and so below 1) that is no smaller."""
+    unit = 10.0 ** math.floor(math.log10(step))
+    return next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= step * (1 - 1e-9))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The rectangle that values are drawn in, in units from the top left."""
+
+    x: Axis
+    y: Axis
+    left: float = 54
+    top: float = 12
+    width: float = WIDTH - 54 - 26
+    height: float = 250
+
+    def across(self, value: float) -> float:
+        """The place of a value of the horizontal axis; values outside lie on the edge."""
+        low, high = self.x.ends()
+        return self.left + self.width * min(1.0, max(0.0, (value - low) / (high - low)))
+
+    def up(self, value: float) -> float:
+        """The place of a value of the vertical axis."""
+        low, high = self.y.ends()
+        return self.top + self.height * (1 - min(1.0, max(0.0, (value - low) / (high - low))))
+
+    @property
+    def bottom(self) -> float:
+        """Where the horizontal axis lies."""
+        return self.top + self.height
+
+    def frame(self) -> Iterator[str]:
+        """Grid, numbers and names of both axes."""
+        right = self.left + self.width
+        for value in self.y.ticks():
+            place = self.up(value)
+            yield segment(self.left, place, right, place, "grid")
+            yield text(self.left - 7, place + 4, self.y.text(value), "label", "end")
+        for value in self.x.ticks():
+            yield text(self.across(value), self.bottom + 18, self.x.text(value), "label", "middle")
+        yield segment(self.left, self.bottom, right, self.bottom, "axis")
+        yield text(right, self.bottom + 37, self.x.label, "label", "end")
+        yield text(0, self.top - 13, self.y.label, "label")
+
+
+def picture(title: str, width: float, height: float, parts: Iterable[str]) -> Svg:
+    """A whole picture; the title is what is read aloud in its place."""
+    name = escape(title, quote=True)
+    body = "".join(parts)
+    return Svg(f'<svg viewBox="0 0 {unit(width)} {unit(height)}" role="img" aria-label="{name}">{body}</svg>')
+
+
+def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
+    """A line of text; `anchor` is `start`, `middle` or `end`."""
+    return f'<text x="{unit(x)}" y="{unit(y)}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    """A straight line."""
+    return f'<line x1="{unit(x1)}" y1="{unit(y1)}" x2="{unit(x2)}" y2="{unit(y2)}" class="{kind}"/>'
+
+
+def box(x: float, y: float, width: float, height: float, kind: str, tip: str = "") -> str:
+    """A filled rectangle; `tip` is shown under the pointer."""
+    shape = f'<rect x="{unit(x)}" y="{unit(y)}" width="{unit(max(width, 0))}" height="{unit(max(height, 0))}"'
+    return f'{shape} class="{kind}"><title>{escape(tip)}</title></rect>' if tip else f'{shape} class="{kind}"/>'
+
+
+def unit(value: float) -> str:
+    """A place, to a tenth of a unit."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def shortened(words: str, width: float) -> str:
+    """Text that fits into so many units; the middle of longer ones is left out, since names differ at their ends."""
+    letters = max(4, int(width / _LETTER))
+    if len(words) <= letters:
+        return words
+    front = letters // 2
+    return f"{words[:front]}…{words[len(words) - (letters - 1 - front) :]}"
+
+
+def width_of(words: str) -> float:
+    """About how many units a text takes."""
+    return _LETTER * len(words)

@@ -1,0 +1,103 @@
+"""Templates to pages: self-contained HTML that asks nothing of a network and runs no script.
+
+Every page extends `templates/base.html`, which has the style (light and dark, phone and desktop) and a content policy
+that forbids whatever does not lie in the file itself; `templates/parts.html` has tiles, tables, charts and galleries.
+Names of files and classes come from strangers: whatever is put into a template is escaped, but for `charts.Svg`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from weevit._version import __version__
+from weevit.errors import MissingExtraError, OutputError
+from weevit.zoo.manifest import replace_file
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+NO_BREAK = "\u00a0"
+
+
+def render(template: str, **values: Any) -> str:
+    """A page.
+
+    Args:
+        template: a file in `weevit/reports/templates`; a name that it uses and is not given is an error.
+        values: what it shows.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return str(_environment().get_template(template).render(version=__version__, made=made, **values))
+
+
+def write_page(path: str | Path, html: str) -> Path:
+    """Write a page so that its name never stands for half of it; returns the path.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    data = html.encode("utf-8", "backslashreplace")  # names of files need not be text
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda tmp: tmp.write_bytes(data))
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
+        ) from error
+    return path
+
+
+def require_jinja() -> None:
+    """Find out that a page cannot be made before anything is computed for it.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    _environment()
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.826 -> `82.6 %`; a dash where there is no value."""
+    return "–" if share is None or share != share else f"{100 * share:.{digits}f}{NO_BREAK}%"
+
+
+def points(share: float | None, digits: int = 1) -> str:
+    """A difference of shares with its sign: 0.013 -> `+1.3`; a dash where there is no value."""
+    return "–" if share is None or share != share else f"{100 * share:+.{digits}f}"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """12403 -> `12,403`; a dash where there is no value."""
+    return "–" if value is None or value != value else f"{value:,.{digits}f}"
+
+
+def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
+    """(0.79, 0.857) -> `79.0 – 85.7 %`; a dash where there is none."""
+    if bounds is None:
+        return "–"
+    low, high = bounds
+    return f"{100 * low:.{digits}f}{NO_BREAK}–{NO_BREAK}{100 * high:.{digits}f}{NO_BREAK}%"
+
+
+@cache
+def _environment() -> Any:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtraError("Reports need jinja2, which is not installed.", 'pip install "weevit[data]"') from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, number=number, interval=interval)
+    return environment

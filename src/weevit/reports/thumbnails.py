@@ -1,0 +1,35 @@
+"""Small pictures that lie in the page itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from PIL import Image
+
+from weevit.errors import ImageError
+from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.source import Source, open_image
+
+_QUALITY = 82
+
+
+def thumbnail(source: Source, size: int = 168, limits: Limits = DEFAULT_LIMITS) -> str | None:
+    """A picture as a `data:` address, upright, at most `size` pixels on each side (about 6 KB).
+
+    Args:
+        source: what to show.
+        size: of the longer side; pages show it at two thirds of that, for screens with small pixels.
+        limits: the largest file and picture to decode.
+
+    Returns:
+        The address, or None where there is no picture to see.
+    """
+    try:
+        image = open_image(source, limits)
+    except ImageError:
+        return None
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
