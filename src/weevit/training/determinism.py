@@ -1,0 +1,46 @@
+"""The same bytes twice: what of PyTorch has to be fixed, and random numbers that depend on the step alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def settled(threads: int) -> Iterator[None]:
+    """Deterministic kernels and a fixed number of threads; everything is as it was before when the block ends.
+
+    Sums are taken in another order with another number of threads, so a run that goes on takes the number it began
+    with. PyTorch raises where it knows only an operation whose result depends on chance; the family needs none.
+    """
+    # cuBLAS reads this when it is first used; without it, its matrix products may differ from call to call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
+    count, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        try:
+            torch.use_deterministic_algorithms(True)
+            memory.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
+            torch.backends.cudnn.benchmark = False
+            torch.set_num_threads(threads)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            memory.fill_uninitialized_memory = fill
+            torch.backends.cudnn.benchmark = benchmark
+            torch.set_num_threads(count)
+
+
+def draw_from(*key: int) -> None:
+    """Start PyTorch's generators anew from a key, such as (seed, step, piece): no draw depends on an earlier one."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

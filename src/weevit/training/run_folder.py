@@ -1,0 +1,254 @@
+"""The folder of a run: what is in it, who may write it, and what the run was begun with.
+
+model/        the best weights in the hub's format: what every other verb, and timm, can load
+recipe.yaml   as resolved
+run.json      what is trained on what, with which versions, on which machine
+metrics.jsonl, metrics.csv   the same rows twice
+bad.csv       pictures that could not be read
+report.html, plots/, log.txt
+state/        checkpoints to go on from
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from weevit._version import __version__
+from weevit.errors import MissingExtraError, OutputError, TrainingError, UsageError
+from weevit.training.state import METRICS, Row, to_lines
+from weevit.zoo.manifest import replace_file
+
+MODEL, STATE, PLOTS, BOARD = "model", "state", "plots", "tensorboard"
+RECIPE, RUN, LOG, CSV, BAD, REPORT = "recipe.yaml", "run.json", "log.txt", "metrics.csv", "bad.csv", "report.html"
+LOCK = ".lock"
+SCHEMA = "weevit.run/1"
+
+BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
+"""What of `run.json` decides what comes out; a run goes on only with exactly this."""
+
+
+@contextmanager
+def held(folder: Path, new: bool) -> Iterator[None]:
+    """Hold the folder of a run against other processes.
+
+    Args:
+        folder: made if the run is new.
+        new: whether a run is begun in it; else one must be there.
+
+    Raises:
+        TrainingError: another process works on it, or there is a run where none should be.
+        OutputError: it cannot be made or written.
+    """
+    if new:
+        _make(folder)
+    elif not (folder / RUN).is_file():
+        raise TrainingError(
+            f"{folder} holds no run: there is no {RUN} in it.", "weevit train RECIPE --data FOLDER -o RUN   begins one"
+        )
+    lock = _filelock().FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except _filelock().Timeout:
+        raise TrainingError(
+            f"Another process trains in {folder}; two would overwrite each other.",
+            "Wait for it, or choose another --output.",
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Choose another --output."
+        ) from None
+    try:
+        if new:
+            _refuse_used(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from None
+
+
+def _refuse_used(folder: Path) -> None:
+    there = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    if RUN in there:
+        raise UsageError(f"{folder} holds a run already.", f"weevit resume {folder}   goes on with it")
+    if there:
+        shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
+        raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
+
+
+def _filelock() -> Any:
+    try:
+        import filelock
+    except ImportError as error:
+        raise MissingExtraError("A run holds its folder with filelock.", 'pip install "weevit[train]"') from error
+    return filelock
+
+
+# ---- what the run was begun with
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """sha256 of what of a run decides its outcome; stands in every checkpoint."""
+    binding = {key: facts[key] for key in BINDING}
+    return hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()
+
+
+def machine() -> dict[str, Any]:
+    """Versions and hardware, for the record: what a person who repeats the run has to know."""
+    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "versions": {"weevit": __version__, "python": platform.python_version()} | {p: _version(p) for p in packages},
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count(), "gpus": gpus},
+        "command": sys.argv,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `run.json`."""
+    write_text(folder / RUN, json.dumps({"schema": SCHEMA, **facts}, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read `run.json`.
+
+    Raises:
+        TrainingError: damaged, or of another schema.
+    """
+    path = folder / RUN
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("schema", None) != SCHEMA or set(BINDING) - set(content):
+            raise ValueError("another schema")
+    except (OSError, ValueError, AttributeError) as error:
+        raise TrainingError(f"{path} is not a run of the kind {SCHEMA}: {error}.") from error
+    return content
+
+
+def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Compare what a run was begun with and what it would go on with.
+
+    Args:
+        folder: of the run.
+        recorded: `run.json`.
+        found: the same keys, as they are now; those that are absent are not compared.
+
+    Raises:
+        TrainingError: a difference; the message lists all of them.
+    """
+    lines = []
+    for key, now in found.items():
+        then = recorded[key]
+        if isinstance(now, Mapping) and isinstance(then, Mapping):
+            names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+            lines += [f"  {key} {name}: {_short(then.get(name))} then, {_short(now.get(name))} now" for name in names]
+        elif now != then:
+            lines.append(f"  {key}: {_short(then)} then, {_short(now)} now")
+    if lines:
+        raise TrainingError(
+            f"{folder} cannot be resumed: to resume is to go on with the same run, and this would be another one:\n"
+            + "\n".join(lines),
+            f"Put it back as it was, or begin a new run from these weights: weevit train ... --from {folder}",
+        )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:120] + "..."
+
+
+# ---- what it writes
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by text, whole or not at all."""
+    with writing(path.parent):
+        replace_file(path, lambda tmp: tmp.write_text(text, encoding="utf-8", newline=""))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the operating system's errors into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}. The checkpoints stand.",
+            f"Free some room, or make it writable, then: weevit resume {folder}",
+        ) from error
+
+
+def append_row(folder: Path, row: Row) -> None:
+    """Add a row to `metrics.jsonl`; whoever follows the file sees it at once."""
+    with writing(folder), (folder / METRICS).open("a", encoding="utf-8") as file:
+        file.write(to_lines([row]))
+
+
+def write_metrics(folder: Path, rows: list[Row]) -> None:
+    """Write `metrics.jsonl` and `metrics.csv` anew, from what the state holds."""
+    write_text(folder / METRICS, to_lines(rows))
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def write(tmp: Path) -> None:
+        with tmp.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    with writing(folder):
+        replace_file(folder / CSV, write)
+
+
+def write_bad(folder: Path, bad: Mapping[str, tuple[str, str]]) -> None:
+    """List every picture that could not be read in `bad.csv`: id, kind, error. No file where there is none."""
+    if not bad:
+        return
+
+    def write(tmp: Path) -> None:
+        with tmp.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", "kind", "error"])
+            writer.writerows([name, *bad[name]] for name in sorted(bad))
+
+    with writing(folder):
+        replace_file(folder / BAD, write)
+
+
+def log(folder: Path, line: str) -> None:
+    """Add a line with the time to `log.txt`."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    with writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write("".join(f"{stamp}  {part}\n" for part in line.splitlines()))

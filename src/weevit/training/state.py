@@ -1,0 +1,413 @@
+"""Where a run is: all that the rest of it depends on, onto the disk and back to the last bit.
+
+A checkpoint is a folder, and what it holds of the past is complete: no other file of the run is needed to go on.
+
+    state/step-000412/
+        model.safetensors  optimizer.safetensors  ema.safetensors     float32, by the names of the parameters
+        state.json             step, best, counts, the optimiser's groups
+        metrics.jsonl          every row of metrics so far
+        clock.json             how long it took: the one file in which two equal runs differ
+        weevit-manifest.json   sha256 of each, written last
+
+It is written under another name, synced, and renamed; a folder of the final name without a manifest, or with a file
+that is not the recorded one, is damage, and the newest complete one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from weevit.errors import CheckpointError, OutputError, TrainingError
+from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, write_manifest
+from weevit.zoo.safetensors_file import read_tensors
+
+MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
+STATE, METRICS, CLOCK = "state.json", "metrics.jsonl", "clock.json"
+SCHEMA = "weevit.state/1"
+
+Row = dict[str, Any]
+"""One row of metrics: `step`, `epoch` and figures; finite numbers and text only."""
+
+
+@dataclass
+class Best:
+    """The best evaluation so far.
+
+    Attributes:
+        step: after which it was.
+        value: of the figure that decides.
+        weights: `model` or `ema`: whose figure it was.
+    """
+
+    step: int
+    value: float
+    weights: str
+
+
+@dataclass
+class Clock:
+    """How long a run has taken; what equal runs do not share.
+
+    Attributes:
+        seconds: of all sittings together, evaluation and saving included.
+        rows: `step`, `images_per_second` and `data_wait` (share of the time that was spent waiting for data).
+    """
+
+    seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class State:
+    """A run between two updates.
+
+    Attributes:
+        model: the weights in training.
+        optimizer: with its moments.
+        ema: a module of the same shape with averaged weights; None where the recipe has none.
+        scaler: of gradients, for float16; it does nothing in other precisions.
+        run: the fingerprint of what is trained on what (`weevit.training.run_folder.fingerprint`).
+        step: updates done.
+        seen: pictures trained on.
+        skipped: updates that float16 left out because the scale of the gradients was too high.
+        best: of the evaluations so far.
+        metrics: every row so far, in order.
+        window: sums since the last row of training metrics: `steps`, `loss`, `grad_norm`.
+        bad: picture -> (kind, error), of those that could not be read.
+        clock: how long it has taken.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: nn.Module | None
+    scaler: torch.amp.GradScaler
+    run: str
+    step: int = 0
+    seen: int = 0
+    skipped: int = 0
+    best: Best | None = None
+    metrics: list[Row] = field(default_factory=list)
+    window: dict[str, float] = field(default_factory=dict)
+    bad: dict[str, tuple[str, str]] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """`model` and, where there is one, `ema`."""
+        return {"model": self.model} | ({} if self.ema is None else {"ema": self.ema})
+
+
+# ---- writing
+
+
+def save(state: State, folder: Path, keep: int = 2) -> Path:
+    """Write a checkpoint, whole or not at all, and delete older ones than the last `keep`; the best one stays.
+
+    Args:
+        state: between two updates.
+        folder: `state/` of the run.
+        keep: how many of the newest checkpoints to keep.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        TrainingError: a weight, an average or a moment is NaN or infinite; nothing is written then.
+        OutputError: it cannot be written; the message names the bytes needed, and earlier checkpoints stand.
+    """
+    files = _tensor_files(state)
+    for name, tensors in files.items():
+        refuse_not_finite(name.partition(".")[0], tensors, state.step)
+    final = folder / f"step-{state.step:06d}"
+    needed = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
+    with _writing(folder, needed):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(final) as tmp:
+            _reached("begin")
+            texts = _texts(state, files)
+            for name, tensors in files.items():
+                save_file(tensors, tmp / name)
+                _reached(f"written {name}")
+            for name, text in texts.items():
+                (tmp / name).write_text(text, encoding="utf-8")
+            for name in (*files, *texts):
+                sync(tmp / name)
+            _reached("synced")
+            write_manifest(tmp, {name: sha256_file(tmp / name) for name in (*files, *texts)})
+            _reached("manifest")
+        _reached("renamed")
+        prune(folder, keep, state.best.step if state.best else None)
+    _reached("pruned")
+    return final
+
+
+def _reached(point: str) -> None:
+    """Where tests kill a save."""
+
+
+def _tensor_files(state: State) -> dict[str, dict[str, Tensor]]:
+    """File name -> its tensors, on the CPU."""
+    files = {f"{name}.safetensors": _on_cpu(module.state_dict()) for name, module in state.modules().items()}
+    names = _names(state)
+    moments = {
+        f"{names[parameter]}.{key}": value
+        for parameter, values in state.optimizer.state.items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    # A file of no tensors would be refused on reading: before the first update there are no moments.
+    return files | ({OPTIMIZER: _on_cpu(moments)} if moments else {})
+
+
+def _names(state: State) -> dict[Tensor, str]:
+    return {parameter: name for name, parameter in state.model.named_parameters()}
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+
+
+def refuse_not_finite(what: str, tensors: Mapping[str, Tensor], step: int) -> None:
+    """Look at every number.
+
+    Raises:
+        TrainingError: NaN or infinity; the message names the tensor and the step.
+    """
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise TrainingError(
+                f"After step {step}, {name} of the {what} holds NaN or infinity. Nothing of it was written.",
+                "The last checkpoint is from before. A lower optim.lr, or loop.precision=bf16, are the usual remedies.",
+            )
+
+
+def _texts(state: State, files: Mapping[str, Any]) -> dict[str, str]:
+    clock = json.dumps(vars(state.clock))
+    return {STATE: _to_json(state, files), METRICS: to_lines(state.metrics), CLOCK: clock}
+
+
+def _to_json(state: State, files: Mapping[str, Any]) -> str:
+    content = {
+        "schema": SCHEMA,
+        "run": state.run,
+        "step": state.step,
+        "seen": state.seen,
+        "skipped": state.skipped,
+        "best": vars(state.best) if state.best else None,
+        "window": state.window,
+        "bad": state.bad,
+        "scaler": state.scaler.state_dict(),
+        "optimizer": _plain_moments(state),
+        "files": list(files),
+    }
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def _plain_moments(state: State) -> dict[str, dict[str, Any]]:
+    """What an optimiser keeps for a parameter besides tensors."""
+    names = _names(state)
+    found = {
+        names[parameter]: {key: value for key, value in values.items() if not isinstance(value, Tensor)}
+        for parameter, values in state.optimizer.state.items()
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def to_lines(rows: list[Row]) -> str:
+    """Rows as text, one JSON object a line; equal rows give equal bytes."""
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+
+@contextmanager
+def replacing_folder(final: Path) -> Iterator[Path]:
+    """Gives a new folder beside `final`, which takes its place when the block ends well: all of it or nothing.
+
+    The block syncs its files. Where there is such a folder already, there is none for the moment between two renames.
+    """
+    tag = secrets.token_hex(4)
+    tmp, old = (final.with_name(f".{final.name}.{tag}.{kind}") for kind in ("tmp", "old"))
+    tmp.mkdir()
+    try:
+        yield tmp
+        sync(tmp)
+        if final.exists():
+            final.rename(old)
+        tmp.rename(final)
+        sync(final.parent)
+    finally:
+        for leftover in (tmp, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """See a file or a folder onto the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _writing(folder: Path, needed: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        parent = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(parent).free
+        raise OutputError(
+            f"The checkpoint could not be written to {folder}: {error.strerror or error}. It needs {needed:,} bytes; "
+            f"{free:,} are free. Checkpoints that were there before still stand.",
+            f"Free some room, then: weevit resume {folder.parent}",
+        ) from error
+
+
+def prune(folder: Path, keep: int, best: int | None) -> None:
+    """Delete all checkpoints but the newest `keep` and the best one."""
+    there = checkpoints(folder)
+    for step, path in list(there.items())[keep:]:
+        if step != best:
+            (path / MANIFEST).unlink(missing_ok=True)  # from here on it does not exist, whenever this is cut short
+            shutil.rmtree(path, ignore_errors=True)
+
+
+# ---- reading
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Step -> folder of everything that has a checkpoint's name, newest first."""
+    found = {}
+    for path in folder.glob("step-*"):
+        if match := re.fullmatch(r"step-(\d{6,})", path.name):
+            found[int(match[1])] = path
+    return dict(sorted(found.items(), reverse=True))
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete what a process that was killed while it saved has left; only for whoever holds the run."""
+    for path in folder.glob(".*"):
+        if path.suffix in (".tmp", ".old"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def newest(folder: Path, warn: Callable[[str], None]) -> Path:
+    """The newest checkpoint that is complete.
+
+    Args:
+        folder: `state/` of the run.
+        warn: is told of each that is newer and damaged, and what is wrong with it.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    problems: list[str] = []
+    for path in checkpoints(folder).values():
+        problem = damage(path)
+        if problem is None:
+            for text in problems:
+                warn(f"{text} {path.name} is used, which is complete.")
+            return path
+        problems.append(f"{path.name} is damaged and left out: {problem}")
+    shown = "\n  ".join(problems) or "nothing was saved yet"
+    raise TrainingError(f"{folder} holds no complete checkpoint:\n  {shown}", "Begin again, with another --output.")
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, every byte of it read; None where all is well."""
+    try:
+        recorded = check_files(path, "")
+        if {MODEL, STATE, METRICS, CLOCK} - set(recorded):
+            return f"it has no {MANIFEST}" if not recorded else f"{MANIFEST} is not a checkpoint's"
+    except (CheckpointError, OSError) as error:
+        return error.message if isinstance(error, CheckpointError) else str(error)
+    return None
+
+
+def load(state: State, path: Path) -> None:
+    """Put a checkpoint into a state that was built as the run was begun; `damage` has found nothing wrong with it.
+
+    Raises:
+        TrainingError: it is of another run: another recipe, data or weights.
+        CheckpointError: it changed since it was looked at.
+    """
+    content = read_state(path)
+    if content["run"] != state.run:
+        raise TrainingError(
+            f"{path} is of another run: of another recipe, other data or other first weights than this folder records.",
+            "It was copied here, or run.json was. Put back what was there, or begin another run with --from.",
+        )
+    for name, module in state.modules().items():
+        module.load_state_dict(_read(path, f"{name}.safetensors"))
+    _load_moments(state, _read(path, OPTIMIZER) if OPTIMIZER in content["files"] else {}, content["optimizer"])
+    state.scaler.load_state_dict(content["scaler"])
+    state.step, state.seen, state.skipped = content["step"], content["seen"], content["skipped"]
+    state.best = Best(**content["best"]) if content["best"] else None
+    state.window = content["window"]
+    state.bad = {name: (kind, error) for name, (kind, error) in content["bad"].items()}
+    state.metrics = [json.loads(line) for line in (path / METRICS).read_text(encoding="utf-8").splitlines()]
+    state.clock = Clock(**json.loads((path / CLOCK).read_text(encoding="utf-8")))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """`state.json` of a checkpoint.
+
+    Raises:
+        TrainingError: of another schema, thus of another version of weevit.
+    """
+    content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+    if content.get("schema") != SCHEMA:
+        raise TrainingError(
+            f"{path / STATE} is of the kind {content.get('schema')!r}; this version of weevit goes on with {SCHEMA!r}.",
+            "Go on with the version that run.json names.",
+        )
+    return content
+
+
+def read_weights(path: Path, weights: str) -> dict[str, Tensor]:
+    """The tensors of `model` or `ema` in a checkpoint, by their names in the module."""
+    return _read(path, f"{weights}.safetensors")
+
+
+def _read(path: Path, name: str) -> dict[str, Tensor]:
+    recorded = (read_manifest(path) or {}).get(name)
+    arrays, digest = read_tensors(path / name)
+    if digest != recorded:
+        raise CheckpointError(f"{path / name} changed while it was read.")
+    return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
+
+def _load_moments(state: State, tensors: Mapping[str, Tensor], plain: Mapping[str, Mapping[str, Any]]) -> None:
+    """Through the optimiser's own `load_state_dict`, which knows on which device each of its values belongs."""
+    content = state.optimizer.state_dict()
+    names = _names(state)
+    order = [names[parameter] for group in state.optimizer.param_groups for parameter in group["params"]]
+    places = {name: place for place, name in enumerate(order)}
+    found: dict[int, dict[str, Any]] = {}
+    for key, tensor in tensors.items():
+        name, _, moment = key.rpartition(".")
+        found.setdefault(places[name], {})[moment] = tensor
+    for name, values in plain.items():
+        found.setdefault(places[name], {}).update(values)
+    state.optimizer.load_state_dict({**content, "state": found})
+
+
+def digest(path: Path) -> str:
+    """One sha256 for all of a checkpoint but its clock: weights, moments, averages, counts and metrics."""
+    recorded = read_manifest(path) or {}
+    lines = "".join(f"{name} {recorded[name]}\n" for name in sorted(recorded) if name != CLOCK)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,146 @@
+"""The model asked about the validation split, with the pixels of `weevit eval` and of timm's evaluation transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from weevit.datasets.dataset import Split
+from weevit.errors import ImageError, TrainingError
+from weevit.images.preprocess import preprocess
+from weevit.images.source import Source, open_image
+from weevit.zoo.weights import Preprocessing
+
+KEPT_BYTES = 512 << 20
+"""Prepared pictures are kept between evaluations up to so much memory: most validation splits are small."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Validation:
+    """A split, prepared once where it fits into memory, and asked about again and again.
+
+    Attributes:
+        split: the pictures and their classes.
+        spec: how they are prepared.
+        bad: picture -> (kind, error), of those that cannot be read; they have no logits.
+    """
+
+    def __init__(self, split: Split, spec: Preprocessing, batch: int, threads: int) -> None:
+        self.split, self.spec, self.batch, self.threads = split, spec, batch, threads
+        self.bad: dict[str, tuple[str, str]] = {}
+        self._kept: list[Pixels | None] | None = None
+
+    def logits(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]] | None:
+        """Ask a model about all of them.
+
+        Returns:
+            ((n, K) float32 logits, their n targets) of the pictures that could be read, in their order; None where
+            `should_stop` said so on the way.
+
+        Raises:
+            TrainingError: no picture could be read.
+        """
+        mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (self.spec.mean, self.spec.std))
+        found: list[Tensor] = []
+        good: list[int] = []
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                for indices, pixels in self._batches():
+                    if should_stop():
+                        return None
+                    x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
+                    with autocast():
+                        found.append(model((x.float() / 255 - mean) / std).float().cpu())
+                    good += indices
+        finally:
+            model.train(was_training)
+        if not good:
+            raise TrainingError(
+                f"None of the {len(self.split):,} validation pictures could be read.", "weevit data check"
+            )
+        return torch.cat(found).numpy(), self.split.targets[good]
+
+    def _batches(self) -> Iterator[tuple[list[int], Pixels]]:
+        indices: list[int] = []
+        pictures: list[Pixels] = []
+        for index, picture in enumerate(self._pictures()):
+            if picture is not None:
+                indices.append(index)
+                pictures.append(picture)
+            if len(pictures) == self.batch or (pictures and index == len(self.split) - 1):
+                yield indices, np.stack(pictures)
+                indices, pictures = [], []
+
+    def _pictures(self) -> Iterator[Pixels | None]:
+        """Each of them prepared, None where it cannot be read."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        keep = len(self.split) * self.spec.height * self.spec.width * 3 <= KEPT_BYTES
+        kept: list[Pixels | None] = []
+        with ThreadPoolExecutor(self.threads, "weevit-validation") as pool:
+            for start in range(0, len(self.split), self.batch):  # so that no more than a batch lies decoded ahead
+                for picture in pool.map(self._prepare, self.split.sources[start : start + self.batch]):
+                    if keep:
+                        kept.append(picture)
+                    yield picture
+        if keep:
+            self._kept = kept
+
+    def _prepare(self, source: Source) -> Pixels | None:
+        try:
+            return preprocess(open_image(source), self.spec)
+        except ImageError as error:
+            self.bad[source.name] = error.kind, error.message
+            return None
+
+
+def figures(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> dict[str, float]:
+    """What is said of an evaluation: `loss`, `top1`, `top5` (with more than five classes); `loss` and `map` for labels.
+
+    Args:
+        logits: (n, K).
+        targets: (n,) classes, or (n, K) labels of 0 and 1.
+    """
+    scores, wanted = torch.from_numpy(logits), torch.from_numpy(targets)
+    if wanted.ndim == 2:
+        loss = nn.functional.binary_cross_entropy_with_logits(scores, wanted.float())
+        return {"loss": float(loss), "map": _mean_average_precision(logits, targets)}
+    found = {"loss": float(nn.functional.cross_entropy(scores, wanted))}
+    for k in (1, 5):
+        if k == 1 or logits.shape[1] > k:
+            hit = (scores.topk(k, dim=1).indices == wanted[:, None]).any(dim=1)
+            found[f"top{k}"] = float(hit.double().mean())
+    return found
+
+
+def _mean_average_precision(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
+    """Over the labels that occur, the mean of the precision at each picture that has the label."""
+    found = []
+    for scores, has in zip(logits.T, targets.T.astype(bool), strict=True):
+        if has.any():
+            order = np.argsort(-scores, kind="stable")
+            hits = has[order]
+            found.append(float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean()))
+    return float(np.mean(found)) if found else 0.0
+
+
+def with_prefix(found: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """The figures of the average's weights under names of their own: `ema_top1`."""
+    return {f"{prefix}{name}": value for name, value in found.items()}

@@ -1,0 +1,92 @@
+"""What a run tells whoever watches it: figures for a table or a line; drawing them is the command line's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step, total: updates done, and planned.
+        steps_per_epoch: updates in one pass over the training split.
+        loss: mean since the last row of metrics; None before the first.
+        lr: of the last update, for groups without a scale of their own.
+        images_per_second: since the last row.
+        data_wait: share of that time in which the model waited for data.
+        seconds_left: until the last planned update, at the speed so far, or until the time budget ends.
+        figures: of the last evaluation: `top1`, `ema_top1`, ...
+        best: (step, value) of the best evaluation.
+        doing: `training`, `evaluating`, `saving`.
+        bad: pictures that could not be read so far.
+    """
+
+    step: int = 0
+    total: int = 0
+    steps_per_epoch: int = 1
+    loss: float | None = None
+    lr: float = 0.0
+    images_per_second: float = 0.0
+    data_wait: float = 0.0
+    seconds_left: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    best: tuple[int, float] | None = None
+    doing: str = "training"
+    bad: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next update belongs to, from 0; the last one when all is done."""
+        return min(self.step, max(self.total - 1, 0)) // self.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """How many there are, a begun one included."""
+        return -(-self.total // self.steps_per_epoch)
+
+    def line(self) -> str:
+        """`epoch 7/20 · step 412/1,180 · loss 1.234 · top-1 71.20 % · lr 2.0e-04 · 38 img/s · 9 min left`."""
+        words = [f"epoch {self.epoch + 1}/{self.epochs}", f"step {self.step:,}/{self.total:,}"]
+        words += [] if self.loss is None else [f"loss {self.loss:.3f}"]
+        words += [f"{_SHOWN[name]} {shown(name, self.figures[name])}" for name in _SHOWN if name in self.figures]
+        words += [f"lr {self.lr:.1e}", f"{self.images_per_second:.1f} img/s"]
+        words += [f"data wait {self.data_wait:.0%}"] if self.data_wait >= 0.05 else []
+        words += [f"{self.bad:,} unreadable"] if self.bad else []
+        words += [] if self.seconds_left is None else [f"{span(self.seconds_left)} left"]
+        return " · ".join(words)
+
+
+_SHOWN = {"top1": "top-1", "ema_top1": "ema top-1", "map": "mAP", "ema_map": "ema mAP"}
+
+SHARES = ("top1", "top5", "map")
+"""Figures that are shares, shown in percent."""
+
+
+def shown(name: str, value: float) -> str:
+    """A figure for people: `71.20 %`, or `1.234`."""
+    return f"{100 * value:.2f} %" if name.removeprefix("ema_") in SHARES else f"{value:.3f}"
+
+
+def span(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Whoever watches a run; each part does nothing by default.
+
+    Attributes:
+        moved: is told after every update, evaluation and checkpoint.
+        say: is told, in a sentence, what a person should know: it stands in `log.txt` too.
+        should_stop: is asked between updates; the run then saves where it is and ends.
+    """
+
+    moved: Callable[[Progress], None] = lambda progress: None
+    say: Callable[[str], None] = lambda text: None
+    should_stop: Callable[[], bool] = lambda: False
