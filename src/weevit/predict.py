@@ -213,9 +213,21 @@ class Predictor:
     def _stream(
         self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool
     ) -> Generator[Result, None, None]:
-        for batch in batches(self._pictures(sources), self._batch_size):
+        session: Session | None = None
+
+        def compute(batch: list[_Picture]) -> tuple[list[_Picture], dict[str, Any]]:
             pixels = [picture.pixels for picture in batch if picture.pixels is not None]
-            answers: dict[str, Any] = self._session(request).run(np.stack(pixels), steady) if pixels else {}
+            return batch, session.run(np.stack(pixels), steady) if session and pixels else {}
+
+        def with_session() -> Iterator[list[_Picture]]:
+            nonlocal session
+            for batch in batches(self._pictures(sources), self._batch_size):
+                if session is None and any(picture.pixels is not None for picture in batch):
+                    session = self._session(request)  # not before it is needed, and once for all threads
+                yield batch
+
+        # Two batches at a time: where one has too few images left for all threads, the next one's are there.
+        for batch, answers in map_ahead(compute, with_session(), 2, 2, "weevit-batch"):
             row = 0
             for picture in batch:
                 if picture.pixels is None:
@@ -339,9 +351,11 @@ def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def map_ahead(function: Callable[[Any], Any], items: Iterator[Any], workers: int, ahead: int) -> Iterator[Any]:
-    """`map` in threads: in order, and at most `ahead` results wait to be taken."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="weevit-decode") as pool:
+def map_ahead(
+    function: Callable[[Any], Any], items: Iterator[Any], workers: int, ahead: int, name: str = "weevit-decode"
+) -> Iterator[Any]:
+    """`map` in threads of that name: in order, and at most `ahead` results wait to be taken."""
+    with ThreadPoolExecutor(workers, thread_name_prefix=name) as pool:
         waiting: deque[Future[Any]] = deque()
         try:
             for item in items:

@@ -290,8 +290,9 @@ def test_inputs_that_change_while_it_runs(predictor: weevit.Predictor, pictures:
         if progress.computed == 1:  # before the stream, which is some pictures ahead, has come to it
             draw(pictures / "30.png", 30_000)
 
+    small = weevit.load(predictor.checkpoint.path.parent, image_size=SIZE, batch_size=2, cache=False)
     with pytest.raises(weevit.JobError, match="changed while"):
-        run(predictor, pictures, tmp_path / "out", watch=change)
+        run(small, pictures, tmp_path / "out", watch=change)
     assert run(predictor, pictures, tmp_path / "out").there >= 24
     run(predictor, pictures, tmp_path / "fresh")
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")

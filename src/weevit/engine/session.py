@@ -7,6 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -38,7 +39,7 @@ class Session(Protocol):
     """A loaded graph."""
 
     def run(self, pixels: Pixels, steady: bool = False) -> Outputs:
-        """One batch, (B, height, width, 3) uint8 -> output name -> float32 array with B rows.
+        """One batch, (B, height, width, 3) uint8 -> output name -> float32 array with B rows. Threads may share it.
 
         Args:
             pixels: the batch.
@@ -119,6 +120,7 @@ class _OnnxRuntime:
         self._together: Any = None
         self._apart: Any = None
         self._pool: ThreadPoolExecutor | None = None
+        self._loading = Lock()
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, request: Request, threads: int, cache: bool) -> _OnnxRuntime:
@@ -141,14 +143,16 @@ class _OnnxRuntime:
             answers = self._in_pairs(np.concatenate([pixels, pixels[-1:]]) if odd else pixels)
             return {name: values[: len(pixels)] for name, values in answers.items()}
         if (len(pixels) < self._threads and self._apart is None) or self._threads == 1:
-            self._together = self._together or _onnxruntime_session(self._model, self._threads)
+            with self._loading:
+                self._together = self._together or _onnxruntime_session(self._model, self._threads)
             return _run_onnxruntime(self._together, pixels)
         return self._in_pairs(pixels)
 
     def _in_pairs(self, pixels: Pixels) -> Outputs:
-        if self._apart is None or self._pool is None:
-            self._apart = _onnxruntime_session(self._model, 1)
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="weevit-compute")
+        with self._loading:
+            if self._apart is None or self._pool is None:
+                self._apart = _onnxruntime_session(self._model, 1)
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="weevit-compute")
         pairs = [pixels[start : start + 2] for start in range(0, len(pixels), 2)]
         answers = list(self._pool.map(lambda pair: _run_onnxruntime(self._apart, pair), pairs))
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +189,8 @@ class _Job:
         self.plan: list[Shard] = []
         self.missing: dict[int, Shard] = {}
         self.old: OldRows | None = None
+        self._writer = ThreadPoolExecutor(1, "weevit-write")
+        self._writing: Future[None] = self._writer.submit(lambda: None)
 
     def prepare(self, alone: bool) -> None:
         """Plan, and find out what is there."""
@@ -240,7 +243,8 @@ class _Job:
         watch(self.progress)
         awaited: deque[tuple[_Work, Row]] = deque()
         left = set(self.missing)
-        with closing(self._stream(self._ask(awaited, left, should_stop))) as results:
+        # The writer first: it is left last, when the shard in its hands is on the disk.
+        with self._writer, closing(self._stream(self._ask(awaited, left, should_stop))) as results:
             for result in results:
                 work, row = awaited.popleft()
                 self._fill(row, result)
@@ -249,12 +253,13 @@ class _Job:
                 self.progress.computed += 1
                 self.progress.seconds = time.perf_counter() - start
                 if not work.awaited:
-                    self._write(work)
+                    self._keep(work)
                     left.discard(work.shard.number)
                     self.progress.interrupted = bool(left) and should_stop()
                 watch(self.progress)
                 if self.progress.interrupted:
                     break
+            self._writing.result()
         watch(self.progress)
         if left and not self.progress.interrupted:
             raise JobError(
@@ -273,7 +278,7 @@ class _Job:
                 if work is None:
                     return
                 if not work.awaited:  # every row is an older one
-                    self._write(work)
+                    self._keep(work)
                     left.discard(number)
                     self.progress.interrupted = bool(left) and should_stop()
                 for row, source in zip(work.rows, sources, strict=True):
@@ -322,6 +327,11 @@ class _Job:
         row.status, row.error = result.status, result.error
         row.width, row.height = result.width, result.height
         row.answers = [column.value(result) for column in self.columns] if result.ok else None
+
+    def _keep(self, work: _Work) -> None:
+        """Write a shard while the next one is answered; waits for the one before, so that no more than two are held."""
+        self._writing.result()
+        self._writing = self._writer.submit(self._write, work)
 
     def _write(self, work: _Work) -> None:
         shard = work.shard
