@@ -57,10 +57,10 @@ def _strings(values: list[list[str] | None]) -> Any:
 def _vectors(values: list[Any], column: Column) -> Any:
     arrow = pyarrow()
     flat = np.zeros((len(values), column.width), column.kind)
-    for row, value in enumerate(values):
-        if value is not None:
-            flat[row] = np.reshape(value, -1)
     absent = np.array([value is None for value in values])
+    if not absent.all():
+        present = np.stack([value for value in values if value is not None])
+        flat[~absent] = present.reshape(len(present), column.width)
     return arrow.FixedSizeListArray.from_arrays(arrow.array(flat.reshape(-1)), column.width, mask=arrow.array(absent))
 
 
