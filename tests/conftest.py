@@ -42,9 +42,12 @@ def fake_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakes.folder(tmp_path_factory.mktemp("models") / fakes.TINY_TAG)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[browsing.Browser]:
-    """Chromium, to look at reports with; tests that need it skip where it is absent (see `browsing.open_browser`)."""
+    """Chromium, to look at reports with; tests that need it skip where it is absent (see `browsing.open_browser`).
+
+    For a module at a time: while playwright is open, this thread has an event loop, and other tests want their own.
+    """
     with browsing.open_browser() as opened:
         yield opened
 
