@@ -187,14 +187,14 @@ class SchedulePart:
     """How the learning rate moves; it changes with every update.
 
     Attributes:
-        kind: `cosine` (arXiv:1608.03983) down to `min_lr`, or `constant` after the warmup.
+        kind: `cosine` (arXiv:1608.03983) or `linear` down to `min_lr`, or `constant` after the warmup.
         epochs: length without the cooldown; a number alone means epochs.
-        warmup: linear from `warmup_lr`; part of `epochs`. A share is of `epochs`.
+        warmup: linear from `warmup_lr`; part of `epochs`, but for `warmup_prefix`. A share is of `epochs`.
         cooldown: at `min_lr`, after `epochs`.
-        warmup_prefix: the cosine starts at the end of the warmup; otherwise, as timm does it, at step 0.
+        warmup_prefix: `epochs` begin at the end of the warmup; otherwise, as in the published recipes, at step 0.
     """
 
-    kind: Literal["cosine", "constant"] = setting("cosine", one_of("cosine", "constant"))
+    kind: Literal["cosine", "linear", "constant"] = setting("cosine", one_of("cosine", "linear", "constant"))
     epochs: Duration = setting(Duration(100, "epochs"), duration("epochs", ("epochs", "steps", "samples")))
     warmup: Duration = setting(Duration(5, "%"), duration())
     cooldown: Duration = setting(Duration(0, "epochs"), duration())

@@ -1,0 +1,77 @@
+"""The losses of the recipes, timm's numbers: cross-entropy and binary cross-entropy of classes, mixtures and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from weevit.training.schema import LossPart
+
+
+def loss(
+    logits: Tensor, targets: Tensor, part: LossPart, multi_label: bool = False, weights: Tensor | None = None
+) -> Tensor:
+    """The mean loss of a batch, in float32 or better.
+
+    Args:
+        logits: (B, K).
+        targets: (B,) class indices; or (B, K) shares of mixed classes, not smoothed yet; or (B, K) labels.
+        part: of the recipe. Mixing smooths nothing: to smooth a mixture is to mix smoothed targets.
+        multi_label: the (B, K) targets are labels, each true or not for itself.
+        weights: (K,) of the classes, as `class_weights` gives them.
+
+    Returns:
+        A scalar: cross-entropy; or binary cross-entropy, summed over classes with `part.sum`, else their mean.
+    """
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    wanted = soft_targets(targets, logits.shape[1], part, multi_label).to(logits.dtype)
+    if part.kind == "bce":
+        each = F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="none")  # [B, K]
+        return each.sum(dim=1).mean() if part.sum else each.mean()
+    each = -wanted * F.log_softmax(logits, dim=1)  # [B, K]
+    return (each if weights is None else each * weights).sum(dim=1).mean()
+
+
+def soft_targets(targets: Tensor, num_classes: int, part: LossPart, multi_label: bool = False) -> Tensor:
+    """What the logits are compared with: (B, K), smoothed, and cut to 0 and 1 where the recipe has a threshold.
+
+    Smoothing moves one class's share towards 1 / K, and a label, true or not, towards a half.
+    """
+    wanted = targets.float() if targets.ndim == 2 else F.one_hot(targets, num_classes).float()
+    even = 0.5 if multi_label else 1 / num_classes
+    wanted = wanted * (1 - part.smoothing) + part.smoothing * even
+    return wanted if part.target_threshold is None else (wanted > part.target_threshold).float()
+
+
+def class_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """Weights by which all classes together count as much as before, and each as much as any other.
+
+    Args:
+        targets: (n,) class indices, or (n, K) labels, of the whole training split.
+        num_classes: K.
+
+    Returns:
+        (K,) float32, n / (K * n_of_class); 0 for a class that has no picture.
+    """
+    counts = targets.float().sum(dim=0) if targets.ndim == 2 else torch.bincount(targets, minlength=num_classes).float()
+    weights: Tensor = counts.sum() / (num_classes * counts.clamp(min=1))
+    return torch.where(counts > 0, weights, torch.zeros_like(weights))
+
+
+def shares(batch: int, pieces: int) -> Iterator[tuple[slice, float]]:
+    """A batch in pieces, with what each piece's mean loss is multiplied by before its backward pass.
+
+    The gradients then add up to those of the batch's mean, also where the pieces are not equally long; a batch that has
+    fewer pictures than pieces gives fewer.
+
+    Args:
+        batch: pictures in it.
+        pieces: at most so many.
+    """
+    size = -(-batch // pieces)
+    for start in range(0, batch, size):
+        stop = min(start + size, batch)
+        yield slice(start, stop), (stop - start) / batch

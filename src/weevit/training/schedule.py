@@ -1,0 +1,69 @@
+"""How the learning rate moves: a pure function of the updates done, as timm's `CosineLRScheduler` once an update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from weevit.training.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A recipe's schedule, in updates.
+
+    Attributes:
+        kind: how it goes from the peak to `min_lr`: `cosine`, `linear`, or `constant`: not at all.
+        peak, warmup_lr, min_lr: rates.
+        length: updates of the way down to `min_lr`.
+        warmup: updates in which the rate rises from `warmup_lr` to the peak.
+        cooldown: updates at `min_lr` (at the peak where constant) in the end.
+        warmup_prefix: the way down begins after the warmup; otherwise at the first update, and the warmup hides its
+            beginning.
+    """
+
+    kind: Literal["cosine", "linear", "constant"]
+    peak: float
+    warmup_lr: float
+    min_lr: float
+    length: int
+    warmup: int
+    cooldown: int = 0
+    warmup_prefix: bool = False
+
+    @classmethod
+    def of(cls, recipe: Recipe, steps_per_epoch: int) -> Schedule:
+        """The schedule of a recipe, where one pass over the training split takes so many updates."""
+        part, batch = recipe.schedule, recipe.loop.batch_size
+        length = part.epochs.steps(steps_per_epoch, batch)
+        warmup, cooldown = (span.steps(steps_per_epoch, batch, length) for span in (part.warmup, part.cooldown))
+        rates = recipe.learning_rate, part.warmup_lr, part.min_lr
+        return cls(part.kind, *rates, length, warmup, cooldown, part.warmup_prefix)
+
+    @property
+    def total(self) -> int:
+        """All updates, cooldown included."""
+        return self._first + self.length + self.cooldown
+
+    @property
+    def _first(self) -> int:
+        """The update with which the way down begins."""
+        return self.warmup if self.warmup_prefix else 0
+
+    def rate(self, step: int) -> float:
+        """The rate of the update that comes after `step` others."""
+        if step < self.warmup:
+            return self.warmup_lr + step * (self.peak - self.warmup_lr) / self.warmup
+        if self.kind == "constant":
+            return self.peak
+        done = (step - self._first) / self.length
+        if done >= 1:
+            return self.min_lr
+        left = 1 - done if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.min_lr + (self.peak - self.min_lr) * left
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """The rate of the update that comes after `step` others; a group's own is this times its `lr_scale`."""
+    return Schedule.of(recipe, steps_per_epoch).rate(step)
