@@ -18,6 +18,8 @@ from torch import nn  # noqa: E402 - after the skip
 
 from weevit.errors import CheckpointError, OutputError, TrainingError  # noqa: E402
 from weevit.training import state as state_module  # noqa: E402
+from weevit.training.ema import Ema  # noqa: E402
+from weevit.training.schema import EmaPart  # noqa: E402
 from weevit.training.state import (  # noqa: E402
     CLOCK,
     Best,
@@ -39,8 +41,7 @@ def fresh(seed: int = 0, run: str = "a run") -> State:
     decayed, others = ([p for p in model.parameters() if (p.ndim > 1) == wanted] for wanted in (True, False))
     groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed}]
     optimizer = torch.optim.AdamW(groups, lr=0.1)
-    ema = nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3))
-    return State(model, optimizer, ema, torch.amp.GradScaler("cpu", enabled=False), run)
+    return State(model, optimizer, Ema(model, EmaPart(decay=0.9)), torch.amp.GradScaler("cpu", enabled=False), run)
 
 
 def advance(state: State, steps: int = 1) -> State:
@@ -49,9 +50,8 @@ def advance(state: State, steps: int = 1) -> State:
         state.model(torch.randn(4, 5)).square().sum().backward()
         state.optimizer.step()
         state.optimizer.zero_grad()
-        for average, own in zip(state.ema.parameters(), state.model.parameters(), strict=True):
-            average.data.lerp_(own.data, 0.1)
         state.step += 1
+        state.ema.update(state.model, state.step)
         state.seen += 4
         state.metrics.append({"step": state.step, "loss": 1 / 3 / state.step})
     return state
@@ -59,8 +59,9 @@ def advance(state: State, steps: int = 1) -> State:
 
 def numbers(state: State) -> list[Any]:
     """Everything that must survive, bit by bit."""
-    moments = [own[name] for own in state.optimizer.state.values() for name in sorted(own)]
-    tensors = [*state.model.state_dict().values(), *state.ema.state_dict().values(), *moments]
+    order = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    moments = [value for parameter in order for _, value in sorted(state.optimizer.state[parameter].items())]
+    tensors = [*state.model.state_dict().values(), *state.ema.module.state_dict().values(), *moments]
     return [tensor.numpy().tobytes() for tensor in tensors] + [state.step, state.seen, state.metrics, state.best]
 
 
@@ -277,7 +278,7 @@ def test_what_is_not_finite_is_never_written(two: Path, where: str, value: float
     state = fresh(seed=1)
     load(state, newest(two, print))
     parameter = state.model[2].weight
-    tensors = {"model": parameter.data, "ema": state.ema[2].weight.data}
+    tensors = {"model": parameter.data, "ema": state.ema.module[2].weight.data}
     tensor = tensors.get(where, state.optimizer.state[parameter]["exp_avg"])
     tensor[1, 2] = value
     state.step += 1

@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from weevit.errors import CheckpointError, OutputError, TrainingError
+from weevit.training.ema import Ema
 from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, write_manifest
 from weevit.zoo.safetensors_file import read_tensors
 
@@ -78,7 +79,7 @@ class State:
     Attributes:
         model: the weights in training.
         optimizer: with its moments.
-        ema: a module of the same shape with averaged weights; None where the recipe has none.
+        ema: averages of the weights; None where the recipe has none.
         scaler: of gradients, for float16; it does nothing in other precisions.
         run: the fingerprint of what is trained on what (`weevit.training.run_folder.fingerprint`).
         step: updates done.
@@ -93,7 +94,7 @@ class State:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    ema: nn.Module | None
+    ema: Ema | None
     scaler: torch.amp.GradScaler
     run: str
     step: int = 0
@@ -106,8 +107,8 @@ class State:
     clock: Clock = field(default_factory=Clock)
 
     def modules(self) -> dict[str, nn.Module]:
-        """`model` and, where there is one, `ema`."""
-        return {"model": self.model} | ({} if self.ema is None else {"ema": self.ema})
+        """`model` and, where there are averages, `ema`."""
+        return {"model": self.model} | ({} if self.ema is None else {"ema": self.ema.module})
 
 
 # ---- writing
