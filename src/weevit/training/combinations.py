@@ -56,7 +56,7 @@ def _augment(recipe: Recipe) -> Problems:
         low, high = getattr(part, key)
         if low > high:
             yield f"augment.{key}", f"augment.{key} is from {low:g} to {high:g}: the smaller one comes first."
-    if part.color_jitter is None and part.color_jitter_prob < 1:
+    if part.color_jitter is None and part.color_jitter_prob < 1 and "augment.color_jitter" not in recipe.not_seen:
         yield "augment.color_jitter_prob", "augment.color_jitter_prob is given, and augment.color_jitter is not."
 
 
@@ -78,9 +78,9 @@ def _loss(recipe: Recipe) -> Problems:
 def _optim(recipe: Recipe) -> Problems:
     optim = recipe.optim
     if optim.lr is None and optim.base_lr is None:
-        yield "optim", "there is no learning rate: optim.lr, or optim.base_lr to be scaled with the batch."
-        return
-    if recipe.schedule.min_lr > recipe.learning_rate:
+        if "optim.base_lr" not in recipe.not_seen:  # such a recipe can be read, and says so when it is to be run
+            yield "optim", "there is no learning rate: optim.lr, or optim.base_lr to be scaled with the batch."
+    elif recipe.schedule.min_lr > recipe.learning_rate:
         yield (
             "schedule.min_lr",
             f"schedule.min_lr {recipe.schedule.min_lr:g} is above the learning rate {recipe.learning_rate:g}.",
@@ -101,7 +101,7 @@ def _schedule(recipe: Recipe) -> Problems:
 
 def _ema(recipe: Recipe) -> Problems:
     if recipe.ema.decay is None and recipe.ema.warmup:
-        yield "ema.warmup", "ema.warmup without ema.decay: there is no average that could warm up."
+        yield "ema.warmup", "ema.warmup without ema.decay: there is no average that could warm up; ema.warmup=false."
 
 
 def _loop(recipe: Recipe) -> Problems:

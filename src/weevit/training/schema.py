@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from weevit.errors import RecipeError
 from weevit.training.duration import Duration
 from weevit.training.kinds import duration, flag, number, one_of, optional, pattern, setting, several, text, whole
 
@@ -284,11 +285,19 @@ class Recipe:
 
     @property
     def learning_rate(self) -> float:
-        """The peak rate: `optim.lr`, or `optim.base_lr` scaled with the batch."""
+        """The peak rate: `optim.lr`, or `optim.base_lr` scaled with the batch.
+
+        Raises:
+            RecipeError: a shipped recipe whose published rate nobody here has seen, and none was given.
+        """
         optim = self.optim
         if optim.lr is not None:
             return optim.lr
-        assert optim.base_lr is not None  # one of the two is there: `check` has seen to it
+        if optim.base_lr is None:
+            raise RecipeError(
+                f"{self.name} has no learning rate: the published value was not seen.",
+                f"weevit recipe show {self.name}   says more; then optim.lr=... or optim.base_lr=...",
+            )
         ratio = self.loop.batch_size / optim.base_batch
         return optim.base_lr * {"sqrt": math.sqrt(ratio), "linear": ratio, "none": 1.0}[optim.scaling]
 
