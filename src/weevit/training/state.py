@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -109,6 +110,21 @@ class State:
     def modules(self) -> dict[str, nn.Module]:
         """`model` and, where there are averages, `ema`."""
         return {"model": self.model} | ({} if self.ema is None else {"ema": self.ema.module})
+
+    def count(self, loss: float, grad_norm: float) -> None:
+        """Add an update to the row in the making; one that float16 left out has no norm and counts as skipped."""
+        if not math.isfinite(grad_norm):
+            self.skipped += 1
+            return
+        for name, value in {"steps": 1.0, "loss": loss, "grad_norm": grad_norm}.items():
+            self.window[name] = self.window.get(name, 0.0) + value
+
+    def take_window(self) -> dict[str, float]:
+        """The means since the last row, and begin the next; empty where every update was left out."""
+        steps = self.window.pop("steps", 0.0)
+        means = {name: value / steps for name, value in self.window.items()}
+        self.window.clear()
+        return means
 
 
 # ---- writing

@@ -112,7 +112,7 @@ class Validation:
 
 
 def figures(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> dict[str, float]:
-    """What is said of an evaluation: `loss`, `top1`, `top5` (with more than five classes); `loss` and `map` for labels.
+    """What is said of an evaluation: `val_loss`, `top1`, `top5` (of more than five classes); of labels also `map`.
 
     Args:
         logits: (n, K).
@@ -121,8 +121,8 @@ def figures(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> dict[
     scores, wanted = torch.from_numpy(logits), torch.from_numpy(targets)
     if wanted.ndim == 2:
         loss = nn.functional.binary_cross_entropy_with_logits(scores, wanted.float())
-        return {"loss": float(loss), "map": _mean_average_precision(logits, targets)}
-    found = {"loss": float(nn.functional.cross_entropy(scores, wanted))}
+        return {"val_loss": float(loss), "map": _mean_average_precision(logits, targets)}
+    found = {"val_loss": float(nn.functional.cross_entropy(scores, wanted))}
     for k in (1, 5):
         if k == 1 or logits.shape[1] > k:
             hit = (scores.topk(k, dim=1).indices == wanted[:, None]).any(dim=1)

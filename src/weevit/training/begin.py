@@ -1,0 +1,364 @@
+"""All that a run needs before its first step: put together anew, or as it was recorded."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weevit.datasets.dataset import Dataset, Split
+from weevit.datasets.read import read_dataset
+from weevit.datasets.splitting import with_validation
+from weevit.engine.threads import choose_threads
+from weevit.errors import DatasetError, RecipeError, UsageError
+from weevit.nn.vit import VisionTransformer
+from weevit.training import run_folder
+from weevit.training.data import Loader
+from weevit.training.determinism import draw_from, settled
+from weevit.training.duration import Duration
+from weevit.training.ema import Ema
+from weevit.training.loss import class_weights
+from weevit.training.module import Start, build, class_order, describe, first_weights, given, preprocessing, rebuild
+from weevit.training.optim import create_optimizer
+from weevit.training.pieces import choose_pieces
+from weevit.training.recipe import deviations, flat, load_recipe, override, to_yaml
+from weevit.training.schedule import Schedule
+from weevit.training.schema import Recipe
+from weevit.training.state import State, clear_leftovers, load, newest
+from weevit.training.validation import Validation
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes; part of what it is, since sums in another order are other numbers.
+
+    Attributes:
+        device: of PyTorch.
+        threads: of the CPU.
+        precision: of autocast: `fp32`, `bf16` or `fp16`.
+        pieces: that a batch is computed in.
+    """
+
+    device: torch.device
+    threads: int
+    precision: str
+    pieces: int = 1
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """For forward passes."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.precision])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, in updates of the weights.
+
+    Attributes:
+        total: all of it, cooldown included.
+        steps_per_epoch: one pass over the training split.
+        eval_every, checkpoint_every: between two of them.
+        mix_until: mixing of pictures ends there.
+    """
+
+    total: int
+    steps_per_epoch: int
+    eval_every: int
+    checkpoint_every: int
+    mix_until: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, total: int, steps_per_epoch: int) -> Plan:
+        """The plan of a recipe."""
+
+        def steps(span: Duration) -> int:
+            return max(1, span.steps(steps_per_epoch, recipe.loop.batch_size, total))
+
+        until = recipe.mix.until
+        return cls(
+            total,
+            steps_per_epoch,
+            steps(recipe.loop.eval_every),
+            steps(recipe.loop.checkpoint_every),
+            total if until is None else steps(until),
+        )
+
+
+@dataclass
+class Work:
+    """A run, ready to go.
+
+    Attributes:
+        folder: of the run.
+        recipe: as resolved.
+        facts: `run.json`.
+        dataset: with a validation split; its classes are those of the head, in their order.
+        machine: where it computes.
+        schedule: of the learning rate.
+        plan: how long it is.
+        model: the weights in training; `state.model` is the same module.
+        state: what a checkpoint holds.
+        loader: of the training split.
+        validation: of the other.
+        class_weights: of the loss; None for none.
+        notes: what the user should hear before it begins.
+    """
+
+    folder: Path
+    recipe: Recipe
+    facts: dict[str, Any]
+    dataset: Dataset
+    machine: Machine
+    schedule: Schedule
+    plan: Plan
+    model: VisionTransformer
+    state: State
+    loader: Loader
+    validation: Validation
+    class_weights: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the last update belongs to, from 0."""
+        return max(0, self.state.step - 1) // self.plan.steps_per_epoch
+
+
+def resolved(recipe: str | Path | Recipe, data: str | Path | None, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a run, its data named by an absolute path.
+
+    Raises:
+        RecipeError: it cannot be meant, or neither it nor `data` says where the pictures are.
+    """
+    found = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    path = data if data is not None else found.data.path
+    if path is None:
+        raise RecipeError(f"The recipe {found.name} names no data.", "--data FOLDER, or data.path=FOLDER")
+    return replace(found, data=replace(found.data, path=_absolute(path)))
+
+
+def _absolute(path: str | Path) -> str:
+    return str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
+
+
+def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device: str, threads: int | None) -> Work:
+    """A new run; writes `recipe.yaml` and `run.json`.
+
+    Args:
+        folder: of the run, held and empty.
+        recipe: of `resolved`.
+        start: a module to start from, its head for the classes of the data in their order; what the recipe names where
+            None.
+        device: `auto`, or one of PyTorch's.
+        threads: to compute with; chosen where None.
+
+    Raises:
+        DatasetError, ModelError: the data or the first weights cannot be had or used.
+        UsageError: no such device, or `start` has another head.
+    """
+    checkpoint = first_weights(recipe) if start is None else None
+    dataset = _splits(recipe)
+    dataset = in_order(dataset, class_order(checkpoint, dataset.classes))
+    found = choose_device(device)
+    machine = Machine(found, choose_threads(threads).count, choose_precision(recipe.loop.precision, found))
+    with settled(machine.threads):
+        draw_from(recipe.seed)
+        first = given(start, recipe, dataset.classes) if start else build(recipe, checkpoint, dataset.classes)
+        model = _placed(first.model, machine, recipe)
+        machine = replace(machine, pieces=_pieces(model, machine, recipe))
+    facts: dict[str, Any] = {
+        "recipe": flat(recipe),
+        "data": _data_facts(dataset),
+        "classes": list(dataset.classes),
+        "weights": first.weights,
+        "model": describe(model),
+        "device": found.type,
+        "threads": machine.threads,
+        "precision": machine.precision,
+        "pieces": machine.pieces,
+        "deviations": deviations(recipe),
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **run_folder.machine(),
+    }
+    facts = json.loads(json.dumps(facts))  # as it is read back: tuples are lists
+    run_folder.write_text(folder / run_folder.RECIPE, to_yaml(recipe))
+    run_folder.write_run(folder, facts)
+    return _work(folder, recipe, facts, dataset, machine, model, _first_notes(first, dataset, facts))
+
+
+def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: Callable[[str], None]) -> Work:
+    """A run as it was recorded, at its newest complete checkpoint.
+
+    Args:
+        folder: of the run, held.
+        data: where the data lies now, if it was moved.
+        minutes: another time budget.
+        warn: is told of damaged checkpoints.
+
+    Raises:
+        TrainingError: nothing to go on from, or recipe, data or weights are not those that were recorded.
+    """
+    facts = run_folder.read_run(folder)
+    recipe = load_recipe(folder / run_folder.RECIPE)
+    run_folder.refuse_other(folder, facts, {"recipe": json.loads(json.dumps(flat(recipe)))})
+    if data is not None:
+        recipe = replace(recipe, data=replace(recipe.data, path=_absolute(data)))
+    if minutes is not None:
+        recipe = replace(recipe, loop=replace(recipe.loop, minutes=minutes))
+    dataset = _splits(recipe)
+    if sorted(dataset.classes) != sorted(facts["classes"]):
+        run_folder.refuse_other(folder, facts, {"classes": list(dataset.classes)})
+    dataset = in_order(dataset, facts["classes"])
+    run_folder.refuse_other(folder, facts, {"data": _data_facts(dataset)})
+    machine = Machine(choose_device(facts["device"]), facts["threads"], facts["precision"], facts["pieces"])
+    states = folder / run_folder.STATE
+    clear_leftovers(states)
+    path = newest(states, warn)
+    model = _placed(rebuild(facts["model"]), machine, recipe)
+    work = _work(folder, recipe, facts, dataset, machine, model, ())
+    load(work.state, path)
+    step, per_epoch = work.state.step, work.plan.steps_per_epoch
+    work.notes = (f"epoch {step // per_epoch + 1}, step {step:,}: same order, same draws",)
+    return work
+
+
+def _work(
+    folder: Path,
+    recipe: Recipe,
+    facts: dict[str, Any],
+    dataset: Dataset,
+    machine: Machine,
+    model: VisionTransformer,
+    notes: tuple[str, ...],
+) -> Work:
+    training, spec, batch = dataset.split("train"), preprocessing(model), recipe.loop.batch_size
+    loader = Loader(training, recipe, spec)
+    schedule = Schedule.of(recipe, loader.steps_per_epoch)
+    optimizer = create_optimizer(model, recipe)
+    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
+    ema = Ema(model, recipe.ema) if recipe.ema.decay is not None else None
+    at_once = min(256, max(1, batch // machine.pieces))
+    return Work(
+        folder=folder,
+        recipe=recipe,
+        facts=facts,
+        dataset=dataset,
+        machine=machine,
+        schedule=schedule,
+        plan=Plan.of(recipe, schedule.total, loader.steps_per_epoch),
+        model=model,
+        state=State(model, optimizer, ema, scaler, run_folder.fingerprint(facts)),
+        loader=loader,
+        validation=Validation(dataset.split("validation"), spec, at_once, machine.threads),
+        class_weights=_class_weights(recipe, training, len(dataset.classes), machine.device),
+        notes=notes,
+    )
+
+
+def _splits(recipe: Recipe) -> Dataset:
+    """The data of a recipe, with a validation split."""
+    dataset = read_dataset(str(recipe.data.path))
+    if dataset.multi_label != recipe.data.multi_label:
+        kind = "several labels a picture" if dataset.multi_label else "one class a picture"
+        raise DatasetError(
+            f"{dataset.path} has {kind}, and the recipe says data.multi_label={str(recipe.data.multi_label).lower()}.",
+            f"data.multi_label={str(dataset.multi_label).lower()}",
+        )
+    return with_validation(dataset, recipe.data.validation_share, recipe.seed)
+
+
+def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """The same data with its classes, which are the same names, in another order."""
+    if dataset.classes == tuple(classes):
+        return dataset
+    places = {name: place for place, name in enumerate(classes)}
+    moved = np.array([places[name] for name in dataset.classes])
+    back = np.argsort(moved)
+    splits = {
+        name: replace(split, targets=split.targets[:, back] if dataset.multi_label else moved[split.targets])
+        for name, split in dataset.splits.items()
+    }
+    return replace(dataset, classes=tuple(classes), splits=splits)
+
+
+def _data_facts(dataset: Dataset) -> dict[str, Any]:
+    counts = {name: len(split) for name, split in dataset.splits.items()}
+    return {"fingerprint": dataset.fingerprint(), **counts}
+
+
+def _class_weights(recipe: Recipe, split: Split, num_classes: int, device: torch.device) -> Tensor | None:
+    if recipe.loss.class_weights == "none":
+        return None
+    return class_weights(torch.from_numpy(split.targets), num_classes).to(device)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"There is no device {name!r}.", "--device auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: PyTorch finds no GPU here.", "weevit doctor   says what it sees")
+    return device
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """`auto` is bfloat16 on a GPU that computes it, float16 on another, float32 on a CPU."""
+    if asked != "auto":
+        return asked
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _placed(model: VisionTransformer, machine: Machine, recipe: Recipe) -> VisionTransformer:
+    model.set_grad_checkpointing(recipe.loop.grad_checkpointing)
+    model.requires_grad_(True)
+    if machine.device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    return model.to(machine.device)
+
+
+def _pieces(model: VisionTransformer, machine: Machine, recipe: Recipe) -> int:
+    def attempt(size: int) -> None:
+        x = torch.zeros(size, 3, *model.img_size, device=machine.device)
+        with machine.autocast():
+            value = model(x).float().sum()
+        value.backward()
+        model.zero_grad(set_to_none=True)
+
+    model.train()
+    return choose_pieces(recipe.loop.accumulate, recipe.loop.batch_size, model, machine.device, attempt)
+
+
+def _first_notes(first: Start, dataset: Dataset, facts: dict[str, Any]) -> tuple[str, ...]:
+    source = first.weights.get("source")
+    parameters = sum(parameter.numel() for parameter in first.model.parameters())
+    return (
+        f"{first.model.arch.name} · {parameters / 1e6:.1f} M parameters · {first.model.img_size[0]} px · "
+        + (f"from {source}" if source else "fresh weights")
+        + (", fresh head" if source and first.fresh_head else ""),
+        f"{', '.join(f'{len(split):,} {name}' for name, split in dataset.splits.items())} · "
+        f"{len(dataset.classes):,} classes · {facts['device']}, {facts['threads']} threads, {facts['precision']}"
+        + (f", batches in {facts['pieces']} pieces" if facts["pieces"] > 1 else ""),
+        *dataset.notes,
+        *(f"not as published: {line}" for line in facts["deviations"]),
+    )

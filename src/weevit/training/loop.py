@@ -1,0 +1,358 @@
+"""The training loop: one function, read from top to bottom. `train` begins a run, `resume` goes on with one.
+
+What comes out depends on the recipe, the data and the first weights, and not on when the process was killed: every draw
+is keyed by (seed, epoch, sample) or (seed, step), and all that the rest of a run depends on is in its `State`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from weevit.errors import TrainingError
+from weevit.nn.vit import VisionTransformer
+from weevit.training import run_folder
+from weevit.training.begin import Work, begin, reopen, resolved
+from weevit.training.board import Board
+from weevit.training.data import Batch
+from weevit.training.determinism import draw_from, settled
+from weevit.training.loss import loss, shares
+from weevit.training.mixing import mix
+from weevit.training.optim import clip_gradients, set_rate
+from weevit.training.results import Run, all_bad, outcome, publish, publish_again, show_metrics, show_samples
+from weevit.training.run_folder import STATE, held
+from weevit.training.schema import Recipe
+from weevit.training.state import Best, Row, State, digest, save
+from weevit.training.stopwatch import Stopwatch
+from weevit.training.validation import figures, with_prefix
+from weevit.training.watch import Progress, Watcher, shown
+
+DONE, BUDGET, EARLY, INTERRUPTED = "done", "time budget", "early stop", "interrupted"
+
+LOWEST_SCALE = 2.0**-14
+"""Of float16 gradients: where even this is too high, they are not finite for another reason than the scale."""
+
+
+def train(
+    recipe: str | Path | Recipe,
+    data: str | Path | None = None,
+    output: str | Path = "run",
+    overrides: Sequence[str] = (),
+    *,
+    start: VisionTransformer | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    tensorboard: bool = False,
+    watcher: Watcher | None = None,
+) -> Run:
+    """Begin a run.
+
+    Args:
+        recipe: a shipped recipe's name, a YAML file, a run folder whose recipe is meant, or a `Recipe`.
+        data: pictures with classes, as `weevit.datasets` reads them; the recipe's `data.path` where None.
+        output: the run's folder; new or empty.
+        overrides: `key=value` words on top of the recipe.
+        start: a module to start from whose head has the data's classes, in their order; what the recipe names where
+            None.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
+        threads: of the CPU; chosen where None.
+        tensorboard: write event files to `tensorboard/`.
+        watcher: is told how it goes, and may end it.
+
+    Raises:
+        RecipeError: the recipe cannot be meant.
+        DatasetError: the data cannot be trained on.
+        TrainingError: the folder is in use, or the run cannot go on: not finite, too many unreadable pictures.
+        OutputError: the folder cannot be written.
+    """
+    wanted, folder = resolved(recipe, data, overrides), Path(output)
+    board = Board(folder, tensorboard)
+    with held(folder, new=True):
+        work = begin(folder, wanted, start, device, threads)
+        save(work.state, folder / STATE)
+        return _run(work, board, watcher or Watcher())
+
+
+def resume(
+    output: str | Path,
+    data: str | Path | None = None,
+    *,
+    minutes: float | None = None,
+    tensorboard: bool = False,
+    watcher: Watcher | None = None,
+) -> Run:
+    """Go on with a run at its newest complete checkpoint: same order, same draws, and in the end the same bytes.
+
+    Args:
+        output: the run's folder.
+        data: where its data lies now, if it was moved; it must be the same.
+        minutes: another time budget, for all sittings together.
+        tensorboard: write event files to `tensorboard/`, from the first step on.
+        watcher: is told how it goes, and may end it.
+
+    Raises:
+        TrainingError: no run, no complete checkpoint, or its recipe, data or weights are others now.
+        OutputError: the folder cannot be written.
+    """
+    folder, watcher = Path(output), watcher or Watcher()
+    board = Board(folder, tensorboard)
+    with held(folder, new=False):
+        work = reopen(folder, data, minutes, watcher.say)
+        publish_again(work)
+        return _run(work, board, watcher)
+
+
+def _run(work: Work, board: Board, watcher: Watcher) -> Run:
+    """Train from where the state is to the end, or to the first reason to stop."""
+    folder, recipe, machine, plan, state = work.folder, work.recipe, work.machine, work.plan, work.state
+    model, optimizer, scaler, loop = work.model, state.optimizer, state.scaler, work.recipe.loop
+    clock = Stopwatch(state.clock.seconds)
+    progress = Progress(state.step, plan.total, plan.steps_per_epoch)
+    say = _sayer(folder, watcher)
+    record = _recorder(work, board)
+    for note in work.notes:
+        say(note)
+    run_folder.write_metrics(folder, state.metrics)
+    board.restart(state.metrics, state.clock.rows)
+    stopped, saved, saved_at = "", state.step, time.monotonic()
+
+    with settled(machine.threads):
+        forward = torch.compile(model) if loop.compile else model
+        batches = _batches(work)
+        model.train()
+        while True:
+            # ---- evaluation: at its steps, and before the end
+            late = loop.minutes is not None and clock.seconds() + clock.evaluation >= 60 * loop.minutes
+            due = state.step % plan.eval_every == 0 or state.step == plan.total or late
+            better = False
+            if due and state.step and not _evaluated(state):
+                watcher.moved(clock.into(progress, state, "evaluating"))
+                found = _evaluate(work, clock, watcher)
+                if found:
+                    record("eval", found)
+                    better = _take_best(work, found)
+                    progress.figures, progress.best = found, (state.best.step, state.best.value) if state.best else None
+                    say(_evaluation_line(work, found, better))
+
+            # ---- reasons to stop
+            if state.step == plan.total and _evaluated(state):
+                stopped = DONE
+            elif watcher.should_stop():
+                stopped = INTERRUPTED
+            elif late:
+                stopped = BUDGET
+            elif _is_stale(work):
+                stopped = EARLY
+
+            # ---- checkpoint: at its steps, after some minutes, of a new best, and before the end
+            old = state.step % plan.checkpoint_every == 0 or time.monotonic() - saved_at >= 60 * loop.checkpoint_minutes
+            if better or stopped or (old and state.step != saved):
+                watcher.moved(clock.into(progress, state, "saving"))
+                state.clock.seconds = clock.seconds()
+                path = save(state, folder / STATE, loop.keep)
+                saved, saved_at = state.step, time.monotonic()
+                if better:
+                    publish(work, path)
+            if stopped:
+                break
+
+            # ---- the next batch: the same whatever came before, and mixed by draws of this step
+            batch = clock.waiting(batches)
+            _count_bad(work, batch)
+            images = batch.images.to(machine.device, non_blocking=True)
+            targets = batch.targets.to(machine.device, non_blocking=True)
+            if not len(images):  # every picture of it is unreadable, which was counted: there is nothing to learn
+                state.step += 1
+                continue
+            if state.step == 0:
+                show_samples(work, images)
+            if state.step < plan.mix_until:
+                images, targets = mix(images, targets, recipe.mix, len(work.dataset.classes), recipe.seed, state.step)
+            if machine.device.type == "cuda":
+                images = images.contiguous(memory_format=torch.channels_last)
+
+            # ---- forward and backward, in as many pieces as memory asks for
+            mean = torch.zeros((), device=machine.device)
+            for number, (piece, share) in enumerate(shares(len(images), machine.pieces)):
+                draw_from(recipe.seed, state.step, number)
+                with machine.autocast():
+                    logits = forward(images[piece])
+                value = loss(logits, targets[piece], recipe.loss, recipe.data.multi_label, work.class_weights) * share
+                scaler.scale(value).backward()
+                mean += value.detach()
+
+            # ---- update, if every number is finite
+            rate = work.schedule.rate(state.step)
+            set_rate(optimizer, rate)
+            scaler.unscale_(optimizer)
+            norm = clip_gradients(model.parameters(), recipe.optim)
+            values = torch.stack([mean, norm.to(mean)]).tolist()  # the one moment in a step that waits for the device
+            _refuse_not_finite(work, values, batch)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            state.step, state.seen = state.step + 1, state.seen + len(images)
+            if state.ema is not None:
+                state.ema.update(model, state.step)
+
+            # ---- what is seen of it
+            state.count(*values)
+            clock.trained += len(images)
+            if state.step % loop.log_every == 0 or state.step % plan.eval_every == 0 or state.step == plan.total:
+                record("train", {"lr": rate, **state.take_window()})
+                state.clock.rows.append(clock.lap(state.step))
+                progress.loss = state.metrics[-1].get("loss")
+            progress.lr, progress.bad = rate, len(state.bad)
+            watcher.moved(clock.into(progress, state, "training", loop.minutes))
+
+    # ---- the end
+    show_metrics(work)
+    board.close()
+    run = outcome(work, stopped, digest(path))
+    say(f"{stopped} after {state.step:,} of {plan.total:,} steps · state {run.digest[:16]}")
+    return run
+
+
+def _batches(work: Work) -> Iterator[Batch]:
+    """Batches from the state's step on, epoch after epoch."""
+    epoch, done = divmod(work.state.step, work.plan.steps_per_epoch)
+    while True:
+        yield from work.loader.epoch(epoch, done)
+        epoch, done = epoch + 1, 0
+
+
+def _sayer(folder: Path, watcher: Watcher) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        run_folder.log(folder, text)
+        watcher.say(text)
+
+    return say
+
+
+def _recorder(work: Work, board: Board) -> Callable[[str, dict[str, float]], None]:
+    """Adds a row to the state, the table and the curves."""
+
+    def record(kind: str, values: dict[str, float]) -> None:
+        state = work.state
+        row: Row = {"step": state.step, "epoch": work.epoch, "kind": kind, "seen": state.seen, **values}
+        state.metrics.append(row)
+        run_folder.append_row(work.folder, row)
+        board.add(row)
+
+    return record
+
+
+def _evaluated(state: State) -> bool:
+    return any(row["kind"] == "eval" and row["step"] == state.step for row in reversed(state.metrics))
+
+
+def _evaluate(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, float]:
+    """The figures of the weights and of their averages; empty where it was asked to stop on the way.
+
+    Raises:
+        TrainingError: a logit is NaN or infinite, or too many pictures cannot be read.
+    """
+    start = time.perf_counter()
+    found: dict[str, float] = {}
+    for name, module in work.state.modules().items():
+        answers = work.validation.logits(module, work.machine.device, work.machine.autocast, watcher.should_stop)
+        if answers is None:
+            return {}
+        found |= with_prefix(figures(*answers), "" if name == "model" else "ema_")
+    _refuse_bad(work, work.validation.bad, len(work.validation.split), "validation")
+    wrong = [name for name, value in found.items() if not math.isfinite(value)]
+    if wrong:
+        raise TrainingError(
+            f"After step {work.state.step}, the evaluation gives {', '.join(wrong)} that is NaN or infinite.", _REMEDY
+        )
+    clock.evaluated(start)
+    return found
+
+
+def _take_best(work: Work, found: dict[str, float]) -> bool:
+    """Whether an evaluation is the best so far; then the state says so."""
+    weights = "model" if work.state.ema is None else "ema"
+    name, best = decides(work), work.state.best
+    value = found[name]
+    if best is not None and (value >= best.value if name.endswith("loss") else value <= best.value):
+        return False
+    work.state.best = Best(work.state.step, value, weights)
+    return True
+
+
+def decides(work: Work) -> str:
+    """The figure by which the best evaluation is chosen: of the averages where there are any."""
+    name = work.recipe.loop.best
+    if name == "auto":
+        name = "map" if work.recipe.data.multi_label else "top1"
+    return ("" if work.state.ema is None else "ema_") + ("val_loss" if name == "loss" else name)
+
+
+def _is_stale(work: Work) -> bool:
+    """Whether so many evaluations as the recipe bears have brought nothing better."""
+    patience, best = work.recipe.loop.early_stop, work.state.best
+    if patience is None or best is None:
+        return False
+    since = [row for row in work.state.metrics if row["kind"] == "eval" and row["step"] > best.step]
+    return len(since) >= patience
+
+
+def _evaluation_line(work: Work, found: dict[str, float], better: bool) -> str:
+    words = [f"{name} {shown(name, value)}" for name, value in found.items()]
+    return (
+        f"epoch {work.epoch + 1} · step {work.state.step:,} · {' · '.join(words)}{' · best so far' if better else ''}"
+    )
+
+
+def _count_bad(work: Work, batch: Batch) -> None:
+    for name, kind, error in batch.bad:
+        if name not in work.state.bad:
+            work.state.bad[name] = (kind, error)
+            run_folder.log(work.folder, f"unreadable: {name}: {error}")
+    _refuse_bad(work, work.state.bad, len(work.dataset.split("train")), "training")
+
+
+def _refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split: str) -> None:
+    """Stop where more pictures are unreadable than the recipe bears.
+
+    Raises:
+        TrainingError: so it is; the message counts them by kind.
+    """
+    if len(bad) <= work.recipe.loop.max_bad * total:
+        return
+    run_folder.write_bad(work.folder, all_bad(work))
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kind for kind, _ in bad.values()).most_common())
+    raise TrainingError(
+        f"{len(bad):,} of {total:,} {split} pictures cannot be read ({kinds}); loop.max_bad is "
+        f"{work.recipe.loop.max_bad:g}. {work.folder / run_folder.BAD} lists them.",
+        f"Repair or remove them, or begin again with loop.max_bad={math.ceil(100 * len(bad) / total) / 100:g}.",
+    )
+
+
+_REMEDY = "A lower optim.lr, a longer schedule.warmup or loop.precision=bf16 or fp32 are the usual remedies."
+
+
+def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> None:
+    """Before an update: refuse a loss or gradients that are no numbers. Weights that are none give such a loss.
+
+    Raises:
+        TrainingError: so it is; the message names the step and the pictures.
+    """
+    value, norm = loss_and_norm
+    scale = work.state.scaler.get_scale()
+    if math.isfinite(value) and (math.isfinite(norm) or (work.state.scaler.is_enabled() and scale > LOWEST_SCALE)):
+        return
+    what = "the norm of the gradients" if math.isfinite(value) else "the loss"
+    step = work.state.step + 1
+    run_folder.log(work.folder, f"step {step}: {what} is not finite; pictures: {' '.join(batch.ids)}")
+    names = ", ".join(batch.ids[:5]) + (f" and {len(batch.ids) - 5} more" if len(batch.ids) > 5 else "")
+    raise TrainingError(
+        f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The pictures: {names} "
+        f"({work.folder / run_folder.LOG} has all). No weight was changed by it and nothing was saved since.",
+        _REMEDY,
+    )

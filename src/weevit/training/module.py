@@ -1,0 +1,160 @@
+"""The module that a recipe means, for the classes of the data; and the same module again when a run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from weevit.errors import UsageError
+from weevit.nn.create import create_model, from_checkpoint
+from weevit.nn.vit import Options, VisionTransformer
+from weevit.training.schema import Recipe
+from weevit.zoo.architectures import get_architecture
+from weevit.zoo.checkpoint import Checkpoint
+from weevit.zoo.resolve import resolve
+from weevit.zoo.weights import HALF, Preprocessing
+
+_NAMED = "label_"
+"""What begins so in a `pretrained_cfg` are class names."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from.
+
+    Attributes:
+        model: the module, on the CPU.
+        classes: of its head, in order.
+        weights: `source` and `sha256` of the checkpoint that it was made from; empty for fresh weights.
+        fresh_head: whether the head knows nothing yet.
+    """
+
+    model: VisionTransformer
+    classes: tuple[str, ...]
+    weights: dict[str, str]
+    fresh_head: bool
+
+
+def first_weights(recipe: Recipe) -> Checkpoint | None:
+    """The checkpoint that a recipe starts from; None for fresh weights."""
+    return resolve(recipe.model.name) if recipe.model.pretrained else None
+
+
+def class_order(checkpoint: Checkpoint | None, classes: Sequence[str]) -> tuple[str, ...]:
+    """The order of the head's classes: that of the checkpoint where it has the same names, else that of the data."""
+    labels = checkpoint.labels if checkpoint else None
+    known = tuple(label.id for label in labels) if labels else ()
+    return known if sorted(known) == sorted(classes) else tuple(classes)
+
+
+def build(recipe: Recipe, checkpoint: Checkpoint | None, classes: tuple[str, ...]) -> Start:
+    """The module with its first weights; draws from PyTorch's generator, which the caller has set.
+
+    Args:
+        recipe: of it, the part on the model, and how validation prepares pictures.
+        checkpoint: of `first_weights`.
+        classes: of `class_order`.
+    """
+    part = recipe.model
+    options: dict[str, Any] = {
+        "num_classes": len(classes),
+        "img_size": (part.image_size, part.image_size),
+        "drop_path_rate": part.drop_path,
+        "drop_rate": part.drop,
+        "patch_drop_rate": part.patch_drop,
+        "fix_init": part.fix_init,
+    }
+    if checkpoint is None:
+        model: VisionTransformer = create_model(part.name, **options)
+    else:
+        model = from_checkpoint(checkpoint, options)
+    labels = checkpoint.labels if checkpoint else None
+    fresh = not labels or tuple(label.id for label in labels) != classes
+    if fresh and checkpoint and checkpoint.num_classes == len(classes):
+        _renew(model.head)  # a head of the right width was loaded, but its classes are others
+    if fresh and part.head_init_scale is not None:
+        _scale(model.head, part.head_init_scale)
+    model.pretrained_cfg = _described(model, recipe)
+    weights = {"source": checkpoint.source, "sha256": checkpoint.sha256} if checkpoint else {}
+    return Start(model, classes, weights, fresh)
+
+
+def given(model: VisionTransformer, recipe: Recipe, classes: tuple[str, ...]) -> Start:
+    """A module that somebody made, as the start of a run.
+
+    Raises:
+        UsageError: its head or its image size does not fit the data and the recipe.
+    """
+    size = recipe.model.image_size
+    if model.num_classes != len(classes) or model.img_size != (size, size):
+        raise UsageError(
+            f"The module to start from has {model.num_classes} classes and takes {model.img_size[0]} x "
+            f"{model.img_size[1]} px; the data has {len(classes)}, and the recipe says model.image_size={size}.",
+            "weevit.create_model(..., num_classes=..., img_size=...)",
+        )
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        content.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    model.pretrained_cfg = _described(model, recipe)
+    return Start(model, classes, {"source": "a module", "sha256": content.hexdigest()}, fresh_head=False)
+
+
+def _renew(head: nn.Module) -> None:
+    if isinstance(head, nn.Linear):
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+
+
+def _scale(head: nn.Module, factor: float) -> None:
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(factor)
+
+
+def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:
+    """`pretrained_cfg`: what the weights are made to see. Not whose weights they were: they no longer are."""
+    data, old = recipe.data, model.pretrained_cfg
+    kept = {key: value for key, value in old.items() if not key.startswith(_NAMED)}
+    return kept | {
+        "architecture": model.arch.name,
+        "tag": None,
+        "input_size": (model.options.in_chans, *model.img_size),
+        "crop_pct": data.crop_pct,
+        "crop_mode": data.crop_mode,
+        "interpolation": data.interpolation,
+        "mean": data.mean or tuple(old.get("mean", HALF[0])),
+        "std": data.std or tuple(old.get("std", HALF[1])),
+        "num_classes": model.num_classes,
+    }
+
+
+def preprocessing(model: VisionTransformer) -> Preprocessing:
+    """How validation, and everybody after training, prepares pictures for it."""
+    cfg = model.pretrained_cfg
+    mean, std = (tuple(cfg[name]) for name in ("mean", "std"))
+    return Preprocessing(*model.img_size, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
+
+
+def describe(model: VisionTransformer) -> dict[str, Any]:
+    """All that `rebuild` needs, as JSON has it."""
+    options = {**vars(model.options), "num_classes": model.num_classes, "img_size": list(model.img_size)}
+    cfg = {key: list(value) if isinstance(value, tuple) else value for key, value in model.pretrained_cfg.items()}
+    arch = {"name": model.arch.name, "pool": model.arch.pool, "norm": model.arch.norm}
+    return {"architecture": arch, "options": options, "pretrained_cfg": cfg}
+
+
+def rebuild(content: Mapping[str, Any]) -> VisionTransformer:
+    """The module that was described, with numbers that mean nothing: a checkpoint fills them."""
+    arch, options = content["architecture"], content["options"]
+    row = replace(get_architecture(arch["name"]), pool=arch["pool"], norm=arch["norm"])
+    with torch.device("meta"):
+        model = VisionTransformer(row, Options(**{**options, "img_size": tuple(options["img_size"])}))
+    model = model.to_empty(device="cpu")
+    cfg = content["pretrained_cfg"]
+    model.pretrained_cfg = {key: tuple(value) if isinstance(value, list) else value for key, value in cfg.items()}
+    return model

@@ -1,0 +1,92 @@
+"""In how many pieces a batch is computed: as few as fit into memory. The result is the same but for rounding."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from weevit.errors import TrainingError
+from weevit.nn.vit import VisionTransformer
+from weevit.zoo.architectures import PATCH
+
+CPU_SHARE = 0.5
+"""Of the memory that is available, what the activations of a piece may take."""
+
+
+def choose_pieces(
+    asked: int | None,
+    batch: int,
+    model: VisionTransformer,
+    device: torch.device,
+    attempt: Callable[[int], object],
+) -> int:
+    """The number of pieces.
+
+    Args:
+        asked: by the recipe; None for as few as fit.
+        batch: images in one update.
+        model: of it, the size.
+        device: a GPU is tried out, of a CPU the available memory is looked at.
+        attempt: a forward and backward pass with so many images; raises `torch.OutOfMemoryError` for too many.
+
+    Raises:
+        TrainingError: not even one image fits.
+    """
+    if asked is not None:
+        return asked
+    if device.type == "cpu":
+        return _by_estimate(batch, activation_bytes(model), available_memory())
+    return _by_trial(batch, attempt)
+
+
+def _by_trial(batch: int, attempt: Callable[[int], object]) -> int:
+    pieces = 1
+    while True:
+        size = -(-batch // pieces)
+        try:
+            attempt(size)
+            return pieces
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                raise TrainingError(
+                    "The device's memory does not hold the training of this model on a single picture.",
+                    "loop.grad_checkpointing=true, a smaller model.image_size or a smaller model",
+                ) from error
+        # Outside of `except`: while the error lives, so do the tensors of the frames that it has seen.
+        gc.collect()
+        torch.cuda.empty_cache()
+        pieces *= 2
+
+
+def _by_estimate(batch: int, bytes_per_image: int, available: int) -> int:
+    pieces = 1
+    while -(-batch // pieces) > max(1, int(available * CPU_SHARE / bytes_per_image)):
+        pieces *= 2
+    return pieces
+
+
+def activation_bytes(model: VisionTransformer) -> int:
+    """What the backward pass needs of one image in float32, estimated from the shapes; peak memory is near it.
+
+    A block keeps about 8 tensors of the width of a token (norms, queries, keys, values, their mix, projections, sums)
+    and 2 of the width of its MLP.
+    """
+    tokens = model.num_prefix_tokens + (model.img_size[0] // PATCH) * (model.img_size[1] // PATCH)
+    block = tokens * (8 * model.embed_dim + 2 * model.arch.mlp_dim)
+    # With gradient checkpointing only what goes into a block is kept, and one block is computed anew at a time.
+    kept = block + tokens * model.embed_dim * model.arch.depth if model.grad_checkpointing else block * model.arch.depth
+    return 4 * kept
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Bytes that a process could still take without others being swapped out; 4 GB where the system does not say."""
+    try:
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 4 << 30

@@ -1,0 +1,97 @@
+"""Pictures of a run: curves of its metrics, and a sheet of training pictures as the model sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from weevit.training.state import Row
+from weevit.training.watch import SHARES
+from weevit.zoo.manifest import replace_file
+from weevit.zoo.weights import Preprocessing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVES, SAMPLES = "curves.png", "samples.png"
+
+_TITLES = {"loss": "loss", "top1": "top-1, %", "map": "mAP, %", "lr": "learning rate", "grad_norm": "gradient norm"}
+_PANELS: dict[str, tuple[tuple[str, str], ...]] = {
+    "loss": (("loss", "training"), ("val_loss", "validation"), ("ema_val_loss", "validation, average")),
+    "top1": (("top1", "weights"), ("ema_top1", "average")),
+    "map": (("map", "weights"), ("ema_map", "average")),
+    "lr": (("lr", ""),),
+    "grad_norm": (("grad_norm", ""),),
+}
+"""Panel -> (column of the metrics, its name in the legend)."""
+
+
+def draw_curves(path: Path, rows: list[Row], steps_per_epoch: int) -> bool:
+    """Curves over epochs as a PNG of one panel a kind of figure.
+
+    Returns:
+        Whether it was drawn: not before there is a row, and not without matplotlib.
+    """
+    panels = {
+        name: lines for name, lines in _PANELS.items() if any(column in row for column, _ in lines for row in rows)
+    }
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    if not panels:
+        return False
+    figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, lines) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
+        for column, label in lines:
+            _line(axes, column, label, rows, steps_per_epoch)
+        axes.set_title(_TITLES[name], fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize=8, frameon=False)
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, lambda tmp: figure.savefig(tmp, dpi=110, format="png"))
+    return True
+
+
+def _line(axes: Axes, column: str, label: str, rows: list[Row], steps_per_epoch: int) -> None:
+    points = [(row["step"] / steps_per_epoch, row[column]) for row in rows if column in row]
+    if not points:
+        return
+    scale = 100 if column.removeprefix("ema_") in SHARES else 1
+    x, y = zip(*points, strict=True)
+    few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(points) <= 40 else {}
+    axes.plot(x, [value * scale for value in y], label=label or None, linewidth=1.4, **few)
+
+
+def draw_samples(path: Path, images: Tensor, spec: Preprocessing, columns: int = 8, rows: int = 4) -> None:
+    """The first pictures of a batch, as they are given to the model, as one PNG.
+
+    Args:
+        path: of the file.
+        images: [B, 3, H, W] normalised.
+        spec: of it, `mean` and `std`, to undo the normalisation.
+        columns, rows: of the sheet, at most.
+    """
+    pictures = images[: columns * rows].float().cpu().permute(0, 2, 3, 1).numpy()
+    pixels = (pictures * np.array(spec.std) + np.array(spec.mean)) * 255
+    pixels = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+    height, width, gap = pixels.shape[1], pixels.shape[2], 4
+    across = min(columns, len(pixels))
+    down = -(-len(pixels) // across)
+    sheet = Image.new("RGB", (across * (width + gap) + gap, down * (height + gap) + gap), "white")
+    for index, own in enumerate(pixels):
+        row, column = divmod(index, across)
+        sheet.paste(Image.fromarray(own), (gap + column * (width + gap), gap + row * (height + gap)))
+    if sheet.width > 2048:
+        sheet = sheet.resize((2048, round(sheet.height * 2048 / sheet.width)), Image.Resampling.BICUBIC)
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, lambda tmp: sheet.save(tmp, "png"))

@@ -1,0 +1,122 @@
+"""What a run leaves behind for others: the best weights as a model, tables, pictures, and the record of its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from weevit.nn.create import save as save_module
+from weevit.nn.vit import VisionTransformer
+from weevit.training import run_folder
+from weevit.training.begin import Work
+from weevit.training.module import preprocessing, rebuild
+from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
+from weevit.training.state import Best, Row, checkpoints, damage, read_weights, replacing_folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a run.
+
+    Attributes:
+        folder: of it.
+        stopped: `done`, `time budget`, `early stop` or `interrupted`; `resume` goes on with all but the first.
+        step, total: updates done, and planned.
+        best: the best evaluation; None where there was none yet.
+        figures: of the last evaluation.
+        digest: sha256 over weights, moments, averages, counts and metrics: equal runs have equal ones.
+        bad: kind -> how many pictures could not be read.
+        minutes: that it took, all sittings together.
+        metrics: every row.
+    """
+
+    folder: Path
+    stopped: str
+    step: int
+    total: int
+    best: Best | None
+    figures: dict[str, float]
+    digest: str
+    bad: dict[str, int]
+    minutes: float
+    metrics: tuple[Row, ...] = field(repr=False)
+
+    @property
+    def model(self) -> Path:
+        """The folder of the best weights, in the hub's format."""
+        return self.folder / run_folder.MODEL
+
+
+def publish(work: Work, path: Path) -> None:
+    """Write the best weights as `model/`: the hub's format, with class names and preprocessing.
+
+    Args:
+        work: the run.
+        path: the checkpoint of the best evaluation.
+    """
+    assert work.state.best is not None
+    module: VisionTransformer = rebuild(work.facts["model"])
+    module.load_state_dict(read_weights(path, work.state.best.weights))
+    with run_folder.writing(work.folder), replacing_folder(work.folder / run_folder.MODEL) as tmp:
+        save_module(module, tmp, list(work.dataset.classes))
+
+
+def publish_again(work: Work) -> None:
+    """Make `model/` what the state says is the best: a process that was killed may have been further than its state."""
+    best = work.state.best
+    path = checkpoints(work.folder / run_folder.STATE).get(best.step) if best else None
+    if path is not None and damage(path) is None:
+        publish(work, path)
+
+
+def show_samples(work: Work, images: Tensor) -> None:
+    """Write `plots/samples.png`: the first training pictures as the model sees them."""
+    with run_folder.writing(work.folder):
+        draw_samples(work.folder / run_folder.PLOTS / SAMPLES, images, preprocessing(work.model))
+
+
+def show_metrics(work: Work) -> None:
+    """Write the tables and the curves of all metrics so far."""
+    run_folder.write_metrics(work.folder, work.state.metrics)
+    run_folder.write_bad(work.folder, all_bad(work))
+    with run_folder.writing(work.folder):
+        draw_curves(work.folder / run_folder.PLOTS / CURVES, work.state.metrics, work.plan.steps_per_epoch)
+
+
+def all_bad(work: Work) -> dict[str, tuple[str, str]]:
+    """Pictures that could not be read, of both splits."""
+    return {**work.validation.bad, **work.state.bad}
+
+
+def outcome(work: Work, stopped: str, digest: str) -> Run:
+    """The typed result, which also stands in `run.json`."""
+    state = work.state
+    evaluations = [row for row in state.metrics if row["kind"] == "eval"]
+    last = evaluations[-1] if evaluations else {}
+    run = Run(
+        folder=work.folder,
+        stopped=stopped,
+        step=state.step,
+        total=work.plan.total,
+        best=state.best,
+        figures={name: value for name, value in last.items() if name not in ("step", "epoch", "kind", "seen")},
+        digest=digest,
+        bad=dict(Counter(kind for kind, _ in all_bad(work).values())),
+        minutes=state.clock.seconds / 60,
+        metrics=tuple(state.metrics),
+    )
+    end = {
+        "stopped": run.stopped,
+        "step": run.step,
+        "total": run.total,
+        "best": vars(run.best) if run.best else None,
+        "figures": run.figures,
+        "digest": run.digest,
+        "bad": run.bad,
+        "minutes": round(run.minutes, 3),
+    }
+    run_folder.write_run(work.folder, {**work.facts, "end": end})
+    return run
