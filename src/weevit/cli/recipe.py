@@ -1,0 +1,111 @@
+"""`weevit recipe`: the recipes that come with weevit, and how two of them differ."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weevit.cli import options
+
+if TYPE_CHECKING:
+    from weevit.training.recipe import Recipe
+
+overrides = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+
+
+@click.group()
+def recipe() -> None:
+    """Look at recipes: a recipe is a whole training in one YAML file."""
+
+
+@recipe.command("list")
+@options.json_lines
+@options.verbose
+def list_(json_lines: bool) -> None:
+    """List the recipes that come with weevit."""
+    from weevit.training.recipe import header, load_recipe, names
+
+    rows = [summary(load_recipe(name), header(name)) for name in names()]
+    if json_lines:
+        for row in rows:
+            click.echo(json.dumps(row))
+        return
+    columns = ("name", "epochs", "batch", "rate", "loss", "about")
+    shown = [dict(zip(columns, columns, strict=True)), *rows]
+    widths = {key: max(len(_cell(row[key])) for row in shown) for key in columns[:-1]}
+    for row in shown:
+        click.echo("  ".join(f"{_cell(row[key]):<{width}}" for key, width in widths.items()) + f"  {row['about']}")
+    click.echo(f"\n{len(rows)} recipes.  Next: weevit recipe show {rows[0]['name']}")
+
+
+def summary(recipe: Recipe, head: str) -> dict[str, Any]:
+    """One row of the list, as plain data; None for what was not seen, or hangs on what was not."""
+    batch = None if "loop.batch_size" in recipe.not_seen else recipe.loop.batch_size
+    known = recipe.optim.lr is not None or (batch and recipe.optim.base_lr is not None)
+    return {
+        "name": recipe.name,
+        "epochs": str(recipe.schedule.epochs),
+        "batch": batch,
+        "rate": float(f"{recipe.learning_rate:.3g}") if known else None,
+        "loss": recipe.loss.kind,
+        "about": head.partition("\n")[0].removeprefix("# "),
+    }
+
+
+def _cell(value: Any) -> str:
+    return "not seen" if value is None else str(value)
+
+
+@recipe.command()
+@click.argument("name")
+@overrides
+@options.verbose
+def show(name: str, changes: tuple[str, ...]) -> None:
+    """Print a recipe with every value that it stands for, and the comment at its head.
+
+    NAME is a recipe's name, a YAML file or a run folder.
+
+    What is printed can be saved, changed and run.
+    """
+    from weevit.training.recipe import header, load_recipe, to_yaml
+
+    found = load_recipe(name, changes)
+    head = header(name)
+    click.echo(f"{head}\n\n{to_yaml(found)}" if head else to_yaml(found), nl=False)
+
+
+@recipe.command()
+@click.argument("first")
+@click.argument("second")
+@options.json_lines
+@options.verbose
+def diff(first: str, second: str, json_lines: bool) -> None:
+    """Print what differs between two recipes, and nothing else.
+
+    FIRST and SECOND are names, YAML files or run folders.
+    """
+    from weevit.training.recipe import difference, load_recipe
+
+    one, two = load_recipe(first), load_recipe(second)
+    rows = difference(one, two)
+    if json_lines:
+        for key, *values in rows:
+            click.echo(json.dumps({"key": key, "first": values[0], "second": values[1]}))
+        return
+    cells = [
+        ("", first, second),
+        *((key, _said(one, key, ours), _said(two, key, theirs)) for key, ours, theirs in rows),
+    ]
+    widths = [max(len(row[column]) for row in cells) for column in (0, 1)]
+    for row in cells:
+        click.echo(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}")
+    if not rows:
+        click.echo("The two say the same.")
+
+
+def _said(recipe: Recipe, key: str, value: Any) -> str:
+    from weevit.training.recipe_file import write_value
+
+    return write_value(value) + (" (not seen)" if key in recipe.not_seen else "")
