@@ -49,6 +49,11 @@ def read_csv(file: File) -> Iterator[Source]:
     Raises:
         UsageError: no column of paths.
     """
+    return (source for source, _ in csv_rows(file))
+
+
+def csv_rows(file: File, *wanted: Sequence[str]) -> Iterator[tuple[Source, list[Any]]]:
+    """The same, each with its text in further columns: of each of `wanted`, the first name that there is, else None."""
     with _text(file) as lines:
         delimiter = "\t" if file.name.lower().endswith(".tsv") else ","
         try:
@@ -57,9 +62,11 @@ def read_csv(file: File) -> Iterator[Source]:
             path, key, target = (_column(header, names) for names in (PATHS, IDS, TARGETS))
             if path is None:
                 raise _no_column(file, header, PATHS)
+            further = [_column(header, names) for names in wanted]
             for number, row in enumerate(reader, 2):
                 if row:
-                    yield _row(file, number, *(_cell(row, place) for place in (path, key, target)))
+                    source = _row(file, number, *(_cell(row, place) for place in (path, key, target)))
+                    yield source, [_cell(row, place) for place in further]
         except csv.Error as error:
             raise UsageError(f"{file.name} cannot be read as a table: {error}.") from error
 
@@ -71,26 +78,34 @@ def read_parquet(file: File) -> Iterator[Source]:
         UsageError: no column of either, or not a Parquet file.
         MissingExtraError: pyarrow is not installed.
     """
+    return (source for source, _ in parquet_rows(file))
+
+
+def parquet_rows(file: File, *wanted: Sequence[str]) -> Iterator[tuple[Source, list[Any]]]:
+    """The same, each with its values in further columns, as `csv_rows`; lists stay lists."""
     pictures = _Parquet(file)
     names = pictures.names
-    key, target = (_column(names, wanted) for wanted in (IDS, TARGETS))
+    key, target = (_column(names, known) for known in (IDS, TARGETS))
     image = _column([name if pictures.holds(place) else "" for place, name in enumerate(names)], PICTURES)
     path = _column(names, PATHS)
     if image is None and path is None:
         raise _no_column(file, names, (*PICTURES, *PATHS))
+    further = [_column(names, known) for known in wanted]
     number = 0
     for group in range(pictures.groups):
-        columns = [place for place in (key, target, path if image is None else None) if place is not None]
+        places = (key, target, path if image is None else None, *further)
+        columns = list(dict.fromkeys(place for place in places if place is not None))
         table = pictures.columns(group, columns) if columns else {}
         for row in range(pictures.rows(group)):
             number += 1
             own = [None if place is None or place not in table else table[place][row] for place in (path, key, target)]
             texts = [None if value is None else str(value) for value in own]
             if image is None:
-                yield _row(file, number, *texts)
+                source = _row(file, number, *texts)
             else:
                 name = texts[1] or f"{file.name}#row{number}"
-                yield Source(name, Cell(pictures, image, group, row, number), texts[2])
+                source = Source(name, Cell(pictures, image, group, row, number), texts[2])
+            yield source, [None if place is None else table[place][row] for place in further]
 
 
 READERS: dict[str, Callable[[File], Iterator[Source]]] = {
@@ -100,6 +115,13 @@ READERS: dict[str, Callable[[File], Iterator[Source]]] = {
     ".parquet": read_parquet,
 }
 """Ending -> what reads it."""
+
+ROW_READERS: dict[str, Callable[..., Iterator[tuple[Source, list[Any]]]]] = {
+    ".csv": csv_rows,
+    ".tsv": csv_rows,
+    ".parquet": parquet_rows,
+}
+"""The same for tables, with further columns."""
 
 
 def pyarrow() -> Any:

@@ -1,0 +1,205 @@
+"""Folders of classes: `train/dress/1.jpg`, or `dress/1.jpg` where there are no splits.
+
+- The name of the folder is the class; what lies in folders below it belongs to it too.
+- A folder without a picture is no class: it is as if it were not there, and noted.
+- Pictures beside the class folders belong to none; they are left out, and noted.
+- Names that begin with a dot are left out.
+- Links are followed, but not back into the data set: a class would take the pictures of another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from weevit.datasets.dataset import ALL
+from weevit.datasets.found import Found, class_name, split_of
+from weevit.errors import DatasetError, MissingImageError
+from weevit.images.source import Source, printable
+from weevit.images.sources import CONTAINERS, expand, natural_key
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The names in a folder, in natural order; hidden ones apart."""
+
+    path: Path
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+    @property
+    def containers(self) -> list[Path]:
+        """Tables and archives; not lists of paths, which have no classes."""
+        names = [name for name in self.files if name.lower().endswith(CONTAINERS)]
+        return [self.path / name for name in names if not name.lower().endswith(".txt")]
+
+
+def list_folder(path: Path) -> Listing:
+    """What is in a folder.
+
+    Raises:
+        DatasetError: it cannot be listed.
+    """
+    folders: list[str] = []
+    files: list[str] = []
+    hidden: list[str] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                kind = hidden if entry.name.startswith(".") else folders if Path(entry.path).is_dir() else files
+                kind.append(entry.name)
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}.") from error
+    return Listing(path, *(tuple(sorted(names, key=natural_key)) for names in (folders, files, hidden)))
+
+
+def split_folders(top: Listing) -> dict[str, Listing]:
+    """Split -> its folder; empty where the folders of the listing are classes.
+
+    A folder is a split if it is called so and has folders, tables or archives in it: a class may be called `train`.
+
+    Raises:
+        DatasetError: two folders are the same split.
+    """
+    splits: dict[str, Listing] = {}
+    for name in top.folders:
+        split = None if _leads_up(top.path, name) else split_of(name)
+        if split and (below := list_folder(top.path / name)).folders + tuple(below.containers):
+            if split in splits:
+                raise DatasetError(f"{splits[split].path} and {top.path / name} are both the split {split!r}.")
+            splits[split] = below
+    return splits
+
+
+def read_classes(found: Found, split: str, listing: Listing) -> None:
+    """Add the pictures of all class folders in a folder."""
+    _note_beside(found, listing)
+    for name in listing.folders:
+        if _leads_up(listing.path, name):
+            found.notes.append(f"{printable(listing.path / name)} leads back to where it lies; left out")
+        else:
+            _read_class(found, split, listing.path / name)
+
+
+def note_others(found: Found, top: Listing, splits: dict[str, Listing]) -> None:
+    """Note what lies beside the splits."""
+    used = {listing.path.name for listing in splits.values()}
+    others = [name for name in top.folders if name not in used]
+    if others:
+        found.notes.append(f"folders beside the splits, left out: {_some(others)}")
+    _note_beside(found, top)
+
+
+def _note_beside(found: Found, listing: Listing) -> None:
+    where = printable(listing.path)
+    if listing.files:
+        endings = Counter(os.path.splitext(name)[1].lower() for name in listing.files)  # noqa: PTH122 - text
+        found.notes.append(f"files in no class folder of {where}, left out: {_counts(endings)}")
+    _note_hidden(found, listing)
+
+
+def _note_hidden(found: Found, listing: Listing) -> None:
+    if listing.hidden:
+        found.notes.append(f"hidden in {printable(listing.path)}, left out: {_some(listing.hidden)}")
+
+
+def _read_class(found: Found, split: str, folder: Path) -> None:
+    name = class_name(folder.name)
+    walk = expand(folder)
+    own = _Own(folder, Path(found.path))
+    count = 0
+    for source in walk:
+        if source.name == printable(folder) and isinstance(source.value, MissingImageError):
+            continue  # which is what an empty folder gives
+        if own.holds(source):
+            found.add(split, source, (name,))
+            count += 1
+    if not count:
+        found.empty.append((split, name))
+        found.notes.append(f"no picture in {printable(folder)}: an empty folder is no class")
+    if walk.left_out:
+        found.notes.append(f"no pictures by their endings, in {printable(folder)}: {_counts(walk.left_out)}")
+    if own.left_out:
+        found.notes.append(f"links in {printable(folder)} lead back into the data set; not followed: {own.left_out}")
+    if count and folder.is_dir():
+        _note_hidden(found, _listed_or_empty(folder))
+
+
+def _listed_or_empty(folder: Path) -> Listing:
+    try:
+        return list_folder(folder)
+    except DatasetError:  # the walk has said so: it is a picture that cannot be read
+        return Listing(folder, (), (), ())
+
+
+class _Own:
+    """Tells which pictures below a class folder are its own.
+
+    Attributes:
+        left_out: linked folders that lead to the pictures of other classes, or round in a circle.
+    """
+
+    def __init__(self, folder: Path, top: Path) -> None:
+        self._real, self._top = os.path.realpath(folder), os.path.realpath(top)
+        self._known = {str(folder): True}
+        self.left_out = 0
+
+    def holds(self, source: Source) -> bool:
+        """Whether no link on the way to it leads back into the data set."""
+        return not isinstance(source.value, str) or self._holds_folder(os.path.dirname(source.value))  # noqa: PTH120
+
+    def _holds_folder(self, folder: str) -> bool:
+        if folder not in self._known:
+            above = self._holds_folder(os.path.dirname(folder))  # noqa: PTH120 - text, once for each picture
+            back = above and os.path.islink(folder) and self._leads_back(os.path.realpath(folder))  # noqa: PTH114
+            self.left_out += back
+            self._known[folder] = above and not back
+        return self._known[folder]
+
+    def _leads_back(self, real: str) -> bool:
+        return _is_below(self._real, real) or (_is_below(real, self._top) and not _is_below(real, self._real))
+
+
+def _leads_up(folder: Path, name: str) -> bool:
+    """Whether a name in a folder is a link to this folder, or to one above it."""
+    return _is_below(os.path.realpath(folder), os.path.realpath(folder / name))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a real path is the folder or lies in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _some(names: tuple[str, ...] | list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(printable(name) for name in names[:shown]) + more
+
+
+def _counts(endings: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {ending or 'without ending'}" for ending, count in endings.most_common())
+
+
+def read_folder(path: Path, found: Found) -> Iterator[tuple[str | None, Path]]:
+    """Add the pictures of a folder of classes or of splits.
+
+    Yields:
+        Tables and archives that lie there in place of class folders, and the split whose folder they are in, if any.
+
+    Raises:
+        DatasetError: neither classes nor splits, or a folder that cannot be listed.
+    """
+    top = list_folder(path)
+    splits = split_folders(top)
+    if splits:
+        note_others(found, top, splits)
+    elif top.folders and all(map(split_of, top.folders)):
+        raise DatasetError(f"{path}: no folder in {_some(top.folders)}, where one for each class should be.")
+    for split, listing in (splits or {ALL: top}).items():
+        if listing.folders or not listing.containers:
+            read_classes(found, split, listing)
+        else:
+            yield from ((None if split == ALL else split, container) for container in listing.containers)

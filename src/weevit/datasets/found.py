@@ -1,0 +1,171 @@
+"""What lies in a folder or table before its classes have numbers, and how names become numbers."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.datasets.dataset import ALL, ORDER, TEST, TRAIN, VALIDATION, Dataset, Split
+from weevit.errors import DatasetError, ImageError, did_you_mean
+from weevit.images.source import Source, printable
+from weevit.images.sources import natural_key
+
+SPLITS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
+"""What a split may be called, in small letters -> its name."""
+
+_SHOWN = 12
+_FIRST_WORD = re.compile("[A-Za-z]+")
+
+Labels = tuple[str, ...]
+
+
+@dataclass
+class Found:
+    """Pictures and the names of their classes.
+
+    Attributes:
+        path: as it was given.
+        rows: split -> each picture with its labels.
+        unlabelled: (split, picture) of those of which nothing says what they are.
+        empty: (split, class) of class folders without a picture.
+        multi_label: whether a picture may have any number of labels.
+        notes: what was left out.
+    """
+
+    path: str
+    rows: dict[str, list[tuple[Source, Labels]]] = field(default_factory=dict)
+    unlabelled: list[tuple[str, Source]] = field(default_factory=list)
+    empty: list[tuple[str, str]] = field(default_factory=list)
+    multi_label: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, split: str, source: Source, labels: Sequence[str] | None) -> None:
+        """One more picture; None where nothing says what it is."""
+        if labels is None:
+            self.unlabelled.append((split, source))
+        else:
+            own = tuple(dict.fromkeys(class_name(label) for label in labels))
+            self.rows.setdefault(split, []).append((source, own))
+
+    def classes(self, split: str) -> list[str]:
+        """The classes of which a split has a picture, in natural order."""
+        return sorted({label for _, labels in self.rows.get(split, ()) for label in labels}, key=natural_key)
+
+    def all_classes(self) -> list[str]:
+        """The classes of all splits, in natural order."""
+        return sorted({label for split in self.rows for label in self.classes(split)}, key=natural_key)
+
+
+def class_name(text: str) -> str:
+    """The name that a class goes by: some systems write é as two signs, some as one."""
+    return unicodedata.normalize("NFC", printable(text)).strip()
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder, or a value in a table, names; case does not count. None where it names none."""
+    return SPLITS.get(name.strip().lower())
+
+
+def split_of_file(name: str) -> str | None:
+    """The split that the name of a table or archive begins with: `train-00000-of-00002.parquet`."""
+    word = _FIRST_WORD.match(name)
+    return split_of(word[0]) if word else None
+
+
+def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: bool = False) -> Dataset:
+    """Give the classes numbers, by name.
+
+    Args:
+        found: what was read.
+        classes: their names in the order that holds; by default the natural order of those of `train`, or of the only
+            split.
+        allow_missing: whether a split may lack classes.
+
+    Raises:
+        DatasetError: no pictures, pictures without a class, or classes that differ.
+    """
+    _check_labels(found)
+    splits = [name for name in ORDER if name in found.rows]
+    if not splits:
+        raise DatasetError("\n  ".join([f"{found.path}: no pictures with classes.", *found.notes]), _LAYOUT)
+    names = tuple(found.classes(splits[0]) if classes is None else classes)
+    by_name = {class_name(name): place for place, name in enumerate(names)}
+    if len(by_name) < len(names):
+        twice = next(name for name in names if names.count(name) > 1 or names[by_name[class_name(name)]] != name)
+        raise DatasetError(f"Two classes have the name {twice!r}, so that pictures could belong to either.")
+    _check_classes(found, by_name, "the model" if classes is not None else splits[0], allow_missing)
+    made = {name: _split(found, name, by_name) for name in splits}
+    return Dataset(found.path, names, made, found.multi_label, tuple(found.notes))
+
+
+_LAYOUT = (
+    "Give a folder with a folder of pictures for each class, with or without train/, validation/ and test/ above them; "
+    "a table with the columns path and label; or tars whose members have classes."
+)
+
+
+def _check_labels(found: Found) -> None:
+    if not found.unlabelled:
+        return
+    shown = [f"  {source.name}{_why(source)}" for _, source in found.unlabelled[:_SHOWN]]
+    total = len(found.unlabelled) + sum(map(len, found.rows.values()))
+    message = "\n".join([f"{found.path}: {len(found.unlabelled):,} of {total:,} pictures have no class:", *shown])
+    raise DatasetError(message + _more(len(found.unlabelled)), _LAYOUT)
+
+
+def _why(source: Source) -> str:
+    return f": {source.value.message}" if isinstance(source.value, ImageError) else ""
+
+
+def _check_classes(found: Found, by_name: Mapping[str, int], origin: str, allow_missing: bool) -> None:
+    """Each split has the classes that there are; what lacks and what is too much is listed for all splits together."""
+    lines: list[str] = []
+    extra: list[str] = []
+    lacking: list[str] = []
+    for split in found.rows:
+        there = set(found.classes(split))
+        less = [] if allow_missing else [name for name in by_name if name not in there]
+        more = [name for name in sorted(there, key=natural_key) if name not in by_name]
+        if less or more:
+            empty = {name for where, name in found.empty if where == split}
+            marked = [f"  - {name}{'   (its folder is empty)' if name in empty else ''}" for name in less]
+            marked += [f"  + {name}" for name in more]
+            lines += [f"{_title(split)} ({len(less)} lacking, {len(more)} more):", *marked[:_SHOWN]]
+            lines += [_more(len(marked)).strip("\n")] * (len(marked) > _SHOWN)
+            extra, lacking = extra + more, lacking + less
+    if lines:
+        message = "\n".join([f"{found.path} does not have the classes of {origin}.", *lines])
+        raise DatasetError(message, _hint(extra, lacking or list(by_name)))
+
+
+def _title(split: str) -> str:
+    return "its pictures" if split == ALL else split
+
+
+def _more(count: int) -> str:
+    return f"\n  ... and {count - _SHOWN:,} more" if count > _SHOWN else ""
+
+
+def _hint(extra: Sequence[str], known: Sequence[str]) -> str:
+    if extra:
+        near = did_you_mean(extra[0], known)
+        return f"{extra[0]!r}: {near}" if near else "Rename, move or remove what is too much."
+    return "allow_missing takes a split that lacks classes; each class keeps its place."
+
+
+def _split(found: Found, name: str, by_name: Mapping[str, int]) -> Split:
+    rows = found.rows[name]
+    targets: npt.NDArray[Any]
+    if found.multi_label:
+        targets = np.zeros((len(rows), len(by_name)), np.uint8)
+        for row, (_, labels) in enumerate(rows):
+            targets[row, [by_name[label] for label in labels]] = 1
+    else:
+        targets = np.array([by_name[labels[0]] for _, labels in rows], np.int64)
+    return Split(name, tuple(source for source, _ in rows), targets)

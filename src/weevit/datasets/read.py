@@ -1,0 +1,126 @@
+"""A path to a data set: folders of classes, a table, or archives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from weevit.datasets.dataset import ALL, Dataset
+from weevit.datasets.folders import read_folder
+from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
+from weevit.errors import DatasetError, ImageError, did_you_mean
+from weevit.images.source import File, LocalFile, printable
+from weevit.images.sources import expand
+from weevit.images.tables import ROW_READERS, TARGETS
+
+SPLIT_COLUMNS = ("split", "subset", "partition")
+LABELS_COLUMNS = ("labels", "classes", "targets", "tags")
+SEPARATOR = ";"
+
+
+def read_dataset(
+    path: str | os.PathLike[str], classes: Sequence[str] | None = None, allow_missing: bool = False
+) -> Dataset:
+    """Pictures with classes.
+
+    Args:
+        path: a folder with `train`, `val` (or `validation`, `valid`) and `test`, in any case, and a folder for each
+            class in those; a folder with a folder for each class; a table (`.csv`, `.tsv`, `.parquet`; local or at an
+            address) with columns for path and label, and perhaps `split`; `labels` in its place holds any number of
+            labels, with `;` between them or as a list. Tars and Parquet files that hold the pictures, one by one, as a
+            pattern, or in a folder, where their names or folders may begin with a split's name.
+        classes: the names of the classes in the order that is to hold, as a model has them. By default, the natural
+            order of the names in `train`, or in the only split.
+        allow_missing: whether a split may lack some of the classes. An extra one is always an error.
+
+    Raises:
+        DatasetError: nothing there, pictures without a class, or classes that differ; they are listed with `-` and `+`.
+        UsageError: a table without the columns it needs.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    return assemble(find(path), classes, allow_missing)
+
+
+def find(path: str | os.PathLike[str]) -> Found:
+    """The same before classes are compared and numbered.
+
+    Raises:
+        DatasetError: nothing there, or splits that cannot be told apart.
+    """
+    word = os.fspath(path)
+    found = Found(printable(word))
+    try:
+        if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False where the way is shut, not an error
+            _read_folder(found, Path(word))
+        else:
+            _read_file(found, word)
+    except ImageError as error:  # about the table or archive itself
+        raise DatasetError(f"{found.path} cannot be read: {error.message}.") from error
+    if ALL in found.rows and len(found.rows) > 1:
+        source, _ = found.rows[ALL][0]
+        raise DatasetError(f"{found.path}: {len(found.rows[ALL]):,} rows have no split, the first is {source.name}.")
+    return found
+
+
+def _read_folder(found: Found, path: Path) -> None:
+    containers = list(read_folder(path, found))
+    own = {container: split or split_of_file(container.name) for split, container in containers}
+    without = [container for container, split in own.items() if split is None]
+    if without and len(without) < len(own):
+        raise DatasetError(
+            f"{without[0]}: its name does not begin with a split's, as the names beside it do.",
+            f"Splits are {', '.join(SPLITS)}.",
+        )
+    for container, split in own.items():
+        _read_container(found, str(container), split or ALL)
+
+
+def _read_file(found: Found, word: str) -> None:
+    pattern = any(sign in word for sign in "*?[{")
+    if "://" not in word and not pattern and not os.path.lexists(word):
+        beside = Path(word).parent
+        names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
+        raise DatasetError(f"{found.path}: there is nothing of this name.", did_you_mean(Path(word).name, names))
+    _read_container(found, word, ALL)
+
+
+def _read_container(found: Found, word: str, split: str) -> None:
+    """A table row by row; whatever else is a stream of sources that may say their class."""
+    ending = os.path.splitext(word)[1].lower()  # noqa: PTH122 - an address is no path
+    if ending in ROW_READERS and os.path.lexists(word):
+        _read_table(found, LocalFile(Path(word)), split)
+    elif ending in ROW_READERS and "://" in word:
+        from weevit.images.remote import remote_file
+
+        _read_table(found, remote_file(word), split)
+    else:
+        for source in expand(word):
+            found.add(split, source, None if source.target is None else (source.target,))
+
+
+def _read_table(found: Found, file: File, split: str) -> None:
+    rows = ROW_READERS[os.path.splitext(file.name)[1].lower()](file, SPLIT_COLUMNS, LABELS_COLUMNS, TARGETS)  # noqa: PTH122
+    for source, (where, many, one) in rows:
+        labels = _labels(many, one)
+        found.multi_label = found.multi_label or isinstance(many, str | list) or isinstance(one, list)
+        found.add(split if where is None else _split(file, str(where)), source, labels)
+
+
+def _labels(many: Any, one: Any) -> Labels | None:
+    """The labels of a row from its cells; none at all is an answer where there may be several."""
+    if isinstance(many, str):
+        return tuple(filter(None, map(str.strip, many.split(SEPARATOR))))
+    cell = one if many is None else many
+    if isinstance(cell, list):
+        return tuple(map(str, cell))
+    return None if cell is None or not str(cell).strip() else (str(cell),)
+
+
+def _split(file: File, text: str) -> str:
+    split = split_of(text)
+    if split is None:
+        near = did_you_mean(text, SPLITS)
+        raise DatasetError(f"{file.name}: {text!r} is no split; they are {', '.join(SPLITS)}.", near)
+    return split

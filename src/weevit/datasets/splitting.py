@@ -1,0 +1,177 @@
+"""Cutting a split in parts that have the same mixture of classes, by a draw that anyone can repeat.
+
+The draw is keyed by (seed, picture's id), so that neither the order of files on a disk nor what else is there plays a
+part in it. Copies of a picture stay together: a model that was shown one would know the other.
+
+How groups are dealt out: iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label
+Data, 2011), which for one label a picture is the ordinary stratified cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.datasets.dataset import ALL, ORDER, TRAIN, VALIDATION, Dataset, IntArray, Split
+from weevit.datasets.hashing import content_hashes
+from weevit.errors import DatasetError, UsageError
+
+Counts = npt.NDArray[np.float64]
+
+
+def with_validation(
+    dataset: Dataset, share: float = 0.2, seed: int = 0, hashes: Sequence[str | None] | None = None
+) -> Dataset:
+    """The data set with a validation split, cut from `train` (or from `all`) where there is none.
+
+    A class of which there are two pictures or more (copies count once) is in both parts, where each picture has one
+    label. The same data set itself is returned where it has a validation split.
+
+    Args:
+        dataset: what was read.
+        share: of the pictures, more than 0 and less than 1.
+        seed: of the draw.
+        hashes: the sha256 of the pictures of the split that is cut, if they are known: copies stay on one side. By
+            default the files are read for it.
+
+    Raises:
+        UsageError: another share.
+        DatasetError: there is only a test split, or too few pictures.
+    """
+    if VALIDATION in dataset.splits:
+        return dataset
+    if not 0 < share < 1:
+        raise UsageError(f"The share for validation is more than 0 and less than 1: {share} was given.", "share=0.2")
+    base = dataset.splits.get(TRAIN) or dataset.splits.get(ALL)
+    if base is None:
+        raise DatasetError(f"{dataset.path} has no pictures to learn from, only the split {', '.join(dataset.splits)}.")
+    groups = _grouped(base, seed, content_hashes(base.sources) if hashes is None else hashes)
+    part = _deal(_desired(groups, share), np.minimum(groups.counts, 1))[groups.of]
+    if min(np.bincount(part, minlength=2)) == 0:
+        raise DatasetError(f"{len(base):,} pictures of {dataset.path} are too few to cut off a share of {share:g}.")
+    parts = {
+        TRAIN: base.take(np.flatnonzero(part == 0), TRAIN),
+        VALIDATION: base.take(np.flatnonzero(part == 1), VALIDATION),
+    }
+    splits = {name: split for name, split in dataset.splits.items() if name not in (TRAIN, ALL)} | parts
+    note = f"validation: {len(parts[VALIDATION]):,} of {len(base):,} pictures of {base.name}, drawn with seed {seed}"
+    ordered = {name: splits[name] for name in ORDER if name in splits}
+    return replace(dataset, splits=ordered, notes=(*dataset.notes, note))
+
+
+def folds(
+    split: Split, k: int, seed: int = 0, groups: Sequence[Hashable | None] | None = None
+) -> list[tuple[IntArray, IntArray]]:
+    """`k` ways to cut a split in a part to learn from and a part to judge by; each picture is judged once.
+
+    Args:
+        split: what is cut.
+        k: 2 or more.
+        seed: of the draw.
+        groups: a value for each picture; those with the same one stay together. None stands for a group of its own.
+
+    Returns:
+        (places to learn from, places to judge by), both in rising order, `k` times.
+
+    Raises:
+        UsageError: k is less than 2.
+        DatasetError: fewer groups than folds.
+    """
+    if k < 2:
+        raise UsageError(f"Folds are 2 or more: k={k} was given.", "k=5")
+    made = _grouped(split, seed, [None] * len(split) if groups is None else groups)
+    if len(made.counts) < k:
+        raise DatasetError(f"{len(made.counts):,} different pictures are too few for {k} folds.")
+    desired = np.full((k, made.counts.shape[1]), 1 / k) * made.counts.sum(axis=0)
+    part = _deal(desired, made.counts)[made.of]
+    return [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(k)]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Pictures that stay together, in the order of the draw.
+
+    Attributes:
+        of: (n) the group of each picture.
+        counts: (groups, labels + 1) how many of each label are in a group; the last column counts its pictures.
+    """
+
+    of: IntArray
+    counts: Counts
+
+
+def _grouped(split: Split, seed: int, values: Sequence[Hashable | None]) -> _Groups:
+    keys = _keys(split, seed)
+    first: dict[Hashable, str] = {}
+    for key, value in zip(keys, values, strict=True):
+        if value is not None:
+            first[value] = min(key, first.get(value, key))
+    own = [key if value is None else first[value] for key, value in zip(keys, values, strict=True)]
+    place = {key: number for number, key in enumerate(sorted(set(own)))}
+    of = np.array([place[key] for key in own], np.int64)
+    counts = np.zeros((len(place), _width(split) + 1))
+    if split.targets.ndim == 2:
+        np.add.at(counts[:, :-1], of, split.targets)
+    else:
+        np.add.at(counts, (of, split.targets), 1)
+    np.add.at(counts[:, -1], of, 1)
+    return _Groups(of, counts)
+
+
+def _keys(split: Split, seed: int) -> list[str]:
+    """A number of the draw for each picture, as text; ids count from the folder that all have in common."""
+    names = [source.name for source in split.sources]
+    before = len(os.path.commonprefix(names).rpartition("/")[0])  # noqa: RUF071 - ids need not be paths
+    seen: dict[str, int] = {}
+    keys = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1  # a table may list a picture twice
+        text = f"{seed}\0{name[before:]}\0{seen[name]}"
+        keys.append(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+    return keys
+
+
+def _width(split: Split) -> int:
+    return int(split.targets.shape[1] if split.targets.ndim == 2 else split.targets.max(initial=-1) + 1)
+
+
+def _desired(groups: _Groups, share: float) -> Counts:
+    """(2, labels + 1): how many groups with each label should be in both parts; at least one where there are two."""
+    total = (groups.counts > 0).sum(axis=0)
+    second = np.clip(total * share, np.minimum(1, total - 1), np.maximum(total - 1, 0))
+    return np.stack([total - second, second])
+
+
+def _deal(desired: Counts, counts: Counts) -> IntArray:
+    """The part of each group: label by label, the rarest first, to the part that lacks most of it.
+
+    Args:
+        desired: (parts, labels + 1) what each part should have.
+        counts: (groups, labels + 1) what each group brings.
+    """
+    desired = desired.astype(np.float64)
+    part = np.full(len(counts), -1)
+    left = counts[:, :-1].sum(axis=0)
+    while (left > 0).any():
+        label = int(np.argmin(np.where(left > 0, left, np.inf)))
+        for group in np.flatnonzero((counts[:, label] > 0) & (part < 0)):
+            part[group] = _neediest(desired, label)
+            desired[part[group]] -= counts[group]
+            left = left - counts[group, :-1]
+        left[label] = 0
+    for group in np.flatnonzero(part < 0):  # without any label
+        part[group] = int(np.argmax(desired[:, -1]))
+        desired[part[group]] -= counts[group]
+    return part
+
+
+def _neediest(desired: Counts, label: int) -> int:
+    """The part that lacks most of a label; among equals, most pictures; among those, the first."""
+    need = desired[:, label]
+    equal = np.flatnonzero(need > need.max() - 1e-9)
+    return int(equal[np.argmax(desired[equal, -1])])
