@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from weevit.nn.create import create_model, list_models, save
     from weevit.predict import Predictor, load
     from weevit.results import Prediction, Result
+    from weevit.training.loop import resume, train
 
 _HOMES = {
     "load": "weevit.predict",
@@ -47,6 +48,8 @@ _HOMES = {
     "create_model": "weevit.nn.create",
     "list_models": "weevit.nn.create",
     "save": "weevit.nn.create",
+    "train": "weevit.training.loop",
+    "resume": "weevit.training.loop",
     "data": "weevit",
     "Predictor": "weevit.predict",
     "Result": "weevit.results",
@@ -96,8 +99,10 @@ __all__ = [
     "list_models",
     "load",
     "read_results",
+    "resume",
     "run_job",
     "save",
+    "train",
 ]
 
 

@@ -32,7 +32,7 @@ from weevit.training.pieces import choose_pieces
 from weevit.training.recipe import deviations, flat, load_recipe, override, to_yaml
 from weevit.training.schedule import Schedule
 from weevit.training.schema import Recipe
-from weevit.training.state import State, clear_leftovers, load, newest
+from weevit.training.state import State, clear_leftovers, load, newest, save
 from weevit.training.validation import Validation
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -112,6 +112,7 @@ class Work:
         loader: of the training split.
         validation: of the other.
         class_weights: of the loss; None for none.
+        checkpoint: that the state is that of.
         notes: what the user should hear before it begins.
     """
 
@@ -127,6 +128,7 @@ class Work:
     loader: Loader
     validation: Validation
     class_weights: Tensor | None = None
+    checkpoint: Path = Path()
     notes: tuple[str, ...] = ()
 
     @property
@@ -153,7 +155,7 @@ def _absolute(path: str | Path) -> str:
 
 
 def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device: str, threads: int | None) -> Work:
-    """A new run; writes `recipe.yaml` and `run.json`.
+    """A new run; writes `recipe.yaml`, `run.json` and the checkpoint of step 0.
 
     Args:
         folder: of the run, held and empty.
@@ -194,7 +196,10 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
     facts = json.loads(json.dumps(facts))  # as it is read back: tuples are lists
     run_folder.write_text(folder / run_folder.RECIPE, to_yaml(recipe))
     run_folder.write_run(folder, facts)
-    return _work(folder, recipe, facts, dataset, machine, model, _first_notes(first, dataset, facts))
+    work = _work(folder, recipe, facts, dataset, machine, model)
+    work.notes = _first_notes(first, dataset, facts)
+    work.checkpoint = save(work.state, folder / run_folder.STATE)
+    return work
 
 
 def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: Callable[[str], None]) -> Work:
@@ -225,9 +230,9 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
     states = folder / run_folder.STATE
     clear_leftovers(states)
     path = newest(states, warn)
-    model = _placed(rebuild(facts["model"]), machine, recipe)
-    work = _work(folder, recipe, facts, dataset, machine, model, ())
+    work = _work(folder, recipe, facts, dataset, machine, _placed(rebuild(facts["model"]), machine, recipe))
     load(work.state, path)
+    work.checkpoint = path
     step, per_epoch = work.state.step, work.plan.steps_per_epoch
     work.notes = (f"epoch {step // per_epoch + 1}, step {step:,}: same order, same draws",)
     return work
@@ -240,7 +245,6 @@ def _work(
     dataset: Dataset,
     machine: Machine,
     model: VisionTransformer,
-    notes: tuple[str, ...],
 ) -> Work:
     training, spec, batch = dataset.split("train"), preprocessing(model), recipe.loop.batch_size
     loader = Loader(training, recipe, spec)
@@ -262,7 +266,6 @@ def _work(
         loader=loader,
         validation=Validation(dataset.split("validation"), spec, at_once, machine.threads),
         class_weights=_class_weights(recipe, training, len(dataset.classes), machine.device),
-        notes=notes,
     )
 
 

@@ -24,7 +24,16 @@ from weevit.training.determinism import draw_from, settled
 from weevit.training.loss import loss, shares
 from weevit.training.mixing import mix
 from weevit.training.optim import clip_gradients, set_rate
-from weevit.training.results import Run, all_bad, outcome, publish, publish_again, show_metrics, show_samples
+from weevit.training.results import (
+    Run,
+    all_bad,
+    outcome,
+    publish,
+    publish_again,
+    show_metrics,
+    show_samples,
+    write_report,
+)
 from weevit.training.run_folder import STATE, held
 from weevit.training.schema import Recipe
 from weevit.training.state import Best, Row, State, digest, save
@@ -48,6 +57,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     tensorboard: bool = False,
+    report: bool = True,
     watcher: Watcher | None = None,
 ) -> Run:
     """Begin a run.
@@ -62,6 +72,7 @@ def train(
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
         threads: of the CPU; chosen where None.
         tensorboard: write event files to `tensorboard/`.
+        report: evaluate the best weights at the end, as `weevit eval` does: `report.html`.
         watcher: is told how it goes, and may end it.
 
     Raises:
@@ -74,8 +85,7 @@ def train(
     board = Board(folder, tensorboard)
     with held(folder, new=True):
         work = begin(folder, wanted, start, device, threads)
-        save(work.state, folder / STATE)
-        return _run(work, board, watcher or Watcher())
+        return _run(work, board, watcher or Watcher(), report)
 
 
 def resume(
@@ -84,6 +94,7 @@ def resume(
     *,
     minutes: float | None = None,
     tensorboard: bool = False,
+    report: bool = True,
     watcher: Watcher | None = None,
 ) -> Run:
     """Go on with a run at its newest complete checkpoint: same order, same draws, and in the end the same bytes.
@@ -93,6 +104,7 @@ def resume(
         data: where its data lies now, if it was moved; it must be the same.
         minutes: another time budget, for all sittings together.
         tensorboard: write event files to `tensorboard/`, from the first step on.
+        report: as for `train`.
         watcher: is told how it goes, and may end it.
 
     Raises:
@@ -104,10 +116,10 @@ def resume(
     with held(folder, new=False):
         work = reopen(folder, data, minutes, watcher.say)
         publish_again(work)
-        return _run(work, board, watcher)
+        return _run(work, board, watcher, report)
 
 
-def _run(work: Work, board: Board, watcher: Watcher) -> Run:
+def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     """Train from where the state is to the end, or to the first reason to stop."""
     folder, recipe, machine, plan, state = work.folder, work.recipe, work.machine, work.plan, work.state
     model, optimizer, scaler, loop = work.model, state.optimizer, state.scaler, work.recipe.loop
@@ -119,7 +131,8 @@ def _run(work: Work, board: Board, watcher: Watcher) -> Run:
         say(note)
     run_folder.write_metrics(folder, state.metrics)
     board.restart(state.metrics, state.clock.rows)
-    stopped, saved, saved_at = "", state.step, time.monotonic()
+    watcher.offer(lambda: _save(work, clock))
+    stopped, path, saved, saved_at = "", work.checkpoint, _place(state), time.monotonic()
 
     with settled(machine.threads):
         forward = torch.compile(model) if loop.compile else model
@@ -134,9 +147,10 @@ def _run(work: Work, board: Board, watcher: Watcher) -> Run:
                 watcher.moved(clock.into(progress, state, "evaluating"))
                 found = _evaluate(work, clock, watcher)
                 if found:
-                    record("eval", found)
-                    better = _take_best(work, found)
-                    progress.figures, progress.best = found, (state.best.step, state.best.value) if state.best else None
+                    with state.lock:
+                        record("eval", found)
+                        better = _take_best(work, found)
+                    progress.figures, progress.best = found, state.best
                     say(_evaluation_line(work, found, better))
 
             # ---- reasons to stop
@@ -151,11 +165,9 @@ def _run(work: Work, board: Board, watcher: Watcher) -> Run:
 
             # ---- checkpoint: at its steps, after some minutes, of a new best, and before the end
             old = state.step % plan.checkpoint_every == 0 or time.monotonic() - saved_at >= 60 * loop.checkpoint_minutes
-            if better or stopped or (old and state.step != saved):
+            if (better or stopped or old) and _place(state) != saved:
                 watcher.moved(clock.into(progress, state, "saving"))
-                state.clock.seconds = clock.seconds()
-                path = save(state, folder / STATE, loop.keep)
-                saved, saved_at = state.step, time.monotonic()
+                path, saved, saved_at = _save(work, clock), _place(state), time.monotonic()
                 if better:
                     publish(work, path)
             if stopped:
@@ -186,36 +198,51 @@ def _run(work: Work, board: Board, watcher: Watcher) -> Run:
                 scaler.scale(value).backward()
                 mean += value.detach()
 
-            # ---- update, if every number is finite
+            # ---- update, if every number is finite; under the lock, since another thread may save between two updates
             rate = work.schedule.rate(state.step)
             set_rate(optimizer, rate)
-            scaler.unscale_(optimizer)
-            norm = clip_gradients(model.parameters(), recipe.optim)
-            values = torch.stack([mean, norm.to(mean)]).tolist()  # the one moment in a step that waits for the device
-            _refuse_not_finite(work, values, batch)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            state.step, state.seen = state.step + 1, state.seen + len(images)
-            if state.ema is not None:
-                state.ema.update(model, state.step)
+            with state.lock:
+                scaler.unscale_(optimizer)
+                norm = clip_gradients(model.parameters(), recipe.optim)
+                values = torch.stack([mean, norm.to(mean)]).tolist()  # the one moment that waits for the device
+                _refuse_not_finite(work, values, batch)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)
+                state.step, state.seen = state.step + 1, state.seen + len(images)
+                if state.ema is not None:
+                    state.ema.update(model, state.step)
+                state.count(*values)
+                clock.trained += len(images)
+                if state.step % loop.log_every == 0 or state.step % plan.eval_every == 0 or state.step == plan.total:
+                    record("train", {"lr": rate, **state.take_window()})
+                    state.clock.rows.append(clock.lap(state.step))
 
             # ---- what is seen of it
-            state.count(*values)
-            clock.trained += len(images)
-            if state.step % loop.log_every == 0 or state.step % plan.eval_every == 0 or state.step == plan.total:
-                record("train", {"lr": rate, **state.take_window()})
-                state.clock.rows.append(clock.lap(state.step))
-                progress.loss = state.metrics[-1].get("loss")
+            progress.loss = next((row["loss"] for row in reversed(state.metrics) if "loss" in row), None)
             progress.lr, progress.bad = rate, len(state.bad)
             watcher.moved(clock.into(progress, state, "training", loop.minutes))
 
     # ---- the end
-    show_metrics(work)
+    if stopped != INTERRUPTED:  # who asked to stop does not wait for pictures
+        show_metrics(work)
+        if report and state.best is not None:
+            say(write_report(work))
     board.close()
     run = outcome(work, stopped, digest(path))
     say(f"{stopped} after {state.step:,} of {plan.total:,} steps · state {run.digest[:16]}")
     return run
+
+
+def _place(state: State) -> tuple[int, int]:
+    """What a checkpoint holds that a later one may not: an evaluation, too, makes a new one of the same step."""
+    return state.step, len(state.metrics)
+
+
+def _save(work: Work, clock: Stopwatch) -> Path:
+    with work.state.lock:
+        work.state.clock.seconds = clock.seconds()
+        return save(work.state, work.folder / STATE, work.recipe.loop.keep)
 
 
 def _batches(work: Work) -> Iterator[Batch]:

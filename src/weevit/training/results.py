@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from weevit.errors import WeevitError
 from weevit.nn.create import save as save_module
 from weevit.nn.vit import VisionTransformer
 from weevit.training import run_folder
@@ -15,6 +16,7 @@ from weevit.training.begin import Work
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
 from weevit.training.state import Best, Row, checkpoints, damage, read_weights, replacing_folder
+from weevit.training.watch import shown
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,23 @@ def show_metrics(work: Work) -> None:
     run_folder.write_bad(work.folder, all_bad(work))
     with run_folder.writing(work.folder):
         draw_curves(work.folder / run_folder.PLOTS / CURVES, work.state.metrics, work.plan.steps_per_epoch)
+
+
+def write_report(work: Work) -> str:
+    """Evaluate `model/` as `weevit eval` does, into `report.html` and the tables beside it; returns what to say of it.
+
+    A report that cannot be written is no reason for a run to fail: it can be made again.
+    """
+    from weevit.evaluation.evaluate import evaluate
+
+    try:
+        found = evaluate(work.folder / run_folder.MODEL, work.dataset, work.folder, split="validation")
+    except WeevitError as error:
+        return f"No report: {error.message}"
+    name = "map" if found.multi_label else "top1"
+    return (
+        f"model/ on the validation split: {name} {shown(name, found.metrics[name])} · {work.folder / run_folder.REPORT}"
+    )
 
 
 def all_bad(work: Work) -> dict[str, tuple[str, str]]:

@@ -22,6 +22,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,6 +92,7 @@ class State:
         window: sums since the last row of training metrics: `steps`, `loss`, `grad_norm`.
         bad: picture -> (kind, error), of those that could not be read.
         clock: how long it has taken.
+        lock: held while any of this changes, and while it is saved: whoever holds it finds a run between two updates.
     """
 
     model: nn.Module
@@ -106,6 +108,7 @@ class State:
     window: dict[str, float] = field(default_factory=dict)
     bad: dict[str, tuple[str, str]] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def modules(self) -> dict[str, nn.Module]:
         """`model` and, where there are averages, `ema`."""
@@ -134,7 +137,7 @@ def save(state: State, folder: Path, keep: int = 2) -> Path:
     """Write a checkpoint, whole or not at all, and delete older ones than the last `keep`; the best one stays.
 
     Args:
-        state: between two updates.
+        state: of a run; its lock is taken.
         folder: `state/` of the run.
         keep: how many of the newest checkpoints to keep.
 
@@ -145,6 +148,11 @@ def save(state: State, folder: Path, keep: int = 2) -> Path:
         TrainingError: a weight, an average or a moment is NaN or infinite; nothing is written then.
         OutputError: it cannot be written; the message names the bytes needed, and earlier checkpoints stand.
     """
+    with state.lock:
+        return _save(state, folder, keep)
+
+
+def _save(state: State, folder: Path, keep: int) -> Path:
     files = _tensor_files(state)
     for name, tensors in files.items():
         refuse_not_finite(name.partition(".")[0], tensors, state.step)

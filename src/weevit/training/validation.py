@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from weevit.datasets.dataset import Split
 from weevit.errors import ImageError, TrainingError
+from weevit.evaluation import metrics
 from weevit.images.preprocess import preprocess
 from weevit.images.source import Source, open_image
 from weevit.zoo.weights import Preprocessing
@@ -118,27 +119,15 @@ def figures(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> dict[
         logits: (n, K).
         targets: (n,) classes, or (n, K) labels of 0 and 1.
     """
-    scores, wanted = torch.from_numpy(logits), torch.from_numpy(targets)
-    if wanted.ndim == 2:
-        loss = nn.functional.binary_cross_entropy_with_logits(scores, wanted.float())
-        return {"val_loss": float(loss), "map": _mean_average_precision(logits, targets)}
-    found = {"val_loss": float(nn.functional.cross_entropy(scores, wanted))}
-    for k in (1, 5):
-        if k == 1 or logits.shape[1] > k:
-            hit = (scores.topk(k, dim=1).indices == wanted[:, None]).any(dim=1)
-            found[f"top{k}"] = float(hit.double().mean())
-    return found
-
-
-def _mean_average_precision(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
-    """Over the labels that occur, the mean of the precision at each picture that has the label."""
-    found = []
-    for scores, has in zip(logits.T, targets.T.astype(bool), strict=True):
-        if has.any():
-            order = np.argsort(-scores, kind="stable")
-            hits = has[order]
-            found.append(float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean()))
-    return float(np.mean(found)) if found else 0.0
+    if targets.ndim == 2:
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            torch.from_numpy(logits), torch.from_numpy(targets).float()
+        )
+        found = dict(metrics.multi_label(metrics.sigmoid(logits), targets))
+        return {"val_loss": float(loss), "map": found["map"]}
+    judged = metrics.judge(logits, targets)
+    found = dict(metrics.accuracy(judged, logits.shape[1]))
+    return {"val_loss": metrics.log_loss(judged)} | {name: found[name] for name in ("top1", "top5") if name in found}
 
 
 def with_prefix(found: Mapping[str, float], prefix: str) -> dict[str, float]:

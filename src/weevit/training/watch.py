@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weevit.training.state import Best
 
 
 @dataclass
@@ -19,7 +23,7 @@ class Progress:
         data_wait: share of that time in which the model waited for data.
         seconds_left: until the last planned update, at the speed so far, or until the time budget ends.
         figures: of the last evaluation: `top1`, `ema_top1`, ...
-        best: (step, value) of the best evaluation.
+        best: of the evaluations so far.
         doing: `training`, `evaluating`, `saving`.
         bad: pictures that could not be read so far.
     """
@@ -33,7 +37,7 @@ class Progress:
     data_wait: float = 0.0
     seconds_left: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
-    best: tuple[int, float] | None = None
+    best: Best | None = None
     doing: str = "training"
     bad: int = 0
 
@@ -51,7 +55,7 @@ class Progress:
         """`epoch 7/20 · step 412/1,180 · loss 1.234 · top-1 71.20 % · lr 2.0e-04 · 38 img/s · 9 min left`."""
         words = [f"epoch {self.epoch + 1}/{self.epochs}", f"step {self.step:,}/{self.total:,}"]
         words += [] if self.loss is None else [f"loss {self.loss:.3f}"]
-        words += [f"{_SHOWN[name]} {shown(name, self.figures[name])}" for name in _SHOWN if name in self.figures]
+        words += [f"{TITLES[name]} {shown(name, self.figures[name])}" for name in TITLES if name in self.figures]
         words += [f"lr {self.lr:.1e}", f"{self.images_per_second:.1f} img/s"]
         words += [f"data wait {self.data_wait:.0%}"] if self.data_wait >= 0.05 else []
         words += [f"{self.bad:,} unreadable"] if self.bad else []
@@ -59,7 +63,7 @@ class Progress:
         return " · ".join(words)
 
 
-_SHOWN = {"top1": "top-1", "ema_top1": "ema top-1", "map": "mAP", "ema_map": "ema mAP"}
+TITLES = {"top1": "top-1", "ema_top1": "ema top-1", "map": "mAP", "ema_map": "ema mAP"}
 
 SHARES = ("top1", "top5", "map")
 """Figures that are shares, shown in percent."""
@@ -84,9 +88,12 @@ class Watcher:
     Attributes:
         moved: is told after every update, evaluation and checkpoint.
         say: is told, in a sentence, what a person should know: it stands in `log.txt` too.
-        should_stop: is asked between updates; the run then saves where it is and ends.
+        should_stop: is asked between updates and in evaluations; the run then saves where it is and ends.
+        offer: is given a function that saves the run from another thread, where an update takes longer than one can
+            wait: what was done up to the last whole update.
     """
 
     moved: Callable[[Progress], None] = lambda progress: None
     say: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
+    offer: Callable[[Callable[[], object]], None] = lambda save: None

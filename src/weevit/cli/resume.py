@@ -1,0 +1,42 @@
+"""`weevit resume`: go on with a run that was stopped, exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from weevit.cli import options
+from weevit.cli.train import finish, minutes, no_report, tensorboard
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", help="Where its data lies now, if it was moved; it must be the same.")
+@minutes
+@tensorboard
+@no_report
+@options.json_lines
+@options.quiet
+@options.verbose
+def resume(
+    run: Path,
+    data: str | None,
+    minutes: float | None,
+    tensorboard: bool,
+    no_report: bool,
+    json_lines: bool,
+    quiet: bool,
+) -> int:
+    """Go on with a RUN that was stopped or killed: same order, same draws, and in the end the same bytes.
+
+    The newest complete checkpoint is used. Another recipe, other data or other weights than the run began with are
+    refused: a new run from its weights is `weevit train ... --from RUN`.
+    """
+    from weevit import resume as go_on  # says what to install where PyTorch is not there
+    from weevit.cli.stopping import stopping
+    from weevit.cli.training_view import watching
+
+    with stopping() as stop, watching(quiet, stop) as watcher:
+        done = go_on(run, data, minutes=minutes, tensorboard=tensorboard, report=not no_report, watcher=watcher)
+    return finish(done, stop, json_lines, quiet)

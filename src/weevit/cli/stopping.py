@@ -1,0 +1,105 @@
+"""Asked to stop: SIGTERM from a cluster, Ctrl-C from a person. What is done so far is saved first, within seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from weevit.cli.app import EXIT_INTERRUPTED
+from weevit.cli.console import is_terminal, tell
+
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+PATIENCE = 4.0
+"""Seconds that the step in work has to end by itself; clusters give 30 in all, and some 10."""
+
+
+class Stop:
+    """Whether somebody has asked to stop, and what is done if the work does not hear it.
+
+    Python hears a signal between two of its own steps; a backward pass on a CPU can take longer than one may wait. So a
+    second thread hears it too, through a socket that the operating system's handler writes to, and after `PATIENCE`
+    saves the run and ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._over = threading.Event()
+        self._save: Callable[[], object] | None = None
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self.number != 0
+
+    def offer(self, save: Callable[[], object]) -> None:
+        """Take the function that saves from another thread."""
+        self._save = save
+
+    @property
+    def exit_code(self) -> int:
+        """143 after SIGTERM, 130 after Ctrl-C."""
+        return EXIT_TERMINATED if self.number == signal.SIGTERM else EXIT_INTERRUPTED
+
+    def heard(self, number: int, frame: FrameType | None) -> None:
+        """The signal's handler. A second Ctrl-C stops at once; a second SIGTERM changes nothing: it is being done."""
+        del frame
+        if number == signal.SIGINT and self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.number:
+            self.number = number
+            more = " Ctrl-C again stops at once." if number == signal.SIGINT else ""
+            tell(f"\nSaving where it is, then stopping.{more}")
+
+    def listen(self, wakes: socket.socket) -> None:
+        """Of the second thread: wait for a signal, then for the work, then save in its stead."""
+        while True:
+            data = wakes.recv(1)
+            if not data:
+                return
+            if data[0] in (signal.SIGTERM, signal.SIGINT):
+                break
+        if self._over.wait(PATIENCE):
+            return
+        self.number = self.number or data[0]
+        if self._save is not None:
+            try:
+                self._save()
+                tell("The step in work took too long: saved as it was before it.")
+            except Exception as error:
+                tell(f"weevit: {error}")
+        if is_terminal():
+            sys.stderr.write("\x1b[?25h")  # the live view hides the cursor
+        sys.stderr.flush()
+        os._exit(self.exit_code)
+
+    def over(self) -> None:
+        """The work has ended by itself."""
+        self._over.set()
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Gives a `Stop` that hears SIGTERM and Ctrl-C while the block runs."""
+    stop = Stop()
+    ours, wakes = socket.socketpair()
+    ours.setblocking(False)
+    thread = threading.Thread(target=stop.listen, args=(wakes,), name="weevit-stop", daemon=True)
+    thread.start()
+    before = {number: signal.signal(number, stop.heard) for number in (signal.SIGTERM, signal.SIGINT)}
+    fd = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
+    try:
+        yield stop
+    finally:
+        stop.over()
+        signal.set_wakeup_fd(fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ours.close()
+        thread.join(1)
+        wakes.close()

@@ -1,0 +1,135 @@
+"""`weevit train`: a recipe and pictures with classes, to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from weevit.cli import options
+from weevit.errors import UsageError
+
+if TYPE_CHECKING:
+    from weevit.cli.stopping import Stop
+    from weevit.training.results import Run
+
+tensorboard = click.option("--tensorboard", is_flag=True, help="Write event files to tensorboard/ in the run.")
+minutes = click.option("--minutes", type=float, help="Time budget: end with a checkpoint and an evaluation in time.")
+no_report = click.option("--no-report", is_flag=True, help="Leave out the report of the best weights at the end.")
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--data", help="Pictures with classes: a folder, a table or archives; data.path of the recipe else.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="The run's folder, new or empty.")
+@click.option("--model", "-m", help="What to train instead of the recipe's model.name.")
+@click.option("--from", "source", help="Begin with the weights of this run, folder or model: a new run, continued.")
+@minutes
+@click.option("--seed", type=int, help="Of every draw.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--threads", type=int, help="Threads to compute with; chosen by default.")
+@click.option("--dry-run", is_flag=True, help="Print the recipe as it would be followed, and train nothing.")
+@tensorboard
+@no_report
+@options.json_lines
+@options.quiet
+@options.verbose
+def train(
+    recipe: str,
+    changes: tuple[str, ...],
+    data: str | None,
+    output: Path | None,
+    model: str | None,
+    source: str | None,
+    minutes: float | None,
+    seed: int | None,
+    device: str,
+    threads: int | None,
+    dry_run: bool,
+    tensorboard: bool,
+    no_report: bool,
+    json_lines: bool,
+    quiet: bool,
+) -> int:
+    """Train by RECIPE: a name of `weevit recipe list`, a YAML file, or the folder of a run.
+
+    KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
+    run is gone on with by `weevit resume RUN`, and ends with the same bytes as if nothing had happened.
+    """
+    from weevit import train as begin  # says what to install where PyTorch is not there
+    from weevit.cli.stopping import stopping
+    from weevit.cli.training_view import watching
+    from weevit.training.begin import resolved
+    from weevit.training.recipe import to_yaml
+
+    words = [*changes, *_options_as_changes(model, source, minutes, seed)]
+    if dry_run:
+        click.echo(to_yaml(resolved(recipe, data, words)), nl=False)
+        return 0
+    if output is None:
+        raise UsageError("Where should the run go? --output was not given.", f"weevit train {recipe} ... -o runs/first")
+    with stopping() as stop, watching(quiet, stop) as watcher:
+        run = begin(
+            recipe,
+            data,
+            output,
+            words,
+            device=device,
+            threads=threads,
+            tensorboard=tensorboard,
+            report=not no_report,
+            watcher=watcher,
+        )
+    return finish(run, stop, json_lines, quiet)
+
+
+def _options_as_changes(model: str | None, source: str | None, minutes: float | None, seed: int | None) -> list[str]:
+    """What options say of the recipe, as `key=value`."""
+    if model and source:
+        raise UsageError("--model is trained afresh, --from is trained on: both at once is not possible.")
+    given = {"model.name": model or _from(source), "loop.minutes": minutes, "seed": seed}
+    given["model.pretrained"] = "true" if source else None
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def _from(source: str | None) -> str | None:
+    """The path of a run or folder in full: the recipe is read elsewhere too."""
+    return str(Path(source).absolute()) if source and Path(source).exists() else source
+
+
+def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
+    """Say what became of a run and what to do next; returns the exit code."""
+    from weevit.cli.console import tell
+    from weevit.training.loop import INTERRUPTED
+    from weevit.training.watch import span
+
+    if json_lines:
+        click.echo(_json(run))
+    if not quiet:
+        if run.best:
+            tell(f"best: {run.best.value:.4f} after step {run.best.step:,} · {run.model} · {span(60 * run.minutes)}")
+        if run.step < run.total:
+            tell(f"next: weevit resume {run.folder}   goes on from step {run.step:,} of {run.total:,}")
+        else:
+            tell(f"next: weevit classify PICTURE -m {run.folder}")
+    return stop.exit_code if run.stopped == INTERRUPTED and stop.asked() else 0
+
+
+def _json(run: Run) -> str:
+    import json
+
+    values = {
+        "schema": "weevit.run/1",
+        "folder": str(run.folder),
+        "stopped": run.stopped,
+        "step": run.step,
+        "total": run.total,
+        "best": vars(run.best) if run.best else None,
+        "figures": run.figures,
+        "bad": run.bad,
+        "digest": run.digest,
+        "minutes": round(run.minutes, 3),
+    }
+    return json.dumps(values, ensure_ascii=False)
