@@ -1,0 +1,34 @@
+"""Small labelled data sets for tests: folders of tiny pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+
+def png(number: int = 0, size: tuple[int, int] = (4, 3)) -> bytes:
+    """A picture that no other number gives."""
+    stream = io.BytesIO()
+    Image.new("RGB", size, (number % 256, number // 256 % 256, 7)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def put(path: Path, content: bytes | str) -> Path:
+    """A file, and the folders that it needs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def folder(top: Path, counts: Mapping[str, int], start: int = 0) -> Path:
+    """`{"train/dress": 3}` -> train/dress/0.png to 2.png, all different; 0 makes an empty folder."""
+    number = start
+    for name, count in counts.items():
+        (top / name).mkdir(parents=True, exist_ok=True)
+        for place in range(count):
+            put(top / name / f"{place}.png", png(number))
+            number += 1
+    return top
