@@ -1,0 +1,241 @@
+"""`weevit.compare`: which of two models is better on the same pictures, and whether that was luck."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from weevit.datasets.dataset import Dataset
+from weevit.datasets.read import read_dataset
+from weevit.errors import DatasetError, UsageError
+from weevit.evaluation.ask import Watcher
+from weevit.evaluation.comparison_report import comparison_page
+from weevit.evaluation.evaluate import evaluate
+from weevit.evaluation.paired import bootstrap_difference, mcnemar
+from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.saved import (
+    REPORT_HTML,
+    REPORT_JSON,
+    check_folder,
+    is_evaluation,
+    json_bytes,
+    read_evaluation,
+    write_bytes,
+)
+from weevit.predict import Predictor
+
+SCHEMA = "weevit.comparison/1"
+
+Model = str | Path | Predictor
+Given = Model | Evaluation
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same pictures.
+
+    Attributes:
+        first, second: the evaluations.
+        places: of the pictures that both answered, in the rows of either.
+        both, only_first, only_second, neither: on how many of those pictures who is right.
+        p_value, mid_p: McNemar's test, exact and mid-p: how likely such a difference is between equal models.
+        low, high: 95 % interval of the difference, by paired bootstrap.
+        seed: of the bootstrap.
+        same_run: whether both were measured in this run, one after the other.
+    """
+
+    first: Evaluation
+    second: Evaluation
+    places: tuple[int, ...]
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
+    mid_p: float
+    low: float
+    high: float
+    seed: int
+    same_run: bool
+
+    @property
+    def difference(self) -> float:
+        """Of the shares of right answers, second minus first, in [-1, 1]."""
+        return (self.only_second - self.only_first) / len(self.places) if self.places else float("nan")
+
+    def wins(self) -> list[tuple[str, int, int, int]]:
+        """(class id, pictures, right by the first, right by the second); where the second leads most comes first."""
+        rows = [(self.first.rows[place], self.second.rows[place]) for place in self.places]
+        pictures = Counter(one.target for one, _ in rows)
+        first = Counter(one.target for one, _ in rows if one.right)
+        second = Counter(other.target for _, other in rows if other.right)
+        table = [(name, count, first[name], second[name]) for name, count in pictures.items()]
+        return sorted(table, key=lambda row: row[2] - row[3])
+
+    def only(self, second: bool) -> list[int]:
+        """Places that only one of them has right, those first on which the other was surest."""
+        right, wrong = (self.second, self.first) if second else (self.first, self.second)
+        chosen = [place for place in self.places if right.rows[place].right and not wrong.rows[place].right]
+        return sorted(chosen, key=lambda place: -(wrong.rows[place].probability or 0.0))
+
+
+def compare(
+    first: Given,
+    second: Given,
+    data: str | Path | Dataset | None = None,
+    output: str | Path | None = None,
+    *,
+    split: str | None = None,
+    allow_missing: bool = False,
+    seed: int = 0,
+    watch: Watcher = lambda progress: None,
+) -> Comparison:
+    """Compare two models on the same pictures, or two evaluations of the same pictures that were saved.
+
+    Args:
+        first, second: models as for `weevit.evaluate`, where there is data; else evaluations, or folders of them.
+        data: the pictures, as for `weevit.evaluate`.
+        output: a folder for `report.html` and `report.json`; none by default.
+        split, allow_missing: as for `weevit.evaluate`.
+        seed: of the bootstrap.
+        watch: told after each picture of either model.
+
+    Raises:
+        UsageError: models without data, or evaluations with.
+        DatasetError: the two evaluations are not of the same pictures and classes.
+    """
+    if output is not None:
+        check_folder(Path(output))
+    if data is None:
+        evaluations = [_saved(given) for given in (first, second)]
+    else:
+        dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
+        evaluations = [
+            evaluate(_model(given), dataset, split=split, allow_missing=allow_missing, watch=watch)
+            for given in (first, second)
+        ]
+    comparison = compare_evaluations(evaluations[0], evaluations[1], seed, same_run=data is not None)
+    if output is not None:
+        write_comparison(comparison, Path(output))
+    return comparison
+
+
+def _model(given: Given) -> Model:
+    if isinstance(given, Evaluation):
+        raise UsageError("An evaluation was given where a model is meant, since there is data.", "Leave the data out.")
+    return given
+
+
+def _saved(given: Given) -> Evaluation:
+    if isinstance(given, Evaluation):
+        return given
+    if isinstance(given, str | Path) and is_evaluation(given):
+        return read_evaluation(given)
+    name = given.checkpoint.name if isinstance(given, Predictor) else str(given)
+    raise UsageError(
+        f"{name!r} is no saved evaluation, and there is no data on which to compare models.",
+        "weevit compare MODEL MODEL DATA, or the folders that weevit eval -o wrote",
+    )
+
+
+def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, same_run: bool = False) -> Comparison:
+    """The same of two evaluations at hand.
+
+    Raises:
+        DatasetError: they are not of the same pictures and classes.
+    """
+    second = _in_order(first, second)
+    rows = list(zip(first.rows, second.rows, strict=True))
+    places = tuple(place for place, (one, other) in enumerate(rows) if one.ok and other.ok)
+    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
+    for place in places:
+        counts[rows[place][0].right, rows[place][1].right] += 1
+    only_first, only_second = counts[True, False], counts[False, True]
+    p_value, mid_p = mcnemar(only_first, only_second)
+    same = counts[True, True] + counts[False, False]
+    low, high = bootstrap_difference((only_first, only_second, same), seed)
+    return Comparison(
+        first=first,
+        second=second,
+        places=places,
+        both=counts[True, True],
+        only_first=only_first,
+        only_second=only_second,
+        neither=counts[False, False],
+        p_value=p_value,
+        mid_p=mid_p,
+        low=low,
+        high=high,
+        seed=seed,
+        same_run=same_run,
+    )
+
+
+def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
+    """The second with its rows in the first one's order."""
+    places = {row.id: place for place, row in enumerate(second.rows)}
+    names = {row.id for row in first.rows}
+    less, more = sorted(names - set(places)), sorted(set(places) - names)
+    other = [row.id for row in first.rows if row.id in places and second.rows[places[row.id]].target != row.target]
+    if less or more or other:
+        raise DatasetError(
+            "The two evaluations are not of the same pictures (- only in the first, + only in the second, ! of another "
+            f"class):\n{_listed('-', less)}{_listed('+', more)}{_listed('!', other)}".rstrip(),
+            "weevit compare MODEL MODEL DATA   asks both about the same",
+        )
+    order = [places[row.id] for row in first.rows]
+    sources = tuple(second.sources[place] for place in order) if second.sources else ()
+    return replace(second, rows=tuple(second.rows[place] for place in order), sources=sources)
+
+
+def _listed(sign: str, names: Sequence[str]) -> str:
+    more = f"  {sign} ... and {len(names) - 10:,} more\n" if len(names) > 10 else ""
+    return "".join(f"  {sign} {name}\n" for name in names[:10]) + more
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write `report.html` and `report.json`.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    write_bytes(folder / REPORT_HTML, comparison_page(comparison).encode("utf-8", "backslashreplace"))
+    write_bytes(folder / REPORT_JSON, json_bytes(comparison_json(comparison)))
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything but the rows, as plain data."""
+    names = ("both", "only_first", "only_second", "neither", "difference", "low", "high", "p_value", "mid_p", "seed")
+    return {
+        "schema": SCHEMA,
+        "first": _side(comparison.first),
+        "second": _side(comparison.second),
+        "data": dict(comparison.first.data),
+        "pictures": len(comparison.places),
+        "left_out": len(comparison.first.rows) - len(comparison.places),
+        **{name: getattr(comparison, name) for name in names},
+        "classes": [
+            {"id": name, "pictures": count, "first": one, "second": other}
+            for name, count, one, other in comparison.wins()
+        ],
+        "disagreements": [
+            _disagreement(comparison.first.rows[place], comparison.second.rows[place])
+            for second in (False, True)
+            for place in comparison.only(second)
+        ],
+    }
+
+
+def _side(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "model": dict(evaluation.model),
+        "metrics": dict(evaluation.metrics),
+        "images_per_second": evaluation.images_per_second,
+    }
+
+
+def _disagreement(one: Row, other: Row) -> dict[str, Any]:
+    return {"id": one.id, "target": one.target, "first": one.answer, "second": other.answer}

@@ -1,0 +1,139 @@
+"""The page of a comparison: the verdict in a sentence, then what it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from weevit.evaluation.report import coverage_chart, model_line, picture, short_name, source_of, tile
+from weevit.evaluation.results import BETWEEN, Evaluation
+from weevit.reports.page import number, percent, points, render
+
+if TYPE_CHECKING:
+    from weevit.evaluation.compare import Comparison
+
+_SHOWN = 12
+_CLASSES = 30
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The page as one HTML text; pictures are read again for their thumbnails."""
+    first, second = comparison.first, comparison.second
+    names = names_of(comparison)
+    classes = [_class(first, row) for row in comparison.wins()]
+    told = [row for row in classes if row[2] != row[3]]
+    return render(
+        "comparison.html",
+        title=f"{names[1]} against {names[0]}",
+        models=[(name, model_line(one.model)) for name, one in zip(names, (first, second), strict=True)],
+        tiles=_tiles(comparison, names),
+        verdict=verdict(comparison),
+        kind=_kind(comparison),
+        notices=_notices(comparison),
+        square=_square(comparison, names),
+        coverage=None if first.multi_label else coverage_chart(dict(zip(names, (first, second), strict=True))),
+        class_columns=("class", "pictures", f"right: {names[0]}", f"right: {names[1]}", "difference"),
+        classes=told[: _CLASSES // 2] + told[max(_CLASSES // 2, len(told) - _CLASSES // 2) :],
+        all_classes=classes if len(told) > _CLASSES else [],
+        galleries=[
+            (f"Only {names[0]} is right", comparison.only_first, _gallery(comparison, False)),
+            (f"Only {names[1]} is right", comparison.only_second, _gallery(comparison, True)),
+        ],
+        data=first.data,
+        seed=comparison.seed,
+    )
+
+
+def names_of(comparison: Comparison) -> tuple[str, str]:
+    """What to call the two; never the same."""
+    first, second = short_name(comparison.first.model), short_name(comparison.second.model)
+    if first != second:
+        return first, second
+    longer = str(comparison.first.model["name"]), str(comparison.second.model["name"])
+    return longer if longer[0] != longer[1] else (f"{first} (first)", f"{second} (second)")
+
+
+def verdict(comparison: Comparison) -> str:
+    """What the figures mean, in words."""
+    first, second = names_of(comparison)
+    if not comparison.places:
+        return "There is no picture that both answered, so nothing can be said."
+    told = comparison.only_first + comparison.only_second
+    if not told:
+        return f"{first} and {second} are right and wrong on the same pictures."
+    if comparison.only_first == comparison.only_second:
+        return f"Both are right on as many pictures; on {told:,} of them only one of the two is."
+    better = second if comparison.difference > 0 else first
+    lead = abs(comparison.only_second - comparison.only_first)
+    pictures = f"{lead:,} more picture{'' if lead == 1 else 's'} of {len(comparison.places):,}"
+    chance = _chance(comparison.mid_p)
+    if comparison.mid_p < 0.05:
+        return f"{better} is better: right on {pictures}. {chance}"
+    return f"No clear difference: {better} is right on {pictures}, which may be luck. {chance}"
+
+
+def _chance(p: float) -> str:
+    share = "less than 0.1\u00a0%" if p < 0.001 else percent(p, 1)
+    return f"Between two equally good models a difference at least so large comes about in {share} of such tests."
+
+
+def _kind(comparison: Comparison) -> str:
+    return "good" if comparison.places and comparison.mid_p < 0.05 else "note"
+
+
+def _tiles(comparison: Comparison, names: tuple[str, str]) -> list[dict[str, str]]:
+    total = len(comparison.places)
+    rights = comparison.both + comparison.only_first, comparison.both + comparison.only_second
+    tiles = [
+        tile(name, percent(right / total if total else None), f"{right:,} of {total:,} right")
+        for name, right in zip(names, rights, strict=True)
+    ]
+    bounds = f"{points(comparison.low)} to {points(comparison.high)} at 95 %"
+    tiles.append(tile("difference, points", points(comparison.difference), bounds))
+    tiles.append(tile("McNemar, mid-p", f"{comparison.mid_p:.3g}", f"exact {comparison.p_value:.3g}"))
+    speeds = [one.images_per_second for one in (comparison.first, comparison.second)]
+    tiles.append(tile("pictures a second", " / ".join(number(speed, 1) for speed in speeds), _speed_note(comparison)))
+    return tiles
+
+
+def _speed_note(comparison: Comparison) -> str:
+    return "one after the other, in one run" if comparison.same_run else "from two runs: not to be compared"
+
+
+def _notices(comparison: Comparison) -> list[str]:
+    left = len(comparison.first.rows) - len(comparison.places)
+    return [f"{left:,} pictures that not both could answer are left out."] if left else []
+
+
+def _square(comparison: Comparison, names: tuple[str, str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    columns = ("", f"{names[1]} right", f"{names[1]} wrong")
+    rows: list[tuple[str, ...]] = [
+        (f"{names[0]} right", number(comparison.both), number(comparison.only_first)),
+        (f"{names[0]} wrong", number(comparison.only_second), number(comparison.neither)),
+    ]
+    return columns, rows
+
+
+def _class(evaluation: Evaluation, row: tuple[str, int, int, int]) -> tuple[Any, ...]:
+    name, pictures, first, second = row
+    return (_named(evaluation, name), pictures, first, second, f"{second - first:+d}" if second != first else "0")
+
+
+def _named(evaluation: Evaluation, text: str | None) -> str:
+    names = evaluation.names
+    if text is None:
+        return "no answer"
+    return names.get(text) or ", ".join(names.get(one, one) for one in text.split(BETWEEN) if one) or "nothing"
+
+
+def _gallery(comparison: Comparison, second: bool) -> list[dict[str, Any]]:
+    wrong = comparison.first if second else comparison.second
+    return [_disagreement(comparison, place, wrong) for place in comparison.only(second)[:_SHOWN]]
+
+
+def _disagreement(comparison: Comparison, place: int, wrong: Evaluation) -> dict[str, Any]:
+    row = wrong.rows[place]
+    target, answer = _named(comparison.first, row.target), _named(wrong, row.answer)
+    sure = f" ({percent(row.probability)})" if row.probability is not None else ""
+    source = source_of(comparison.first, place) or source_of(comparison.second, place)
+    lines = [f"taken for {answer}{sure}", row.id.replace("\\", "/").rpartition("/")[2]]
+    return picture(source, target, lines, f"{row.id}: {target}, taken for {answer}")

@@ -1,0 +1,171 @@
+"""`weevit.evaluate`: how good a model is on pictures whose classes are known.
+
+data ── its classes found by name among the model's ── one pass ── rows and figures ── a folder to read and to look at
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.datasets.dataset import Dataset, Split
+from weevit.datasets.read import read_dataset
+from weevit.errors import DatasetError
+from weevit.evaluation import metrics
+from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
+from weevit.evaluation.metrics import Ints
+from weevit.evaluation.model import decision_of, describe, labels_of, match_classes, unknown_below
+from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, with_unknown, worst_case
+from weevit.evaluation.saved import check_folder, write_evaluation
+from weevit.predict import Predictor, load
+from weevit.zoo.labels import Label
+
+SPLITS = ("test", "validation", "all")
+"""What is evaluated where nothing is said: the first of these that there is. Never what was trained on."""
+
+
+def evaluate(
+    model: str | Path | Predictor,
+    data: str | Path | Dataset,
+    output: str | Path | None = None,
+    *,
+    split: str | None = None,
+    allow_missing: bool = False,
+    table: str = "csv",
+    watch: Watcher = lambda progress: None,
+) -> Evaluation:
+    """Ask a model about pictures whose classes are known, and hold its answers against them.
+
+    Classes are matched by name: a class of the data is found among the model's by its id, else by its name for people.
+
+    Args:
+        model: as for `weevit.load`, or what that returned (with another batch or image size, for instance).
+        data: a folder with a subfolder for each class, with or without `train/ val/ test/` above them; a CSV, TSV or
+            Parquet file with paths and labels; tars; or a data set that was read.
+        output: a folder for `report.html`, `report.json`, `per_class.csv` and `predictions.csv`; none by default.
+        split: which part of the data; by default the first of `test`, `validation`, `all` that there is.
+        allow_missing: the data may lack some of the model's classes.
+        table: `csv` or `parquet`, for the predictions.
+        watch: told after each picture.
+
+    Raises:
+        DatasetError: classes do not fit (all of them are listed), or there is no such split.
+        UsageError: the model has no classifier, or no class names.
+        MissingExtraError: a report is wanted, and jinja2 is not installed.
+        OutputError: the folder cannot be written.
+    """
+    if output is not None:
+        check_folder(Path(output), table)
+    predictor = model if isinstance(model, Predictor) else load(model)
+    labels = labels_of(predictor.checkpoint)
+    dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
+    places = match_classes(dataset.classes, labels, allow_missing)
+    part = choose_split(dataset, split)
+    several = dataset.multi_label or bool(decision_of(predictor.checkpoint).get("multi_label"))
+    ids = ids_of(part.sources, dataset.path)
+    found = (_several if several else _one)(predictor, part, ids, _in_head(part.targets, places, labels), watch)
+    evaluation = Evaluation(
+        model=describe(predictor),
+        data={
+            "path": dataset.path,
+            "split": part.name,
+            "fingerprint": dataset.fingerprint(),
+            "notes": list(dataset.notes),
+        },
+        classes=labels,
+        multi_label=several,
+        rows=tuple(found.rows),
+        metrics=found.figures,
+        average_precision=found.precisions,
+        seconds=found.asked.progress.seconds,
+        sources=part.sources,
+    )
+    if output is not None:
+        write_evaluation(evaluation, Path(output), table)
+    return evaluation
+
+
+def evaluate_logits(
+    logits: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    unknown: float | None = None,
+    thresholds: npt.ArrayLike = 0.5,
+) -> Iterator[tuple[str, float]]:
+    """Every figure of some logits, as (name, value): for whoever has them already.
+
+    Args:
+        logits: (n, K).
+        targets: (n) class index, or (n, K) with 1 for each label of a picture.
+        unknown: the probability under which the answer is that it is not known; None where that is never said.
+        thresholds: probability from which a label is said to be there, one for all or (K); for (n, K) targets.
+    """
+    scores, truth = np.asarray(logits), np.asarray(targets)
+    if truth.ndim == 2:
+        yield from metrics.multi_label(metrics.sigmoid(scores), truth, thresholds)
+    else:
+        yield from figures_of(metrics.judge(scores, truth), scores.shape[1], unknown)
+
+
+def choose_split(dataset: Dataset, name: str | None) -> Split:
+    """The part with this name; without one, the part that is meant for evaluation.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    for default in SPLITS if name is None else (name,):
+        if name is not None or default in dataset.splits:
+            return dataset.split(default)
+    there = ", ".join(dataset.splits)
+    raise DatasetError(
+        f"{dataset.path} has no part that is meant for evaluation, only {there}: what a model was trained on does not "
+        "tell how good it is.",
+        f"--split {next(iter(dataset.splits), 'train')}   if that is meant all the same",
+    )
+
+
+def _in_head(targets: Ints, places: Ints, labels: Sequence[Label]) -> Ints:
+    """(n) or (n, K) targets of the data as those of the head."""
+    if targets.ndim == 1:
+        return np.asarray(places[targets.astype(np.int64)], dtype=np.int64)
+    flags = np.zeros((len(targets), len(labels)), dtype=np.int64)
+    flags[:, places] = targets
+    return flags
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What came of a pass."""
+
+    rows: list[Row]
+    figures: dict[str, float]
+    asked: Asked
+    precisions: tuple[float, ...] = ()
+
+
+def _one(predictor: Predictor, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
+    labels, unknown = labels_of(predictor.checkpoint), unknown_below(predictor.checkpoint)
+    right = [(int(target),) for target in targets]
+    judge = OneOf(right)
+    asked = ask(predictor, part.sources, [judge], watch)
+    places, judged = judge.verdict()
+    rows = with_unknown(rows_of(ids, right, labels, (places, judged), asked), unknown)
+    figures = dict(figures_of(judged, len(labels), unknown)) | worst_case(judged, len(ids), len(labels))
+    return _Found(rows, figures, asked)
+
+
+def _several(predictor: Predictor, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
+    labels = labels_of(predictor.checkpoint)
+    flags = targets if targets.ndim == 2 else np.eye(len(labels), dtype=np.int64)[targets]
+    judge = AllOf(len(labels))
+    asked = ask(predictor, part.sources, [judge], watch)
+    places, probabilities = judge.verdict()
+    thresholds = np.asarray(decision_of(predictor.checkpoint).get("label_thresholds") or 0.5, dtype=np.float64)
+    figures = dict(metrics.multi_label(probabilities, flags[places], thresholds))
+    precisions = metrics.average_precision(probabilities, flags[places])
+    rows = label_rows(ids, flags, labels, (places, (probabilities >= thresholds).astype(np.int64)), asked)
+    return _Found(rows, figures, asked, tuple(float(value) for value in precisions))

@@ -1,0 +1,99 @@
+"""The model that is evaluated: what it was measured with, and which of its classes those of the data are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from weevit._version import __version__
+from weevit.datasets.found import class_name
+from weevit.errors import DatasetError, UsageError, did_you_mean
+from weevit.evaluation.metrics import Ints
+from weevit.predict import Predictor
+from weevit.zoo.checkpoint import Checkpoint
+from weevit.zoo.counts import count
+from weevit.zoo.labels import Label
+
+_SHOWN = 20
+"""Classes that an error lists by name."""
+
+
+def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
+    """The classes of a model, in the order of its head.
+
+    Raises:
+        UsageError: it has no classifier, or nobody knows what its classes are.
+    """
+    if not checkpoint.num_classes:
+        raise UsageError(
+            f"{checkpoint.name} has no classifier (num_classes is 0), so there is nothing to evaluate.",
+            "weevit fit DATA   puts one on it",
+        )
+    if checkpoint.labels is None:
+        raise UsageError(
+            f"{checkpoint.name} does not say what its {checkpoint.num_classes:,} classes are; those of the data are "
+            "matched by name.",
+            "Write them into its config.json, in the order of the head: label_names.",
+        )
+    return checkpoint.labels
+
+
+def describe(predictor: Predictor) -> dict[str, Any]:
+    """What a figure was measured with; plain data."""
+    checkpoint = predictor.checkpoint
+    return {
+        "name": checkpoint.name,
+        "source": checkpoint.source,
+        "sha256": checkpoint.sha256,
+        "parameters": count(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid).params,
+        "preprocessing": asdict(predictor.preprocessing),
+        "engine": predictor.engine,
+        "threads": predictor.threads.count,
+        "unknown_below": unknown_below(checkpoint),
+        "weevit": __version__,
+    }
+
+
+def decision_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """What the checkpoint says of how its logits become an answer; empty where it says nothing."""
+    decision = checkpoint.config.get("weevit", {})
+    return decision if isinstance(decision, Mapping) else {}
+
+
+def unknown_below(checkpoint: Checkpoint) -> float | None:
+    """The probability under which the model's answer is `unknown`; None where it always names a class."""
+    threshold = (decision_of(checkpoint).get("unknown") or {}).get("threshold")
+    return None if threshold is None else float(threshold)
+
+
+def match_classes(names: Sequence[str], labels: Sequence[Label], allow_missing: bool) -> Ints:
+    """The place in the head of each class of the data: by its id, else by its name for people.
+
+    Raises:
+        DatasetError: a class that the model does not have, two that are the same one, or, unless that is allowed,
+            classes of the model that the data lacks; the message lists them.
+    """
+    known = {class_name(label.name): index for index, label in enumerate(labels)}
+    known |= {class_name(label.id): index for index, label in enumerate(labels)}
+    extra = [name for name in names if name not in known]
+    places = [known[name] for name in names if name in known]
+    missing = [label.id for index, label in enumerate(labels) if index not in set(places)]
+    if extra or (missing and not allow_missing):
+        raise _misfit(extra, missing, [label.id for label in labels])
+    if len(set(places)) < len(places):
+        twice = sorted(name for name in names if places.count(known[name]) > 1)
+        raise DatasetError(f"Several classes of the data are one class of the model: {', '.join(twice)}.")
+    return np.array(places, dtype=np.int64)
+
+
+def _misfit(extra: Sequence[str], missing: Sequence[str], allowed: Sequence[str]) -> DatasetError:
+    lines = ["The classes of the data are not those of the model (+ only in the data, - only in the model):"]
+    for sign, names in (("+", extra), ("-", missing)):
+        lines += [f"  {sign} {name}" for name in names[:_SHOWN]]
+        lines += [f"  {sign} ... and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
+    if extra:
+        return DatasetError("\n".join(lines), did_you_mean(extra[0], missing or allowed))
+    return DatasetError("\n".join(lines), "--allow-missing (allow_missing=True)   measures the classes that are there")

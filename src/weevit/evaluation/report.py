@@ -1,0 +1,265 @@
+"""The page of an evaluation: what a person wants to see of it, the most important first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from weevit.evaluation.metrics import NO_ANSWER, wilson
+from weevit.evaluation.results import BETWEEN, Evaluation
+from weevit.images.source import Source
+from weevit.reports import charts
+from weevit.reports.axes import Axis, Svg
+from weevit.reports.page import interval, number, percent, render
+from weevit.reports.thumbnails import thumbnail
+
+_SMALL = 30
+"""Classes that fit into a matrix and a table as they are; of more, those are shown that go wrong most."""
+
+_MANY = 20
+_WORST = 24
+
+
+def evaluation_page(evaluation: Evaluation) -> str:
+    """The page as one HTML text; pictures are read again for their thumbnails."""
+    several = evaluation.multi_label
+    return render(
+        "evaluation.html",
+        title=f"{short_name(evaluation.model)} on {evaluation.data['path']}",
+        model=model_line(evaluation.model),
+        tiles=_label_tiles(evaluation) if several else _tiles(evaluation),
+        notices=_notices(evaluation),
+        several=several,
+        confusion=None if several else _confusion(evaluation),
+        confused=_confused(evaluation),
+        reliability=None if several else _reliability(evaluation),
+        coverage=None if several else coverage_chart({"": evaluation}),
+        worst=_worst(evaluation),
+        columns=_columns(evaluation),
+        classes=_classes(evaluation, _SMALL),
+        all_classes=_classes(evaluation) if len(evaluation.classes) > _SMALL else [],
+        failures=[(row.id, row.error) for row in evaluation.failures],
+        figures=[(name, f"{value:.6g}") for name, value in evaluation.metrics.items()],
+        facts=facts_of(evaluation),
+    )
+
+
+def short_name(model: Mapping[str, Any]) -> str:
+    """A published weight without its tag, a folder by its own name."""
+    name = str(model["name"])
+    return name.rpartition("(")[2].rstrip(")") if name.endswith(")") else name.partition(".")[0]
+
+
+def model_line(model: Mapping[str, Any]) -> str:
+    """Full name, parameters, size, engine, threads."""
+    seen = model["preprocessing"]
+    size = f"{seen['height']}" if seen["height"] == seen["width"] else f"{seen['height']} x {seen['width']}"
+    threads = f"{model['threads']} thread{'' if model['threads'] == 1 else 's'}"
+    return f"{model['name']} · {model['parameters'] / 1e6:.1f} M · {size} px · {model['engine']}, {threads}"
+
+
+def tile(name: str, value: str, note: str = "") -> dict[str, str]:
+    """A figure at a glance."""
+    return {"name": name, "value": value, "note": note}
+
+
+def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
+    found = evaluation.metrics
+    tiles = [
+        tile(
+            f"top-{k}", percent(found[f"top{k}"]), f"{interval((found[f'top{k}_low'], found[f'top{k}_high']))} at 95 %"
+        )
+        for k in (1, 5)
+        if f"top{k}" in found
+    ]
+    tiles.append(tile("mean of the classes", percent(found["balanced_accuracy"]), "balanced accuracy"))
+    if "known" in found:
+        note = f"of {percent(found['known'])} of the pictures; the others are “unknown”"
+        tiles.append(tile("right where it names a class", percent(found["known_top1"]), note))
+    tiles.append(tile("calibration error", percent(found["ece"]), "ECE, 15 bins"))
+    return [*tiles, *_counted(evaluation)]
+
+
+def _bounds(found: Mapping[str, float], k: int) -> tuple[float, float]:
+    return found[f"top{k}_low"], found[f"top{k}_high"]
+
+
+def _label_tiles(evaluation: Evaluation) -> list[dict[str, str]]:
+    found = evaluation.metrics
+    return [
+        tile("mean average precision", percent(found["map"]), "of the labels that occur"),
+        tile("F1", percent(found["micro_f1"]), "all decisions together"),
+        tile("F1 of the labels", percent(found["macro_f1"]), "mean"),
+        tile("every label right", percent(found["exact"]), "of the pictures"),
+        *_counted(evaluation),
+    ]
+
+
+def _counted(evaluation: Evaluation) -> list[dict[str, str]]:
+    failed = len(evaluation.failures)
+    return [
+        tile(
+            "pictures",
+            number(len(evaluation.rows)),
+            f"{number(failed)} without an answer" if failed else "all answered",
+        ),
+        tile("pictures a second", number(evaluation.images_per_second, 1), "from the file to the answer"),
+    ]
+
+
+def _notices(evaluation: Evaluation) -> list[tuple[str, str]]:
+    notices = [(str(note), "note") for note in evaluation.data.get("notes", ())]
+    if evaluation.failures:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in evaluation.failed.most_common())
+        text = f"{len(evaluation.failures):,} of {len(evaluation.rows):,} pictures have no answer ({kinds})."
+        if "top1_worst" in evaluation.metrics:
+            text += f" If all of them are counted as wrong, top-1 is {percent(evaluation.metrics['top1_worst'])}."
+        notices.append((text, "bad"))
+    absent = int((evaluation.per_class.support == 0).sum())
+    if absent:
+        notices.append((f"{absent:,} of the model's {len(evaluation.classes):,} classes have no picture here.", "note"))
+    return notices
+
+
+# ---- what is mixed up
+
+
+def _confusion(evaluation: Evaluation) -> Svg | None:
+    matrix, names = evaluation.confusion, list(evaluation.names.values())
+    shown = np.arange(len(names)) if len(names) <= _SMALL else _mixed_up(evaluation)
+    if not len(shown) or not matrix.any():
+        return None
+    own = [names[index] for index in shown]
+    return charts.heatmap(charts.Grid(matrix[np.ix_(shown, shown)], own, own), "Confusion matrix")
+
+
+def _mixed_up(evaluation: Evaluation) -> Any:
+    """Places of the classes that are in the most frequent mistakes, in the order of the head."""
+    places = {label.id: index for index, label in enumerate(evaluation.classes)}
+    chosen: list[int] = []
+    for target, answer, _ in evaluation.confused(10 * _MANY):
+        pair = [places[name] for name in (target, answer) if name in places and places[name] not in chosen]
+        if len(chosen) + len(pair) > _MANY:
+            break
+        chosen += pair
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def _confused(evaluation: Evaluation) -> list[tuple[Any, ...]]:
+    support = Counter(row.target for row in evaluation.answered)
+    return [
+        (_named(evaluation, target), _named(evaluation, answer), number(times), percent(times / support[target]))
+        for target, answer, times in evaluation.confused(15)
+    ]
+
+
+def _named(evaluation: Evaluation, text: str) -> str:
+    """Names of the classes in a row's target or answer."""
+    names = evaluation.names
+    return names.get(text) or ", ".join(names.get(one, one) for one in text.split(BETWEEN) if one) or "nothing"
+
+
+# ---- how sure it is
+
+
+def _reliability(evaluation: Evaluation) -> Svg | None:
+    found = evaluation.calibration
+    if not found.counts.any():
+        return None
+    bins = charts.Bins(*(getattr(found, name).tolist() for name in ("edges", "confidence", "accuracy", "counts")))
+    return charts.reliability(bins, f"Reliability diagram; calibration error {percent(found.error)}")
+
+
+def coverage_chart(evaluations: Mapping[str, Evaluation]) -> Svg | None:
+    """Accuracy against the share of pictures that are answered, of one or several evaluations by name."""
+    series = [_coverage(name, evaluation, band=len(evaluations) == 1) for name, evaluation in evaluations.items()]
+    if not all(len(one.x) for one in series):
+        return None
+    lowest = min(float(np.min([*one.low, *one.y])) for one in series)
+    y = Axis("right, of the pictures that are answered", max(0.0, np.floor(lowest * 20) / 20), 1.0, percent=True)
+    x = Axis("pictures that are answered, the surest first", 0.0, 1.0, percent=True)
+    return charts.line(series, x, y, "Accuracy against coverage")
+
+
+def _coverage(name: str, evaluation: Evaluation, band: bool) -> charts.Series:
+    curve, total = evaluation.coverage, len(evaluation.answered)
+    wanted = np.linspace(0.02, 1.0, 99)
+    some = np.unique(np.searchsorted(curve.coverage, wanted).clip(max=max(len(curve.coverage) - 1, 0)))
+    some = some[: len(curve.coverage)]
+    x, y = curve.coverage[some], curve.accuracy[some]
+    bounds = [wilson(round(right * count), round(count)) for right, count in zip(y, x * total, strict=True)]
+    low, high = ([one[0] for one in bounds], [one[1] for one in bounds]) if band else ([], [])
+    return charts.Series(name, x.tolist(), y.tolist(), low, high)
+
+
+# ---- pictures, classes, facts
+
+
+def picture(source: Source | None, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
+    """An entry of a gallery."""
+    return {"image": thumbnail(source) if source else None, "title": title, "lines": list(lines), "alt": alt}
+
+
+def source_of(evaluation: Evaluation, place: int) -> Source | None:
+    """The picture of a row, where it is known."""
+    return evaluation.sources[place] if place < len(evaluation.sources) else None
+
+
+def _worst(evaluation: Evaluation) -> list[dict[str, Any]]:
+    return [_mistake(evaluation, place) for place in evaluation.worst(_WORST)]
+
+
+def _mistake(evaluation: Evaluation, place: int) -> dict[str, Any]:
+    row = evaluation.rows[place]
+    answer, target = _named(evaluation, row.answer or ""), _named(evaluation, row.target)
+    lines = [f"is {target}{_sure(row.target_probability)}", *(["told as unknown"] if row.unknown else [])]
+    lines.append(row.id.replace("\\", "/").rpartition("/")[2])
+    alt = f"{row.id}: {target}, answered {answer}"
+    return picture(source_of(evaluation, place), f"{answer}{_sure(row.probability)}", lines, alt)
+
+
+def _sure(probability: float | None) -> str:
+    return "" if probability is None else f" ({percent(probability)})"
+
+
+def _columns(evaluation: Evaluation) -> list[str]:
+    last = ["average precision"] if evaluation.average_precision else []
+    return ["class", "precision", "recall", "F1", *last, "pictures", "answered so"]
+
+
+def _classes(evaluation: Evaluation, at_most: int = NO_ANSWER) -> list[tuple[Any, ...]]:
+    """A row of the table for each class; if there are more than fit, those of the lowest F1 that have pictures."""
+    found, names = evaluation.per_class, list(evaluation.names.values())
+    shown = np.arange(len(names))
+    if 0 <= at_most < len(names):
+        there = np.flatnonzero(found.present)
+        shown = there[np.argsort(found.f1[there], kind="stable")][:at_most]
+    return [_class(evaluation, int(index), names[index]) for index in shown]
+
+
+def _class(evaluation: Evaluation, index: int, name: str) -> tuple[Any, ...]:
+    found = evaluation.per_class
+    own = [percent(found.precision[index]), percent(found.recall[index]), percent(found.f1[index])]
+    own += [percent(evaluation.average_precision[index])] if evaluation.average_precision else []
+    return (name, *own, number(found.support[index]), number(found.answered[index]))
+
+
+def facts_of(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What the figures were measured with."""
+    model, data = evaluation.model, evaluation.data
+    seen = model["preprocessing"]
+    pairs = [
+        ("model", f"{model['name']} from {model['source']}"),
+        ("sha256 of its weights", model["sha256"]),
+        ("preprocessing", f"{seen['interpolation']}, {seen['crop_mode']} crop of {seen['crop_pct']:g}, "
+         f"{seen['height']} x {seen['width']} px"),
+        ("data", f"{data['path']}, split “{data['split']}”"),
+        ("fingerprint of the data", data["fingerprint"]),
+        ("pictures", f"{len(evaluation.rows):,} in {evaluation.seconds:.1f} s"),
+    ]  # fmt: skip
+    if model.get("unknown_below") is not None:
+        pairs.append(("unknown", f"below a probability of {model['unknown_below']:.3f}"))
+    return [*pairs, ("weevit", str(model["weevit"]))]

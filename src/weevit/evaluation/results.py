@@ -1,0 +1,168 @@
+"""What an evaluation gives: a row for every picture, figures, and what they were measured with.
+
+Everything that is drawn or listed (confusion, calibration, coverage, classes) follows from the rows, whether they were
+just made or read from the disk.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from weevit.evaluation import metrics
+from weevit.evaluation.metrics import NO_ANSWER, Bools, Calibration, Coverage, Floats, Ints, PerClass
+from weevit.images.source import Source
+from weevit.zoo.labels import Label
+
+BETWEEN = ";"
+"""Between the classes of a picture that has several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one picture.
+
+    Attributes:
+        id: its name, from the data's folder on.
+        status: `ok`, or one word that says why there is no answer.
+        error: the reason in full; None where the status is `ok`.
+        target: id of the class that is right; several with `;` between.
+        answer: id of the class that was answered; several for multi-label, and then empty for none. None where there
+            is no answer.
+        probability: of the answer; None for multi-label.
+        target_probability: of the target, or of the likeliest of several.
+        rank: of the target, from 1.
+        right: whether the answer is right: the target, one of several, or for multi-label exactly all of them.
+        unknown: whether the model says that it does not know: the probability is below the checkpoint's threshold.
+    """
+
+    id: str
+    status: str = "ok"
+    error: str | None = None
+    target: str = ""
+    answer: str | None = None
+    probability: float | None = None
+    target_probability: float | None = None
+    rank: int | None = None
+    right: bool = False
+    unknown: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an answer."""
+        return self.status == "ok"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on some pictures.
+
+    Attributes:
+        model: name, source, sha256, parameters, preprocessing, engine, threads, unknown (threshold, or None).
+        data: path, split, fingerprint, notes.
+        classes: those that could be answered, in the order of the head.
+        multi_label: whether a picture may have any number of them.
+        rows: one for each picture, in the order of the data.
+        metrics: name -> value, over the pictures that were answered; shares lie in [0, 1], a share of nothing is NaN.
+            `top1_worst` and `top5_worst` count what could not be answered as wrong.
+        average_precision: of each class; multi-label only.
+        seconds: that the pass took, decoding and all.
+        sources: the pictures, to show them; as many as rows.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    classes: tuple[Label, ...]
+    multi_label: bool
+    rows: tuple[Row, ...]
+    metrics: Mapping[str, float]
+    average_precision: tuple[float, ...] = ()
+    seconds: float = float("nan")
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+
+    @property
+    def failures(self) -> tuple[Row, ...]:
+        """The pictures without an answer."""
+        return tuple(row for row in self.rows if not row.ok)
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Kind -> how many pictures have no answer."""
+        return Counter((row.error or row.status).partition(":")[0] for row in self.failures)
+
+    @property
+    def answered(self) -> tuple[Row, ...]:
+        """The others."""
+        return tuple(row for row in self.rows if row.ok)
+
+    @property
+    def images_per_second(self) -> float:
+        """Pictures a second, from the file to the answer."""
+        return len(self.answered) / self.seconds if self.seconds else float("nan")
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Class id -> its name for people: the first of several synonyms."""
+        return {label.id: label.name.partition(",")[0] for label in self.classes}
+
+    @cached_property
+    def per_class(self) -> PerClass:
+        """Precision, recall, F1 and support of each class, over the answered pictures."""
+        if self.multi_label:
+            said = self._flags([row.answer or "" for row in self.answered])
+            return metrics.per_label(said, self._flags([row.target for row in self.answered]))
+        return metrics.per_class(*self._answers(), len(self.classes))
+
+    @cached_property
+    def confusion(self) -> Ints:
+        """(K, K) counts: the row is the target, the column the answer."""
+        return metrics.confusion(*self._answers(), len(self.classes))
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Answers by how sure they were."""
+        return metrics.calibration(*self._confidence())
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """What happens if only answers at least so sure are given."""
+        return metrics.risk_coverage(*self._confidence())
+
+    def confused(self, count: int = 15) -> list[tuple[str, str, int]]:
+        """(target, answer, how often) of the pairs of classes that are mixed up most."""
+        pairs = Counter((row.target, row.answer or "") for row in self.answered if not row.right)
+        return [(target, answer, times) for (target, answer), times in pairs.most_common(count)]
+
+    def worst(self, count: int = 24) -> list[int]:
+        """Places of the wrong answers, the surest first."""
+        wrong = [place for place, row in enumerate(self.rows) if row.ok and not row.right]
+        return sorted(wrong, key=lambda place: -(self.rows[place].probability or 0.0))[:count]
+
+    def _answers(self) -> tuple[Ints, Ints]:
+        """(n) targets and (n) answers as class indices; where several are right, the one that was answered is meant."""
+        places = {label.id: index for index, label in enumerate(self.classes)}
+        answered = self.answered
+        targets = [places[row.answer if row.right and row.answer else _one_of(row.target, places)] for row in answered]
+        answers = [places.get(row.answer or "", NO_ANSWER) for row in answered]
+        return np.array(targets, dtype=np.int64), np.array(answers, dtype=np.int64)
+
+    def _confidence(self) -> tuple[Floats, Bools]:
+        answered = self.answered
+        sure = np.array([row.probability for row in answered], dtype=np.float64)
+        return sure, np.array([row.right for row in answered], dtype=bool)
+
+    def _flags(self, texts: Sequence[str]) -> Floats:
+        places = {label.id: index for index, label in enumerate(self.classes)}
+        flags = np.zeros((len(texts), len(self.classes)))
+        for row, text in enumerate(texts):
+            flags[row, [places[name] for name in text.split(BETWEEN) if name]] = 1
+        return flags
+
+
+def _one_of(target: str, places: Mapping[str, int]) -> str:
+    return target if target in places else target.partition(BETWEEN)[0]

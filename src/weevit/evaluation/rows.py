@@ -1,0 +1,104 @@
+"""Verdicts to rows and figures: one picture, one row, whether it was answered or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from weevit.evaluation import metrics
+from weevit.evaluation.ask import Asked
+from weevit.evaluation.metrics import Floats, Ints, Judged
+from weevit.evaluation.results import BETWEEN, Row
+from weevit.images.source import Source
+from weevit.jobs.names import Names
+from weevit.zoo.labels import Label
+
+
+def ids_of(sources: Sequence[Source], root: str) -> list[str]:
+    """A name for each picture, from the data's folder on; the second of a name gets `#2` behind it."""
+    start = root.rstrip("/\\")
+    shorter = [replace(source, name=_below(source.name, start)) for source in sources]
+    return [source.name for source in Names().unique(shorter)]
+
+
+def _below(name: str, start: str) -> str:
+    inside = bool(start) and name.startswith(start) and name[len(start) : len(start) + 1] in ("/", "\\")
+    return name[len(start) + 1 :] if inside else name
+
+
+def rows_of(
+    ids: Sequence[str],
+    targets: Sequence[Sequence[int]],
+    labels: Sequence[Label],
+    verdict: tuple[Ints, Judged],
+    asked: Asked,
+) -> list[Row]:
+    """A row for each picture that has a target, in order; `targets` and answers are places in `labels`."""
+    judged = {int(place): index for index, place in enumerate(verdict[0])}
+    rows = []
+    for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
+        target = BETWEEN.join(labels[index].id for index in own)
+        if place in judged:
+            rows.append(_judged_row(Row(name, target=target), labels, verdict[1], judged[place]))
+        elif len(own):
+            rows.append(Row(name, *asked.failures[place], target=target))
+    return rows
+
+
+def _judged_row(row: Row, labels: Sequence[Label], judged: Judged, at: int) -> Row:
+    return replace(
+        row,
+        answer=labels[int(judged.answers[at])].id,
+        probability=float(judged.confidence[at]),
+        target_probability=float(judged.likelihood[at]),
+        rank=int(judged.ranks[at]) + 1,
+        right=bool(judged.ranks[at] == 0),
+    )
+
+
+def with_unknown(rows: Sequence[Row], threshold: float | None) -> list[Row]:
+    """Mark the answers of which the model says that it does not know."""
+    if threshold is None:
+        return list(rows)
+    return [replace(row, unknown=row.probability is not None and row.probability < threshold) for row in rows]
+
+
+def label_rows(
+    ids: Sequence[str], targets: Ints, labels: Sequence[Label], said: tuple[Ints, Floats], asked: Asked
+) -> list[Row]:
+    """The same for (n, K) labels: answers are what was said to be there, (m, K) of the pictures at (m) places."""
+    places = {int(place): index for index, place in enumerate(said[0])}
+    rows = []
+    for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
+        target = _joined(own, labels)
+        if place in places:
+            answer = _joined(said[1][places[place]], labels)
+            rows.append(Row(name, target=target, answer=answer, right=answer == target))
+        else:
+            rows.append(Row(name, *asked.failures[place], target=target))
+    return rows
+
+
+def _joined(flags: Ints | Floats, labels: Sequence[Label]) -> str:
+    return BETWEEN.join(labels[int(index)].id for index in np.flatnonzero(flags))
+
+
+def figures_of(judged: Judged, num_classes: int, unknown: float | None = None) -> Iterator[tuple[str, float]]:
+    """Every figure of answers that have one right class each, as (name, value).
+
+    With a threshold for `unknown`, `known` is the share of pictures that get a class, `known_top1` the share of those
+    whose class is right.
+    """
+    yield from metrics.classification(judged, num_classes)
+    if unknown is not None:
+        known = judged.confidence >= unknown
+        yield "known", metrics.mean(known)
+        yield "known_top1", metrics.mean(judged.right[known])
+
+
+def worst_case(judged: Judged, pictures: int, num_classes: int) -> dict[str, float]:
+    """`top1_worst` and `top5_worst`: the same over all pictures, those without an answer counted as wrong."""
+    hits = {f"top{k}_worst": int((judged.ranks < k).sum()) for k in (1, 5) if k == 1 or num_classes > k}
+    return {name: hit / pictures if pictures else float("nan") for name, hit in hits.items()}

@@ -1,0 +1,244 @@
+"""An evaluation as a folder: `report.json`, `per_class.csv`, `predictions.csv` (or `.parquet`), `report.html`.
+
+The JSON and the table of predictions are all of it: what is read back gives the same figures and the same page. The
+JSON is written last, so that a folder that has one is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weevit.errors import OutputError, UsageError, WeevitError
+from weevit.evaluation.results import Evaluation, Row
+from weevit.images.source import Source
+from weevit.images.tables import pyarrow
+from weevit.reports.page import require_jinja
+from weevit.zoo.labels import Label
+from weevit.zoo.manifest import replace_file
+
+SCHEMA = "weevit.evaluation/1"
+REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
+TABLES = ("csv", "parquet")
+
+_POINTS = 201
+"""Of the coverage curve in the JSON; the rows have them all."""
+
+
+def check_folder(folder: Path, table: str = "csv") -> None:
+    """Find out that a report could not be written before anything is computed for it.
+
+    Raises:
+        UsageError: another table than `csv` or `parquet`; the name of a file.
+        MissingExtraError: jinja2, or pyarrow for Parquet, is not installed.
+        OutputError: the folder cannot be made.
+    """
+    if table not in TABLES:
+        raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; a report is a folder.", "-o report")
+    require_jinja()
+    if table == "parquet":
+        pyarrow()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from error
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -> None:
+    """Write the four files; each appears whole or not at all.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    from weevit.evaluation.report import evaluation_page
+
+    check_folder(folder, table)
+    columns = [field.name for field in fields(Row)]
+    rows = [[getattr(row, name) for name in columns] for row in evaluation.rows]
+    other = folder / f"{PREDICTIONS}.{TABLES[1 - TABLES.index(table)]}"
+    with_errors(folder, lambda: other.unlink(missing_ok=True))  # of an evaluation that was here before
+    if table == "csv":
+        write_bytes(folder / f"{PREDICTIONS}.csv", csv_bytes(columns, rows))
+    else:
+        _write_parquet(folder / f"{PREDICTIONS}.parquet", columns, rows)
+    write_bytes(folder / PER_CLASS, csv_bytes(*_class_table(evaluation)))
+    write_bytes(folder / REPORT_HTML, evaluation_page(evaluation).encode("utf-8", "backslashreplace"))
+    write_bytes(folder / REPORT_JSON, json_bytes(as_json(evaluation)))
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """An evaluation that was written.
+
+    Raises:
+        UsageError: there is none, or not a whole one.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / REPORT_JSON).read_bytes())
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {content['schema']!r}, not {SCHEMA!r}")
+        rows = _read_rows(folder)
+        root = Path(content["data"]["path"])
+        return Evaluation(
+            model=content["model"],
+            data=content["data"],
+            classes=tuple(Label(one["id"], one["name"]) for one in content["classes"]),
+            multi_label=content["multi_label"],
+            rows=rows,
+            metrics={name: _number(value) for name, value in content["metrics"].items()},
+            average_precision=tuple(content["average_precision"]),
+            seconds=_number(content["seconds"]),
+            sources=tuple(Source(row.id, root / row.id) for row in rows),
+        )
+    except WeevitError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{folder} holds no whole evaluation: {error}.", f"weevit eval MODEL DATA -o {folder}   makes one"
+        ) from error
+
+
+def is_evaluation(path: str | Path) -> bool:
+    """Whether a path leads to a saved evaluation."""
+    return (Path(path) / REPORT_JSON).is_file()
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything but the rows, as plain data; what is not defined is null."""
+    columns, table = _class_table(evaluation)
+    values = {
+        "schema": SCHEMA,
+        "model": dict(evaluation.model),
+        "data": dict(evaluation.data),
+        "pictures": len(evaluation.rows),
+        "answered": len(evaluation.answered),
+        "failed": dict(evaluation.failed),
+        "multi_label": evaluation.multi_label,
+        "metrics": dict(evaluation.metrics),
+        "seconds": evaluation.seconds,
+        "images_per_second": evaluation.images_per_second,
+        "classes": [{"id": label.id, "name": label.name} for label in evaluation.classes],
+        "average_precision": list(evaluation.average_precision),
+        "per_class": [dict(zip(columns, row, strict=True)) for row in table],
+        "failures": [{"id": row.id, "status": row.status, "error": row.error} for row in evaluation.failures],
+    }
+    return values if evaluation.multi_label else values | _curves(evaluation)
+
+
+def _curves(evaluation: Evaluation) -> dict[str, Any]:
+    bins, curve = evaluation.calibration, evaluation.coverage
+    some = np.unique(np.linspace(0, len(curve.coverage) - 1, _POINTS).astype(int).clip(min=0))[: len(curve.coverage)]
+    return {
+        "confused": [
+            {"target": target, "answer": answer, "count": count} for target, answer, count in evaluation.confused(100)
+        ],
+        "calibration": {name: getattr(bins, name).tolist() for name in ("edges", "confidence", "accuracy", "counts")},
+        "coverage": {name: getattr(curve, name)[some].tolist() for name in ("thresholds", "coverage", "accuracy")},
+    }
+
+
+def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
+    """A row a class: precision, recall, F1, support, how often answered; of labels the average precision too."""
+    columns = ["id", "name", "precision", "recall", "f1", "support", "answered"]
+    values = [getattr(evaluation.per_class, name).tolist() for name in columns[2:]]
+    if evaluation.average_precision:
+        columns, values = [*columns, "average_precision"], [*values, evaluation.average_precision]
+    return columns, [[*label, *row] for label, *row in zip(evaluation.classes, *values, strict=True)]
+
+
+# ---- files
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file, whole or not at all.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    with_errors(path, lambda: replace_file(path, lambda tmp: tmp.write_bytes(data)))
+
+
+def with_errors(path: Path, write: Any) -> None:
+    """Do something to a file, and turn the operating system's errors into ours."""
+    try:
+        write()
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
+        ) from error
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A table with a header; floats as exactly as they are read back, nothing for None."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """One object; what is not a number is null."""
+    return (json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def finite(value: Any) -> Any:
+    """The same plain data with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    arrow = pyarrow()
+    kinds = {"float | None": arrow.float64(), "int | None": arrow.int64(), "bool": arrow.bool_()}
+    types = [kinds.get(str(field.type), arrow.string()) for field in fields(Row)]
+    arrays = [arrow.array([row[at] for row in rows], kind) for at, kind in enumerate(types)]
+    table = arrow.table(dict(zip(columns, arrays, strict=True)))
+    with_errors(path, lambda: replace_file(path, lambda tmp: arrow.parquet.write_table(table, tmp)))
+
+
+def _read_rows(folder: Path) -> tuple[Row, ...]:
+    parquet = folder / f"{PREDICTIONS}.parquet"
+    if parquet.is_file():
+        return tuple(Row(**row) for row in pyarrow().parquet.read_table(parquet).to_pylist())
+    with (folder / f"{PREDICTIONS}.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(_row(values) for values in csv.DictReader(file))
+
+
+def _row(values: dict[str, str]) -> Row:
+    """A row of a CSV, in which nothing and an empty text look the same."""
+    ok = values["status"] == "ok"
+    return Row(
+        id=values["id"],
+        status=values["status"],
+        error=values["error"] or None,
+        target=values["target"],
+        answer=values["answer"] if ok else None,
+        probability=float(values["probability"]) if values["probability"] else None,
+        target_probability=float(values["target_probability"]) if values["target_probability"] else None,
+        rank=int(values["rank"]) if values["rank"] else None,
+        right=values["right"] == "1",
+        unknown=values["unknown"] == "1",
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,217 @@
+"""`weevit.evaluate_suite`: a model on ImageNet's test sets, the published figures beside its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weevit.evaluation.ask import OneOf, Watcher, ask
+from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets, read_set
+from weevit.evaluation.metrics import Judged
+from weevit.evaluation.model import describe, labels_of, unknown_below
+from weevit.evaluation.results import Evaluation
+from weevit.evaluation.rows import figures_of, ids_of, rows_of, with_unknown, worst_case
+from weevit.evaluation.saved import REPORT_HTML, REPORT_JSON, check_folder, json_bytes, write_bytes, write_evaluation
+from weevit.evaluation.suite_report import suite_page
+from weevit.predict import Predictor, load
+from weevit.zoo.weights import BY_NAME
+
+SCHEMA = "weevit.suite/1"
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """How a model did on one of the sets.
+
+    Attributes:
+        name, title: of the set.
+        pictures: how many there should be.
+        evaluation: all about it.
+        published: top-1 and top-5 in percent, as published for this weight; None where there is no such figure.
+    """
+
+    name: str
+    title: str
+    pictures: int
+    evaluation: Evaluation
+    published: tuple[float, float] | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all pictures of the set are there; if not, the published figure is about others too."""
+        return len(self.evaluation.rows) == self.pictures
+
+    @property
+    def differences(self) -> tuple[float, float] | None:
+        """Measured minus published top-1 and top-5, in percentage points."""
+        if self.published is None:
+            return None
+        found = self.evaluation.metrics
+        return 100 * found["top1"] - self.published[0], 100 * found["top5"] - self.published[1]
+
+
+@dataclass(frozen=True)
+class SuiteEvaluation:
+    """How a model did on those of the sets that are there.
+
+    Attributes:
+        model: as in `Evaluation`.
+        path: of the suite.
+        sets: in the order of `imagenet.SETS`.
+        absent: titles of the sets that are not there.
+        notes: what should be known of the figures.
+    """
+
+    model: Mapping[str, Any]
+    path: str
+    sets: tuple[SetResult, ...]
+    absent: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> SetResult:
+        """The set of that name."""
+        return next(one for one in self.sets if one.name == name)
+
+
+def evaluate_suite(
+    model: str | Path | Predictor,
+    suite: str | Path,
+    output: str | Path | None = None,
+    *,
+    table: str = "csv",
+    watch: Watcher = lambda progress: None,
+) -> SuiteEvaluation:
+    """Ask a model with ImageNet's classes about the sets in a folder.
+
+    Args:
+        model: as for `weevit.load`, or what that returned.
+        suite: the folder of the sets, see `imagenet.SETS`; those that are not there are left out, and named.
+        output: a folder for `report.html` and `report.json`, with a folder for each set and all of its evaluation.
+        table: `csv` or `parquet`, for the predictions.
+        watch: told after each picture; its total is that of the set in work.
+
+    Raises:
+        DatasetError: none of the sets is there, or one has other classes than ImageNet's.
+        UsageError: the model has no classifier, or no class names.
+        MissingExtraError: a report is wanted, and jinja2 is not installed.
+        OutputError: the folder cannot be written.
+    """
+    if output is not None:
+        check_folder(Path(output), table)
+    found = find_sets(Path(suite))
+    predictor = model if isinstance(model, Predictor) else load(model)
+    results: list[SetResult] = []
+    notes = _notes(predictor)
+    for one, path in found.items():
+        material = read_set(one, path, Path(suite), labels_of(predictor.checkpoint))
+        results += _results(predictor, material, watch)
+        notes += material.notes
+    there = {result.name for result in results}
+    absent = tuple(one.title for one in SETS if one.name not in there)
+    evaluated = SuiteEvaluation(describe(predictor), str(suite), tuple(results), absent, tuple(notes))
+    if output is not None:
+        write_suite(evaluated, Path(output), table)
+    return evaluated
+
+
+def _notes(predictor: Predictor) -> list[str]:
+    weight = BY_NAME.get(predictor.checkpoint.name)
+    if weight is None or not weight.metrics:
+        return ["No figures are published for these weights."]
+    if predictor.preprocessing != weight.preprocessing:
+        return [f"The published figures are of the weights' own preprocessing, at {weight.img_size} px; these are not."]
+    return []
+
+
+def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[SetResult]:
+    """One pass over a folder, judged by each of its truths."""
+    judges = [OneOf(truth.targets, truth.columns) for truth in material.truths]
+    asked = ask(predictor, material.part.sources, judges, watch)
+    ids = ids_of(material.part.sources, material.dataset.path)
+    results = []
+    for truth, judge in zip(material.truths, judges, strict=True):
+        verdict = judge.verdict()
+        rows = rows_of(ids, truth.targets, truth.labels, verdict, asked)
+        counted = [source for source, own in zip(material.part.sources, truth.targets, strict=True) if own]
+        evaluation = Evaluation(
+            model=describe(predictor),
+            data=_data(material, truth),
+            classes=truth.labels,
+            multi_label=False,
+            rows=tuple(with_unknown(rows, unknown_below(predictor.checkpoint))),
+            metrics=_figures(predictor, verdict[1], truth, len(rows)),
+            seconds=asked.progress.seconds,
+            sources=tuple(counted),
+        )
+        results.append(_result(predictor, truth.name, evaluation))
+    return results
+
+
+def _data(material: Material, truth: Truth) -> dict[str, Any]:
+    one = _set(truth.name)
+    notes = list(material.dataset.notes)
+    if truth.columns is not None:
+        notes.append(f"Only the {len(truth.labels)} classes of {one.title.partition(',')[0]} are answers here.")
+    return {
+        "path": material.dataset.path,
+        "split": one.title,
+        "fingerprint": material.dataset.fingerprint(),
+        "notes": notes,
+    }
+
+
+def _figures(predictor: Predictor, judged: Judged, truth: Truth, pictures: int) -> dict[str, float]:
+    count = len(truth.labels)
+    return dict(figures_of(judged, count, unknown_below(predictor.checkpoint))) | worst_case(judged, pictures, count)
+
+
+def _result(predictor: Predictor, name: str, evaluation: Evaluation) -> SetResult:
+    one, weight = _set(name), BY_NAME.get(predictor.checkpoint.name)
+    published = weight.metrics.get(name) if weight else None
+    return SetResult(name, one.title, one.pictures, evaluation, published)
+
+
+def _set(name: str) -> TestSet:
+    return next(one for one in SETS if one.name == name)
+
+
+def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> None:
+    """Write the two reports, and a folder for each set.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    for one in suite.sets:
+        write_evaluation(one.evaluation, folder / one.name, table)
+    write_bytes(folder / REPORT_HTML, suite_page(suite).encode("utf-8", "backslashreplace"))
+    write_bytes(folder / REPORT_JSON, json_bytes(suite_json(suite)))
+
+
+def suite_json(suite: SuiteEvaluation) -> dict[str, Any]:
+    """Everything but the rows, as plain data."""
+    return {
+        "schema": SCHEMA,
+        "model": dict(suite.model),
+        "path": suite.path,
+        "sets": [_set_json(one) for one in suite.sets],
+        "absent": list(suite.absent),
+        "notes": list(suite.notes),
+    }
+
+
+def _set_json(one: SetResult) -> dict[str, Any]:
+    evaluation, differences = one.evaluation, one.differences
+    return {
+        "name": one.name,
+        "title": one.title,
+        "path": evaluation.data["path"],
+        "pictures": len(evaluation.rows),
+        "pictures_of_the_whole_set": one.pictures,
+        "failed": dict(evaluation.failed),
+        "metrics": dict(evaluation.metrics),
+        "published_percent": one.published and {"top1": one.published[0], "top5": one.published[1]},
+        "difference_points": differences and {"top1": differences[0], "top5": differences[1]},
+        "seconds": evaluation.seconds,
+    }
