@@ -194,11 +194,11 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
         **run_folder.machine(),
     }
     facts = json.loads(json.dumps(facts))  # as it is read back: tuples are lists
-    run_folder.write_text(folder / run_folder.RECIPE, to_yaml(recipe))
-    run_folder.write_run(folder, facts)
     work = _work(folder, recipe, facts, dataset, machine, model)
     work.notes = _first_notes(first, dataset, facts)
+    run_folder.write_text(folder / run_folder.RECIPE, to_yaml(recipe))
     work.checkpoint = save(work.state, folder / run_folder.STATE)
+    run_folder.write_run(folder, facts)  # from here on there is a run
     return work
 
 
@@ -234,7 +234,10 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
     load(work.state, path)
     work.checkpoint = path
     step, per_epoch = work.state.step, work.plan.steps_per_epoch
-    work.notes = (f"epoch {step // per_epoch + 1}, step {step:,}: same order, same draws",)
+    if step == work.plan.total:
+        work.notes = (f"step {step:,} of {step:,}: nothing is left to train",)
+    else:
+        work.notes = (f"epoch {step // per_epoch + 1}, step {step:,}: same order, same draws",)
     return work
 
 

@@ -46,13 +46,16 @@ def draw_curves(path: Path, rows: list[Row], steps_per_epoch: int) -> bool:
         return False
     if not panels:
         return False
-    figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(panels), 3.2))
+    figure.subplots_adjust(left=0.2 / len(panels), right=1 - 0.1 / len(panels), top=0.9, bottom=0.15, wspace=0.3)
     FigureCanvasAgg(figure)
     for axes, (name, lines) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
         for column, label in lines:
             _line(axes, column, label, rows, steps_per_epoch)
         axes.set_title(_TITLES[name], fontsize=10)
         axes.set_xlabel("epoch")
+        if name in SHARES:
+            axes.set_ylim(top=min(axes.get_ylim()[1], 100.5))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[1]:

@@ -16,10 +16,11 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def held(folder: Path, new: bool) -> Iterator[None]:
     """
     if new:
         _make(folder)
+        _refuse_used(folder)
     elif not (folder / RUN).is_file():
         raise TrainingError(
             f"{folder} holds no run: there is no {RUN} in it.", "weevit train RECIPE --data FOLDER -o RUN   begins one"
@@ -72,26 +74,42 @@ def held(folder: Path, new: bool) -> Iterator[None]:
         ) from None
     try:
         if new:
-            _refuse_used(folder)
+            _refuse_used(folder)  # once more: another process may have been quicker
+            _clear_unbegun(folder)
         yield
     finally:
         lock.release()
+        if not (folder / RUN).exists():  # nothing was begun: leave nothing
+            _clear_unbegun(folder)
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from None
+        raise _not_ours(folder, "made", error) from None
+
+
+def _not_ours(folder: Path, done: str, error: OSError) -> OutputError:
+    return OutputError(f"{folder} cannot be {done}: {error.strerror or error}.", "Choose another --output.")
 
 
 def _refuse_used(folder: Path) -> None:
-    there = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    there = sorted({path.name for path in folder.iterdir()} - {LOCK, RECIPE, STATE})
     if RUN in there:
         raise UsageError(f"{folder} holds a run already.", f"weevit resume {folder}   goes on with it")
     if there:
         shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
         raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
+
+
+def _clear_unbegun(folder: Path) -> None:
+    """Delete what a process has left that was killed before there was a run; `run.json` is written last."""
+    (folder / RECIPE).unlink(missing_ok=True)
+    shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
 def _filelock() -> Any:
