@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         UsageError,
         WeevitError,
     )
+    from weevit.evaluation.compare import compare
+    from weevit.evaluation.evaluate import evaluate
+    from weevit.evaluation.suite import evaluate_suite
     from weevit.images.decode import Limits
     from weevit.jobs.results import read_results
     from weevit.jobs.run import run_job
@@ -45,6 +48,9 @@ _HOMES = {
     "load": "weevit.predict",
     "run_job": "weevit.jobs.run",
     "read_results": "weevit.jobs.results",
+    "evaluate": "weevit.evaluation.evaluate",
+    "evaluate_suite": "weevit.evaluation.suite",
+    "compare": "weevit.evaluation.compare",
     "create_model": "weevit.nn.create",
     "list_models": "weevit.nn.create",
     "save": "weevit.nn.create",
@@ -94,8 +100,11 @@ __all__ = [
     "UsageError",
     "WeevitError",
     "__version__",
+    "compare",
     "create_model",
     "data",
+    "evaluate",
+    "evaluate_suite",
     "list_models",
     "load",
     "read_results",

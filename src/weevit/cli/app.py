@@ -21,7 +21,10 @@ from weevit.errors import UsageError, WeevitError, nearest
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
-VERBS = ("models", "info", "classify", "embed", "features", "explain", "jobs", "recipe", "train", "resume", "doctor")
+VERBS = (
+    *("models", "info", "classify", "embed", "features", "explain", "jobs"),
+    *("eval", "compare", "recipe", "train", "resume", "doctor"),
+)
 """Every verb is the function of the same name in the module of the same name; it is imported when it is asked for."""
 
 

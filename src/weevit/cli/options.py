@@ -81,6 +81,11 @@ def loading(verb: Verb) -> Verb:
     return _packed(verb, "loading", Loading, _LOADING)
 
 
+def loading_argument(verb: Verb) -> Verb:
+    """The same for a verb that acts on a model, which is its first argument then, and no option."""
+    return _packed(verb, "loading", Loading, (click.argument("model"), *_LOADING[1:]))
+
+
 def job(verb: Verb) -> Verb:
     """Give a verb the options of `Job`, as one argument of that name."""
     return _packed(verb, "job", Job, _JOB)

@@ -55,6 +55,43 @@ def _plain_lines() -> Callable[[Tally], None]:
 
 
 @contextmanager
+def counted_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Gives a function that is told how many of how many are done, and what else there is to say."""
+    if quiet:
+        yield lambda done, total, words: None
+    elif is_terminal():
+        with _counting_bar() as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total, words: bar.update(task, total=total, completed=done, description=words)
+    else:
+        yield _counted_lines()
+
+
+@contextmanager
+def _counting_bar() -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield bar
+
+
+def _counted_lines() -> Callable[[int, int, str], None]:
+    last = time.monotonic()
+
+    def moved(done: int, total: int, words: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_EVERY:
+            last = now
+            tell(f"{done:,} of {total:,} · {words}")
+
+    return moved
+
+
+@contextmanager
 def download_progress(quiet: bool) -> Iterator[Progress | None]:
     """Gives a function that is told a file's name, bytes done and bytes in all."""
     if quiet:

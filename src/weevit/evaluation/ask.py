@@ -48,11 +48,10 @@ class Progress:
         return self.answered / self.seconds if self.answered and self.seconds else float("nan")
 
     def line(self) -> str:
-        """`12 done · 3 failed (2 truncated, 1 missing) · 38.2 images/s`."""
+        """`38.2 images/s · 3 failed (2 truncated, 1 missing)`."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.failed.most_common())
-        failed = [f"{self.failed.total():,} failed ({kinds})"] if kinds else []
-        speed = [f"{self.speed:.1f} images/s"] if self.answered else []
-        return " · ".join([f"{self.answered:,} done", *failed, *speed])
+        speed = f"{self.speed:.1f} images/s" if self.answered else "just begun"
+        return f"{speed} · {self.failed.total():,} failed ({kinds})" if kinds else speed
 
 
 Watcher = Callable[[Progress], None]
