@@ -1,0 +1,140 @@
+"""Mixup and cutmix: a batch mixed with itself in reverse order, pictures and targets alike, as timm does it.
+
+What is drawn (`draw`) is apart from what is done with it (`apply`). Mixing smooths no targets: the loss does, and since
+both are linear, their order does not matter.
+
+Sources: arXiv:1710.09412 (mixup), arXiv:1905.04899 (cutmix).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from weevit.training.draws import keyed
+from weevit.training.schema import MixPart
+
+Box = tuple[int, int, int, int]
+"""Top, bottom, left, right in pixels; the last row and column are not in it."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a picture is mixed with its partner.
+
+    Attributes:
+        share: of itself that stays; the rest is the partner's. Of its target alike.
+        box: cutmix: what is taken from the partner; None for mixup.
+    """
+
+    share: float = 1.0
+    box: Box | None = None
+
+
+def mix(
+    images: Tensor, targets: Tensor, part: MixPart, num_classes: int, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Mix a batch by the draws of (seed, step). The i-th picture's partner is the i-th from the end.
+
+    Args:
+        images: (B, 3, H, W) float, changed in place.
+        targets: (B,) class indices, or (B, K) labels.
+        part: of the recipe; where it mixes nothing, both come back as they are.
+        num_classes: K.
+        seed: of the recipe.
+        step: updates before this one.
+
+    Returns:
+        The images, and (B, K) float32 shares of classes.
+    """
+    if not part.active:
+        return images, targets
+    drawn = draw(part, len(images), (images.shape[2], images.shape[3]), keyed("mix", seed, step))
+    return apply(images, targets, drawn, num_classes)
+
+
+def draw(part: MixPart, count: int, size: tuple[int, int], rng: Random) -> list[Mix]:
+    """What is drawn for a batch.
+
+    Args:
+        part: of the recipe.
+        count: pictures in the batch.
+        size: their height and width.
+        rng: to draw from.
+
+    Returns:
+        One for each picture: all equal in mode `batch`, equal for both of a `pair`; in mode `pair` the middle one of an
+        odd batch stays as it is.
+    """
+    if part.mode == "batch":
+        return [_draw_one(part, size, rng)] * count
+    if part.mode == "elem":
+        return [_draw_one(part, size, rng) for _ in range(count)]
+    half = [_draw_one(part, size, rng) for _ in range(count // 2)]
+    return half + [Mix()] * (count % 2) + half[::-1]
+
+
+def _draw_one(part: MixPart, size: tuple[int, int], rng: Random) -> Mix:
+    if rng.random() >= part.prob:
+        return Mix()
+    cut = part.cutmix > 0 and (part.mixup == 0 or rng.random() < part.switch)
+    alpha = part.cutmix if cut else part.mixup
+    share = rng.betavariate(alpha, alpha)
+    return _draw_box(share, size, rng) if cut else Mix(share)
+
+
+def _draw_box(share: float, size: tuple[int, int], rng: Random) -> Mix:
+    """A box of the picture's shape around any of its pixels; what lies outside is cut off and does not count."""
+    ratio = math.sqrt(1 - share)
+    edges: list[int] = []
+    for length in size:
+        cut, centre = int(length * ratio), int(rng.random() * length)
+        edges += [max(0, centre - cut // 2), min(length, centre + (cut + 1) // 2)]
+    top, bottom, left, right = edges
+    return Mix(1 - (bottom - top) * (right - left) / (size[0] * size[1]), (top, bottom, left, right))
+
+
+def apply(images: Tensor, targets: Tensor, drawn: Sequence[Mix], num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mix a batch as it was drawn.
+
+    Args:
+        images: (B, 3, H, W) float, changed in place.
+        targets: (B,) class indices, or (B, K) labels.
+        drawn: one for each picture.
+        num_classes: K.
+
+    Returns:
+        The images, and (B, K) float32 shares of classes.
+    """
+    wanted = targets.float() if targets.ndim == 2 else F.one_hot(targets, num_classes).float()
+    own, other = _shares([one.share for one in drawn], wanted)
+    _mix_images(images, drawn)
+    return images, wanted * own + wanted.flip(0) * other
+
+
+def _mix_images(images: Tensor, drawn: Sequence[Mix]) -> None:
+    if all(one.share == 1 for one in drawn):
+        return
+    partners = images.flip(0)
+    alike = len(set(drawn)) == 1
+    for index, one in [(slice(None), drawn[0])] if alike else [(slice(i, i + 1), one) for i, one in enumerate(drawn)]:
+        if one.box:
+            top, bottom, left, right = one.box
+            images[index, :, top:bottom, left:right] = partners[index, :, top:bottom, left:right]
+    blended = [1.0 if one.box else one.share for one in drawn]
+    if min(blended) < 1:
+        own, other = _shares(blended, images)
+        images.mul_(own).add_(partners.mul_(other))
+
+
+def _shares(shares: Sequence[float], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a picture and of its partner: (B, 1, ...) with as many dimensions as `like`, on its device."""
+    pair = torch.tensor([shares, [1 - share for share in shares]], dtype=torch.float64).to(like.dtype)
+    own, other = pair.to(like.device, non_blocking=True).view(2, len(shares), *[1] * (like.ndim - 1))
+    return own, other
