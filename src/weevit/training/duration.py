@@ -39,11 +39,11 @@ class Duration:
             bare: the unit that a number without one has; a number other than 0 must have one where None.
 
         Raises:
-            ValueError: it is none of these; what would be right is `EXPECTED`.
+            ValueError: it is none of these; the message says what would be right.
         """
         match = _TEXT.fullmatch(text.strip())
         if match is None:
-            raise ValueError
+            raise ValueError(EXPECTED)
         digits, factor, word = match.groups()
         value = float(re.sub("[_,]", "", digits)) * _FACTORS[factor.lower()]
         unit = _SPELLINGS.get(word) if word else bare or (None if value else "steps")

@@ -177,7 +177,8 @@ def read_value(kind: Kind, value: Any, key: str, origin: str) -> Any:
     try:
         return kind.read(value)
     except ValueError as error:
-        raise RecipeError(f"{origin}: {key} is {shorten(value)}; expected {kind.expected}.", str(error)) from None
+        more = "" if str(error) in kind.expected else str(error)
+        raise RecipeError(f"{origin}: {key} is {shorten(value)}; expected {kind.expected}.", more) from None
 
 
 def read_part(cls: type[Part], raw: Any, prefix: str, origins: Mapping[str, str]) -> Part:

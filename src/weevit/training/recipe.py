@@ -140,13 +140,16 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 def to_yaml(recipe: Recipe) -> str:
     """The recipe as YAML, every value said; `parse_recipe` gives the same recipe back."""
-    lines = []
-    for key, value in _top(recipe):
-        lines.append(f"{key}: {write_value(value)}")
+    lines = [f"{key}: {write_value(value)}" for key, value in _top(recipe)]
     for part in PARTS:
         lines += ["", f"{part}:"]
-        lines += [f"  {key}: {write_value(value)}" for key, value in plain_part(getattr(recipe, part))]
+        for key, value in plain_part(getattr(recipe, part)):
+            lines.append(f"  {key}: {write_value(value)}" + _remark(recipe, f"{part}.{key}"))
     return "\n".join(lines) + "\n"
+
+
+def _remark(recipe: Recipe, key: str) -> str:
+    return "  # not seen" if key in recipe.not_seen else ""
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from weevit.zoo.strict_json import shorten
 MAX_CHARACTERS = 1 << 20
 MAX_DEPTH = 8
 
+_PLAIN_TAGS = (yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG)
+
 SOURCE = ""
 """The key in `Raw.origins` that stands for the whole file."""
 
@@ -72,10 +74,13 @@ def read_yaml(content: str, source: str) -> Raw:
 
 def _plain(node: Any, path: str, source: str, origins: dict[str, str]) -> Any:
     """A YAML node as dicts, lists and plain values; notes where each key stands."""
+    line = f"{source}, line {node.start_mark.line + 1}"
     if path.count(".") > MAX_DEPTH:
-        raise RecipeError(f"{source}, line {node.start_mark.line + 1}: {path} is nested too deep for a recipe.")
+        raise RecipeError(f"{line}: {path} is nested too deep for a recipe.")
     if isinstance(node, yaml.ScalarNode):
         return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+    if node.tag not in _PLAIN_TAGS:
+        raise RecipeError(f"{line}: {shorten(node.tag)} is no kind of value that a recipe has.")
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, f"{path}.", source, origins) for item in node.value]
     found: dict[str, Any] = {}
