@@ -1,0 +1,441 @@
+"""The loop: it learns, stops where it should, refuses what it should, and leaves a folder that others can use."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("filelock")
+pytest.importorskip("sklearn")
+
+import runs  # noqa: E402 - after the skips
+
+import weevit  # noqa: E402
+from weevit.errors import DatasetError, RecipeError, TrainingError, UsageError  # noqa: E402
+from weevit.training import begin as begin_module  # noqa: E402
+from weevit.training import loop, pieces, results  # noqa: E402
+from weevit.training.begin import choose_device, choose_precision, in_order, reopen  # noqa: E402
+from weevit.training.results import Run  # noqa: E402
+from weevit.training.state import checkpoints  # noqa: E402
+from weevit.training.watch import Progress, Watcher  # noqa: E402
+
+Train = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return runs.pictures(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def train(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Train on the pictures into `tmp_path / "run"`; no curves, which take longer than the training."""
+    monkeypatch.setattr(results, "draw_curves", lambda *arguments: False)
+    path = runs.recipe(tmp_path / "recipe.yaml")
+
+    def run(*words: str, output: str = "run", **more: Any) -> Run:
+        plain: dict[str, Any] = {"threads": 1, "report": False}
+        return loop.train(path, more.pop("data", data), tmp_path / output, words, **(plain | more))
+
+    return run
+
+
+def stop_at(step: int) -> Watcher:
+    """A watcher that asks to stop when so many updates are done."""
+    at = [0]
+    return Watcher(moved=lambda progress: at.__setitem__(0, progress.step), should_stop=lambda: at[0] >= step)
+
+
+# ---- what comes out
+
+
+def test_a_run_learns_and_leaves_a_model_that_every_verb_loads(train: Train, data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    run = train("schedule.epochs=8", "loop.log_every=5", watcher=Watcher(say=told.append), report=True)
+    assert (run.stopped, run.step, run.total) == ("done", 40, 40)
+    assert run.best is not None
+    assert run.best.weights == "ema"
+    assert run.best.value == max(row["ema_top1"] for row in run.metrics if row["kind"] == "eval") > 0.8
+    model = weevit.load(run.folder)
+    assert [label.id for label in model.checkpoint.labels or ()] == ["class 0", "class 1", "class 2"]
+    pictures = sorted((data / "validation").rglob("*.png"))
+    right = [model.classify(path).top[0].id == path.parent.name for path in pictures]
+    assert np.mean(right) == pytest.approx(run.best.value)
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report["metrics"]["top1"] == pytest.approx(run.best.value)
+    assert (run.folder / "report.html").is_file()
+    assert any("model/ on the validation split" in text for text in told)
+    log = (run.folder / "log.txt").read_text()
+    assert all(text in log for text in told)
+    recorded = json.loads((run.folder / "run.json").read_text())
+    assert recorded["end"]["digest"] == run.digest
+    assert recorded["data"]["train"] == 40
+    assert recorded["versions"]["torch"]
+
+
+def test_the_tables_say_the_same(train: Train) -> None:
+    run = train()
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == list(run.metrics)
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [{key: str(value) for key, value in row.items()} for row in lines] == [
+        {key: value for key, value in row.items() if value} for row in table
+    ]
+    training = [row for row in lines if row["kind"] == "train"]
+    assert [row["step"] for row in training] == [2, 4, 5, 6, 8, 10, 12, 14, 15]
+    assert [row["step"] for row in lines if row["kind"] == "eval"] == [5, 10, 15]
+    assert all(math.isfinite(value) for row in lines for value in row.values() if not isinstance(value, str))
+    assert [row["epoch"] for row in training] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_pictures_of_a_run(data: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = runs.recipe(tmp_path / "recipe.yaml")
+    loop.train(path, data, tmp_path / "run", ["schedule.epochs=1"], threads=1, report=False)
+    with Image.open(tmp_path / "run" / "plots" / "samples.png") as sheet:
+        assert sheet.size == (8 * 36 + 4, 36 + 4)
+        assert np.asarray(sheet.convert("RGB"))[6:34, 6:34].std() > 10  # a picture, not a blank
+    with Image.open(tmp_path / "run" / "plots" / "curves.png") as curves:
+        assert curves.width > 1000
+
+
+def test_a_run_from_weights_keeps_their_classes_by_name(train: Train, data: Path, tmp_path: Path) -> None:
+    first = train("schedule.epochs=1")
+    checkpoint = weevit.load(first.folder).checkpoint
+    renamed = tmp_path / "renamed"
+    names = ["class 2", "class 0", "class 1"]
+    weevit.save(weevit.create_model(str(first.folder), pretrained=True), renamed, names)
+    words = (f"model.name={renamed}", "model.pretrained=true", "schedule.epochs=1")
+    second = train(*words, output="second")
+    labels = weevit.load(second.folder).checkpoint.labels or ()
+    assert [label.id for label in labels] == names
+    recorded = json.loads((second.folder / "run.json").read_text())
+    assert recorded["weights"]["sha256"] == checkpoint.sha256
+    assert "fresh head" not in (second.folder / "log.txt").read_text()
+
+
+def test_classes_in_another_order_keep_their_pictures(data: Path) -> None:
+    from weevit.datasets.read import read_dataset
+
+    found = read_dataset(str(data))
+    moved = in_order(found, ["class 1", "class 2", "class 0"])
+    for before, after in zip(found.splits.values(), moved.splits.values(), strict=True):
+        assert [found.classes[target] for target in before.targets] == [moved.classes[t] for t in after.targets]
+    several = replace(
+        found, multi_label=True, splits={"train": replace(found.split("train"), targets=np.eye(3, dtype=np.uint8))}
+    )
+    assert in_order(several, ["class 1", "class 2", "class 0"]).split("train").targets.tolist() == [
+        [0, 0, 1], [1, 0, 0], [0, 1, 0],
+    ]  # fmt: skip
+
+
+def test_a_module_to_start_from(train: Train) -> None:
+    model = weevit.create_model("vit_micro_patch16_reg1_gap_64", num_classes=3, img_size=32, drop_path_rate=0.2)
+    with pytest.raises(UsageError, match="has 3 classes and takes 32 x 32 px; the data has 3, and the recipe says"):
+        train("model.image_size=64", start=model)
+    run = train("schedule.epochs=1", start=model)
+    assert json.loads((run.folder / "run.json").read_text())["weights"]["source"] == "a module"
+    assert loop.resume(run.folder, report=False).digest == run.digest
+
+
+# ---- where it stops
+
+
+def test_early_stop(train: Train) -> None:
+    run = train("optim.lr=1e-9", "schedule.min_lr=0", "schedule.warmup_lr=0", "schedule.epochs=20", "loop.early_stop=2")
+    assert run.stopped == "early stop"
+    evaluations = [row["step"] for row in run.metrics if row["kind"] == "eval"]
+    assert run.best is not None
+    assert len([step for step in evaluations if step > run.best.step]) == 2
+
+
+def test_a_time_budget_ends_with_an_evaluation_and_a_checkpoint_and_more_time_goes_on(train: Train) -> None:
+    run = train("schedule.epochs=1000", "loop.minutes=0.02", "loop.eval_every=100 epochs")
+    assert run.stopped == "time budget"
+    assert 0 < run.step < run.total
+    assert run.metrics[-1]["kind"] == "eval"
+    assert run.model.is_dir()
+    assert next(iter(checkpoints(run.folder / "state"))) == run.step
+    more = loop.resume(run.folder, minutes=run.minutes + 0.01, report=False)
+    assert more.stopped == "time budget"
+    assert more.step > run.step
+
+
+def test_a_run_that_is_done_has_nothing_left(train: Train) -> None:
+    run = train("schedule.epochs=1")
+    told: list[str] = []
+    again = loop.resume(run.folder, watcher=Watcher(say=told.append), report=False)
+    assert (again.stopped, again.digest) == ("done", run.digest)
+    assert told[0] == "step 5 of 5: nothing is left to train"
+
+
+# ---- what it refuses
+
+
+def test_a_folder_that_holds_something_is_refused(train: Train, tmp_path: Path) -> None:
+    train("schedule.epochs=1")
+    with pytest.raises(UsageError, match="holds a run already"):
+        train()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match=r"is not empty: it has thesis\.tex"):
+        train(output="other")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
+    with pytest.raises(TrainingError, match="holds no run"):
+        loop.resume(tmp_path / "other")
+
+
+def test_a_beginning_that_fails_leaves_nothing(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError):
+        train(data=tmp_path / "nowhere")
+    with pytest.raises(UsageError):
+        train(device="cuda:77")
+    with pytest.raises(RecipeError, match="names no data"):
+        train(data=None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_killed_before_it_began_is_begun_anew(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "run" / "state" / "step-000000").mkdir(parents=True)
+    (tmp_path / "run" / "recipe.yaml").touch()
+    assert train("schedule.epochs=1").stopped == "done"
+
+
+def changed_recipe(folder: Path, data: Path) -> None:
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("lr: 0.001", "lr: 0.002"))
+
+
+def changed_data(folder: Path, data: Path) -> None:
+    os.utime(next((data / "train").rglob("*.png")), (1, 1))
+
+
+def another_class(folder: Path, data: Path) -> None:
+    for split in ("train", "validation"):
+        source = next((data / split).rglob("*.png"))
+        (data / split / "class 9").mkdir()
+        (data / split / "class 9" / "x.png").write_bytes(source.read_bytes())
+
+
+def other_weights(folder: Path, data: Path) -> None:
+    path = folder / "run.json"
+    content = json.loads(path.read_text())
+    content["weights"] = {"source": "elsewhere", "sha256": "0" * 64}
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (changed_recipe, r"recipe optim\.lr: 0\.001 then, 0\.002 now"),
+        (changed_data, "data fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"),
+        (another_class, "classes: .* then, .*class 9.* now"),
+        (other_weights, "is of another run"),
+    ],
+)
+def test_another_recipe_data_or_weights_are_refused(
+    train: Train, tmp_path: Path, change: Callable[[Path, Path], None], said: str
+) -> None:
+    own = runs.pictures(tmp_path / "own")
+    run = train(data=own, watcher=stop_at(2))
+    assert run.stopped == "interrupted"
+    change(run.folder, own)
+    with pytest.raises(TrainingError, match=said):
+        loop.resume(run.folder)
+
+
+def test_data_may_move(train: Train, tmp_path: Path) -> None:
+    own = runs.pictures(tmp_path / "own")
+    run = train(data=own, watcher=stop_at(2))
+    own.rename(tmp_path / "moved")
+    with pytest.raises(DatasetError):
+        loop.resume(run.folder)
+    assert loop.resume(run.folder, tmp_path / "moved", report=False).stopped == "done"
+
+
+# ---- how it computes
+
+
+def test_pieces_give_the_same_batch(train: Train) -> None:
+    words = ("schedule.epochs=1", "model.drop_path=0", "mix.prob=0")
+    whole, four = train(*words), train(*words, "loop.accumulate=4", output="four")
+    assert close(whole, four, 2e-4)
+
+
+def close(one: Run, other: Run, tolerance: float) -> bool:
+    """Whether the figures of two runs are that near to each other."""
+    pairs = zip(one.metrics, other.metrics, strict=True)
+    return all(a == b or a[key] == pytest.approx(b[key], rel=tolerance) for a, b in pairs for key in a if key != "kind")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_trains_and_resumes(train: Train, precision: str) -> None:
+    word = f"loop.precision={precision}"
+    whole, stopped = train(word), train(word, output="stopped", watcher=stop_at(7))
+    assert loop.resume(stopped.folder, report=False).digest == whole.digest
+    losses = [row["loss"] for row in whole.metrics if "loss" in row]
+    assert losses[-1] < losses[0]
+
+
+def test_float16_leaves_out_updates_and_lowers_the_scale(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.amp.GradScaler
+    monkeypatch.setattr(
+        torch.amp, "GradScaler", lambda device, enabled: real(device, init_scale=2.0**60, enabled=enabled)
+    )
+    run = train("loop.precision=fp16", "schedule.epochs=2")
+    state = json.loads((checkpoints(run.folder / "state")[run.step] / "state.json").read_text())
+    assert 0 < state["skipped"] <= 10
+    assert state["scaler"]["scale"] < 2.0**60
+
+
+def test_gradient_checkpointing_changes_nothing(train: Train) -> None:
+    words = ("schedule.epochs=1", "loop.grad_checkpointing=true")
+    assert close(train("schedule.epochs=1"), train(*words, output="b"), 1e-6)
+
+
+def test_compile_is_asked_for(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    plain, run = train("schedule.epochs=1"), train("schedule.epochs=1", "loop.compile=true", output="b")
+    assert len(compiled) == 1
+    assert run.figures == plain.figures
+
+
+def test_what_torch_was_set_to_is_as_before(train: Train) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    train("schedule.epochs=1")
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_dpwee_patch16_reg1_gap_256", "vit_medium_patch16_rope_reg1_gap_256"]
+)
+def test_the_memory_of_a_picture_is_estimated_well(name: str) -> None:
+    model = weevit.create_model(name, num_classes=10)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        held = model(torch.randn(2, 3, *model.img_size)).sum()
+    counted = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 2
+    assert held.requires_grad
+    assert pieces.activation_bytes(model) == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.parametrize(("fits", "expected"), [(64, 1), (63, 2), (20, 4), (1, 64)])
+def test_a_gpu_that_is_too_small_gets_smaller_pieces(fits: int, expected: int) -> None:
+    tried: list[int] = []
+
+    def attempt(size: int) -> None:
+        tried.append(size)
+        if size > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    assert pieces._by_trial(64, attempt) == expected
+    assert tried[-1] <= fits
+
+
+def test_a_gpu_that_holds_not_one_picture_is_an_error() -> None:
+    def attempt(size: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(TrainingError, match="on a single picture"):
+        pieces._by_trial(8, attempt)
+
+
+def test_pieces_on_a_cpu_fit_into_half_of_what_is_free(train: Train, tmp_path: Path) -> None:
+    model = weevit.create_model("vit_tiny_patch16_224")
+    each = pieces.activation_bytes(model)
+    assert pieces._by_estimate(64, each, 200 * each) == 1
+    assert pieces._by_estimate(64, each, 100 * each) == 2
+    assert pieces._by_estimate(64, each, each) == 64
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
+    assert pieces.available_memory(meminfo) == 1_024_000
+    assert pieces.available_memory(tmp_path / "none") > 1e9
+    run = train("schedule.epochs=1", "loop.accumulate=auto")
+    assert json.loads((run.folder / "run.json").read_text())["pieces"] == 1
+
+
+def test_devices_and_precisions() -> None:
+    cpu = torch.device("cpu")
+    assert (choose_precision("auto", cpu), choose_precision("bf16", cpu)) == ("fp32", "bf16")
+    with pytest.raises(UsageError, match="There is no device 'gpu'"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        assert choose_device("auto") == cpu
+        with pytest.raises(UsageError, match="PyTorch finds no GPU"):
+            choose_device("cuda")
+
+
+# ---- who watches
+
+
+def test_progress_is_told(train: Train) -> None:
+    seen: list[tuple[int, str]] = []
+    lines: list[str] = []
+
+    def moved(progress: Progress) -> None:
+        seen.append((progress.step, progress.doing))
+        lines.append(progress.line())
+
+    train(watcher=Watcher(moved))
+    assert [step for step, doing in seen if doing == "training"] == list(range(1, 16))
+    assert [step for step, doing in seen if doing == "evaluating"] == [5, 10, 15]
+    assert (2, "saving") in seen
+    assert lines[-1].startswith("epoch 3/3 · step 15/15 · loss ")
+    for part in ("top-1", "ema top-1", "lr", "img/s", "left"):
+        assert part in lines[-1]
+
+
+def test_tensorboard_has_each_point_once_after_a_resume(train: Train) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(tensorboard=True, watcher=stop_at(7))
+    whole = loop.resume(run.folder, tensorboard=True, report=False)
+    events = EventAccumulator(str(run.folder / "tensorboard"), purge_orphaned_data=False).Reload()
+    points = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    expected = [(row["step"], row["loss"]) for row in whole.metrics if "loss" in row]
+    assert points == [(step, pytest.approx(value)) for step, value in expected]
+    assert {"validation/ema_top1", "train/lr", "speed/images_per_second"} <= set(events.Tags()["scalars"])
+
+
+def test_a_damaged_model_is_written_anew_when_the_run_goes_on(train: Train) -> None:
+    run = train(watcher=stop_at(7))
+    good = (run.model / "model.safetensors").read_bytes()
+    (run.model / "model.safetensors").write_bytes(good[:1000])
+    work = reopen(run.folder, None, None, print)
+    results.publish_again(work)
+    assert (run.model / "model.safetensors").read_bytes() == good
+
+
+def test_recipe_and_data_are_resolved_once(train: Train, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data.parent)
+    run = train("schedule.epochs=1", data=data.name)
+    monkeypatch.chdir("/")
+    assert loop.resume(run.folder, report=False).stopped == "done"
+    assert begin_module.resolved(run.folder, None, ()).data.path == str(data)
