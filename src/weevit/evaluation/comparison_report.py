@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from weevit.evaluation.report import coverage_chart, model_line, picture, short_name, source_of, tile
-from weevit.evaluation.results import BETWEEN, Evaluation
-from weevit.reports.page import number, percent, points, render
+from weevit.evaluation.report import coverage_chart, model_line, named, picture, short_name, short_path, sure, tile
+from weevit.evaluation.results import Evaluation
+from weevit.reports.page import counted, number, percent, points, render
 
 if TYPE_CHECKING:
     from weevit.evaluation.compare import Comparison
@@ -38,7 +38,8 @@ def comparison_page(comparison: Comparison) -> str:
             (f"Only {names[0]} is right", comparison.only_first, _gallery(comparison, False)),
             (f"Only {names[1]} is right", comparison.only_second, _gallery(comparison, True)),
         ],
-        data=first.data,
+        path=short_path(first.data["path"]),
+        split=first.data["split"],
         seed=comparison.seed,
     )
 
@@ -64,7 +65,7 @@ def verdict(comparison: Comparison) -> str:
         return f"Both are right on as many pictures; on {told:,} of them only one of the two is."
     better = second if comparison.difference > 0 else first
     lead = abs(comparison.only_second - comparison.only_first)
-    pictures = f"{lead:,} more picture{'' if lead == 1 else 's'} of {len(comparison.places):,}"
+    pictures = f"{counted(lead, 'more picture')} of {len(comparison.places):,}"
     chance = _chance(comparison.mid_p)
     if comparison.mid_p < 0.05:
         return f"{better} is better: right on {pictures}. {chance}"
@@ -101,7 +102,7 @@ def _speed_note(comparison: Comparison) -> str:
 
 def _notices(comparison: Comparison) -> list[str]:
     left = len(comparison.first.rows) - len(comparison.places)
-    return [f"{left:,} pictures that not both could answer are left out."] if left else []
+    return [f"Left out: {counted(left, 'picture')} that at least one of the two could not answer."] if left else []
 
 
 def _square(comparison: Comparison, names: tuple[str, str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -115,14 +116,7 @@ def _square(comparison: Comparison, names: tuple[str, str]) -> tuple[tuple[str, 
 
 def _class(evaluation: Evaluation, row: tuple[str, int, int, int]) -> tuple[Any, ...]:
     name, pictures, first, second = row
-    return (_named(evaluation, name), pictures, first, second, f"{second - first:+d}" if second != first else "0")
-
-
-def _named(evaluation: Evaluation, text: str | None) -> str:
-    names = evaluation.names
-    if text is None:
-        return "no answer"
-    return names.get(text) or ", ".join(names.get(one, one) for one in text.split(BETWEEN) if one) or "nothing"
+    return (named(evaluation, name), pictures, first, second, f"{second - first:+d}" if second != first else "0")
 
 
 def _gallery(comparison: Comparison, second: bool) -> list[dict[str, Any]]:
@@ -131,9 +125,7 @@ def _gallery(comparison: Comparison, second: bool) -> list[dict[str, Any]]:
 
 
 def _disagreement(comparison: Comparison, place: int, wrong: Evaluation) -> dict[str, Any]:
-    row = wrong.rows[place]
-    target, answer = _named(comparison.first, row.target), _named(wrong, row.answer)
-    sure = f" ({percent(row.probability)})" if row.probability is not None else ""
-    source = source_of(comparison.first, place) or source_of(comparison.second, place)
-    lines = [f"taken for {answer}{sure}", row.id.replace("\\", "/").rpartition("/")[2]]
-    return picture(source, target, lines, f"{row.id}: {target}, taken for {answer}")
+    row, shown = wrong.rows[place], comparison.first if comparison.first.sources else comparison.second
+    target, answer = named(comparison.first, row.target), named(wrong, row.answer)
+    lines = [f"taken for {answer}{sure(row.probability)}"]
+    return picture(shown, place, target, lines, f"{target}, taken for {answer}")

@@ -10,10 +10,9 @@ import numpy as np
 
 from weevit.evaluation.metrics import NO_ANSWER, wilson
 from weevit.evaluation.results import BETWEEN, Evaluation
-from weevit.images.source import Source
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
-from weevit.reports.page import interval, number, percent, render
+from weevit.reports.page import counted, interval, number, percent, render
 from weevit.reports.thumbnails import thumbnail
 
 _SMALL = 30
@@ -28,7 +27,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
     several = evaluation.multi_label
     return render(
         "evaluation.html",
-        title=f"{short_name(evaluation.model)} on {evaluation.data['path']}",
+        title=f"{short_name(evaluation.model)} on {short_path(evaluation.data['path'])}",
         model=model_line(evaluation.model),
         tiles=_label_tiles(evaluation) if several else _tiles(evaluation),
         notices=_notices(evaluation),
@@ -53,6 +52,11 @@ def short_name(model: Mapping[str, Any]) -> str:
     return name.rpartition("(")[2].rstrip(")") if name.endswith(")") else name.partition(".")[0]
 
 
+def short_path(path: str) -> str:
+    """The last two parts of a path."""
+    return "/".join(part for part in path.replace("\\", "/").split("/")[-2:] if part) or path
+
+
 def model_line(model: Mapping[str, Any]) -> str:
     """Full name, parameters, size, engine, threads."""
     seen = model["preprocessing"]
@@ -69,13 +73,11 @@ def tile(name: str, value: str, note: str = "") -> dict[str, str]:
 def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     found = evaluation.metrics
     tiles = [
-        tile(
-            f"top-{k}", percent(found[f"top{k}"]), f"{interval((found[f'top{k}_low'], found[f'top{k}_high']))} at 95 %"
-        )
+        tile(f"top-{k}", percent(found[f"top{k}"]), f"{_interval(found, k)} (95\u00a0%\u00a0interval)")
         for k in (1, 5)
         if f"top{k}" in found
     ]
-    tiles.append(tile("mean of the classes", percent(found["balanced_accuracy"]), "balanced accuracy"))
+    tiles.append(tile("balanced accuracy", percent(found["balanced_accuracy"]), "mean over the classes"))
     if "known" in found:
         note = f"of {percent(found['known'])} of the pictures; the others are “unknown”"
         tiles.append(tile("right where it names a class", percent(found["known_top1"]), note))
@@ -83,8 +85,8 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     return [*tiles, *_counted(evaluation)]
 
 
-def _bounds(found: Mapping[str, float], k: int) -> tuple[float, float]:
-    return found[f"top{k}_low"], found[f"top{k}_high"]
+def _interval(found: Mapping[str, float], k: int) -> str:
+    return interval((found[f"top{k}_low"], found[f"top{k}_high"]))
 
 
 def _label_tiles(evaluation: Evaluation) -> list[dict[str, str]]:
@@ -114,13 +116,14 @@ def _notices(evaluation: Evaluation) -> list[tuple[str, str]]:
     notices = [(str(note), "note") for note in evaluation.data.get("notes", ())]
     if evaluation.failures:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in evaluation.failed.most_common())
-        text = f"{len(evaluation.failures):,} of {len(evaluation.rows):,} pictures have no answer ({kinds})."
+        text = f"No answer for {len(evaluation.failures):,} of {counted(len(evaluation.rows), 'picture')}: {kinds}."
         if "top1_worst" in evaluation.metrics:
-            text += f" If all of them are counted as wrong, top-1 is {percent(evaluation.metrics['top1_worst'])}."
+            text += f" Counted as wrong, they would make top-1 {percent(evaluation.metrics['top1_worst'])}."
         notices.append((text, "bad"))
     absent = int((evaluation.per_class.support == 0).sum())
     if absent:
-        notices.append((f"{absent:,} of the model's {len(evaluation.classes):,} classes have no picture here.", "note"))
+        text = f"No picture of {absent:,} of the model's {len(evaluation.classes):,} classes is here."
+        notices.append((text, "note"))
     return notices
 
 
@@ -151,13 +154,15 @@ def _mixed_up(evaluation: Evaluation) -> Any:
 def _confused(evaluation: Evaluation) -> list[tuple[Any, ...]]:
     support = Counter(row.target for row in evaluation.answered)
     return [
-        (_named(evaluation, target), _named(evaluation, answer), number(times), percent(times / support[target]))
+        (named(evaluation, target), named(evaluation, answer), number(times), percent(times / support[target]))
         for target, answer, times in evaluation.confused(15)
     ]
 
 
-def _named(evaluation: Evaluation, text: str) -> str:
+def named(evaluation: Evaluation, text: str | None) -> str:
     """Names of the classes in a row's target or answer."""
+    if text is None:
+        return "no answer"
     names = evaluation.names
     return names.get(text) or ", ".join(names.get(one, one) for one in text.split(BETWEEN) if one) or "nothing"
 
@@ -178,7 +183,8 @@ def coverage_chart(evaluations: Mapping[str, Evaluation]) -> Svg | None:
     series = [_coverage(name, evaluation, band=len(evaluations) == 1) for name, evaluation in evaluations.items()]
     if not all(len(one.x) for one in series):
         return None
-    lowest = min(float(np.min([*one.low, *one.y])) for one in series)
+    # Of few answers the interval is wide; it may leave the chart, so that the curve does not lie flat at the top.
+    lowest = min(min(one.y) for one in series) - (0.1 if len(series) == 1 else 0.0)
     y = Axis("right, of the pictures that are answered", max(0.0, np.floor(lowest * 20) / 20), 1.0, percent=True)
     x = Axis("pictures that are answered, the surest first", 0.0, 1.0, percent=True)
     return charts.line(series, x, y, "Accuracy against coverage")
@@ -198,14 +204,12 @@ def _coverage(name: str, evaluation: Evaluation, band: bool) -> charts.Series:
 # ---- pictures, classes, facts
 
 
-def picture(source: Source | None, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
-    """An entry of a gallery."""
-    return {"image": thumbnail(source) if source else None, "title": title, "lines": list(lines), "alt": alt}
-
-
-def source_of(evaluation: Evaluation, place: int) -> Source | None:
-    """The picture of a row, where it is known."""
-    return evaluation.sources[place] if place < len(evaluation.sources) else None
+def picture(evaluation: Evaluation, place: int, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
+    """An entry of a gallery; the picture is read again."""
+    source = evaluation.sources[place] if place < len(evaluation.sources) else None
+    name = evaluation.rows[place].id
+    image = thumbnail(source) if source else None
+    return {"image": image, "title": title, "lines": list(lines), "name": name, "alt": f"{name}: {alt}"}
 
 
 def _worst(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -214,14 +218,13 @@ def _worst(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _mistake(evaluation: Evaluation, place: int) -> dict[str, Any]:
     row = evaluation.rows[place]
-    answer, target = _named(evaluation, row.answer or ""), _named(evaluation, row.target)
-    lines = [f"is {target}{_sure(row.target_probability)}", *(["told as unknown"] if row.unknown else [])]
-    lines.append(row.id.replace("\\", "/").rpartition("/")[2])
-    alt = f"{row.id}: {target}, answered {answer}"
-    return picture(source_of(evaluation, place), f"{answer}{_sure(row.probability)}", lines, alt)
+    answer, target = named(evaluation, row.answer), named(evaluation, row.target)
+    lines = [f"is {target}{sure(row.target_probability)}", *(["told as unknown"] if row.unknown else [])]
+    return picture(evaluation, place, f"{answer}{sure(row.probability)}", lines, f"{target}, answered {answer}")
 
 
-def _sure(probability: float | None) -> str:
+def sure(probability: float | None) -> str:
+    """` (96.4 %)`, to be put after a class."""
     return "" if probability is None else f" ({percent(probability)})"
 
 
@@ -236,7 +239,7 @@ def _classes(evaluation: Evaluation, at_most: int = NO_ANSWER) -> list[tuple[Any
     shown = np.arange(len(names))
     if 0 <= at_most < len(names):
         there = np.flatnonzero(found.present)
-        shown = there[np.argsort(found.f1[there], kind="stable")][:at_most]
+        shown = there[np.lexsort((-found.support[there], found.f1[there]))][:at_most]
     return [_class(evaluation, int(index), names[index]) for index in shown]
 
 

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 460
-_LETTER = 6.9
+_SCALE = 1.1
+"""Pixels a unit, of a picture that is not fitted into its column."""
+
+_LETTER = 7.4
 """Width of an average letter of 13 units: fonts differ, and nothing can be measured here."""
 
 
@@ -120,7 +123,8 @@ def picture(title: str, width: float, height: float, parts: Iterable[str]) -> Sv
     """A whole picture; the title is what is read aloud in its place."""
     name = escape(title, quote=True)
     body = "".join(parts)
-    return Svg(f'<svg viewBox="0 0 {unit(width)} {unit(height)}" role="img" aria-label="{name}">{body}</svg>')
+    shape = f'viewBox="0 0 {unit(width)} {unit(height)}" width="{unit(width * _SCALE)}"'
+    return Svg(f'<svg {shape} role="img" aria-label="{name}">{body}</svg>')
 
 
 def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:

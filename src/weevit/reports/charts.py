@@ -179,7 +179,7 @@ def heatmap(grid: Grid, title: str) -> Svg:
     totals = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)
     left = min(max((width_of(name) for name in grid.rows), default=0), 150) + 16
-    cell = max(27.0, min(46.0, (640 - left) / max(len(grid.columns), 1)))
+    cell = max(27.0, min(42.0, (640 - left) / max(len(grid.columns), 1)))
     above = min(max((width_of(name) for name in grid.columns), default=0), 130) * 0.75 + 40
     parts = [
         text(left, 14, f"{grid.column_title} →", "label"),

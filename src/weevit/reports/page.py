@@ -86,6 +86,11 @@ def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
     return f"{100 * low:.{digits}f}{NO_BREAK}–{NO_BREAK}{100 * high:.{digits}f}{NO_BREAK}%"
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """3, `picture` -> `3 pictures`; 1 -> `1 picture`."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 @cache
 def _environment() -> Any:
     try:
@@ -99,5 +104,5 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, points=points, number=number, interval=interval)
+    environment.filters.update(percent=percent, points=points, number=number, interval=interval, counted=counted)
     return environment
