@@ -48,6 +48,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, fake_tiny: Path) -> Path:
     """The folder that the documentation is typed in."""
     desk = tmp_path_factory.mktemp("desk")
     shutil.copytree(ROOT / "examples" / "photos", desk / "photos", ignore=shutil.ignore_patterns("*.md"))
+    shutil.copytree(ROOT / "examples" / "digits", desk / "digits", ignore=shutil.ignore_patterns("*.md"))
     shutil.copy(desk / "photos" / "cat.jpg", desk / "photo.jpg")
     (desk / "photos" / "half.jpg").write_bytes((desk / "photo.jpg").read_bytes()[:9000])
     (desk / "photos" / "page.jpg").write_text("<html>\n")

@@ -65,7 +65,7 @@ def test_models_lists_all(weevit: Shell) -> None:
     said = weevit("models")
     assert said.code == 0
     lines = said.out.splitlines()
-    assert len([line for line in lines if line.startswith("vit_")]) == 40
+    assert len([line for line in lines if line.startswith("vit_")]) == 41
     pwee = next(line for line in lines if DEFAULT_MODEL in line)
     assert "15.3 M" in pwee and "4.37" in pwee and "80.08" in pwee and "apache-2.0" in pwee  # noqa: PT018
 

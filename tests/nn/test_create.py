@@ -108,7 +108,7 @@ def test_fresh_models_and_their_names() -> None:
         assert weevit.create_model("little-in12k").num_classes == 11821
         assert weevit.create_model(PWEE, num_classes=3, drop_path_rate=0.1).head.weight.shape == (3, 256)
         assert weevit.create_model("vit_base_patch16_reg4_gap_256").num_classes == 1000
-    assert len(weevit.list_models()) == 27
+    assert len(weevit.list_models()) == 28
     assert weevit.list_models("*rope*", pretrained=True)[0].endswith("sbb_in1k")
     assert weevit.list_models(["*dwee*", "*dpwee*"]) == [
         "vit_dpwee_patch16_reg1_gap_256", "vit_dwee_patch16_reg1_gap_256",

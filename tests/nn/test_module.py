@@ -89,8 +89,10 @@ def test_keys_are_the_golden_ones(name: str) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_keys_are_timms(name: str) -> None:
     timm = pytest.importorskip("timm")
+    import timm_rows  # noqa: F401  (weevit's own row)
+
     with torch.device("meta"):
-        ours, theirs = VisionTransformer(get_architecture(name)), timm.create_model(name)
+        ours, theirs = VisionTransformer(get_architecture(name)), timm.create_model(name, num_classes=1000)
     shapes = [{key: tensor.shape for key, tensor in model.state_dict().items()} for model in (ours, theirs)]
     assert shapes[0] == shapes[1]
     assert ours.no_weight_decay() == theirs.no_weight_decay() - {"dist_token"}  # of distilled models only

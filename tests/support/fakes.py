@@ -11,10 +11,12 @@ import numpy as np
 
 from weevit.zoo.architectures import Architecture, get_architecture
 from weevit.zoo.layout import tensor_shapes, to_timm_name
-from weevit.zoo.weights import BY_NAME
+from weevit.zoo.weights import BY_NAME, WEIGHTS
 
 TINY = "vit_tiny_patch16_224"
 TINY_TAG = f"{TINY}.augreg_in21k_ft_in1k"
+PUBLISHED = {row.name: row for row in WEIGHTS if not row.embedded}
+"""The weights on the hub: all but the one that comes with weevit."""
 
 
 def tensors(

@@ -57,6 +57,7 @@ def random_state(model: Any, seed: int = 0) -> dict[str, Any]:
 def timm_model(arch: Architecture) -> Any:
     """timm's model of that row, with the row's depth and random tensors; its own slow initialisation is left out."""
     import timm
+    import timm_rows  # noqa: F401  (weevit's own row)
     import torch
 
     with torch.device("meta"):

@@ -13,6 +13,7 @@ from weevit.zoo.layout import from_timm_name, tensor_shapes, to_timm_name
 def create_on_meta():
     """timm's model of that name without memory for its weights."""
     timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    import timm_rows  # noqa: F401  (weevit's own row)
 
     def create(name: str, **kwargs: object):
         with torch.device("meta"):

@@ -43,7 +43,7 @@ def describe(model: str) -> dict[str, Any]:
     if weight is None and model in ARCHITECTURES:  # the one architecture that nobody has published weights for
         row = ARCHITECTURES[model]
         return {"name": row.name, "published": "no weights", "architecture": asdict(row), "costs": _costs(row, 1000)}
-    if weight is None:
+    if weight is None or weight.embedded:
         return _describe_checkpoint(model)
     return {
         "name": weight.name,

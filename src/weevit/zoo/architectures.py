@@ -1,6 +1,7 @@
 """The whole family on one screen: every architecture is one row, and where two differ there is a column.
 
-Checked against timm's own models, parameter by parameter (`tests/zoo/test_architectures.py`).
+Checked against timm's own models, parameter by parameter (`tests/zoo/test_architectures.py`). The last row is
+weevit's own, for the model that comes with it: timm's registry has no such name, but its class builds it.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ _ROWS = [
     Architecture("vit_mediumd_patch16_rope_reg1_gap_256", 256, 512, 20,  8, 2048, S, SM, RO, "none", 1e-5, 1, False, False, "avg", AFTER),
     Architecture("vit_betwixt_patch16_rope_reg4_gap_256", 256, 640, 12, 10, 2560, S, SM, RO, "qv",   1e-5, 4, False, False, "avg", AFTER),
     Architecture("vit_base_patch16_rope_reg1_gap_256",    256, 768, 12, 12, 3072, S, SM, RO, "qv",   1e-5, 1, False, False, "avg", AFTER),
+    Architecture("vit_micro_patch16_reg1_gap_64",       64,  64,  4,  4,  256, S, SM, LN, "qkv",  None, 1, False, False, "avg",   AFTER),
 ]
 # fmt: on
 

@@ -131,7 +131,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
     labels, label_notes = _labels(fields, num_classes)
     is_published = _is_published(weight, num_classes, labels)
     if is_published and weight is not None:
-        num_classes, labels = weight.num_classes, imagenet_labels(weight.num_classes)
+        num_classes, labels = weight.num_classes, imagenet_labels(weight.num_classes) or labels
         notes += _differences(preprocessing, weight)
     return ModelConfig(
         architecture=replace(base, pool=cast(Any, pool)),

@@ -16,6 +16,9 @@ from weevit.zoo.weights import ALIASES, BY_NAME, Weight, find_weight
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 FOLDER_PREFIX = "local-dir:"
 
+EMBEDDED = Path(__file__).with_name("embedded")
+"""The models that come with weevit, a folder each in the hub's format."""
+
 _LIST = "weevit models   lists them all"
 
 
@@ -48,6 +51,8 @@ def resolve(
     """
     if isinstance(model, str):
         repo_id, weight = _on_hub(model)
+        if weight and weight.embedded:
+            return _from_package(weight, revision)
         if repo_id:
             chosen = _one_revision(model, repo_id, revision)
             repo_id = repo_id.partition("@")[0]
@@ -84,6 +89,12 @@ def _from_hub(repo_id: str, weight: Weight | None, revision: str | None, snapsho
     if weight and revision is None:
         return replace(checkpoint, name=weight.name)
     return checkpoint
+
+
+def _from_package(weight: Weight, revision: str | None) -> Checkpoint:
+    if revision:
+        raise UsageError(f"{weight.alias} comes with weevit and has no revision {revision!r}.")
+    return replace(read_checkpoint(EMBEDDED / weight.embedded), name=weight.name, license=weight.license)
 
 
 def _as_path(model: str) -> Path:

@@ -3,6 +3,7 @@
 Nothing is inherited: betwixt with RoPE wants another mean and std than its three siblings, and says so in its row.
 Figures are timm's published results, in percent, on six test sets; a row without figures has none published.
 Within an architecture the first row is timm's default tag, where timm's default is one of this family.
+The last row is weevit's own, and comes with it: a model to try everything with where there is no hub.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Weight:
         num_classes: 1,000 (ImageNet-1k) or 11,821 (ImageNet-12k).
         license: as published with the weight.
         figures: top-1 and top-5 for each of `TEST_SETS`, in turn; empty where none are published.
+        embedded: the folder of `weevit/zoo/embedded` that it comes in; empty where it is on the hub.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Weight:
     num_classes: int
     license: str
     figures: tuple[float, ...]
+    embedded: str = ""
 
     @property
     def architecture(self) -> Architecture:
@@ -76,8 +79,8 @@ class Weight:
 
     @property
     def hub_id(self) -> str:
-        """`organisation/name` on the hub."""
-        return f"timm/{self.name}"
+        """`organisation/name` on the hub; empty for what comes with weevit."""
+        return "" if self.embedded else f"timm/{self.name}"
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -134,6 +137,7 @@ WEIGHTS: tuple[Weight, ...] = (
     Weight("vit_mediumd_patch16_rope_reg1_gap_256.sbb_in1k",                 "mediumd-rope",  256, 0.95, "center", HALF,  1000, "mit",        (84.316, 96.810, 88.338, 97.773, 74.550, 91.590, 41.427, 71.627, 52.330, 66.197, 39.798, 59.807)),
     Weight("vit_betwixt_patch16_rope_reg4_gap_256.sbb_in1k",                 "betwixt-rope",  256, 0.95, "center", CLIP,  1000, "mit",        (83.906, 96.678, 88.255, 97.664, 73.800, 91.160, 37.627, 68.867, 51.013, 64.750, 39.081, 58.822)),
     Weight("vit_base_patch16_rope_reg1_gap_256.sbb_in1k",                    "base-rope",     256, 0.95, "center", HALF,  1000, "mit",        (83.872, 96.676, 88.027, 97.619, 74.110, 91.060, 39.613, 70.467, 51.740, 65.840, 39.022, 58.633)),
+    Weight("vit_micro_patch16_reg1_gap_64.digits",                           "digits",         64, 1.0,  "center", HALF,    10, "apache-2.0", (), embedded="digits"),
 )
 # fmt: on
 
