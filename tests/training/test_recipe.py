@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -364,6 +365,8 @@ def test_list_show_and_diff(capfd: pytest.CaptureFixture[str]) -> None:
     assert "blur_prob: 0.0  # not seen" in out
     shown = parse_recipe(out, "shown")
     assert shown == load_recipe("sbb_in1k_wee", ["optim.lr=2e-4"])
+    code, out, _ = cli(capfd, "recipe", "show", "sbb_in1k_wee", "--json")
+    assert json.loads(out)["optim.base_lr"] == 8e-4
     code, out, _ = cli(capfd, "recipe", "diff", "sbb_in1k_wee", "sbb_in1k_medium")
     assert [line.split()[0] for line in out.splitlines()[1:]] == [
         "model.name", "augment.randaugment", "schedule.epochs", "ema.decay", "ema.warmup", "loop.batch_size",

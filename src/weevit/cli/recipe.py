@@ -61,18 +61,21 @@ def _cell(value: Any) -> str:
 @recipe.command()
 @click.argument("name")
 @overrides
+@options.json_lines
 @options.verbose
-def show(name: str, changes: tuple[str, ...]) -> None:
+def show(name: str, changes: tuple[str, ...], json_lines: bool) -> None:
     """Print a recipe with every value that it stands for, and the comment at its head.
 
     NAME is a recipe's name, a YAML file or a run folder.
 
     What is printed can be saved, changed and run.
     """
-    from weevit.training.recipe import header, load_recipe, to_yaml
+    from weevit.training.recipe import flat, header, load_recipe, to_yaml
 
-    found = load_recipe(name, changes)
-    head = header(name)
+    found, head = load_recipe(name, changes), header(name)
+    if json_lines:
+        click.echo(json.dumps(flat(found)))
+        return
     click.echo(f"{head}\n\n{to_yaml(found)}" if head else to_yaml(found), nl=False)
 
 
