@@ -46,7 +46,7 @@ def compare(
     from weevit.cli.eval import watching
     from weevit.evaluation.compare import compare as run
     from weevit.evaluation.compare import comparison_json
-    from weevit.evaluation.saved import check_folder, finite
+    from weevit.evaluation.saved import check_folder
 
     if output is not None:
         check_folder(output)
@@ -58,7 +58,7 @@ def compare(
     with watching(quiet) as watch:
         comparison = run(first, second, data, output, watch=watch, **own)
     if json_lines:
-        print(answers.json_line(finite(comparison_json(comparison))))
+        print(answers.json_line(comparison_json(comparison)))
     else:
         print("\n".join(_lines(comparison)))
     if output is not None and not quiet:

@@ -58,7 +58,7 @@ def eval(
     """
     from weevit.cli import answers
     from weevit.evaluation.evaluate import evaluate
-    from weevit.evaluation.saved import as_json, check_folder, finite
+    from weevit.evaluation.saved import as_json, check_folder
     from weevit.evaluation.suite import evaluate_suite, suite_json
 
     _check(data, suite, min_top1)
@@ -73,7 +73,7 @@ def eval(
             own: dict[str, Any] = {"split": split, "allow_missing": allow_missing, "table": table, "watch": watch}
             one = evaluate(predictor, str(data), output, **own)
             found, values, lines = {"": one}, as_json(one), _lines(one)
-    print(answers.json_line(finite(values)) if json_lines else "\n".join(lines))
+    print(answers.json_line(values) if json_lines else "\n".join(lines))
     if not quiet:
         _summary(found, output)
     gated = found.get("imagenet") or next(iter(found.values()))

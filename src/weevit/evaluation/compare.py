@@ -20,6 +20,7 @@ from weevit.evaluation.saved import (
     REPORT_HTML,
     REPORT_JSON,
     check_folder,
+    finite,
     is_evaluation,
     json_bytes,
     read_evaluation,
@@ -207,26 +208,29 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything but the rows, as plain data."""
+    """Everything but the rows, as plain data; what is not defined is null."""
     names = ("both", "only_first", "only_second", "neither", "difference", "low", "high", "p_value", "mid_p", "seed")
-    return {
-        "schema": SCHEMA,
-        "first": _side(comparison.first),
-        "second": _side(comparison.second),
-        "data": dict(comparison.first.data),
-        "pictures": len(comparison.places),
-        "left_out": len(comparison.first.rows) - len(comparison.places),
-        **{name: getattr(comparison, name) for name in names},
-        "classes": [
-            {"id": name, "pictures": count, "first": one, "second": other}
-            for name, count, one, other in comparison.wins()
-        ],
-        "disagreements": [
-            _disagreement(comparison.first.rows[place], comparison.second.rows[place])
-            for second in (False, True)
-            for place in comparison.only(second)
-        ],
-    }
+    plain: dict[str, Any] = finite(
+        {
+            "schema": SCHEMA,
+            "first": _side(comparison.first),
+            "second": _side(comparison.second),
+            "data": dict(comparison.first.data),
+            "pictures": len(comparison.places),
+            "left_out": len(comparison.first.rows) - len(comparison.places),
+            **{name: getattr(comparison, name) for name in names},
+            "classes": [
+                {"id": name, "pictures": count, "first": one, "second": other}
+                for name, count, one, other in comparison.wins()
+            ],
+            "disagreements": [
+                _disagreement(comparison.first.rows[place], comparison.second.rows[place])
+                for second in (False, True)
+                for place in comparison.only(second)
+            ],
+        }
+    )
+    return plain
 
 
 def _side(evaluation: Evaluation) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -49,7 +50,7 @@ def describe(predictor: Predictor) -> dict[str, Any]:
         "source": checkpoint.source,
         "sha256": checkpoint.sha256,
         "parameters": count(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid).params,
-        "preprocessing": asdict(predictor.preprocessing),
+        "preprocessing": json.loads(json.dumps(asdict(predictor.preprocessing))),  # as it is read back: no tuples
         "engine": predictor.engine,
         "threads": predictor.threads.count,
         "unknown_below": unknown_below(checkpoint),
@@ -95,5 +96,5 @@ def _misfit(extra: Sequence[str], missing: Sequence[str], allowed: Sequence[str]
         lines += [f"  {sign} {name}" for name in names[:_SHOWN]]
         lines += [f"  {sign} ... and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
     if extra:
-        return DatasetError("\n".join(lines), did_you_mean(extra[0], missing or allowed))
+        return DatasetError("\n".join(lines), did_you_mean(extra[0], allowed))
     return DatasetError("\n".join(lines), "--allow-missing (allow_missing=True)   measures the classes that are there")

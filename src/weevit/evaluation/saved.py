@@ -131,7 +131,8 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "per_class": [dict(zip(columns, row, strict=True)) for row in table],
         "failures": [{"id": row.id, "status": row.status, "error": row.error} for row in evaluation.failures],
     }
-    return values if evaluation.multi_label else values | _curves(evaluation)
+    plain: dict[str, Any] = finite(values if evaluation.multi_label else values | _curves(evaluation))
+    return plain
 
 
 def _curves(evaluation: Evaluation) -> dict[str, Any]:
@@ -191,10 +192,9 @@ def _cell(value: Any) -> Any:
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """One object; what is not a number is null."""
-    return (json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(
-        "utf-8", "backslashreplace"
-    )
+    """One object, as a file."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
 
 
 def finite(value: Any) -> Any:

@@ -13,7 +13,15 @@ from weevit.evaluation.metrics import Judged
 from weevit.evaluation.model import describe, labels_of, unknown_below
 from weevit.evaluation.results import Evaluation
 from weevit.evaluation.rows import figures_of, ids_of, rows_of, with_unknown, worst_case
-from weevit.evaluation.saved import REPORT_HTML, REPORT_JSON, check_folder, json_bytes, write_bytes, write_evaluation
+from weevit.evaluation.saved import (
+    REPORT_HTML,
+    REPORT_JSON,
+    check_folder,
+    finite,
+    json_bytes,
+    write_bytes,
+    write_evaluation,
+)
 from weevit.evaluation.suite_report import suite_page
 from weevit.predict import Predictor, load
 from weevit.zoo.weights import BY_NAME
@@ -190,15 +198,18 @@ def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> Non
 
 
 def suite_json(suite: SuiteEvaluation) -> dict[str, Any]:
-    """Everything but the rows, as plain data."""
-    return {
-        "schema": SCHEMA,
-        "model": dict(suite.model),
-        "path": suite.path,
-        "sets": [_set_json(one) for one in suite.sets],
-        "absent": list(suite.absent),
-        "notes": list(suite.notes),
-    }
+    """Everything but the rows, as plain data; what is not defined is null."""
+    plain: dict[str, Any] = finite(
+        {
+            "schema": SCHEMA,
+            "model": dict(suite.model),
+            "path": suite.path,
+            "sets": [_set_json(one) for one in suite.sets],
+            "absent": list(suite.absent),
+            "notes": list(suite.notes),
+        }
+    )
+    return plain
 
 
 def _set_json(one: SetResult) -> dict[str, Any]:

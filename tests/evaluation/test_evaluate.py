@@ -1,0 +1,377 @@
+"""`weevit.evaluate`: figures, rows, classes by name, files; answers asked for one by one are the oracle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import colours
+import numpy as np
+import pytest
+from browsing import DESKTOP, PHONE, Browser
+
+import weevit
+from weevit.errors import DatasetError, MissingExtraError, OutputError, UsageError
+from weevit.evaluation import metrics
+from weevit.evaluation.ask import Progress
+from weevit.evaluation.evaluate import evaluate_logits
+from weevit.evaluation.model import match_classes
+from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.saved import as_json, read_evaluation, write_evaluation
+from weevit.predict import Predictor
+from weevit.reports import page
+from weevit.zoo.labels import Label
+
+CLASSES = tuple(colours.COLOURS)
+
+
+@pytest.fixture(scope="module")
+def evaluation(predictor: Predictor, pictures: Path) -> Evaluation:
+    return weevit.evaluate(predictor, pictures)
+
+
+def one_by_one(predictor: Predictor, folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Logits and targets of the pictures that can be read, and their names."""
+    files = [path for path in sorted(folder.rglob("*.png")) if path.name != "broken.png"]
+    logits = [predictor.run(path, outputs=("logits",)).logits for path in files]
+    targets = [CLASSES.index(path.parent.name) for path in files]
+    return np.stack(logits), np.array(targets), [f"{path.parent.name}/{path.name}" for path in files]
+
+
+def test_figures_are_those_of_answers_asked_for_one_by_one(
+    evaluation: Evaluation, predictor: Predictor, pictures: Path
+) -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    logits, targets, names = one_by_one(predictor, pictures)
+    found, answers = evaluation.metrics, logits.argmax(axis=1)
+    assert found["top1"] == sk.accuracy_score(targets, answers)
+    assert found["top5"] == pytest.approx(sk.top_k_accuracy_score(targets, logits, k=5, labels=np.arange(7)))
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(targets, answers, average="macro"))
+    assert found["log_loss"] == pytest.approx(sk.log_loss(targets, metrics.softmax(logits)), abs=1e-5)
+    assert (evaluation.confusion == sk.confusion_matrix(targets, answers)).all()
+    rows = {row.id: row for row in evaluation.answered}
+    assert set(rows) == set(names)
+    for name, target, answer in zip(names, targets, answers, strict=True):
+        assert (rows[name].target, rows[name].answer) == (CLASSES[target], CLASSES[answer])
+    assert 0.5 < found["top1"] < 1  # the data errs on purpose, the model seldom
+
+
+def test_broken_pictures_are_counted_and_never_left_out(evaluation: Evaluation) -> None:
+    assert len(evaluation.rows) == 43
+    (broken,) = evaluation.failures
+    assert (broken.id, broken.status, broken.target, broken.answer) == ("red/broken.png", "decode_error", "red", None)
+    assert dict(evaluation.failed) == {"truncated": 1}
+    for name in ("top1", "top5"):
+        assert evaluation.metrics[f"{name}_worst"] == pytest.approx(evaluation.metrics[name] * 42 / 43)
+    assert evaluation.confusion.sum() == 42
+    assert evaluation.per_class.support.tolist() == [6] * 7
+
+
+def test_classes_are_matched_by_name_whatever_their_order(
+    evaluation: Evaluation, pictures: Path, tmp_path: Path
+) -> None:
+    turned = colours.make_model(tmp_path / "turned", CLASSES[3:] + CLASSES[:3])
+    other = weevit.evaluate(turned, pictures)
+    assert [label.id for label in other.classes] != list(CLASSES)
+    assert [row.answer for row in other.rows] == [row.answer for row in evaluation.rows]
+    assert other.metrics["top1"] == evaluation.metrics["top1"]
+
+
+def test_the_batch_size_changes_no_figure(colour_model: Path, pictures: Path, evaluation: Evaluation) -> None:
+    for size, threads in ((1, 2), (5, 1), (64, 2)):
+        other = weevit.evaluate(weevit.load(colour_model, batch_size=size, threads=threads), pictures)
+        assert other.rows == evaluation.rows
+        assert other.metrics == evaluation.metrics
+
+
+def test_matching() -> None:
+    labels = [Label("n01", "tench, Tinca tinca"), Label("n02", "goldfish"), Label("n03", "cock")]
+    assert match_classes(["n03", "n01", "n02"], labels, False).tolist() == [2, 0, 1]
+    assert match_classes(["goldfish", "n01", "cock"], labels, False).tolist() == [1, 0, 2]
+    assert match_classes(["cock"], labels, True).tolist() == [2]
+    with pytest.raises(DatasetError) as caught:
+        match_classes(["n01", "gold fish"], labels, False)
+    assert "  + gold fish\n  - n02\n  - n03" in caught.value.message
+    with pytest.raises(DatasetError, match="- n02"):
+        match_classes(["n01", "cock"], labels, False)
+    with pytest.raises(DatasetError, match=r"\+ hen"):
+        match_classes(["n01", "hen"], labels, True)
+    with pytest.raises(DatasetError, match="one class of the model: cock, n03"):
+        match_classes(["n03", "cock", "n01", "n02"], labels, False)
+    with pytest.raises(DatasetError, match="and 80 more"):
+        match_classes([], [Label(str(i), str(i)) for i in range(100)], False)
+
+
+def test_an_extra_and_a_missing_class(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(pictures, folder)
+    shutil.rmtree(folder / "blue")
+    with pytest.raises(DatasetError, match="- blue") as caught:
+        weevit.evaluate(predictor, folder)
+    assert "--allow-missing" in caught.value.hint
+    found = weevit.evaluate(predictor, folder, allow_missing=True)
+    assert len(found.rows) == 37
+    assert found.per_class.support[CLASSES.index("blue")] == 0
+    (folder / "whit").mkdir()
+    colours.picture("white", 1).save(folder / "whit" / "1.png")
+    with pytest.raises(DatasetError, match=r"\+ whit") as caught:
+        weevit.evaluate(predictor, folder, allow_missing=True)
+    assert "'white'" in caught.value.hint
+
+
+def test_which_split(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "data" / "train")
+    with pytest.raises(DatasetError, match="only train") as caught:
+        weevit.evaluate(predictor, tmp_path / "data")
+    assert "--split train" in caught.value.hint
+    assert weevit.evaluate(predictor, tmp_path / "data", split="train").data["split"] == "train"
+    colours.make_pictures(tmp_path / "data" / "val", count=2, seed=50)
+    found = weevit.evaluate(predictor, tmp_path / "data")
+    assert (found.data["split"], len(found.rows)) == ("validation", 15)
+    with pytest.raises(DatasetError, match="no split 'test'"):
+        weevit.evaluate(predictor, tmp_path / "data", split="test")
+
+
+def test_models_that_cannot_be_evaluated(pictures: Path, colour_model: Path, fake_tiny: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(colour_model, tmp_path / "nameless")
+    config = json.loads((folder / "config.json").read_text())
+    del config["label_names"]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "weevit-manifest.json").unlink()
+    with pytest.raises(UsageError, match="does not say what its 7 classes are"):
+        weevit.evaluate(folder, pictures)
+    with pytest.raises(DatasetError, match=r"\+ black"):
+        weevit.evaluate(fake_tiny, pictures)
+
+
+def _with_decision(model: Path, folder: Path, decision: dict[str, Any]) -> Path:
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"weevit": decision}))
+    (folder / "weevit-manifest.json").unlink()
+    return folder
+
+
+def test_unknown_is_said_below_the_checkpoints_threshold(
+    evaluation: Evaluation, colour_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    threshold = float(np.median([row.probability for row in evaluation.answered if row.probability]))
+    model = _with_decision(colour_model, tmp_path / "m", {"unknown": {"threshold": threshold, "coverage": 0.5}})
+    found = weevit.evaluate(model, pictures, tmp_path / "out")
+    assert found.metrics["top1"] == evaluation.metrics["top1"]
+    known = [row for row in found.answered if not row.unknown]
+    assert all((row.probability or 0) >= threshold for row in known)
+    assert found.metrics["known"] == len(known) / 42
+    assert found.metrics["known_top1"] == pytest.approx(np.mean([row.right for row in known]))
+    assert read_evaluation(tmp_path / "out").rows == found.rows
+    assert "unknown" in (tmp_path / "out" / "report.html").read_text()
+
+
+# ---- several labels
+
+
+@pytest.fixture
+def manifest(pictures: Path, tmp_path: Path) -> Path:
+    """Each colour's pictures are labelled with the colour, and some with `red` too; one with nothing."""
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "labels"])
+        for place, picture in enumerate(sorted(pictures.rglob("*.png"))):
+            own = [picture.parent.name, *(["red"] if place % 3 == 0 and picture.parent.name != "red" else [])]
+            writer.writerow([picture, "" if place == 20 else ";".join(own)])
+    return path
+
+
+def test_several_labels(predictor: Predictor, manifest: Path, tmp_path: Path, browser: Browser) -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    pytest.importorskip("jinja2")
+    found = weevit.evaluate(predictor, manifest, tmp_path / "out")
+    assert found.multi_label
+    logits = {row.id: predictor.run(row.id, outputs=("logits",)).logits for row in found.answered}
+    scores = metrics.sigmoid(np.stack(list(logits.values())))
+    targets = np.array([[name in row.target.split(";") for name in CLASSES] for row in found.answered])
+    assert found.metrics["map"] == pytest.approx(sk.average_precision_score(targets, scores))
+    assert found.metrics["micro_f1"] == pytest.approx(sk.f1_score(targets, scores >= 0.5, average="micro"))
+    assert found.average_precision == pytest.approx(sk.average_precision_score(targets, scores, average=None))
+    for row, own in zip(found.answered, scores >= 0.5, strict=True):
+        assert (row.answer or "").split(";") == [name for name, said in zip(CLASSES, own, strict=True) if said] or [""]
+    assert len(found.failures) == 1
+    assert any(row.target == "" for row in found.rows)
+    again = read_evaluation(tmp_path / "out")
+    assert (again.rows, again.average_precision) == (found.rows, found.average_precision)
+    np.testing.assert_array_equal(again.per_class.f1, found.per_class.f1)
+    browser.look(tmp_path / "out" / "report.html", PHONE).check()
+
+
+def test_label_thresholds_of_the_checkpoint(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
+    decision = {"multi_label": True, "label_thresholds": [0.0] * 6 + [1.1]}
+    found = weevit.evaluate(_with_decision(colour_model, tmp_path / "m", decision), pictures)
+    assert found.multi_label
+    assert {row.answer for row in found.answered} == {";".join(CLASSES[:6])}
+    assert found.metrics["micro_recall"] == 36 / 42
+    assert found.metrics["exact"] == 0
+
+
+# ---- logits at hand
+
+
+def test_logits_at_hand() -> None:
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(50, 4)), rng.integers(0, 4, 50)
+    named = dict(evaluate_logits(logits, targets, unknown=0.5))
+    assert named["top1"] == (logits.argmax(axis=1) == targets).mean()
+    known = metrics.softmax(logits).max(axis=1) >= 0.5
+    assert named["known"] == known.mean()
+    assert "top5" not in named
+    several = dict(evaluate_logits(logits, np.eye(4)[targets]))
+    assert {"map", "micro_f1"} <= set(several)
+    assert "known" not in dict(evaluate_logits(logits, targets))
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("table", ["csv", "parquet"])
+def test_what_is_written_is_read_back(evaluation: Evaluation, tmp_path: Path, table: str) -> None:
+    pytest.importorskip("jinja2")
+    if table == "parquet":
+        pytest.importorskip("pyarrow")
+    write_evaluation(evaluation, tmp_path, table)
+    again = read_evaluation(tmp_path)
+    assert again.rows == evaluation.rows
+    assert again.metrics == dict(evaluation.metrics)
+    assert (again.model, again.classes, again.seconds) == (evaluation.model, evaluation.classes, evaluation.seconds)
+    assert (again.confusion == evaluation.confusion).all()
+    assert as_json(again) == as_json(evaluation)
+    assert {item.name for item in tmp_path.iterdir()} == {
+        "report.html", "report.json", "per_class.csv", f"predictions.{table}",
+    }  # fmt: skip
+    with (tmp_path / "per_class.csv").open(newline="") as file:
+        classes = list(csv.DictReader(file))
+    assert [row["id"] for row in classes] == list(CLASSES)
+    assert [float(row["recall"]) for row in classes] == evaluation.per_class.recall.tolist()
+
+
+def test_another_table_replaces_the_first(evaluation: Evaluation, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("pyarrow")
+    write_evaluation(evaluation, tmp_path, "parquet")
+    write_evaluation(replace(evaluation, rows=evaluation.rows[:5], sources=evaluation.sources[:5]), tmp_path, "csv")
+    assert len(read_evaluation(tmp_path).rows) == 5
+
+
+def test_what_is_not_an_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no whole evaluation"):
+        read_evaluation(tmp_path)
+    for content in ("{", "[]", '{"schema": "other/1"}', '{"schema": "weevit.evaluation/1"}'):
+        (tmp_path / "report.json").write_text(content)
+        with pytest.raises(UsageError, match="no whole evaluation") as caught:
+            read_evaluation(tmp_path)
+        assert "weevit eval MODEL DATA" in caught.value.hint
+
+
+def test_nothing_is_computed_for_a_report_that_cannot_be_written(
+    predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(progress: Progress) -> None:
+        raise AssertionError("it was asked")
+
+    pytest.importorskip("jinja2")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        weevit.evaluate(predictor, pictures, tmp_path / "file", watch=never)
+    with pytest.raises(OutputError, match="cannot be made"):
+        weevit.evaluate(predictor, pictures, tmp_path / "file" / "below", watch=never)
+    with pytest.raises(UsageError, match="csv or parquet"):
+        weevit.evaluate(predictor, pictures, tmp_path / "out", table="xlsx", watch=never)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    page._environment.cache_clear()
+    with pytest.raises(MissingExtraError, match="jinja2"):
+        weevit.evaluate(predictor, pictures, tmp_path / "out", watch=never)
+    page._environment.cache_clear()
+
+
+def test_it_can_be_watched_and_stopped(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append((progress.done, progress.total))
+        if progress.done == 20:
+            raise KeyboardInterrupt
+
+    pytest.importorskip("jinja2")
+    with pytest.raises(KeyboardInterrupt):
+        weevit.evaluate(predictor, pictures, tmp_path / "out", watch=watch)
+    assert seen[-1] == (20, 43)
+    assert list((tmp_path / "out").iterdir()) == []
+    line = Progress(10, 4, failed=Counter({"truncated": 2}), seconds=2.0).line()
+    assert line == "2.0 images/s · 2 failed (2 truncated)"
+
+
+def test_nothing_could_be_answered(predictor: Predictor, tmp_path: Path, browser: Browser) -> None:
+    pytest.importorskip("jinja2")
+    for name in CLASSES:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_text("no picture")
+    found = weevit.evaluate(predictor, tmp_path / "data", tmp_path / "out")
+    assert math.isnan(found.metrics["top1"])
+    assert found.metrics["top1_worst"] == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]["top1"] is None
+    assert read_evaluation(tmp_path / "out").rows == found.rows
+    browser.look(tmp_path / "out" / "report.html").check()
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_in_a_browser(
+    evaluation: Evaluation, tmp_path: Path, browser: Browser, width: int, dark: bool
+) -> None:
+    pytest.importorskip("jinja2")
+    write_evaluation(evaluation, tmp_path)
+    seen = browser.look(tmp_path / "report.html", width, dark)
+    seen.check()
+    wrong = sum(not row.right for row in evaluation.answered)
+    assert seen.facts["pictures"] == min(wrong, 24)
+    assert seen.facts["charts"] == 3
+    text = seen.facts["text"]
+    assert f"{evaluation.metrics['top1']:.1%}".replace("%", "\u00a0%") in text
+    assert "red/broken.png" in text
+    assert "1 truncated" in text
+
+
+def test_a_page_of_many_classes_with_hostile_names(tmp_path: Path, browser: Browser) -> None:
+    pytest.importorskip("jinja2")
+    names = [f"<b>class</b> & {i} {'long ' * (i % 9)}" for i in range(300)]
+    rng = np.random.default_rng(0)
+    rows = tuple(
+        Row(f"{names[i % 300]}/{i}.jpg", target=names[i % 300], answer=names[int(rng.integers(300))], probability=0.5)
+        for i in range(900)
+    )
+    rows = tuple(replace(row, right=row.target == row.answer) for row in rows)
+    seen = {"interpolation": "bicubic", "crop_mode": "center", "crop_pct": 0.9, "height": 224, "width": 256}
+    model = {"name": "m" * 200, "source": "s", "sha256": "0" * 64, "parameters": 5, "preprocessing": seen}
+    model |= {"engine": "onnxruntime", "threads": 1, "unknown_below": None, "weevit": "1"}
+    judged = metrics.judge(rng.normal(size=(900, 300)), np.arange(900) % 300)
+    found = Evaluation(
+        model=model,
+        data={"path": "x" * 300, "split": "all", "fingerprint": "0", "notes": ["<i>note</i>"]},
+        classes=tuple(Label(name, name) for name in names),
+        multi_label=False,
+        rows=rows,
+        metrics=dict(metrics.classification(judged, 300)) | {"top1_worst": 0.0, "top5_worst": 0.0},
+        seconds=1.0,
+    )
+    write_evaluation(found, tmp_path)
+    for width in (PHONE, DESKTOP):
+        looked = browser.look(tmp_path / "report.html", width)
+        looked.check()
+        assert "<b>class</b>" in looked.facts["text"]
+        assert "All 300 classes" in looked.facts["text"]
