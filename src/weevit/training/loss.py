@@ -11,39 +11,49 @@ from torch import Tensor
 from weevit.training.schema import LossPart
 
 
-def loss(
-    logits: Tensor, targets: Tensor, part: LossPart, multi_label: bool = False, weights: Tensor | None = None
-) -> Tensor:
+def smoothed(targets: Tensor, num_classes: int, part: LossPart, multi_label: bool = False) -> Tensor:
+    """What logits are compared with, before it is mixed.
+
+    Smoothing moves one class's share towards 1 / K, and a label, true or not, towards a half. It comes before mixing,
+    as timm does it: afterwards it would be the same but for the last bit, from which the biases of the keys, whose
+    gradient is rounding noise, go ways of their own.
+
+    Args:
+        targets: (B,) class indices, or (B, K) labels of 0 and 1.
+        num_classes: K.
+        part: of the recipe.
+        multi_label: the targets are labels, each true or not for itself.
+
+    Returns:
+        (B, K) float32.
+    """
+    even = 0.5 if multi_label else 1 / num_classes
+    off = part.smoothing * even
+    wanted = targets if targets.ndim == 2 else F.one_hot(targets, num_classes)
+    return torch.where(wanted.bool(), 1 - part.smoothing + off, off)
+
+
+def loss(logits: Tensor, wanted: Tensor, part: LossPart, weights: Tensor | None = None) -> Tensor:
     """The mean loss of a batch, in float32 or better.
 
     Args:
         logits: (B, K).
-        targets: (B,) class indices; or (B, K) shares of mixed classes, not smoothed yet; or (B, K) labels.
-        part: of the recipe. Mixing smooths nothing: to smooth a mixture is to mix smoothed targets.
-        multi_label: the (B, K) targets are labels, each true or not for itself.
+        wanted: (B, K) of `smoothed`, mixed or not.
+        part: of the recipe; with a threshold, `wanted` becomes 1 above it and else 0.
         weights: (K,) of the classes, as `class_weights` gives them.
 
     Returns:
         A scalar: cross-entropy; or binary cross-entropy, summed over classes with `part.sum`, else their mean.
     """
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    wanted = soft_targets(targets, logits.shape[1], part, multi_label).to(logits.dtype)
+    wanted = wanted.to(logits.dtype)
     if part.kind == "bce":
+        if part.target_threshold is not None:
+            wanted = (wanted > part.target_threshold).to(wanted.dtype)
         each = F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="none")  # [B, K]
         return each.sum(dim=1).mean() if part.sum else each.mean()
     each = -wanted * F.log_softmax(logits, dim=1)  # [B, K]
     return (each if weights is None else each * weights).sum(dim=1).mean()
-
-
-def soft_targets(targets: Tensor, num_classes: int, part: LossPart, multi_label: bool = False) -> Tensor:
-    """What the logits are compared with: (B, K), smoothed, and cut to 0 and 1 where the recipe has a threshold.
-
-    Smoothing moves one class's share towards 1 / K, and a label, true or not, towards a half.
-    """
-    wanted = targets.float() if targets.ndim == 2 else F.one_hot(targets, num_classes).float()
-    even = 0.5 if multi_label else 1 / num_classes
-    wanted = wanted * (1 - part.smoothing) + part.smoothing * even
-    return wanted if part.target_threshold is None else (wanted > part.target_threshold).float()
 
 
 def class_weights(targets: Tensor, num_classes: int) -> Tensor:

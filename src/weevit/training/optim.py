@@ -33,7 +33,7 @@ def create_optimizer(model: VisionTransformer, recipe: Recipe) -> Optimizer:
     common: dict[str, Any] = {"lr": recipe.learning_rate, "betas": part.betas, "eps": part.eps}
     optimizer: Optimizer
     if part.name == "adamw":
-        optimizer = AdamW(groups, **common, fused=True)
+        optimizer = AdamW(groups, **common, fused=groups[0]["params"][0].is_cuda)
     elif part.name == "nadamuon":
         optimizer = NAdaMuon(groups, **common, momentum=part.momentum, ns_steps=part.ns_steps)
     else:
