@@ -21,7 +21,7 @@ from weevit.training.begin import Work, begin, reopen, resolved
 from weevit.training.board import Board
 from weevit.training.data import Batch
 from weevit.training.determinism import draw_from, settled
-from weevit.training.loss import loss, shares
+from weevit.training.loss import loss, shares, smoothed
 from weevit.training.mixing import mix
 from weevit.training.optim import clip_gradients, set_rate
 from weevit.training.results import (
@@ -170,6 +170,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 path, saved, saved_at = _save(work, clock), _place(state), time.monotonic()
                 if better:
                     publish(work, path)
+                stopped = stopped or (INTERRUPTED if watcher.should_stop() else "")  # asked while it was saved
             if stopped:
                 break
 
@@ -178,13 +179,15 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             _count_bad(work, batch)
             images = batch.images.to(machine.device, non_blocking=True)
             targets = batch.targets.to(machine.device, non_blocking=True)
+            targets = smoothed(targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
+            targets = smoothed(targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
             if not len(images):  # every picture of it is unreadable, which was counted: there is nothing to learn
                 state.step += 1
                 continue
-            if state.step == 0:
-                show_samples(work, images)
             if state.step < plan.mix_until:
                 images, targets = mix(images, targets, recipe.mix, len(work.dataset.classes), recipe.seed, state.step)
+            if state.step == 0:
+                show_samples(work, images)
             if machine.device.type == "cuda":
                 images = images.contiguous(memory_format=torch.channels_last)
 
@@ -194,7 +197,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 draw_from(recipe.seed, state.step, number)
                 with machine.autocast():
                     logits = forward(images[piece])
-                value = loss(logits, targets[piece], recipe.loss, recipe.data.multi_label, work.class_weights) * share
+                value = loss(logits, targets[piece], recipe.loss, work.class_weights) * share
                 scaler.scale(value).backward()
                 mean += value.detach()
 
