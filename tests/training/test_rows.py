@@ -247,6 +247,27 @@ def test_t7_a_full_disk_ends_the_run_and_loses_nothing(
     assert runs.outcome(folder) == runs.outcome(whole)
 
 
+def with_little_room(folder: Path, made: Made) -> None:
+    """A child that can write no file of more than 1.2 MB: weights, but no moments."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
+    runs.command("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q")
+
+
+def test_t7_the_operating_system_says_no(
+    made: Made, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert runs.run(with_little_room, folder, made) == 1
+    said = capfd.readouterr().err
+    assert re.search(r"File too large.*It needs [\d,]{7,} bytes; [\d,]+ are free", said)
+    assert "Traceback" not in said
+    assert [path.name for path in (folder / "state").iterdir()] == ["step-000000"]
+    resume(folder)
+    assert runs.outcome(folder) == runs.outcome(whole)
+
+
 def test_t8_a_damaged_checkpoint_is_told_and_the_one_before_it_used(made: Made, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(made, folder, watcher=watcher(stop=9))

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from weevit._version import __version__
 from weevit.errors import MissingExtraError, OutputError, TrainingError, UsageError
@@ -222,9 +223,10 @@ def writing(folder: Path) -> Iterator[None]:
     """Turn the operating system's errors into ours."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the library has an error of its own for a full disk
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}. The checkpoints stand.",
+            f"{folder} cannot be written: {reason}. The checkpoints stand.",
             f"Free some room, or make it writable, then: weevit resume {folder}",
         ) from error
 

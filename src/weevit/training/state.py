@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -292,11 +293,12 @@ def sync(path: Path) -> None:
 def _writing(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the library has an error of its own for a full disk
+        reason = getattr(error, "strerror", None) or error
         parent = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(parent).free
         raise OutputError(
-            f"The checkpoint could not be written to {folder}: {error.strerror or error}. It needs {needed:,} bytes; "
+            f"The checkpoint could not be written to {folder}: {reason}. It needs {needed:,} bytes; "
             f"{free:,} are free. Checkpoints that were there before still stand.",
             f"Free some room, then: weevit resume {folder.parent}",
         ) from error
