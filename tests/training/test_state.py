@@ -81,7 +81,7 @@ def two(folder: Path) -> Path:
 
 def test_what_is_read_is_what_was_written(folder: Path) -> None:
     state = advance(fresh(), 3)
-    state.best = Best(2, 0.1 + 0.2, "ema")
+    state.best = Best(2, "ema_top1", 0.1 + 0.2, "ema")
     state.window = {"steps": 1, "loss": 1e-17}
     state.bad = {"käse/1.jpg": ("truncated", "truncated: 3 of 9 bytes")}
     state.clock.seconds, state.clock.rows = 12.5, [{"step": 3, "images_per_second": 1.5}]
@@ -117,7 +117,7 @@ def test_the_last_and_the_best_are_kept(folder: Path) -> None:
     for step in range(1, 7):
         advance(state)
         if step == 2:
-            state.best = Best(2, 0.5, "model")
+            state.best = Best(2, "top1", 0.5, "model")
         save(state, folder, keep=2)
     assert list(checkpoints(folder)) == [6, 5, 2]
 

@@ -103,13 +103,14 @@ def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
     """Say what became of a run and what to do next; returns the exit code."""
     from weevit.cli.console import tell
     from weevit.training.loop import INTERRUPTED
-    from weevit.training.watch import span
+    from weevit.training.watch import shown, span
 
     if json_lines:
         click.echo(_json(run))
     if not quiet:
         if run.best:
-            tell(f"best: {run.best.value:.4f} after step {run.best.step:,} · {run.model} · {span(60 * run.minutes)}")
+            figure = f"{run.best.figure} {shown(run.best.figure, run.best.value)}"
+            tell(f"best: {figure} after step {run.best.step:,} · {run.model} · {span(60 * run.minutes)}")
         if run.step < run.total:
             tell(f"next: weevit resume {run.folder}   goes on from step {run.step:,} of {run.total:,}")
         else:

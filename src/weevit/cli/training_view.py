@@ -65,38 +65,49 @@ def _table() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]
 
 
 def drawn(progress: Progress) -> Any:
-    """The table: how far, how good, how fast."""
-    from rich import box
-    from rich.console import Group
+    """The table: how far, how good, how fast; 80 columns are enough."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-    cells = columns(progress)
-    for name in cells:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(*cells.values())
-    bar = ProgressBar(total=max(progress.total, 1), completed=progress.step, width=60)
-    return Group(bar, table)
+    head = Table.grid(padding=(0, 2))
+    head.add_row(ProgressBar(total=max(progress.total, 1), completed=progress.step, width=44), *_head(progress))
+    body = Table.grid(padding=(0, 2))
+    for row in zip(*cells(progress), strict=True):
+        words: list[str] = []
+        for name, value in row:
+            words += [f"[dim]{name}[/dim]", f"{value:<16}"]
+        body.add_row(*words)
+    whole = Table.grid()
+    whole.add_row(head)
+    whole.add_row(body)
+    return whole
 
 
-def columns(progress: Progress) -> dict[str, str]:
-    """Header -> cell."""
-    from weevit.training.watch import TITLES, shown, span
+def _head(progress: Progress) -> tuple[str, ...]:
+    from weevit.training.watch import span
 
     left = progress.seconds_left
-    cells = {
-        "epoch": f"{progress.epoch + 1}/{progress.epochs}",
-        "step": f"{progress.step:,}/{progress.total:,}",
-        "loss": "" if progress.loss is None else f"{progress.loss:.3f}",
-    }
-    cells |= {TITLES[name]: shown(name, progress.figures[name]) for name in TITLES if name in progress.figures}
-    cells |= {"best": f"{progress.best.value:.4f} at {progress.best.step:,}"} if progress.best else {}
-    cells |= {
-        "rate": f"{progress.lr:.1e}",
-        "img/s": f"{progress.images_per_second:.1f}",
-        "data wait": f"{progress.data_wait:.0%}",
-        "left": "" if left is None else span(left),
-    }
-    cells |= {"unreadable": f"{progress.bad:,}"} if progress.bad else {}
-    return cells | {"": "" if progress.doing == "training" else progress.doing}
+    share = f"{progress.step / max(progress.total, 1):.0%}"
+    words = (share, "" if left is None else f"{span(left)} left", progress.doing)
+    return tuple(word for word in words if word not in ("", "training"))
+
+
+Cell = tuple[str, str]
+
+
+def cells(progress: Progress) -> tuple[list[Cell], list[Cell], list[Cell]]:
+    """Three columns of (name, value): how far, how good, how fast."""
+    from weevit.training.watch import TITLES, shown
+
+    far = [("epoch", f"{progress.epoch + 1}/{progress.epochs}"), ("step", f"{progress.step:,}/{progress.total:,}")]
+    good = [("loss", "" if progress.loss is None else f"{progress.loss:.3f}")]
+    good += [(TITLES[name], shown(name, progress.figures[name])) for name in TITLES if name in progress.figures]
+    best = progress.best
+    fast = [("img/s", f"{progress.images_per_second:.1f}"), ("data wait", f"{progress.data_wait:.0%}")]
+    fast += [("best", f"{shown(best.figure, best.value)} at {best.step:,}")] if best else []
+    columns = [*far, ("rate", f"{progress.lr:.1e}")], good, fast
+    if progress.bad:
+        columns[0].append(("unreadable", f"{progress.bad:,}"))
+    rows = max(map(len, columns))
+    first, second, third = ([*column, *[("", "")] * (rows - len(column))] for column in columns)
+    return first, second, third

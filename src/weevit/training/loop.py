@@ -311,7 +311,7 @@ def _take_best(work: Work, found: dict[str, float]) -> bool:
     value = found[name]
     if best is not None and (value >= best.value if name.endswith("loss") else value <= best.value):
         return False
-    work.state.best = Best(work.state.step, value, weights)
+    work.state.best = Best(work.state.step, name, value, weights)
     return True
 
 

@@ -53,11 +53,13 @@ class Best:
 
     Attributes:
         step: after which it was.
-        value: of the figure that decides.
-        weights: `model` or `ema`: whose figure it was.
+        figure: that decides: `ema_top1`, `val_loss`, ...
+        value: of it.
+        weights: `model` or `ema`: whose it is.
     """
 
     step: int
+    figure: str
     value: float
     weights: str
 
