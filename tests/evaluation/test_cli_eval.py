@@ -1,0 +1,118 @@
+"""`weevit eval` and `weevit compare` as they are typed: what is said where, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = (sys.executable, "-m", "weevit")
+pytest.importorskip("jinja2")
+
+
+def weevit_says(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_eval_says_and_writes(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
+    done = weevit_says("eval", colour_model, pictures, "-o", tmp_path / "out", "--batch-size", 5)
+    assert done.stdout.startswith("top-1  ")
+    assert "at 95 %" in done.stdout
+    assert "red/broken.png: truncated" in done.stderr
+    assert "42 of 43 pictures answered" in done.stderr
+    assert "with the other 1 counted as wrong, top-1 is" in done.stderr
+    assert f"written: {tmp_path / 'out' / 'report.html'}" in done.stderr
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+def test_json_is_one_object_and_quiet_is_quiet(colour_model: Path, pictures: Path) -> None:
+    done = weevit_says("eval", colour_model, pictures, "--json", "--quiet")
+    (line,) = done.stdout.splitlines()
+    values = json.loads(line)
+    assert values["schema"] == "weevit.evaluation/1"
+    assert (values["pictures"], values["answered"], values["failed"]) == (43, 42, {"truncated": 1})
+    assert len(done.stderr.splitlines()) == 1  # what was loaded
+
+
+def test_exit_codes(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
+    words = ["eval", colour_model, pictures]
+    assert "below --min-top1 0.95" in weevit_says(*words, "--min-top1", 0.95, code=1).stderr
+    weevit_says(*words, "--min-top1", 0.5)
+    weevit_says(*words, "--strict", code=3)
+    weevit_says(*words, "--strict", "--min-top1", 0.95, code=1)
+    assert "share from 0 to 1: 90" in weevit_says(*words, "--min-top1", 90, code=2).stderr
+    assert "Either DATA or --suite" in weevit_says("eval", colour_model, code=2).stderr
+    assert "Either DATA or --suite" in weevit_says(*words, "--suite", tmp_path, code=2).stderr
+    shutil.copytree(pictures / "red", tmp_path / "data" / "red")
+    refused = weevit_says("eval", colour_model, tmp_path / "data", code=1)
+    assert "- green" in refused.stderr
+    assert "--allow-missing" in refused.stderr
+    weevit_says("eval", colour_model, tmp_path / "data", "--allow-missing")
+    # where nothing was answered, there is nothing to say
+    for path in (tmp_path / "data" / "red").glob("*.png"):
+        path.write_text("no picture")
+    assert (
+        "0 of 7 pictures answered"
+        in weevit_says("eval", colour_model, tmp_path / "data", "--allow-missing", code=1).stderr
+    )
+
+
+def test_suite(fake_tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures / "red", tmp_path / "suite" / "val" / "n01440764")
+    words = ["eval", fake_tiny, "--suite", tmp_path / "suite", "--image-size", 32]
+    done = weevit_says(*words, "-o", tmp_path / "out")
+    head, row, *_ = done.stdout.splitlines()
+    assert head.split()[:3] == ["set", "pictures", "top-1"]
+    assert row.startswith("ImageNet validation")
+    assert "75.45 %" in row
+    assert "not there: ReaL" in done.stdout
+    assert (tmp_path / "out" / "imagenet" / "predictions.csv").exists()
+    values = json.loads(weevit_says(*words, "--json").stdout)
+    assert values["sets"][0]["published_percent"] == {"top1": 75.452, "top5": 92.858}
+    assert "imagenet: 6 of 7" in done.stderr
+    weevit_says(*words, "--min-top1", 0.99, code=1)
+    assert "none of the sets" in weevit_says("eval", fake_tiny, "--suite", pictures, code=1).stderr
+
+
+def test_compare(colour_model: Path, other_model: Path, pictures: Path, tmp_path: Path) -> None:
+    done = weevit_says("compare", colour_model, other_model, pictures, "-o", tmp_path / "out", "--seed", 3)
+    assert "McNemar p = " in done.stdout
+    assert "of 42 right" in done.stdout
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["seed"] == 3
+    for name, model in (("a", colour_model), ("b", other_model)):
+        weevit_says("eval", model, pictures, "-o", tmp_path / name, "--quiet")
+    saved = json.loads(weevit_says("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)
+    live = json.loads(weevit_says("compare", colour_model, other_model, pictures, "--json").stdout)
+    for name in ("both", "only_first", "only_second", "neither", "p_value", "low", "high"):
+        assert saved[name] == live[name]
+    refused = weevit_says("compare", colour_model, other_model, code=2)
+    assert "no saved evaluation" in refused.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process")
+def test_ctrl_c(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "many.csv"
+    rows = [f"{path},{path.parent.name}\n" for path in sorted(pictures.rglob("*.png")) if path.name != "broken.png"]
+    listed.write_text("path,label\n" + "".join(rows * 40))
+    words = [*COMMAND, "eval", str(colour_model), str(listed), "-o", str(tmp_path / "out")]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "out").exists():
+            time.sleep(0.01)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "Interrupted." in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "out").iterdir()) == []
