@@ -18,6 +18,7 @@ import fakes
 import pytest
 from loopback_hub import LoopbackHub
 
+import weevit
 from weevit.cli.app import VERBS
 from weevit.zoo.weights import DEFAULT_MODEL
 
@@ -53,6 +54,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory, fake_tiny: Path) -> Path:
     (desk / "photos" / "half.jpg").write_bytes((desk / "photo.jpg").read_bytes()[:9000])
     (desk / "photos" / "page.jpg").write_text("<html>\n")
     (desk / "vit_tiny").symlink_to(fake_tiny)
+    fakes.blunt(weevit.load("digits").checkpoint, desk / "digits_blunt")
+    (desk / "imagenet" / "val" / "n02124075").mkdir(parents=True)
+    shutil.copy(desk / "photo.jpg", desk / "imagenet" / "val" / "n02124075" / "ILSVRC2012_val_00000001.JPEG")
     return desk
 
 
@@ -66,7 +70,7 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.mark.parametrize(("name", "block"), blocks("python"), ids=[name for name, _ in blocks("python")])
 def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[str, str]) -> None:
-    if name.startswith("jobs.md"):
+    if name.startswith(("jobs.md", "evaluation.md")):
         pytest.importorskip("pyarrow")
     if "torch" in block or "create_model" in block:
         pytest.importorskip("torch")
@@ -88,7 +92,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[line for _, line in commands()])
 def test_commands_do_what_they_say(name: str, command: str, desk: Path, environment: dict[str, str]) -> None:
-    if name.startswith("jobs.md"):
+    if name.startswith(("jobs.md", "evaluation.md")):
         pytest.importorskip("pyarrow")
     done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, check=False)
     expected = 0 if shlex.split(command)[1] in VERBS else 2  # the documentation shows one misspelt verb

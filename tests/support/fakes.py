@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from weevit.zoo.architectures import Architecture, get_architecture
+from weevit.zoo.checkpoint import Checkpoint, write_checkpoint
 from weevit.zoo.layout import tensor_shapes, to_timm_name
 from weevit.zoo.weights import BY_NAME, WEIGHTS
 
@@ -82,4 +83,15 @@ def folder(
     (path / "config.json").write_text(json.dumps(raw))
     named = {to_timm_name(name, arch): array for name, array in arrays.items()}
     (path / "model.safetensors").write_bytes(dump(named))
+    return path
+
+
+def blunt(checkpoint: Checkpoint, path: Path, noise: float = 0.1) -> Path:
+    """The same model with noise in its numbers: one that errs more often."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: array + np.float32(noise * array.std()) * rng.standard_normal(array.shape, np.float32)
+        for name, array in checkpoint.tensors().items()
+    }
+    write_checkpoint(path, checkpoint.architecture, arrays, checkpoint.preprocessing, checkpoint.labels)
     return path
