@@ -25,8 +25,9 @@ from weevit.errors import DatasetError, RecipeError, TrainingError, UsageError  
 from weevit.training import begin as begin_module  # noqa: E402
 from weevit.training import loop, pieces, results  # noqa: E402
 from weevit.training.begin import choose_device, choose_precision, in_order, reopen  # noqa: E402
+from weevit.training.optim import create_optimizer  # noqa: E402
 from weevit.training.results import Run  # noqa: E402
-from weevit.training.state import checkpoints  # noqa: E402
+from weevit.training.state import checkpoints, read_weights  # noqa: E402
 from weevit.training.watch import Progress, Watcher  # noqa: E402
 
 Train = Callable[..., Run]
@@ -66,6 +67,7 @@ def test_a_run_learns_and_leaves_a_model_that_every_verb_loads(train: Train, dat
     assert run.best is not None
     assert run.best.weights == "ema"
     assert run.best.value == max(row["ema_top1"] for row in run.metrics if row["kind"] == "eval") > 0.8
+    assert run.figures["top1"] > 0.8
     model = weevit.load(run.folder)
     assert [label.id for label in model.checkpoint.labels or ()] == ["class 0", "class 1", "class 2"]
     pictures = sorted((data / "validation").rglob("*.png"))
@@ -81,6 +83,32 @@ def test_a_run_learns_and_leaves_a_model_that_every_verb_loads(train: Train, dat
     assert recorded["end"]["digest"] == run.digest
     assert recorded["data"]["train"] == 40
     assert recorded["versions"]["torch"]
+
+
+def test_the_loop_is_the_plain_one(train: Train, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the fewest lines of PyTorch on the same batches."""
+    batches: list[Any] = []
+    real = loop._count_bad
+    monkeypatch.setattr(loop, "_count_bad", lambda work, batch: batches.append(batch) or real(work, batch))
+    words = ("mix.prob=0", "model.drop_path=0", "optim.name=adamw", "optim.layer_decay=0.75", "schedule.epochs=2")
+    run = train(*words, "loop.log_every=1", "loop.keep=100")
+    work = reopen(run.folder, None, None, print)  # for its module; then as it was at the start
+    model = work.model.train()
+    model.load_state_dict(read_weights(checkpoints(run.folder / "state")[0], "model"))
+    optimizer = create_optimizer(model, work.recipe)
+    losses, norms = [], []
+    for step, batch in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = work.schedule.rate(step) * group["lr_scale"]
+        value = torch.nn.functional.cross_entropy(model(batch.images), batch.targets, label_smoothing=0.1)
+        optimizer.zero_grad()
+        value.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)))
+        optimizer.step()
+        losses.append(float(value.detach()))
+    told = [(row["loss"], row["grad_norm"]) for row in run.metrics if row["kind"] == "train"]
+    assert [own for own, _ in told] == pytest.approx(losses, rel=1e-5)
+    assert [own for _, own in told] == pytest.approx(norms, rel=1e-4)
 
 
 def test_the_tables_say_the_same(train: Train) -> None:

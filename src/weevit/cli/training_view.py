@@ -51,6 +51,7 @@ def _table() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]
     """A table that is drawn over; sentences are printed above it."""
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     console = Console(stderr=True)
     with Live(console=console, refresh_per_second=REDRAWN, transient=True) as live:
@@ -59,7 +60,7 @@ def _table() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]
             live.update(drawn(progress))
 
         def say(text: str) -> None:
-            live.console.print(text, highlight=False, markup=False)
+            live.console.print(Text(text))
 
         yield moved, say
 
@@ -68,14 +69,15 @@ def drawn(progress: Progress) -> Any:
     """The table: how far, how good, how fast; 80 columns are enough."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
     head = Table.grid(padding=(0, 2))
     head.add_row(ProgressBar(total=max(progress.total, 1), completed=progress.step, width=44), *_head(progress))
     body = Table.grid(padding=(0, 2))
     for row in zip(*cells(progress), strict=True):
-        words: list[str] = []
+        words: list[Text] = []
         for name, value in row:
-            words += [f"[dim]{name}[/dim]", f"{value:<16}"]
+            words += [Text(name, style="dim"), Text(f"{value:<16}")]
         body.add_row(*words)
     whole = Table.grid()
     whole.add_row(head)

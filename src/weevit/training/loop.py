@@ -180,7 +180,6 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             images = batch.images.to(machine.device, non_blocking=True)
             targets = batch.targets.to(machine.device, non_blocking=True)
             targets = smoothed(targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
-            targets = smoothed(targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
             if not len(images):  # every picture of it is unreadable, which was counted: there is nothing to learn
                 state.step += 1
                 continue
