@@ -23,7 +23,7 @@ from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.preprocess import preprocess
 from weevit.images.source import Source, open_image
 from weevit.images.sources import Expansion, Inputs, expand, is_one
-from weevit.results import Array, Result, top_classes, unit_length
+from weevit.results import Answer, Array, Result, decide, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.hub import Progress
@@ -266,9 +266,12 @@ class Predictor:
         prefix = self.checkpoint.architecture.num_prefix
         rows, columns = self.preprocessing.height // PATCH, self.preprocessing.width // PATCH
         wants_logits = "logits" in outputs
+        answer = (
+            decide(own["logits"], topk, self.checkpoint.labels, self.checkpoint.decision) if wants_logits else Answer()
+        )
         return replace(
             empty,
-            top=top_classes(own["logits"], topk, self.checkpoint.labels) if wants_logits else (),
+            **vars(answer),
             logits=own["logits"].copy() if wants_logits else None,
             embedding=own["embedding"].copy() if "embedding" in outputs else None,
             features={

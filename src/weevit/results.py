@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 
 Array = npt.NDArray[np.float32]
@@ -22,7 +23,8 @@ class Prediction:
         id: its unique name: a synset such as `n07860988` for ImageNet, the folder's name for one's own classes;
             None where the checkpoint names no classes.
         name: for people; the id where there is no other, `class 7` where there is none at all.
-        probability: softmax over all classes, in [0, 1].
+        probability: softmax over all classes, in [0, 1]; of a model whose pictures have any number of labels, the
+            label's own.
     """
 
     index: int
@@ -41,6 +43,10 @@ class Result:
         error: the reason in full; None where the status is `ok`.
         width, height: of the picture, upright, in pixels; None where it was never decoded.
         top: the most probable classes, best first (`classify`).
+        unknown: the model says that it does not know: the best probability is below its threshold (of models that have
+            one, as those of `weevit fit`).
+        present: of a model whose pictures have any number of labels, those that it says are there, best first; None of
+            a model that names one class.
         logits: (num_classes) float32.
         embedding: (embed_dim) float32: pooled and normalised, what the head sees; timm's `pre_logits`.
         features: block index -> (embed_dim, rows, columns) float32, the block's patch tokens as a map.
@@ -54,6 +60,8 @@ class Result:
     width: int | None = None
     height: int | None = None
     top: tuple[Prediction, ...] = ()
+    unknown: bool = False
+    present: tuple[Prediction, ...] | None = None
     logits: Array | None = None
     embedding: Array | None = None
     features: dict[int, Array] = field(default_factory=dict)
@@ -76,10 +84,44 @@ class Result:
         return tuple(prediction.probability for prediction in self.top)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What logits say, by the rule of a model; the fields are those of `Result`."""
+
+    top: tuple[Prediction, ...] = ()
+    unknown: bool = False
+    present: tuple[Prediction, ...] | None = None
+
+
+def decide(logits: Array, topk: int, labels: Sequence[Label] | None, decision: Decision | None = None) -> Answer:
+    """From (num_classes) logits to named classes.
+
+    Args:
+        logits: of one picture.
+        topk: how many of the most probable classes to name.
+        labels: names of all classes, or None.
+        decision: the model's rule; None for plain softmax.
+    """
+    if decision is None or not decision.multi_label:
+        top = top_classes(logits, topk, labels)
+        threshold = decision.threshold if decision else None
+        return Answer(top, threshold is not None and top[0].probability < threshold)
+    probabilities = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
+    ranked = _ranked(probabilities, labels)
+    least = decision.label_thresholds or (0.5,) * len(ranked)
+    return Answer(ranked[:topk], present=tuple(one for one in ranked if one.probability >= least[one.index]))
+
+
 def top_classes(logits: Array, topk: int, labels: Sequence[Label] | None) -> tuple[Prediction, ...]:
     """The `topk` most probable classes, best first; equal ones in the order of the head."""
     shifted = logits.astype(np.float64) - logits.max()
     probabilities = np.exp(shifted) / np.exp(shifted).sum()
+    return _ranked(probabilities, labels, topk)
+
+
+def _ranked(
+    probabilities: npt.NDArray[np.float64], labels: Sequence[Label] | None, topk: int | None = None
+) -> tuple[Prediction, ...]:
     order = np.argsort(-probabilities, kind="stable")[:topk]
     return tuple(_prediction(int(index), float(probabilities[index]), labels) for index in order)
 

@@ -47,7 +47,7 @@ def classify(
     from weevit.cli import answers
     from weevit.cli.console import Tally
     from weevit.cli.progress import images_progress
-    from weevit.cli.writers import WRITERS
+    from weevit.cli.writers import WRITERS, table_columns
 
     if answers.is_folder(output):
         from weevit.cli.many import answer_many
@@ -66,7 +66,7 @@ def classify(
             pass
     else:
         kept = shown if json_lines else (answers.told(result) for result in results)
-        WRITERS[output.suffix.lower()](output, kept, min(topk, predictor.checkpoint.num_classes))
+        WRITERS[output.suffix.lower()](output, kept, table_columns(predictor.checkpoint, topk))
     answers.finish(tally, sources, quiet, str(output) if output else "")
     return tally.exit_code(strict)
 
@@ -93,7 +93,18 @@ def show_text(results: Iterator[Result]) -> Iterator[Result]:
             print(("\n" if number else "") + _with_bars(result), flush=True)
         else:
             classes = "; ".join(f"{p.probability:.1%} {_named(p)}" for p in result.top)
-            print(f"{result.input}: {classes}", flush=True)
+            print(f"{result.input}: {_said(result)}{classes}", flush=True)
+
+
+def _said(result: Result) -> str:
+    """What the model says beside its classes, for one line."""
+    if result.present is not None:
+        return f"{_present(result)} · "
+    return "unknown · " if result.unknown else ""
+
+
+def _present(result: Result) -> str:
+    return ", ".join(prediction.name for prediction in result.present or ()) or "none of its labels"
 
 
 def _with_bars(result: Result) -> str:
@@ -102,7 +113,10 @@ def _with_bars(result: Result) -> str:
         f"  {p.probability:6.1%}  {_bar(p.probability):<{_BAR}}  {p.name:<{width}}  {_other_id(p)}".rstrip()
         for p in result.top
     ]
-    return "\n".join([result.input, *lines])
+    head = f"{result.input}   {_present(result)}" if result.present is not None else result.input
+    if result.unknown:
+        head += "   unknown: no class is likely enough"
+    return "\n".join([head, *lines])
 
 
 def _named(prediction: Prediction) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
     from weevit.results import Result
+    from weevit.zoo.checkpoint import Checkpoint
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -43,48 +45,78 @@ def classify_object(result: Result) -> dict[str, Any]:
     top = [
         {"index": p.index, "synset": p.id, "name": p.name, "probability": round(p.probability, 6)} for p in result.top
     ]
-    return failed_object(result) | {"top": top}
+    said: dict[str, Any] = {"top": top, "unknown": result.unknown}
+    if result.present is not None:
+        said["present"] = [p.id or p.name for p in result.present]
+    return failed_object(result) | said
 
 
-def write_jsonl(path: Path, results: Iterable[Result], topk: int) -> None:
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table of classified inputs.
+
+    Attributes:
+        topk: how many classes have theirs.
+        said: the model's own: `unknown` or `present`, or none.
+    """
+
+    topk: int
+    said: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """input, status, error, width, height, then index, synset, name, probability of each class, then `said`."""
+        parts = ("index", "synset", "name", "probability")
+        classes = [f"{part}{rank}" for rank in range(1, self.topk + 1) for part in parts]
+        return ["input", "status", "error", "width", "height", *classes, *self.said]
+
+    def row(self, result: Result) -> list[Any]:
+        """The values of one input; None where there is none."""
+        row: list[Any] = [result.input, result.status, result.error, result.width, result.height]
+        for prediction in result.top:
+            row += [prediction.index, prediction.id, prediction.name, round(prediction.probability, 6)]
+        row += [None] * (5 + 4 * self.topk - len(row))
+        present = None if result.present is None else ";".join(p.id or p.name for p in result.present)
+        own = {"unknown": result.unknown, "present": present}
+        return row + [own[name] if result.ok else None for name in self.said]
+
+
+def table_columns(checkpoint: Checkpoint, topk: int) -> Columns:
+    """The columns for the answers of a model."""
+    decision = checkpoint.decision
+    said: tuple[str, ...] = ()
+    if decision and decision.multi_label:
+        said = ("present",)
+    elif decision and decision.threshold is not None:
+        said = ("unknown",)
+    return Columns(min(topk, checkpoint.num_classes), said)
+
+
+def write_jsonl(path: Path, results: Iterable[Result], columns: Columns) -> None:
     """One JSON object a line, as `--json` prints."""
-    del topk
+    del columns
     lines = (json_line(classify_object(result)).encode() + b"\n" for result in results)
     write_whole(path, lambda file: file.writelines(lines))
 
 
-def write_csv(path: Path, results: Iterable[Result], topk: int) -> None:
-    """One row an input: input, status, error, width, height, then index, synset, name, probability of each class."""
+def write_csv(path: Path, results: Iterable[Result], columns: Columns) -> None:
+    """One row an input."""
 
     def write(file: IO[bytes]) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_columns(topk))
-        writer.writerows(_row(result, topk) for result in results)
+        writer.writerow(columns.names())
+        writer.writerows(columns.row(result) for result in results)
         text.detach()
 
     write_whole(path, write)
 
 
-def write_parquet(path: Path, results: Iterable[Result], topk: int) -> None:
+def write_parquet(path: Path, results: Iterable[Result], columns: Columns) -> None:
     """The same table as `write_csv`, typed."""
     arrow = pyarrow()
-    columns = _columns(topk)
-    rows = [_row(result, topk) for result in results]
-    table = arrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
+    rows = [columns.row(result) for result in results]
+    table = arrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns.names())})
     write_whole(path, lambda file: arrow.parquet.write_table(table, file))
-
-
-def _columns(topk: int) -> list[str]:
-    classes = [f"{part}{rank}" for rank in range(1, topk + 1) for part in ("index", "synset", "name", "probability")]
-    return ["input", "status", "error", "width", "height", *classes]
-
-
-def _row(result: Result, topk: int) -> list[Any]:
-    row: list[Any] = [result.input, result.status, result.error, result.width, result.height]
-    for prediction in result.top:
-        row += [prediction.index, prediction.id, prediction.name, round(prediction.probability, 6)]
-    return row + [None] * (5 + 4 * topk - len(row))
 
 
 def write_embeddings_npy(path: Path, results: Sequence[Result]) -> list[Path]:
@@ -135,7 +167,7 @@ def _one_line(name: str) -> str:
     return name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Any], int], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Any], Columns], None]] = {
     ".csv": write_csv,
     ".jsonl": write_jsonl,
     ".parquet": write_parquet,

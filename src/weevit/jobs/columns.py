@@ -17,7 +17,7 @@ from weevit.zoo.architectures import PATCH
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-Kind = Literal["float32", "float16", "int32", "string"]
+Kind = Literal["float32", "float16", "int32", "string", "bool"]
 
 DTYPES = ("float32", "float16")
 
@@ -29,14 +29,15 @@ class Column:
     Attributes:
         name: of the column.
         kind: of a value.
-        shape: of a row's values; they lie flat in a list of fixed size.
-        value: the values of one answered result: an array of that shape, or as many strings.
+        shape: of a row's values; they lie flat in a list of fixed size. Empty for one value, and for strings of which
+            there may be any number.
+        value: the values of one answered result: an array of that shape, strings, or one truth value.
     """
 
     name: str
     kind: Kind
     shape: tuple[int, ...]
-    value: Callable[[Result], npt.NDArray[Any] | list[str]]
+    value: Callable[[Result], npt.NDArray[Any] | list[str] | bool]
 
     @property
     def width(self) -> int:
@@ -102,14 +103,24 @@ def _check_classify(options: dict[str, Any], predictor: Predictor) -> dict[str, 
 
 
 def _classify_columns(options: dict[str, Any], predictor: Predictor) -> list[Column]:
-    del predictor
     shape = (options["topk"],)
     return [
         Column("indices", "int32", shape, lambda result: np.array([p.index for p in result.top], np.int32)),
         Column("probabilities", "float32", shape, lambda result: np.array(result.probabilities, np.float32)),
         Column("labels", "string", shape, lambda result: list(result.labels)),
         Column("label_ids", "string", shape, lambda result: [p.id or p.name for p in result.top]),
+        *_decision_columns(predictor),
     ]
+
+
+def _decision_columns(predictor: Predictor) -> list[Column]:
+    """What a model says beside its classes, if it is one that does."""
+    decision = predictor.checkpoint.decision
+    if decision and decision.multi_label:
+        return [Column("present", "string", (), lambda result: [p.id or p.name for p in result.present or ()])]
+    if decision and decision.threshold is not None:
+        return [Column("unknown", "bool", (), lambda result: result.unknown)]
+    return []
 
 
 def _check_features(options: dict[str, Any], predictor: Predictor) -> dict[str, Any]:

@@ -43,15 +43,17 @@ def write_shard(path: Path, rows: list[Row], columns: list[Column], metadata: di
     }
     for place, column in enumerate(columns):
         values = [None if row.answers is None else row.answers[place] for row in rows]
-        arrays[column.name] = _strings(values) if column.kind == "string" else _vectors(values, column)
+        arrays[column.name] = _array(values, column)
     arrays["fingerprint"] = arrow.array([row.fingerprint for row in rows], arrow.string())
     table = arrow.table(arrays, metadata=metadata)
     arrow.parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
-def _strings(values: list[list[str] | None]) -> Any:
+def _array(values: list[Any], column: Column) -> Any:
     arrow = pyarrow()
-    return arrow.array(values, arrow.list_(arrow.string()))
+    if column.kind == "string":
+        return arrow.array(values, arrow.list_(arrow.string()))
+    return arrow.array(values, arrow.bool_()) if column.kind == "bool" else _vectors(values, column)
 
 
 def _vectors(values: list[Any], column: Column) -> Any:
@@ -73,7 +75,7 @@ def read_rows(path: Path, columns: list[Column]) -> list[Row]:
     table = read_table(path)
     plain = {name: table.column(name).to_pylist() for name in table.column_names if name not in _names(columns)}
     answers = [
-        table.column(column.name).to_pylist() if column.kind == "string" else vectors(table, column.name)
+        table.column(column.name).to_pylist() if column.kind in ("string", "bool") else vectors(table, column.name)
         for column in columns
     ]
     return [

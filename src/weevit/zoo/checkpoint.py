@@ -21,6 +21,7 @@ import numpy as np
 from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
+from weevit.zoo.decision import KEY, Decision, parse_decision
 from weevit.zoo.labels import Label
 from weevit.zoo.layout import from_timm_name, to_timm_name
 from weevit.zoo.manifest import (
@@ -63,6 +64,7 @@ class Checkpoint:
         recorded: what the manifest says the sha256 of that file is; None where there is no manifest.
         notes: what the user should be told.
         config: `config.json` as it stands; empty where there is none.
+        decision: how its logits become an answer; None for plain softmax.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Checkpoint:
     recorded: str | None
     notes: tuple[str, ...]
     config: Mapping[str, Any]
+    decision: Decision | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -153,6 +156,7 @@ def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
         recorded=recorded.get(file.name),
         notes=config.notes,
         config=MappingProxyType(dict(config.raw)),
+        decision=parse_decision(config.raw, num_classes, str(config_file)),
     )
 
 
@@ -241,6 +245,7 @@ def write_checkpoint(
     preprocessing: Preprocessing,
     labels: Sequence[Label] | None = None,
     pretrained_cfg: Mapping[str, Any] | None = None,
+    decision: Decision | None = None,
 ) -> Checkpoint:
     """Write `config.json`, `model.safetensors` and the manifest; each file appears whole or not at all.
 
@@ -255,6 +260,7 @@ def write_checkpoint(
         labels: one for each class, or None.
         pretrained_cfg: what else should stand under that key: `license`, `tag`, ...; not the tag of the weights that
             training started from, since these are no longer those.
+        decision: how logits become an answer; None for plain softmax.
 
     Returns:
         The checkpoint, read back.
@@ -272,6 +278,8 @@ def write_checkpoint(
     config = _config_json(architecture, num_classes, arrays, grid, preprocessing)
     config["pretrained_cfg"].update(pretrained_cfg or {})
     config.update(_label_fields(labels))
+    if decision is not None:
+        config[KEY] = decision.as_json()
     folder.mkdir(parents=True, exist_ok=True)
     _write_files(folder, {to_timm_name(name, architecture): array for name, array in arrays.items()}, config)
     return read_checkpoint(folder)

@@ -1,0 +1,94 @@
+"""How a checkpoint's logits become an answer, where that is not plain softmax: the key `weevit` of its `config.json`.
+
+    {"unknown": {"threshold": 0.52, "coverage": 0.95}, "multi_label": false, "label_thresholds": null,
+     "temperature": 0.7}
+
+timm and transformers pass the key over: they give the same logits, and name a class whatever its probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weevit.errors import CheckpointError
+from weevit.zoo.fields import Fields, boolean, number
+
+KEY = "weevit"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The rule.
+
+    Attributes:
+        threshold: the answer is that the class is unknown where the best probability is below it; None where a class
+            is always named.
+        coverage: the share of pictures of known classes that was to keep its class when the threshold was chosen.
+        multi_label: probabilities are each label's own (sigmoid), and do not add up to 1.
+        label_thresholds: the probability from which each label is said to be there; 0.5 for all where None.
+        temperature: what logits were divided by so that probabilities are right as often as they say. For the record:
+            the head has it already.
+    """
+
+    threshold: float | None = None
+    coverage: float | None = None
+    multi_label: bool = False
+    label_thresholds: tuple[float, ...] | None = None
+    temperature: float = 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The value of the key."""
+        unknown = None if self.threshold is None else {"threshold": self.threshold, "coverage": self.coverage}
+        return {
+            "unknown": unknown,
+            "multi_label": self.multi_label,
+            "label_thresholds": None if self.label_thresholds is None else list(self.label_thresholds),
+            "temperature": self.temperature,
+        }
+
+
+def parse_decision(raw: Mapping[str, Any], num_classes: int, where: str) -> Decision | None:
+    """The decision in a `config.json`; None where it has none.
+
+    Args:
+        raw: the parsed file.
+        num_classes: width of the head.
+        where: its path, for errors.
+
+    Raises:
+        CheckpointError: a value that cannot be meant; the message names the key.
+    """
+    if raw.get(KEY) is None:
+        return None
+    fields = _object(raw[KEY], f"{where}: {KEY}")
+    unknown = _object(fields.get("unknown", _anything) or {}, f"{where}: {KEY}.unknown")
+    thresholds = fields.get("label_thresholds", _shares)
+    if thresholds is not None and len(thresholds) != num_classes:
+        raise CheckpointError(
+            f"{fields.where}.label_thresholds has {len(thresholds)} numbers for {num_classes} classes."
+        )
+    return Decision(
+        threshold=unknown.get("threshold", number(0, 1)),
+        coverage=unknown.get("coverage", number(0, 1)),
+        multi_label=fields.get("multi_label", boolean) or False,
+        label_thresholds=thresholds,
+        temperature=fields.get("temperature", number(0, 1e6)) or 1.0,
+    )
+
+
+def _object(value: Any, where: str) -> Fields:
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{where} is not an object {{...}}.")
+    return Fields(value, where)
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+def _shares(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of numbers above 0 and up to 1")
+    return tuple(number(0, 1)(one) for one in value)
