@@ -86,7 +86,7 @@ def folder(
     return path
 
 
-def blunt(checkpoint: Checkpoint, path: Path, noise: float = 0.1) -> Path:
+def blunt(checkpoint: Checkpoint, path: Path, noise: float = 1.0) -> Path:
     """The same model with noise in its numbers: one that errs more often."""
     rng = np.random.default_rng(0)
     arrays = {
