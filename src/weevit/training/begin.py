@@ -250,7 +250,7 @@ def _work(
     model: VisionTransformer,
 ) -> Work:
     training, spec, batch = dataset.split("train"), preprocessing(model), recipe.loop.batch_size
-    loader = Loader(training, recipe, spec)
+    loader = Loader(training, recipe, spec, machine.device)
     schedule = Schedule.of(recipe, loader.steps_per_epoch)
     optimizer = create_optimizer(model, recipe)
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")

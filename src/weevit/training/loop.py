@@ -177,9 +177,8 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             # ---- the next batch: the same whatever came before, and mixed by draws of this step
             batch = clock.waiting(batches)
             _count_bad(work, batch)
-            images = batch.images.to(machine.device, non_blocking=True)
-            targets = batch.targets.to(machine.device, non_blocking=True)
-            targets = smoothed(targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
+            images = batch.images
+            targets = smoothed(batch.targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
             if not len(images):  # every picture of it is unreadable, which was counted: there is nothing to learn
                 state.step += 1
                 continue
