@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import random
 import re
 import shutil
@@ -27,6 +26,7 @@ pytest.importorskip("filelock")
 pytest.importorskip("sklearn")
 
 import runs  # noqa: E402 - after the skips
+import stopped  # noqa: E402
 
 from weevit.cli.app import _run as cli  # noqa: E402
 from weevit.datasets.read import read_dataset  # noqa: E402
@@ -178,42 +178,7 @@ def wait_for(condition: Callable[[], bool], limit: float = 60) -> None:
     pytest.fail("it did not come so far")
 
 
-def asked_in_a_long_step(folder: Path, made: Made) -> None:
-    """A child whose fourth step takes a minute, and that is asked to stop in it."""
-    from weevit.cli import stopping
-
-    stopping.PATIENCE = 0.3
-    real, calls = loop.clip_gradients, [0]
-
-    def slow(parameters: Any, part: Any) -> Any:
-        calls[0] += 1
-        return real(parameters, part)
-
-    def waits(images: Any, *arguments: Any) -> Any:
-        if calls[0] == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
-        return mixed(images, *arguments)
-
-    mixed = loop.mix
-    loop.clip_gradients, loop.mix = slow, waits  # type: ignore[assignment]
-    runs.command("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q")
-
-
-def asked_in_a_save(folder: Path, made: Made) -> None:
-    """A child that is asked to stop in the middle of its second save."""
-    at = [0]
-
-    def reached(point: str) -> None:
-        at[0] += point == "begin"
-        if at[0] == 2 and point == "synced":
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    state_module._reached = reached
-    runs.command("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q")
-
-
-@pytest.mark.parametrize(("child", "step"), [(asked_in_a_long_step, 3), (asked_in_a_save, 2)])
+@pytest.mark.parametrize(("child", "step"), [(stopped.in_a_long_step, 3), (stopped.in_a_save, 2)])
 def test_t6_a_step_that_takes_too_long_and_a_save(
     made: Made, whole: Path, tmp_path: Path, child: Callable[..., None], step: int
 ) -> None:
@@ -247,19 +212,11 @@ def test_t7_a_full_disk_ends_the_run_and_loses_nothing(
     assert runs.outcome(folder) == runs.outcome(whole)
 
 
-def with_little_room(folder: Path, made: Made) -> None:
-    """A child that can write no file of more than 1.2 MB: weights, but no moments."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
-    runs.command("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q")
-
-
 def test_t7_the_operating_system_says_no(
     made: Made, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert runs.run(with_little_room, folder, made) == 1
+    assert runs.run(stopped.with_little_room, folder, made) == 1
     said = capfd.readouterr().err
     assert re.search(r"File too large.*It needs [\d,]{7,} bytes; [\d,]+ are free", said)
     assert "Traceback" not in said
@@ -285,56 +242,17 @@ def test_t8_a_damaged_checkpoint_is_told_and_the_one_before_it_used(made: Made, 
 # ---- T9: numbers that are none
 
 
-def poison_loss(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = loop.loss, [0]
-
-    def loss(*arguments: Any) -> Any:
-        calls[0] += 1
-        return real(*arguments) * (value if calls[0] == 8 else 1.0)
-
-    monkeypatch.setattr(loop, "loss", loss)
-
-
-def poison_gradients(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = loop.clip_gradients, [0]
-
-    def clip(parameters: Any, part: Any) -> Any:
-        calls[0] += 1
-        there = list(parameters)
-        if calls[0] == 8:
-            there[5].grad.view(-1)[3] = value
-        return real(there, part)
-
-    monkeypatch.setattr(loop, "clip_gradients", clip)
-
-
-def poison_weights(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    real = loop.draw_from
-
-    def draw(seed: int, step: int, piece: int) -> None:
-        if step == 7:
-            WORK[0].model.blocks[2].mlp.fc1.weight.data[1, 2] = value
-        real(seed, step, piece)
-
-    monkeypatch.setattr(loop, "draw_from", draw)
-
-
-WORK: list[Any] = []
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("poison", [poison_loss, poison_gradients, poison_weights])
+@pytest.mark.parametrize("where", ["loss", "gradient", "weight"])
 def test_t9_what_is_not_finite_ends_the_run_and_reaches_no_file(
     made: Made,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    poison: Callable[[pytest.MonkeyPatch, float], None],
+    where: str,
     value: float,
 ) -> None:
-    WORK.clear()
-    monkeypatch.setattr(loop, "begin", lambda *given: WORK.append(begun := BEGIN(*given)) or begun)
-    poison(monkeypatch, value)
+    stopped.poison(where, value, monkeypatch.setattr)
     folder = tmp_path / "run"
     words = ["train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q"]
     assert cli([*map(str, words)]) == 1
@@ -351,18 +269,16 @@ def test_t9_what_is_not_finite_ends_the_run_and_reaches_no_file(
     assert "nan" not in (folder / "metrics.jsonl").read_text().lower()
 
 
-BEGIN = loop.begin
-
-
 def test_t9_weights_that_turn_after_the_last_update_are_not_saved(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    WORK.clear()
-    monkeypatch.setattr(loop, "begin", lambda *given: WORK.append(begun := BEGIN(*given)) or begun)
+    works: list[Any] = []
+    real = loop.begin
+    monkeypatch.setattr(loop, "begin", lambda *given: works.append(real(*given)) or works[0])
 
     def turn(step: int) -> None:
         if step == 4:
-            WORK[0].state.ema.module.head.weight.data[0, 0] = float("nan")
+            works[0].state.ema.module.head.weight.data[0, 0] = float("nan")
 
     with pytest.raises(TrainingError, match=r"After step 4, head\.weight of the ema holds NaN or infinity"):
         train(made, tmp_path / "run", watcher=watcher(turn))
@@ -424,8 +340,8 @@ def test_t13_corrupt_pictures_are_counted_and_too_many_end_the_run(made: Made, t
     listed = (run.folder / "bad.csv").read_text().splitlines()
     assert len(listed) == 3
     assert run.metrics[-1]["seen"] == 3 * 38
-    stopped = train((made[0], data), tmp_path / "other", "loop.max_bad=0.05", watcher=watcher(stop=7))
-    assert resume(stopped.folder).digest == run.digest
+    other = train((made[0], data), tmp_path / "other", "loop.max_bad=0.05", watcher=watcher(stop=7))
+    assert resume(other.folder).digest == run.digest
     with pytest.raises(
         TrainingError, match=r"2 of 40 training pictures cannot be read \(.*\); loop\.max_bad is 0\.049"
     ):

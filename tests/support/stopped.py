@@ -1,0 +1,101 @@
+"""Runs to which something happens: child processes that are asked to stop, and numbers that turn out to be none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import runs
+
+from weevit.training import loop, state
+
+Made = tuple[Path, Path]
+
+
+def train(folder: Path, made: Made) -> None:
+    """The command, quietly."""
+    runs.command("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q")
+
+
+def in_a_long_step(folder: Path, made: Made) -> None:
+    """A child whose fourth step takes a minute, and that is asked to stop in it."""
+    from weevit.cli import stopping
+
+    stopping.PATIENCE = 0.3
+    mixed = loop.mix
+
+    def waits(images: Any, targets: Any, part: Any, num_classes: int, seed: int, step: int) -> Any:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return mixed(images, targets, part, num_classes, seed, step)
+
+    loop.mix = waits
+    train(folder, made)
+
+
+def in_a_save(folder: Path, made: Made) -> None:
+    """A child that is asked to stop in the middle of its second save, of step 2."""
+    at = [0]
+
+    def reached(point: str) -> None:
+        at[0] += point == "begin"
+        if at[0] == 2 and point == "synced":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    state._reached = reached
+    train(folder, made)
+
+
+def with_little_room(folder: Path, made: Made) -> None:
+    """A child that can write no file of more than 1.2 MB: weights, but no moments."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
+    train(folder, made)
+
+
+def poison(where: str, value: float, put: Callable[[object, str, Any], None] = setattr) -> None:
+    """From now on, in its eighth step a run meets a number that is none.
+
+    Args:
+        where: `loss`, `gradient` or `weight`.
+        value: NaN or infinity.
+        put: sets an attribute of a module; pytest's `monkeypatch.setattr` takes it back later.
+    """
+    real_loss, real_clip, real_begin, real_draw = loop.loss, loop.clip_gradients, loop.begin, loop.draw_from
+    works: list[Any] = []
+
+    def begin(*given: Any) -> Any:
+        works.append(real_begin(*given))
+        return works[0]
+
+    def now(kind: str) -> bool:
+        return kind == where and works[0].state.step == 7
+
+    def loss(*given: Any) -> Any:
+        return real_loss(*given) * (value if now("loss") else 1.0)
+
+    def clip(parameters: Any, part: Any) -> Any:
+        there = list(parameters)
+        if now("gradient"):
+            there[5].grad.view(-1)[3] = value
+        return real_clip(there, part)
+
+    def draw(*key: int) -> None:
+        if works and now("weight"):
+            works[0].model.blocks[2].mlp.fc1.weight.data[1, 2] = value
+        real_draw(*key)
+
+    for name, function in {"begin": begin, "loss": loss, "clip_gradients": clip, "draw_from": draw}.items():
+        put(loop, name, function)
+
+
+def poisoned(folder: Path, made: Made, where: str, value: float) -> None:
+    """A child that is poisoned."""
+    poison(where, value)
+    train(folder, made)
