@@ -27,7 +27,7 @@ def permutation(count: int, *key: int | str) -> npt.NDArray[np.int64]:
 
 def noise(shape: tuple[int, ...], *key: int | str) -> npt.NDArray[np.float32]:
     """Standard normal numbers, float32."""
-    return np.random.Generator(np.random.Philox(key=_number(key))).standard_normal(shape, np.float32)
+    return np.random.Generator(np.random.SFC64(_number(key))).standard_normal(shape, np.float32)
 
 
 def _number(key: Key) -> int:

@@ -1,0 +1,225 @@
+"""Training batches: the same ones whatever reads them, however often it was interrupted.
+
+The order of an epoch follows from (seed, epoch), what is done to a picture from (seed, epoch, sample, repeat). Threads
+prepare pictures a batch ahead; how many there are changes nothing but the time. They are threads and not processes:
+most of the work is done outside of Python's lock, and nothing has to be sent from one to the other.
+
+A picture that cannot be read is left out of its batch, which says so: nothing takes its place.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from weevit.datasets.dataset import Split
+from weevit.engine.threads import choose_threads
+from weevit.errors import ImageError, TrainingError
+from weevit.training.augment import Hole, apply, draw, filling, finish
+from weevit.training.decoding import read_pixels
+from weevit.training.draws import permutation
+from weevit.training.schema import Recipe
+from weevit.zoo.weights import Preprocessing
+
+ROUND = 256
+"""With repeated augmentation, an epoch has a multiple of so many pictures: timm's number."""
+
+
+class Shot(NamedTuple):
+    """One picture of an epoch: which sample, and for which time in this epoch, from 0."""
+
+    sample: int
+    repeat: int
+
+
+class Bad(NamedTuple):
+    """A picture that could not be read; `kind` is one of `ImageError.kind`."""
+
+    name: str
+    kind: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures for one update of the weights.
+
+    Attributes:
+        images: (B, 3, height, width) float32, normalised, on the loader's device. B is the recipe's batch size less
+            those that could not be read; 0 if none could.
+        targets: (B,) int64, or (B, K) labels of 0 and 1.
+        shots: which pictures these are.
+        ids: their names.
+        bad: those that are missing.
+    """
+
+    images: Tensor
+    targets: Tensor
+    shots: tuple[Shot, ...]
+    ids: tuple[str, ...]
+    bad: tuple[Bad, ...]
+
+
+class Loader:
+    """The training split as batches.
+
+    Attributes:
+        split: the pictures and their classes.
+        spec: size of the training pictures, their mean and standard deviation.
+        device: where batches go. For a GPU, uint8 pixels are sent from pinned memory and normalised there.
+        workers: threads that prepare pictures; 0 for none but the caller's.
+        steps_per_epoch: batches of an epoch. What does not fill one is not shown in that epoch, unless it is all.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, spec: Preprocessing, device: torch.device | None = None) -> None:
+        """Of the recipe, `augment`, `data.repeats`, `loop.batch_size`, `loop.workers` and `seed` are looked at.
+
+        Raises:
+            TrainingError: there are no pictures.
+        """
+        if not len(split):
+            raise TrainingError(f"The split {split.name} has no pictures to train on.", "weevit data check")
+        self.split, self.spec, self.device = split, spec, device or torch.device("cpu")
+        workers = recipe.loop.workers
+        self.workers = choose_workers(self.device) if workers is None else workers
+        self._part, self._seed, self._repeats = recipe.augment, recipe.seed, max(1, recipe.data.repeats)
+        shown = _shown(len(split), self._repeats)
+        self._batch = min(recipe.loop.batch_size, shown)
+        self.steps_per_epoch = shown // self._batch
+        self._memory = _Memory((self._batch, 3, spec.height, spec.width), self.device)
+
+    def order(self, epoch: int) -> list[Shot]:
+        """The pictures of an epoch, batch after batch; the repeats of one follow on each other."""
+        samples = permutation(len(self.split), "order", self._seed, epoch)
+        count = self.steps_per_epoch * self._batch
+        return [Shot(int(samples[place // self._repeats]), place % self._repeats) for place in range(count)]
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from 0, from its step `start` on.
+
+        Raises:
+            UsageError: Pillow was told elsewhere in this process to invent what truncated files lack.
+        """
+        shots = self.order(epoch)[start * self._batch :]
+        drafts: deque[_Draft] = deque()
+        with _helpers(self.workers) as hand_out:
+            for at in range(0, len(shots), self._batch):
+                drafts.append(self._draft(shots[at : at + self._batch], epoch, hand_out))
+                if len(drafts) > (1 if self.workers else 0):
+                    yield self._batch_of(drafts.popleft())
+            while drafts:
+                yield self._batch_of(drafts.popleft())
+
+    def _draft(self, shots: list[Shot], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Draft:
+        images = self._memory.take()
+        tasks = [partial(self._prepare, shot, epoch, row) for shot, row in zip(shots, images.numpy(), strict=True)]
+        return _Draft(images, shots, [hand_out(task) for task in tasks])
+
+    def _prepare(self, shot: Shot, epoch: int, row: npt.NDArray[Any]) -> tuple[Hole, ...] | Bad:
+        """Put one picture into its row; what is still to be done, or why there is no picture."""
+        source, wanted = self.split.sources[shot.sample], (self.spec.height, self.spec.width)
+        try:
+            picture = read_pixels(source)
+            params = draw(self._part, (picture.shape[0], picture.shape[1]), wanted, self._seed, epoch, *shot)
+            planes = apply(picture, params, self.spec)
+        except ImageError as error:
+            return Bad(source.name, error.kind, error.message)
+        if row.dtype == np.uint8:
+            row[:] = planes
+            return params.holes
+        finish(planes, params.holes, self.spec, row)
+        return ()
+
+    def _batch_of(self, draft: _Draft) -> Batch:
+        results = [wait() for wait in draft.waits]
+        good = [place for place, result in enumerate(results) if not isinstance(result, Bad)]
+        shots = tuple(draft.shots[place] for place in good)
+        images = draft.images if len(good) == len(results) else draft.images[good]
+        if images.dtype == torch.uint8:
+            images = self._finished([result for result in results if not isinstance(result, Bad)], images)
+        return Batch(
+            images=images,
+            targets=torch.from_numpy(self.split.targets[[shot.sample for shot in shots]]),
+            shots=shots,
+            ids=tuple(self.split.sources[shot.sample].name for shot in shots),
+            bad=tuple(result for result in results if isinstance(result, Bad)),
+        )
+
+    def _finished(self, holes: list[tuple[Hole, ...]], images: Tensor) -> Tensor:
+        """`augment.finish` on a GPU. No GPU has run this yet: the tests run it on the CPU."""
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.spec.mean, self.spec.std))
+        sent = images.to(self.device, non_blocking=True).to(torch.float32)
+        sent.div_(255).sub_(mean.to(self.device)).div_(std.to(self.device))
+        for picture, hole in ((picture, hole) for picture, some in zip(sent, holes, strict=True) for hole in some):
+            box = hole.box
+            fill = torch.as_tensor(filling(hole)).to(self.device, non_blocking=True)
+            picture[:, box.top : box.top + box.height, box.left : box.left + box.width] = fill
+        return sent
+
+
+_Task = Callable[[], tuple[Hole, ...] | Bad]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A batch that threads are at work on; each of `waits` returns when its picture is done."""
+
+    images: Tensor
+    shots: list[Shot]
+    waits: list[_Task]
+
+
+@contextmanager
+def _helpers(count: int) -> Iterator[Callable[[_Task], _Task]]:
+    """Hands a task to a thread, and gives what waits for its result. Without threads, that is the task itself."""
+    if not count:
+        yield lambda task: task
+        return
+    pool = ThreadPoolExecutor(count, "weevit-training")
+    try:
+        yield lambda task: pool.submit(task).result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Memory:
+    """Memory of batches, used again as soon as nothing refers to it.
+
+    The system gives out memory page by page while it is written to for the first time, which took a tenth of a
+    picture's time here. For a GPU, PyTorch keeps pinned memory itself.
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        self._shape, self._pinned = shape, device.type == "cuda"
+        self._free: list[npt.NDArray[np.float32]] = []
+
+    def take(self) -> Tensor:
+        """A batch of pictures that hold anything: float32; pinned uint8 for a GPU."""
+        if self._pinned:
+            return torch.empty(self._shape, dtype=torch.uint8, pin_memory=True)
+        memory = self._free.pop() if self._free else np.empty(self._shape, np.float32)
+        lent = memory.view()  # an array of its own, which lives as long as the tensor's storage does
+        weakref.finalize(lent, self._free.append, memory).atexit = False
+        return torch.from_numpy(lent)
+
+
+def _shown(count: int, repeats: int) -> int:
+    """Pictures of an epoch, as timm's samplers count them."""
+    return count // ROUND * ROUND if repeats > 1 and count >= ROUND else count
+
+
+def choose_workers(device: torch.device) -> int:
+    """Threads to prepare pictures with: for a GPU all cores up to 16; else few, for the model computes on the same."""
+    cores = choose_threads().count
+    return min(16, cores) if device.type == "cuda" else max(1, cores // 4)

@@ -1,0 +1,101 @@
+"""The pixels of a training picture: those of `images.decode`, faster where a file is an ordinary JPEG.
+
+torchvision's decoder and Pillow's are the same library with the same settings; torchvision's leaves the pixels as they
+are wanted here, which saves two copies. It is asked only about files in which nothing has to be turned, converted or
+judged, and whatever it refuses is asked of `images.decode` again, which says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from weevit.errors import ImageError
+from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.source import Source, Stored, open_image, read_bytes
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
+    """A source's picture: uint8, (H, W, 3), RGB, upright; equal to `open_image` in every pixel.
+
+    Raises:
+        ImageError: there is no picture, and why.
+    """
+    value = source.value
+    if isinstance(value, ImageError):
+        raise value
+    if isinstance(value, str | Stored) or hasattr(value, "__fspath__"):
+        value = read_bytes(value, limits)  # type: ignore[arg-type]
+    if isinstance(value, bytes) and is_plain_jpeg(value, limits):
+        pixels = _decoded(value)
+        if pixels is not None:
+            return pixels
+    return np.array(open_image(Source(source.name, value), limits))
+
+
+def _decoded(data: bytes) -> Pixels | None:
+    """What torchvision makes of it; None where it is not satisfied, or has no decoder any more."""
+    decoder = _decoder()
+    if decoder is None:
+        return None
+    try:
+        picture = decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _AS_RGB, False)
+    except RuntimeError:
+        return None
+    pixels: Pixels = picture.permute(1, 2, 0).numpy()  # no copy: it lies in memory in this order
+    return pixels
+
+
+_AS_RGB = 3
+
+
+@lru_cache(maxsize=1)
+def _decoder() -> Callable[[torch.Tensor, int, bool], torch.Tensor] | None:
+    """The operator behind `torchvision.io.decode_jpeg`, which warns since torchvision 0.29 that it will be dropped."""
+    try:
+        import torchvision.io  # noqa: F401  (registers it)
+
+        found: Callable[[torch.Tensor, int, bool], torch.Tensor] = torch.ops.image.decode_jpeg.default
+    except (ImportError, AttributeError):
+        return None
+    return found
+
+
+_FRAMES = {0xC0, 0xC1, 0xC2}
+"""Baseline, extended and progressive, with Huffman codes."""
+
+_SCAN, _APP1 = 0xDA, 0xE1
+_START, _END = b"\xff\xd8\xff", b"\xff\xd9"
+
+
+def is_plain_jpeg(data: bytes, limits: Limits = DEFAULT_LIMITS) -> bool:
+    """Whether the bytes are a JPEG with an end, of one or three channels, within the limits, not to be turned."""
+    if not data.startswith(_START) or not data.endswith(_END) or len(data) > limits.max_bytes:
+        return False
+    place, frame = 2, False
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], struct.unpack_from(">H", data, place + 2)[0]
+        if marker == _SCAN:
+            return frame
+        if marker == _APP1:  # Exif or XMP, which may say how it is to be turned
+            return False
+        if marker in _FRAMES:
+            if frame or length < 8 or not _is_plain_frame(data[place + 4 : place + 2 + length], limits):
+                return False
+            frame = True
+        place += 2 + length
+    return False
+
+
+def _is_plain_frame(header: bytes, limits: Limits) -> bool:
+    bits, height, width, components = struct.unpack_from(">BHHB", header)
+    # A progressive file may have 4/5 of the pixels that another may have; a larger one is left to the other decoder.
+    small = 0 < height * width <= limits.max_pixels * 4 // 5
+    return bits == 8 and components in (1, 3) and small

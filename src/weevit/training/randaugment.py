@@ -1,0 +1,223 @@
+"""RandAugment (arXiv:1909.13719) in timm's small language: what is drawn. What is done to pixels stands in `pixels.py`.
+
+    rand-m6-inc1-mstd1.0-n3
+         m     magnitude, 0 to mmax                                     10 where it is not said
+         mstd  spread of the magnitude; above 100: even from 0 to m      0
+         mmax  greatest magnitude                                       10
+         inc   1: what a greater magnitude makes stronger, all of it     0
+         n     treatments of a picture                                   2
+         p     probability of each                                       0.5
+         tweights  turns and shifts often, colours seldom, none twice
+
+Neither numpy nor torch is imported, so that recipes are checked without them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from weevit.errors import RecipeError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Op:
+    """One treatment of a picture.
+
+    Attributes:
+        name: of `pixels.OPS`.
+        value: in its own unit (degrees, a share of the side, bits, a factor, ...); 0 where there is none.
+        interpolation: of turns and shifts: `bilinear` or `bicubic`; empty for others.
+    """
+
+    name: str
+    value: float = 0.0
+    interpolation: str = ""
+
+
+Level = Callable[[float, Random], float]
+"""Magnitude in tenths of the usual greatest one (which is 10) -> the value of an `Op`."""
+
+
+def _none(level: float, rng: Random) -> float:
+    return 0.0
+
+
+def _either_way(most: float) -> Level:
+    return lambda level, rng: level * most if rng.random() < 0.5 else -level * most
+
+
+def _factor(level: float, rng: Random) -> float:
+    return 0.1 + 1.8 * level
+
+
+def _factor_around_one(level: float, rng: Random) -> float:
+    return max(0.1, 1 + (0.9 * level if rng.random() < 0.5 else -0.9 * level))
+
+
+def _up_to(most: int, factor: int | None = None) -> Level:
+    return lambda level, rng: min(most, int(level * (factor or most)))
+
+
+def _down_from(most: int, factor: int | None = None) -> Level:
+    return lambda level, rng: most - min(most, int(level * (factor or most)))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """How one treatment follows from a magnitude.
+
+    Attributes:
+        level: plainly; of some, a greater magnitude is then a weaker treatment.
+        increasing: with inc1.
+        weight: with tweights, which always increases.
+        moves: whether it reads between pixels.
+    """
+
+    name: str
+    level: Level
+    increasing: Level
+    weight: float
+    moves: bool = False
+
+
+# fmt: off
+_ROWS = (
+    _Row("autocontrast", _none, _none, 0.25),
+    _Row("equalize", _none, _none, 0.05),
+    _Row("invert", _none, _none, 0.05),
+    _Row("rotate", _either_way(30), _either_way(30), 3, moves=True),
+    _Row("posterize", _up_to(99, 4), _down_from(4), 0.05),
+    _Row("solarize", _up_to(256), _down_from(256), 0.05),
+    _Row("solarize_add", _up_to(128, 110), _up_to(128, 110), 0.05),
+    _Row("color", _factor, _factor_around_one, 0.25),
+    _Row("contrast", _factor, _factor_around_one, 0.05),
+    _Row("brightness", _factor, _factor_around_one, 0.05),
+    _Row("sharpness", _factor, _factor_around_one, 0.25),
+    _Row("shear_x", _either_way(0.3), _either_way(0.3), 2, moves=True),
+    _Row("shear_y", _either_way(0.3), _either_way(0.3), 2, moves=True),
+    _Row("translate_x", _either_way(0.45), _either_way(0.45), 1, moves=True),
+    _Row("translate_y", _either_way(0.45), _either_way(0.45), 1, moves=True),
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """A sentence of the language, read. The attributes are its words, in the order of the module's docstring."""
+
+    magnitude: int = 10
+    spread: float = 0.0
+    most: int = 10
+    increasing: bool = False
+    layers: int = 2
+    prob: float = 0.5
+    weighted: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> RandAugment:
+        """Read a sentence.
+
+        Raises:
+            RecipeError: an unknown or doubled word, a number that cannot be meant.
+        """
+        first, *words = text.split("-")
+        if first != "rand":
+            raise RecipeError(f"augment.randaugment is {text!r}; it begins with 'rand', as in {_EXAMPLE}.")
+        values: dict[str, float] = {}
+        for word in words:
+            name, value = _read(word, text)
+            if name in values:
+                raise RecipeError(f"augment.randaugment {text!r}: {word!r} says again what was said before.")
+            values[name] = value
+        found = cls(**values)  # type: ignore[arg-type]  # `_WORDS` has the types
+        if found.magnitude > found.most:
+            raise RecipeError(
+                f"augment.randaugment {text!r}: m{found.magnitude} is above the greatest magnitude, {found.most}.",
+                f"Add -mmax{found.magnitude} where it is meant.",
+            )
+        return found
+
+    def draw(self, rng: Random, interpolation: str) -> tuple[Op, ...]:
+        """The treatments of one picture, in order; fewer than `layers`, since each is left out with some probability.
+
+        Args:
+            rng: to draw from.
+            interpolation: of turns and shifts: `bilinear`, `bicubic`, or one of them at `random` for each.
+        """
+        rows = self._rows(rng)
+        return tuple(self._op(row, rng, interpolation) for row in rows if self.prob == 1 or rng.random() < self.prob)
+
+    def _rows(self, rng: Random) -> list[_Row]:
+        if not self.weighted:
+            return [_ROWS[int(rng.random() * len(_ROWS))] for _ in range(self.layers)]
+        left, chosen = list(_ROWS), []
+        for _ in range(self.layers):
+            place = rng.random() * sum(row.weight for row in left)
+            row = next((row for row in left if (place := place - row.weight) < 0), left[-1])
+            left.remove(row)
+            chosen.append(row)
+        return chosen
+
+    def _op(self, row: _Row, rng: Random, interpolation: str) -> Op:
+        magnitude: float = self.magnitude
+        if self.spread > 100:
+            magnitude *= rng.random()
+        elif self.spread > 0:
+            magnitude = min(max(0.0, rng.gauss(magnitude, self.spread)), self.most)
+        level = row.increasing if self.increasing or self.weighted else row.level
+        value = level(magnitude / 10, rng)
+        return Op(row.name, value, draw_interpolation(rng, interpolation) if row.moves else "")
+
+
+def draw_interpolation(rng: Random, interpolation: str) -> str:
+    """The one that was asked for, or one of two at `random`."""
+    return interpolation if interpolation != "random" else ("bilinear" if rng.random() < 0.5 else "bicubic")
+
+
+_EXAMPLE = "rand-m6-inc1-mstd1.0-n3"
+
+
+@dataclass(frozen=True)
+class _Word:
+    """One word of the language: the attribute that it sets, the type of its number, and the range."""
+
+    field: str
+    kind: type[int] | type[float] | type[bool]
+    low: float
+    high: float
+
+
+_WORDS = {
+    "m": _Word("magnitude", int, 0, 100),
+    "mstd": _Word("spread", float, 0, 1e9),
+    "mmax": _Word("most", int, 1, 100),
+    "inc": _Word("increasing", bool, 0, 1),
+    "n": _Word("layers", int, 1, 15),
+    "p": _Word("prob", float, 0, 1),
+}
+
+
+def _read(word: str, text: str) -> tuple[str, float]:
+    if word == "tweights":
+        return "weighted", True
+    match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", word)
+    name = match[1] if match else word
+    if name not in _WORDS or match is None:
+        allowed = ", ".join(f"{name}NUMBER" for name in _WORDS) + ", tweights"
+        gone = "timm has dropped 'w0'; 'tweights' is near it. " if name == "w" else ""
+        raise RecipeError(
+            f"augment.randaugment {text!r}: {word!r} is none of {allowed}.",
+            gone + (did_you_mean(name, [*_WORDS, "tweights"]) or f"An example: {_EXAMPLE}"),
+        )
+    known = _WORDS[name]
+    number = float(match[2])
+    whole = known.kind is float or "." not in match[2]
+    if not whole or not known.low <= number <= known.high:
+        kind = "a number" if known.kind is float else "a whole number"
+        raise RecipeError(
+            f"augment.randaugment {text!r}: {name} is {match[2]}; expected {kind} from {known.low:g} to {known.high:g}."
+        )
+    return known.field, known.kind(number)
