@@ -7,7 +7,6 @@ YAML takes `2e-4` for a string and `no` for false.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
@@ -107,17 +106,6 @@ def one_of(*words: str) -> Kind:
         return value
 
     return Kind(f"one of {', '.join(words)}", read)
-
-
-def pattern(regex: str, example: str) -> Kind:
-    """A string of one form."""
-
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(regex, value):
-            raise ValueError
-        return value
-
-    return Kind(f"of the form {example}", read)
 
 
 def duration(bare: Unit | None = None, allowed: tuple[Unit, ...] = ("epochs", "steps", "samples", "%")) -> Kind:

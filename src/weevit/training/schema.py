@@ -12,10 +12,18 @@ from typing import Any, Literal
 
 from weevit.errors import RecipeError
 from weevit.training.duration import Duration
-from weevit.training.kinds import duration, flag, number, one_of, optional, pattern, setting, several, text, whole
+from weevit.training.kinds import Kind, duration, flag, number, one_of, optional, setting, several, text, whole
+from weevit.training.randaugment import RandAugment
 
 Pair = tuple[float, float]
 RGB = tuple[float, float, float]
+
+
+def _sentence(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    RandAugment.parse(value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -94,9 +102,7 @@ class AugmentPart:
     interpolation: Literal["random", "bilinear", "bicubic"] = setting("random", one_of("random", "bilinear", "bicubic"))
     hflip: float = setting(0.5, number(0, 1))
     vflip: float = setting(0.0, number(0, 1))
-    randaugment: str | None = setting(
-        None, optional(pattern(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*", "rand-m6-inc1-mstd1.0-n3"))
-    )
+    randaugment: str | None = setting(None, optional(Kind("a sentence such as rand-m6-inc1-mstd1.0-n3", _sentence)))
     color_jitter: float | None = setting(None, optional(number(0, 2)))
     color_jitter_prob: float = setting(1.0, number(0, 1))
     grayscale_prob: float = setting(0.0, number(0, 1))
