@@ -212,7 +212,7 @@ def test_several_labels(predictor: Predictor, manifest: Path, tmp_path: Path, br
 
 
 def test_label_thresholds_of_the_checkpoint(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
-    decision = {"multi_label": True, "label_thresholds": [0.0] * 6 + [1.1]}
+    decision = {"multi_label": True, "label_thresholds": [1e-12] * 6 + [1.0]}
     found = weevit.evaluate(_with_decision(colour_model, tmp_path / "m", decision), pictures)
     assert found.multi_label
     assert {row.answer for row in found.answered} == {";".join(CLASSES[:6])}

@@ -92,7 +92,7 @@ def _tiles(comparison: Comparison, names: tuple[str, str]) -> list[dict[str, str
     tiles.append(tile("difference, points", points(comparison.difference), bounds))
     tiles.append(tile("McNemar, mid-p", f"{comparison.mid_p:.3g}", f"exact {comparison.p_value:.3g}"))
     speeds = [one.images_per_second for one in (comparison.first, comparison.second)]
-    tiles.append(tile("pictures a second", " / ".join(number(speed, 1) for speed in speeds), _speed_note(comparison)))
+    tiles.append(tile("pictures a second", " / ".join(number(speed) for speed in speeds), _speed_note(comparison)))
     return tiles
 
 

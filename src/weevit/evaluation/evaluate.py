@@ -18,7 +18,7 @@ from weevit.errors import DatasetError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
-from weevit.evaluation.model import decision_of, describe, labels_of, match_classes, unknown_below
+from weevit.evaluation.model import describe, labels_of, match_classes, unknown_below
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import check_folder, write_evaluation
@@ -62,11 +62,11 @@ def evaluate(
     if output is not None:
         check_folder(Path(output), table)
     predictor = model if isinstance(model, Predictor) else load(model)
-    labels = labels_of(predictor.checkpoint)
+    labels, decision = labels_of(predictor.checkpoint), predictor.checkpoint.decision
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
     places = match_classes(dataset.classes, labels, allow_missing)
     part = choose_split(dataset, split)
-    several = dataset.multi_label or bool(decision_of(predictor.checkpoint).get("multi_label"))
+    several = dataset.multi_label or (decision is not None and decision.multi_label)
     ids = ids_of(part.sources, dataset.path)
     found = (_several if several else _one)(predictor, part, ids, _in_head(part.targets, places, labels), watch)
     evaluation = Evaluation(
@@ -164,7 +164,8 @@ def _several(predictor: Predictor, part: Split, ids: Sequence[str], targets: Int
     judge = AllOf(len(labels))
     asked = ask(predictor, part.sources, [judge], watch)
     places, probabilities = judge.verdict()
-    thresholds = np.asarray(decision_of(predictor.checkpoint).get("label_thresholds") or 0.5, dtype=np.float64)
+    decision = predictor.checkpoint.decision
+    thresholds = np.asarray((decision.label_thresholds if decision else None) or 0.5, dtype=np.float64)
     figures = dict(metrics.multi_label(probabilities, flags[places], thresholds))
     precisions = metrics.average_precision(probabilities, flags[places])
     rows = label_rows(ids, flags, labels, (places, (probabilities >= thresholds).astype(np.int64)), asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,16 +58,9 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def decision_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """What the checkpoint says of how its logits become an answer; empty where it says nothing."""
-    decision = checkpoint.config.get("weevit", {})
-    return decision if isinstance(decision, Mapping) else {}
-
-
 def unknown_below(checkpoint: Checkpoint) -> float | None:
     """The probability under which the model's answer is `unknown`; None where it always names a class."""
-    threshold = (decision_of(checkpoint).get("unknown") or {}).get("threshold")
-    return None if threshold is None else float(threshold)
+    return checkpoint.decision.threshold if checkpoint.decision else None
 
 
 def match_classes(names: Sequence[str], labels: Sequence[Label], allow_missing: bool) -> Ints:

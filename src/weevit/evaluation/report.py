@@ -14,6 +14,7 @@ from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
 from weevit.reports.page import counted, interval, number, percent, render
 from weevit.reports.thumbnails import thumbnail
+from weevit.zoo.weights import BY_NAME
 
 _SMALL = 30
 """Classes that fit into a matrix and a table as they are; of more, those are shown that go wrong most."""
@@ -47,9 +48,12 @@ def evaluation_page(evaluation: Evaluation) -> str:
 
 
 def short_name(model: Mapping[str, Any]) -> str:
-    """A published weight without its tag, a folder by its own name."""
+    """The alias of a published weight, else its architecture; of any other model the name of its folder."""
     name = str(model["name"])
-    return name.rpartition("(")[2].rstrip(")") if name.endswith(")") else name.partition(".")[0]
+    weight = BY_NAME.get(name)
+    if weight is not None:
+        return weight.alias or weight.architecture.name
+    return name.rpartition("(")[2].rstrip(")") if name.endswith(")") else name
 
 
 def short_path(path: str) -> str:

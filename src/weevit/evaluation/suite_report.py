@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weevit.evaluation.report import model_line, short_name, tile
 from weevit.reports import charts
 from weevit.reports.axes import Axis
-from weevit.reports.page import interval, number, percent, render
+from weevit.reports.page import counted, number, percent, render
 
 if TYPE_CHECKING:
     from weevit.evaluation.suite import SetResult, SuiteEvaluation
@@ -54,13 +54,13 @@ def _row(one: SetResult) -> tuple[Any, ...]:
 
 def _notices(suite: SuiteEvaluation) -> list[tuple[str, str]]:
     notices = [(note, "note") for note in suite.notes]
+    parts = [f"{one.title} ({len(one.evaluation.rows):,} of {one.pictures:,})" for one in suite.sets if not one.whole]
+    if parts:
+        text = f"Not all pictures are here of {'; '.join(parts)}. The published figures are of all of them."
+        notices.append((text, "note"))
     for one in suite.sets:
-        if not one.whole:
-            text = f"{one.title}: {len(one.evaluation.rows):,} of its {one.pictures:,} pictures are here"
-            bounds = interval((one.evaluation.metrics["top1_low"], one.evaluation.metrics["top1_high"]))
-            notices.append((f"{text}; the published figure is of all of them, this one is {bounds} at 95 %.", "note"))
         if one.evaluation.failures:
-            text = f"{one.title}: {len(one.evaluation.failures):,} pictures have no answer and are not in its figures"
             worst = percent(one.evaluation.metrics["top1_worst"])
-            notices.append((f"{text}; counted as wrong, top-1 is {worst}.", "bad"))
+            text = f"{one.title}: no answer for {counted(len(one.evaluation.failures), 'picture')}"
+            notices.append((f"{text}. Counted as wrong, they would make top-1 {worst}.", "bad"))
     return notices
