@@ -281,7 +281,21 @@ def _splits(recipe: Recipe) -> Dataset:
             f"{dataset.path} has {kind}, and the recipe says data.multi_label={str(recipe.data.multi_label).lower()}.",
             f"data.multi_label={str(dataset.multi_label).lower()}",
         )
-    return with_validation(dataset, recipe.data.validation_share, recipe.seed)
+    dataset = with_validation(dataset, recipe.data.validation_share, recipe.seed)
+    return dataset if recipe.data.hold_out is None else held_out(dataset, recipe.data.hold_out, recipe.seed)
+
+
+def held_out(dataset: Dataset, share: float, seed: int, hashes: Sequence[str | None] | None = None) -> Dataset:
+    """The data with a part of its training split as the validation split; what was the validation split is left out.
+
+    Args:
+        dataset: with a training split.
+        share: of it that is held out, as alike to it as can be; copies of a picture stay on one side.
+        seed: of the draw.
+        hashes: the sha256 of the training pictures, if they are known.
+    """
+    rest = {name: split for name, split in dataset.splits.items() if name != "validation"}
+    return with_validation(replace(dataset, splits=rest), share, seed, hashes)
 
 
 def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:

@@ -59,6 +59,8 @@ class DataPart:
         path: what `weevit.datasets` reads; `--data` on the command line where None.
         multi_label: pictures may have several classes or none; must be what the data says.
         validation_share: of the training split, where the data has no validation split.
+        hold_out: share of the training split that is kept out of training and evaluated on in place of the validation
+            split, which the run then never looks at; None for none.
         repeats: how often an epoch shows a picture, each time with other draws, over a share of the pictures that is
             smaller by as much (repeated augmentation, arXiv:1901.09335); 1 or 0 for none.
         crop_pct, crop_mode, interpolation: of validation, as `Preprocessing`.
@@ -68,6 +70,7 @@ class DataPart:
     path: str | None = setting(None, optional(text()))
     multi_label: bool = setting(False, flag())
     validation_share: float = setting(0.2, number(0, 0.9, above=True))
+    hold_out: float | None = setting(None, optional(number(0, 0.9, above=True)))
     repeats: int = setting(0, whole(0, 16))
     crop_pct: float = setting(0.95, number(0, 1, above=True))
     crop_mode: Literal["center", "squash", "border"] = setting("center", one_of("center", "squash", "border"))
