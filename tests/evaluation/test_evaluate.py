@@ -162,6 +162,7 @@ def _with_decision(model: Path, folder: Path, decision: dict[str, Any]) -> Path:
 def test_unknown_is_said_below_the_checkpoints_threshold(
     evaluation: Evaluation, colour_model: Path, pictures: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("jinja2")
     threshold = float(np.median([row.probability for row in evaluation.answered if row.probability]))
     model = _with_decision(colour_model, tmp_path / "m", {"unknown": {"threshold": threshold, "coverage": 0.5}})
     found = weevit.evaluate(model, pictures, tmp_path / "out")

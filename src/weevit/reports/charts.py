@@ -126,7 +126,7 @@ def bars(rows: Sequence[Bar], axis: Axis, title: str) -> Svg:
     begin = Axis(axis.label, 0.0 if axis.low is None else axis.low, axis.high, axis.percent)
     scale = begin.around([value for row in rows for value in (row.value, row.high or row.value)])
     notes = [f"{scale.text(row.value) if np.isfinite(row.value) else '–'} {row.note}".rstrip() for row in rows]
-    after = max((width_of(note) for note in notes), default=0) + 10
+    after = max((width_of(note) for note in notes), default=0) + 18
     plot = Plot(scale, Axis(""), left=names, width=WIDTH - names - after)
     parts = [text(names, 14, axis.label, "label")]
     for place, (row, note) in enumerate(zip(rows, notes, strict=True)):
