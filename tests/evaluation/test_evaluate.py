@@ -18,6 +18,7 @@ import pytest
 from browsing import DESKTOP, PHONE, Browser
 
 import weevit
+from weevit.datasets.dataset import Dataset, Split
 from weevit.errors import DatasetError, MissingExtraError, OutputError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import Progress
@@ -25,6 +26,7 @@ from weevit.evaluation.evaluate import evaluate_logits
 from weevit.evaluation.model import match_classes
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.saved import as_json, read_evaluation, write_evaluation
+from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.reports import page
 from weevit.zoo.labels import Label
@@ -89,6 +91,15 @@ def test_the_batch_size_changes_no_figure(colour_model: Path, pictures: Path, ev
         other = weevit.evaluate(weevit.load(colour_model, batch_size=size, threads=threads), pictures)
         assert other.rows == evaluation.rows
         assert other.metrics == evaluation.metrics
+
+
+def test_pictures_in_memory(predictor: Predictor, tmp_path: Path) -> None:
+    sources = tuple(Source(f"image[{i}]", colours.picture(name, i)) for i, name in enumerate(CLASSES))
+    splits = {"all": Split("all", sources, np.arange(7))}
+    found = weevit.evaluate(predictor, Dataset("memory", CLASSES, splits))
+    assert [row.id for row in found.rows] == [source.name for source in sources]
+    assert found.metrics["top1"] > 0.7
+    assert found.data["fingerprint"] == ""
 
 
 def test_matching() -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weevit.datasets.dataset import Dataset, Split
 from weevit.datasets.read import read_dataset
-from weevit.errors import DatasetError
+from weevit.errors import DatasetError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
@@ -71,12 +72,7 @@ def evaluate(
     found = (_several if several else _one)(predictor, part, ids, _in_head(part.targets, places, labels), watch)
     evaluation = Evaluation(
         model=describe(predictor),
-        data={
-            "path": dataset.path,
-            "split": part.name,
-            "fingerprint": dataset.fingerprint(),
-            "notes": list(dataset.notes),
-        },
+        data=describe_data(dataset, part),
         classes=labels,
         multi_label=several,
         rows=tuple(found.rows),
@@ -126,6 +122,15 @@ def choose_split(dataset: Dataset, name: str | None) -> Split:
         "tell how good it is.",
         f"--split {next(iter(dataset.splits), 'train')}   if that is meant all the same",
     )
+
+
+def describe_data(dataset: Dataset, part: Split) -> dict[str, Any]:
+    """What was measured on; plain data."""
+    try:
+        fingerprint = dataset.fingerprint()
+    except UsageError:  # pictures in memory, which nothing could find again
+        fingerprint = ""
+    return {"path": dataset.path, "split": part.name, "fingerprint": fingerprint, "notes": list(dataset.notes)}
 
 
 def _in_head(targets: Ints, places: Ints, labels: Sequence[Label]) -> Ints:

@@ -264,7 +264,7 @@ def facts_of(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("preprocessing", f"{seen['interpolation']}, {seen['crop_mode']} crop of {seen['crop_pct']:g}, "
          f"{seen['height']} x {seen['width']} px"),
         ("data", f"{data['path']}, split “{data['split']}”"),
-        ("fingerprint of the data", data["fingerprint"]),
+        ("fingerprint of the data", data["fingerprint"] or "none: pictures in memory"),
         ("pictures", f"{len(evaluation.rows):,} in {evaluation.seconds:.1f} s"),
     ]  # fmt: skip
     if model.get("unknown_below") is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit.evaluation.ask import OneOf, Watcher, ask
+from weevit.evaluation.evaluate import describe_data
 from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets, read_set
 from weevit.evaluation.metrics import Judged
 from weevit.evaluation.model import describe, labels_of, unknown_below
@@ -158,16 +159,10 @@ def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[S
 
 
 def _data(material: Material, truth: Truth) -> dict[str, Any]:
-    one = _set(truth.name)
-    notes = list(material.dataset.notes)
+    one, data = _set(truth.name), describe_data(material.dataset, material.part)
     if truth.columns is not None:
-        notes.append(f"Only the {len(truth.labels)} classes of {one.title.partition(',')[0]} are answers here.")
-    return {
-        "path": material.dataset.path,
-        "split": one.title,
-        "fingerprint": material.dataset.fingerprint(),
-        "notes": notes,
-    }
+        data["notes"].append(f"Only the {len(truth.labels)} classes of {one.title.partition(',')[0]} are answers here.")
+    return data | {"split": one.title}
 
 
 def _figures(predictor: Predictor, judged: Judged, truth: Truth, pictures: int) -> dict[str, float]:
