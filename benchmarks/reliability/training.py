@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
@@ -180,28 +179,18 @@ def wait_for(condition: Callable[[], bool], limit: float = 120) -> None:
 
 def t7(place: Place) -> tuple[bool, str]:
     """A disk that is full: a real one of 7 MB where this process may mount it, else a limit of the file size."""
-    with small_disk(place.folder("t7-disk")) as (disk, kind):
-        folder = disk / "run"
-        code = runs.run(on_a_small_disk, folder, place.made, kind)
-        said = (place.top / "t7.txt").read_text() if (place.top / "t7.txt").exists() else ""
-        said = said or (disk.parent / "t7.txt").read_text()
-        kept = newest(folder / "state", lambda text: None)
+    said_file = place.folder("t7.txt")
+    with small_disk(place.folder("t7-disk")) as (disk, limit):
+        code = runs.run(stopped.with_little_room, disk / "run", place.made, said_file, limit)
+        kept = newest(disk / "run" / "state", lambda text: None)
         elsewhere = place.folder("t7-run")
-        shutil.copytree(folder, elsewhere, ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(disk / "run", elsewhere, ignore=shutil.ignore_patterns(".*"))
+    said = said_file.read_text()
     named = "It needs " in said and "bytes;" in said and "Traceback" not in said
     good = code == 1 and named and place.end(elsewhere)
-    return good, f"{kind}: {said.strip().splitlines()[0][:150] if said else 'nothing said'}; {kept.name} loads"
-
-
-def on_a_small_disk(folder: Path, made: tuple[Path, Path], kind: str) -> None:
-    """A child; what it says goes to a file."""
-    import resource
-
-    handle = os.open(folder.parent.parent / "t7.txt", os.O_CREAT | os.O_WRONLY)
-    os.dup2(handle, 2)
-    if kind != "disk of 7 MB":
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
-    runs.command("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q")
+    kind = "a disk of 7 MB" if limit is None else f"files of at most {limit:,} bytes"
+    reason = said.partition(": ")[2].partition(". Check")[0].rpartition("state: ")[2]
+    return good, f"{kind}: {reason}; {kept.name} loads, and the run ends identically"
 
 
 @contextmanager
@@ -210,7 +199,7 @@ def small_disk(folder: Path) -> Any:
     words = ["mount", "-t", "tmpfs", "-o", "size=7m", "tmpfs", str(folder)]
     mounted = shutil.which("mount") and subprocess.run(words, capture_output=True, check=False).returncode == 0
     try:
-        yield folder, "disk of 7 MB" if mounted else "files of at most 1.2 MB"
+        yield folder, None if mounted else 1_200_000
     finally:
         if mounted:
             subprocess.run(["umount", str(folder)], check=True)

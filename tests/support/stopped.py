@@ -51,11 +51,19 @@ def in_a_save(folder: Path, made: Made) -> None:
     train(folder, made)
 
 
-def with_little_room(folder: Path, made: Made) -> None:
-    """A child that can write no file of more than 1.2 MB: weights, but no moments."""
+def with_little_room(folder: Path, made: Made, said: Path, limit: int | None) -> None:
+    """A child that runs out of room.
+
+    Args:
+        folder, made: as for all.
+        said: what it says on stderr goes into this file.
+        limit: bytes that a file may have, which the operating system sees to; None where the disk is small enough.
+    """
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
+    os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY), 2)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     train(folder, made)
 
 

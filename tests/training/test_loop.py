@@ -310,8 +310,8 @@ def close(one: Run, other: Run, tolerance: float) -> bool:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_trains_and_resumes(train: Train, precision: str) -> None:
-    word = f"loop.precision={precision}"
-    whole, stopped = train(word), train(word, output="stopped", watcher=stop_at(7))
+    words = f"loop.precision={precision}", "schedule.epochs=2"
+    whole, stopped = train(*words), train(*words, output="stopped", watcher=stop_at(7))
     assert loop.resume(stopped.folder, report=False).digest == whole.digest
     losses = [row["loss"] for row in whole.metrics if "loss" in row]
     assert losses[-1] < losses[0]
