@@ -16,6 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+TRAINING, STATE = "tests/training/test_rows.py", "tests/training/test_state.py"
+"""In full: `training.py` beside this file."""
+
 ROWS = {
     "J1": ("every kind of file: right pixels or a typed error", ["tests/images", "-k", "not mutations and not timm"]),
     "J2": ("2,000 mutations of encoded pictures: typed errors only", ["tests/images", "-k", "mutations"]),
@@ -24,7 +27,20 @@ ROWS = {
     "J6": ("tars: good members kept, bad ones listed", ["tests/images/test_archives.py"]),
     "J7": ("another model or preprocessing in the folder: refused", ["tests/jobs", "-k", "another_job"]),
     "J8": ("workers 1, 2, 4 and batches 1, 7, 64: the same bytes", ["tests/jobs", "-k", "batch_and_thread"]),
-    "T12": ("classes that lack, extra ones, circles of links: listed, never shifted", ["tests/datasets/test_read.py"]),
+    "T1": ("training killed at steps: the same bytes in the end", [TRAINING, STATE, "-k", "t1_"]),
+    "T2": ("killed at points of a save: a whole checkpoint, the same bytes", [TRAINING, STATE, "-k", "t2_ or crash"]),
+    "T3": ("resumed inside an epoch: every picture once", [TRAINING, "-k", "t3_"]),
+    "T4": ("0, 1, 2, 4 workers: the same bytes", [TRAINING, "-k", "t4_"]),
+    "T6": ("SIGTERM in a step, in a save, twice: saved, exit 143", [TRAINING, "-k", "t6_"]),
+    "T7": ("a full disk: told in bytes, nothing lost", [TRAINING, STATE, "-k", "t7_ or full_disk"]),
+    "T8": ("cut, flipped, missing: found, and the one before is used", [TRAINING, STATE, "-k", "t8_ or found"]),
+    "T9": ("NaN and infinity: exit 1, named, in no file", [TRAINING, STATE, "-k", "t9_ or not_finite"]),
+    "T12": (
+        "classes that lack, extra ones, circles of links: listed, never shifted",
+        ["tests/datasets/test_read.py", TRAINING, "-k", "test_read or t12_"],
+    ),
+    "T13": ("corrupt training pictures: counted, too many end the run", [TRAINING, "-k", "t13_"]),
+    "T14": ("two runs in one folder: the second is refused", [TRAINING, "-k", "t14_"]),
     "M1": ("pickles in every place a file is accepted: no code runs", ["tests/zoo/test_checkpoint.py", "-k", "pickle"]),
     "M2": ("bombs: refused by declared size", ["tests/zoo", "-k", "size or zip or gzip or compressed"]),
     "M3": ("malformed safetensors: refused before a tensor is made", ["tests/zoo/test_safetensors_file.py"]),
