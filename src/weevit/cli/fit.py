@@ -1,0 +1,177 @@
+"""`weevit fit`: a classifier of one's own classes from a folder of pictures."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from weevit.cli import options
+from weevit.cli.app import EXIT_INTERRUPTED
+from weevit.cli.console import EXIT_SOME_FAILED, tell
+from weevit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from weevit.evaluation.results import Evaluation
+    from weevit.fitting.fit import Stage, Watcher
+    from weevit.fitting.results import Fit
+
+_FAILURES = 10
+"""Pictures without an answer that are named on stderr; failures.csv has all of them."""
+
+
+@click.command()
+@click.argument("data")
+@options.loading
+@click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation that chooses the head.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
+@click.option(
+    "--class-weights", default="none", show_default=True, help="none, or balanced: all classes count the same."
+)
+@click.option(
+    "--coverage", type=float, default=0.95, show_default=True,
+    help="Share of pictures of known classes that keep their class; the others are called unknown.",
+)  # fmt: skip
+@click.option(
+    "--validation-share", type=float, default=0.2, show_default=True,
+    help="Of the training pictures, where there is no validation split.",
+)  # fmt: skip
+@click.option(
+    "--calibrate", default="folds", show_default=True,
+    help="folds (of the training pictures) or validation: where the temperature is from.",
+)  # fmt: skip
+@click.option("--allow-missing", is_flag=True, help="Splits may lack classes.")
+@options.output
+@options.json_lines
+@options.strict
+@options.quiet
+@options.verbose
+def fit(
+    data: str,
+    loading: options.Loading,
+    folds: int,
+    seed: int,
+    class_weights: str,
+    coverage: float,
+    validation_share: float,
+    calibrate: str,
+    allow_missing: bool,
+    output: Path | None,
+    json_lines: bool,
+    strict: bool,
+    quiet: bool,
+) -> int:
+    """Fit a classifier to DATA: pictures in a folder for each class, or a table of paths and labels.
+
+    Each picture is embedded once and remembered, so that a second fit takes seconds. Heads are chosen by
+    cross-validation on the training pictures only. --output runs/mine becomes a model like any other, with a report.
+    """
+    from weevit.cli import answers
+    from weevit.fitting.fit import fit as fit_head
+    from weevit.fitting.folder import hold
+
+    if output is None:
+        raise UsageError(
+            "A fit is written into a folder: --output says which.", f"weevit fit {shlex.quote(data)} -o runs/mine"
+        )
+    with hold(output):  # refused before the model is loaded
+        pass
+    predictor = answers.load_model(loading, quiet)
+    try:
+        with watching(quiet) as watch:
+            done = fit_head(
+                data,
+                output,
+                predictor,
+                folds=folds,
+                seed=seed,
+                class_weights=class_weights,
+                coverage=coverage,
+                validation_share=validation_share,
+                calibrate=calibrate,
+                allow_missing=allow_missing,
+                watch=watch,
+            )
+    except KeyboardInterrupt:
+        tell("\nInterrupted. What was embedded is kept; the same command goes on from here.")
+        return EXIT_INTERRUPTED
+    print(answers.json_line(_plain(done)) if json_lines else "\n".join(_lines(done)))
+    if not quiet:
+        _summary(done, data)
+    return EXIT_SOME_FAILED if strict and done.failures else 0
+
+
+@contextmanager
+def watching(quiet: bool) -> Iterator[Watcher]:
+    """Gives what is told of each stage of a fit."""
+    from weevit.cli.progress import counted_progress
+
+    with counted_progress(quiet) as moved:
+
+        def watch(stage: Stage) -> None:
+            moved(stage.done, stage.total, f"{stage.name}: {stage.words}" if stage.words else stage.name)
+
+        yield watch
+
+
+def _plain(done: Fit) -> dict[str, object]:
+    from weevit.evaluation.saved import finite
+
+    return {"schema": 1, "folder": str(done.folder), **finite(done.as_json())}
+
+
+def _lines(done: Fit) -> list[str]:
+    """What was chosen and how good it is, a line each."""
+    rows = [("chosen", f"{done.chosen.name} ({done.measure} in cross-validation {done.chosen.score:.1%})")]
+    for name, evaluation in done.evaluations.items():
+        rows.append((name, _figures(evaluation)))
+    errors = done.calibration.errors
+    rows.append(
+        (
+            "calibration error",
+            f"{errors['before']:.1%} before, {errors['after']:.1%} after on validation "
+            f"(exact probabilities would show {errors['by_chance']:.1%} on so few)",
+        )
+    )
+    decision = done.checkpoint.decision
+    if decision and decision.threshold is not None:
+        known = done.metrics.get("known", float("nan"))
+        rows.append(("unknown", f"below {decision.threshold:.1%}; {known:.1%} of validation keeps its class"))
+    width = max(len(title) for title, _ in rows)
+    return [f"{title:<{width}}  {text}" for title, text in rows]
+
+
+def _figures(evaluation: Evaluation) -> str:
+    found, count = evaluation.metrics, len(evaluation.answered)
+    if evaluation.multi_label:
+        return f"mean average precision {found['map']:.1%}, F1 {found['micro_f1']:.1%} ({count:,} pictures)"
+    return (
+        f"{found['top1']:.1%} right ({found['top1_low']:.1%} to {found['top1_high']:.1%} at 95 %, {count:,} pictures)"
+    )
+
+
+def _summary(done: Fit, data: str) -> None:
+    for split, name, _, error in done.failures[:_FAILURES]:
+        tell(f"{split}: {name}: {error}")
+    if done.failures:
+        tell(f"{len(done.failures):,} pictures have no answer and were left out: {done.folder / 'failures.csv'}")
+    for note in done.notes:
+        tell(f"note: {note}")
+    if done.neighbours_better and done.neighbours:
+        tell(
+            f"ATTENTION: {done.neighbours.name} would be clearly better ({done.neighbours.score:.1%} against "
+            f"{done.chosen.score:.1%}). A checkpoint has a linear head: that is what was written."
+        )
+    tell(
+        f"{done.computed:,} pictures embedded, {done.cached:,} known · {done.seconds['total']:.1f} s · "
+        f"report: {done.folder / 'report.html'}"
+    )
+    folder = shlex.quote(str(done.folder))
+    tell(f"next: weevit classify new.jpg --model {folder}")
+    if not done.validation_cut:  # else what was fitted to would be in it
+        tell(f"      weevit eval {folder} {shlex.quote(data)}")

@@ -1,0 +1,355 @@
+"""`weevit.fit`: a classifier of one's own classes, from a folder of pictures.
+
+data ── embeddings, computed once ── a head, chosen on the training split ── calibrated, folded, written ── judged
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit import embeddings
+from weevit._version import __version__
+from weevit.datasets import splitting
+from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset, Split
+from weevit.datasets.read import read_dataset
+from weevit.embeddings import Embedded, embed_split
+from weevit.errors import CheckpointError, DatasetError
+from weevit.evaluation.evaluate import describe_data, evaluate
+from weevit.evaluation.model import describe
+from weevit.evaluation.results import Evaluation
+from weevit.fitting import calibration
+from weevit.fitting.answered import Answered
+from weevit.fitting.folder import MODEL, Log, begin_writing, hold, machine, write_run
+from weevit.fitting.heads import Floats, Head
+from weevit.fitting.results import Calibration, Fit, Settings
+from weevit.fitting.search import Pictures, Search, final, search
+from weevit.predict import Predictor, load
+from weevit.reports.page import require_jinja
+from weevit.zoo.checkpoint import Checkpoint, write_checkpoint
+from weevit.zoo.decision import Decision
+from weevit.zoo.labels import Label
+from weevit.zoo.weights import DEFAULT_MODEL
+
+_ASKED = 8
+"""Pictures that the written checkpoint is asked for, to see that it says what the head says."""
+
+_TOLERANCE = 1e-3
+"""Of a logit, between the two; rounding in float32 makes 1e-5."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a fit is.
+
+    Attributes:
+        name: `embedding`, `choosing` or `writing`.
+        done, total: pictures, or candidates.
+        words: what else there is to say.
+    """
+
+    name: str
+    done: int
+    total: int
+    words: str = ""
+
+
+Watcher = Callable[[Stage], None]
+
+
+def fit(
+    data: str | Path | Dataset,
+    output: str | Path,
+    model: str | Path | Predictor = DEFAULT_MODEL,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    class_weights: str = "none",
+    coverage: float = 0.95,
+    validation_share: float = 0.2,
+    calibrate: str = "folds",
+    allow_missing: bool = False,
+    cache: Path | None = None,
+    watch: Watcher = lambda stage: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Fit:
+    """Fit a linear head to pictures with classes, on a backbone that stays as it is.
+
+    Candidates are compared by cross-validation on the training pictures; those of `validation` and `test` choose
+    nothing. The head is calibrated, and says `unknown` below a probability that keeps its class to a stated share of
+    pictures of known classes.
+
+    Args:
+        data: as for `weevit.evaluate`: a folder with a folder for each class, with or without `train/`, `validation/`
+            and `test/` above; a table; tars; or a data set that was read. A label column with several labels a picture
+            makes a head that judges each by itself.
+        output: the folder of the run. What it holds may be an earlier fit, which is replaced, and nothing else.
+        model: as for `weevit.load`, or what that returned (with another image size, for instance).
+        folds: of the cross-validation.
+        seed: of all draws.
+        class_weights: `none`, or `balanced`: every class counts the same, however many pictures it has.
+        coverage: the share of pictures of known classes that is to keep its class, the others being called unknown.
+        validation_share: of the training pictures, where there is no validation split.
+        calibrate: what temperature and threshold are from: `folds`, the training pictures, each judged by a head that
+            did not see it; or `validation`.
+        allow_missing: splits may lack classes.
+        cache: the folder of all caches of embeddings; weevit's own by default.
+        watch: told how far it is.
+        should_stop: asked while pictures are embedded.
+
+    Raises:
+        DatasetError: classes do not fit, or there is too little to learn from.
+        UsageError: a setting that cannot be meant, or a folder that holds something else.
+        KeyboardInterrupt: `should_stop` said so; embeddings are kept, and the same call goes on.
+        MissingExtraError: scikit-learn, filelock or jinja2 is not installed.
+        OutputError: the folder cannot be written.
+    """
+    own = Settings(folds, seed, class_weights, coverage, validation_share, calibrate, allow_missing)
+    own.check()
+    require_jinja()
+    output = Path(output)
+    with hold(output):
+        predictor = model if isinstance(model, Predictor) else load(model)
+        run = _Run(predictor, output, own, watch)
+        return run.fit(data, cache, should_stop)
+
+
+class _Run:
+    """One fit; each step keeps what the next ones need."""
+
+    def __init__(self, predictor: Predictor, folder: Path, settings: Settings, watch: Watcher) -> None:
+        self.predictor, self.folder, self.settings, self.watch = predictor, folder, settings, watch
+        self.log = Log()
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+        self.validation_cut = False
+
+    def fit(self, data: str | Path | Dataset, cache: Path | None, should_stop: Callable[[], bool]) -> Fit:
+        """All of it, one step after another."""
+        with self._timed("total"):
+            # ---- pictures
+            dataset = self._read(data)
+            with self._timed("embed"):
+                embedded = self._embed(dataset, cache, should_stop)
+            self._check_leaks(embedded)
+            # ---- a head
+            pictures = self._pictures(dataset, embedded[TRAIN])
+            with self._timed("search"):
+                found = self._search(dataset, embedded[TRAIN], pictures)
+            with self._timed("fit"):
+                plain = final(pictures, found.linear.settings["strength"])
+            # ---- how sure it may be
+            answers = {name: (plain.logits(embedded[name].vectors), dataset.split(name)) for name in embedded}
+            tuned = self._calibrate(found, pictures, _answered(*answers[VALIDATION], embedded[VALIDATION]))
+            head = plain.cooled(tuned.temperature)
+            decision = self._decide(found, pictures, _answered(*answers[VALIDATION], embedded[VALIDATION]), tuned)
+            # ---- a checkpoint
+            with self._timed("write"):
+                begin_writing(self.folder)
+                checkpoint = self._write(head, decision, dataset, len(pictures.targets))
+                written = Predictor(
+                    checkpoint,
+                    threads=self.predictor.threads.count,
+                    engine=self.predictor.engine,
+                    limits=self.predictor.limits,
+                )
+                difference = _difference(written, head, dataset.split(VALIDATION), embedded[VALIDATION])
+            # ---- how good it is
+            evaluations = {
+                name: _judge(written, dataset, dataset.split(name), embedded[name], head)
+                for name in (VALIDATION, TEST)
+                if name in embedded
+            }
+        fit = Fit(
+            folder=self.folder,
+            checkpoint=checkpoint,
+            base=self.predictor.checkpoint.name,
+            settings=self.settings,
+            measure=found.measure,
+            candidates=found.candidates,
+            chosen=found.linear,
+            neighbours=found.neighbours,
+            neighbours_better=found.clear,
+            calibration=tuned,
+            evaluations=evaluations,
+            pictures={name: len(split) for name, split in dataset.splits.items()},
+            validation_cut=self.validation_cut,
+            failures=tuple((name, *one) for name, own in embedded.items() for one in own.failures),
+            computed=sum(own.computed for own in embedded.values()),
+            cached=sum(own.cached for own in embedded.values()),
+            difference=difference,
+            seconds=self.seconds,
+            notes=(*dataset.notes, *self.notes, *found.notes),
+        )
+        self._report(fit, dataset)
+        return fit
+
+    def _read(self, data: str | Path | Dataset) -> Dataset:
+        own = self.settings
+        dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=own.allow_missing)
+        self.validation_cut = VALIDATION not in dataset.splits
+        dataset = splitting.with_validation(dataset, own.validation_share, own.seed)
+        dataset.split(TRAIN)
+        if len(dataset.classes) < 2 and not dataset.multi_label:
+            raise DatasetError(
+                f"{dataset.path} has one class, {dataset.classes[0]!r}: a classifier tells several apart.",
+                "Put pictures of anything else into a second folder, called other for instance.",
+            )
+        counts = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+        self.log(f"{dataset.path}: {len(dataset.classes):,} classes, {counts}")
+        return dataset
+
+    def _embed(self, dataset: Dataset, cache: Path | None, should_stop: Callable[[], bool]) -> dict[str, Embedded]:
+        before, total = 0, len(dataset)
+        found: dict[str, Embedded] = {}
+        for name, split in dataset.splits.items():
+
+            def moved(progress: embeddings.Progress, start: int = before) -> None:
+                words = f"{progress.computed:,} looked at, {progress.cached:,} known, {progress.failed:,} failed"
+                self.watch(Stage("embedding", start + progress.done, total, words))
+
+            found[name] = own = embed_split(self.predictor, split, cache, moved, should_stop)
+            before += len(split)
+            self.notes += own.notes
+            self.log(f"{name}: {own.computed:,} embedded, {own.cached:,} cached, {len(own.failures):,} failed")
+            if not own.ok.any():
+                raise DatasetError(f"No picture of {name} could be read. {_first(own)}")
+        return found
+
+    def _check_leaks(self, embedded: Mapping[str, Embedded]) -> None:
+        seen = set(embedded[TRAIN].hashes) - {None}
+        for name in (VALIDATION, TEST):
+            leaked = sum(digest in seen for digest in embedded[name].hashes) if name in embedded else 0
+            if leaked:
+                self.notes.append(
+                    f"{leaked:,} pictures of {name} are in train too, byte for byte: figures on {name} flatter "
+                    "(weevit data check lists them)"
+                )
+
+    def _pictures(self, dataset: Dataset, embedded: Embedded) -> Pictures:
+        """What heads are fitted to: the training pictures that have an embedding."""
+        targets = dataset.split(TRAIN).targets[embedded.ok]
+        counts = targets.sum(axis=0) if dataset.multi_label else np.bincount(targets, minlength=len(dataset.classes))
+        empty = [dataset.classes[place] for place in np.flatnonzero(counts == 0)]
+        if empty and not self.settings.allow_missing:
+            raise DatasetError(f"No training picture of {', '.join(empty[:10])} could be read.")
+        balanced = self.settings.class_weights == "balanced"
+        return Pictures(embedded.vectors[embedded.ok], targets, len(dataset.classes), balanced)
+
+    def _search(self, dataset: Dataset, embedded: Embedded, pictures: Pictures) -> Search:
+        split = dataset.split(TRAIN).take(np.flatnonzero(embedded.ok))
+        groups = [digest for digest, ok in zip(embedded.hashes, embedded.ok, strict=True) if ok]
+        cuts = splitting.folds(split, self.settings.folds, self.settings.seed, groups)
+
+        def moved(done: int, total: int, last: str) -> None:
+            self.watch(Stage("choosing", done, total, last))
+
+        found = search(pictures, cuts, self.predictor.threads.count, moved)
+        for one in found.candidates:
+            self.log(f"{one.name}: {found.measure} {one.score:.4f}")
+        self.log(f"chosen: {found.linear.name}")
+        return found
+
+    def _calibrate(self, found: Search, pictures: Pictures, judged: _Judged) -> Calibration:
+        logits, targets = judged.logits, judged.targets
+        temperatures = {
+            "folds": calibration.temperature(found.logits, pictures.targets),
+            "validation": calibration.temperature(logits, targets),
+        }
+        chosen = temperatures[self.settings.calibrate]
+        self.log(f"temperature {chosen:.4f} by {self.settings.calibrate}")
+        error, chance, seed = calibration.calibration_error, calibration.error_by_chance, self.settings.seed
+        errors = {
+            "before": error(logits, targets),
+            "after": error(logits / chosen, targets),
+            "with_folds": error(logits / temperatures["folds"], targets),
+            "with_validation": error(logits / temperatures["validation"], targets),
+            "by_chance": chance(logits / chosen, targets, seed),
+            "out_of_fold": error(found.logits / chosen, pictures.targets),
+            "out_of_fold_by_chance": chance(found.logits / chosen, pictures.targets, seed),
+        }
+        return Calibration(self.settings.calibrate, chosen, temperatures, errors)
+
+    def _decide(self, found: Search, pictures: Pictures, judged: _Judged, tuned: Calibration) -> Decision:
+        if pictures.multi_label:
+            thresholds = calibration.label_thresholds(found.logits / tuned.temperature, pictures.targets)
+            return Decision(multi_label=True, label_thresholds=thresholds, temperature=tuned.temperature)
+        logits = found.logits if self.settings.calibrate == "folds" else judged.logits
+        threshold = calibration.unknown_threshold(logits / tuned.temperature, self.settings.coverage)
+        self.log(f"unknown below {threshold:.4f}, for a coverage of {self.settings.coverage:g}")
+        return Decision(threshold, self.settings.coverage, temperature=tuned.temperature)
+
+    def _write(self, head: Head, decision: Decision, dataset: Dataset, pictures: int) -> Checkpoint:
+        base = self.predictor.checkpoint
+        self.watch(Stage("writing", 0, 1))
+        tensors = base.tensors() | {"head.weight": head.weight, "head.bias": head.bias}
+        description = (
+            f"Linear head of {len(dataset.classes)} classes, fitted by weevit {__version__} to the embeddings of "
+            f"{pictures} pictures; the backbone is that of {base.name}, unchanged."
+        )
+        about = {"description": description} | ({"license": base.license} if base.license else {})
+        labels = [Label(name, name) for name in dataset.classes]
+        return write_checkpoint(
+            self.folder / MODEL, base.architecture, tensors, self.predictor.preprocessing, labels, about, decision
+        )
+
+    def _report(self, fit: Fit, dataset: Dataset) -> None:
+        facts = {
+            "model": describe(self.predictor),
+            "data": describe_data(dataset, dataset.split(TRAIN)) | {"multi_label": dataset.multi_label},
+            **machine(),
+        }
+        for name, value in fit.metrics.items():
+            self.log(f"validation {name} {value:.6g}")
+        write_run(fit, facts, self.log)
+        self.watch(Stage("writing", 1, 1))
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def _first(embedded: Embedded) -> str:
+    return f"The first: {': '.join(embedded.failures[0][::2])}." if embedded.failures else "It has none."
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Logits of pictures that the head was not fitted to, and what is right."""
+
+    logits: Floats
+    targets: npt.NDArray[Any]
+
+
+def _answered(logits: Floats, split: Split, embedded: Embedded) -> _Judged:
+    return _Judged(logits[embedded.ok], split.targets[embedded.ok])
+
+
+def _difference(written: Predictor, head: Head, split: Split, embedded: Embedded) -> float:
+    """The greatest difference of a logit between the checkpoint, read back and run, and the head."""
+    places = np.flatnonzero(embedded.ok)[:_ASKED]
+    results = written.stream(split.take(places).sources, outputs=("logits",), topk=1, steady=True)
+    logits = np.stack([result.logits for result in results if result.logits is not None])
+    difference = float(np.abs(logits - head.logits(embedded.vectors[places])).max())
+    if not difference < _TOLERANCE:
+        raise CheckpointError(
+            f"{written.checkpoint.path.parent} does not answer as the head that was fitted: {difference:.1e} apart.",
+            "Please report it, with what `weevit doctor` says.",
+        )
+    return difference
+
+
+def _judge(written: Predictor, dataset: Dataset, split: Split, embedded: Embedded, head: Head) -> Evaluation:
+    """The evaluation of a split from embeddings at hand: nothing is asked twice."""
+    known = Answered(written, split, embedded, head.logits(embedded.vectors))
+    evaluation = evaluate(known, dataset, split=split.name, allow_missing=True)
+    return replace(evaluation, seconds=float("nan"))  # which says nothing of the model's speed

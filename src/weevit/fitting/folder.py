@@ -1,0 +1,179 @@
+"""The folder of a fit: held while it runs, and what is written into it.
+
+model/          the checkpoint in the hub's format: what every other verb, timm and transformers load
+validation/     its evaluation, as `weevit eval -o` writes it; test/ the same where there is a test split
+report.html     for people
+report.json     for machines: everything that was tried, all figures
+metrics.jsonl   one line for each candidate, in the order they were tried
+failures.csv    pictures without an answer, where there are any
+run.json        with what and on what it was made; written last, so that a folder that has one is whole
+log.txt
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from weevit._version import __version__
+from weevit.errors import MissingExtraError, OutputError, UsageError
+from weevit.evaluation.saved import finite, json_bytes, with_errors, write_bytes, write_evaluation
+from weevit.fitting.results import Fit
+from weevit.zoo.manifest import replace_file
+
+SCHEMA = "weevit.fit/1"
+MODEL, RUN, LOG, METRICS, FAILURES = "model", "run.json", "log.txt", "metrics.jsonl", "failures.csv"
+REPORT_HTML, REPORT_JSON = "report.html", "report.json"
+_LOCK = ".lock"
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes; made if it is not there, and removed again if nothing came of it.
+
+    An earlier fit in it is replaced, file by file, once there is something to replace it with.
+
+    Raises:
+        UsageError: it holds something else than an earlier fit, or another process works in it.
+        OutputError: it cannot be made or written.
+    """
+    filelock = _filelock()
+    _refuse_other(folder)
+    with_errors(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
+    lock = filelock.FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UsageError(
+            f"Another process fits into {folder}; two would overwrite each other.", "Choose another --output."
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Choose another --output."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if {path.name for path in folder.iterdir()} <= {_LOCK}:
+            (folder / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _refuse_other(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; a fit is a folder.", "-o runs/mine")
+    there = sorted(path.name for path in folder.iterdir() if path.name != _LOCK) if folder.exists() else []
+    if there and not _is_fit(folder):
+        shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
+        raise UsageError(f"{folder} is not empty and holds no fit, but {shown}.", "Choose a new --output.")
+
+
+def _is_fit(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / RUN).read_bytes())["schema"] == SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _filelock() -> Any:
+    try:
+        import filelock
+    except ImportError as error:
+        raise MissingExtraError("A fit holds its folder with filelock.", 'pip install "weevit[data]"') from error
+    return filelock
+
+
+class Log:
+    """What happened when, for `log.txt`."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        """Add a line."""
+        self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+
+    def data(self) -> bytes:
+        """The file."""
+        return "".join(self._lines).encode("utf-8", "backslashreplace")
+
+
+def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
+    """Write everything but the model, which is there.
+
+    Args:
+        fit: what came of it.
+        facts: for `run.json`, besides the figures.
+        log: of the run.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    from weevit.fitting.page import fit_page
+
+    folder, figures = fit.folder, fit.as_json()
+    for name, evaluation in fit.evaluations.items():
+        write_evaluation(evaluation, folder / name)
+    lines = [json.dumps(finite(one), allow_nan=False) + "\n" for one in figures["candidates"]]
+    write_bytes(folder / METRICS, "".join(lines).encode())
+    _write_failures(fit)
+    write_bytes(folder / REPORT_HTML, fit_page(fit, facts).encode("utf-8", "backslashreplace"))
+    write_bytes(folder / REPORT_JSON, json_bytes({"schema": SCHEMA, **figures}))
+    write_bytes(folder / LOG, log.data())
+    summary = {name: value for name, value in figures.items() if name != "candidates"}
+    write_bytes(folder / RUN, json_bytes({"schema": SCHEMA, "verb": "fit", "status": "done", **facts, **summary}))
+
+
+def begin_writing(folder: Path) -> None:
+    """Say that the folder holds a fit that is not whole, before the first file of another is replaced."""
+    write_bytes(folder / RUN, json_bytes({"schema": SCHEMA, "verb": "fit", "status": "unfinished"}))
+
+
+def _write_failures(fit: Fit) -> None:
+    path = fit.folder / FAILURES
+    if not fit.failures:
+        with_errors(path, lambda: path.unlink(missing_ok=True))  # of a fit that was here before
+        return
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("split", "id", "status", "error"), *fit.failures])
+    data = text.getvalue().encode("utf-8", "backslashreplace")
+    with_errors(path, lambda: replace_file(path, lambda tmp: tmp.write_bytes(data)))
+
+
+def machine() -> dict[str, Any]:
+    """Versions and hardware: what a person who repeats the fit has to know."""
+    packages = ("numpy", "scipy", "scikit-learn", "onnxruntime", "pillow", "safetensors")
+    return {
+        "versions": {"weevit": __version__, "python": platform.python_version()} | {p: _version(p) for p in packages},
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+        "command": sys.argv,
+        "made": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,156 @@
+"""What a fit is told, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from weevit.errors import UsageError, did_you_mean
+from weevit.evaluation.results import Evaluation
+from weevit.fitting.search import Candidate
+from weevit.zoo.checkpoint import Checkpoint
+
+Weights = Literal["none", "balanced"]
+Source = Literal["folds", "validation"]
+
+CHOICES = {"class_weights": ("none", "balanced"), "calibrate": ("folds", "validation")}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a fit; see `weevit.fit`."""
+
+    folds: int = 5
+    seed: int = 0
+    class_weights: str = "none"
+    coverage: float = 0.95
+    validation_share: float = 0.2
+    calibrate: str = "folds"
+    allow_missing: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            UsageError: a number or word that is not allowed.
+        """
+        if self.folds < 2:
+            raise UsageError(f"Folds are 2 or more: {self.folds} was given.", "The default is 5.")
+        if not 0 < self.coverage <= 1:
+            raise UsageError(
+                f"The coverage is a share above 0 and up to 1: {self.coverage:g} was given.",
+                "0.95 lets one in twenty pictures of known classes be called unknown.",
+            )
+        for name, allowed in CHOICES.items():
+            given = getattr(self, name)
+            if given not in allowed:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{option} is {' or '.join(allowed)}: {given!r} was given.", did_you_mean(str(given), allowed)
+                )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How sure the head may be, and how that was found out.
+
+    Attributes:
+        by: `folds`: from the training pictures, each judged by a head that did not see it; or `validation`.
+        temperature: what the logits were divided by.
+        temperatures: what it would have been by `folds` and by `validation`.
+        errors: ECE. `before` and `after`: on the validation pictures, without and with the temperature;
+            `with_folds` and `with_validation`: the same with each of the two; `by_chance`: what the probabilities would
+            show on so many pictures if they were exactly right; `out_of_fold`: on the training pictures, after, each
+            judged by a head that did not see it; `out_of_fold_by_chance`.
+    """
+
+    by: str
+    temperature: float
+    temperatures: Mapping[str, float]
+    errors: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A head that was fitted, and how good it is.
+
+    Attributes:
+        folder: of the run; a model wherever weevit takes one.
+        checkpoint: the backbone with the head, as it stands in `model/`.
+        base: full name of the model that the backbone is from.
+        settings: what was asked for.
+        measure: what candidates were compared by.
+        candidates: everything that was tried.
+        chosen: the head among them.
+        neighbours: the best of nearest neighbours, None where they were not tried.
+        neighbours_better: whether those are clearly better than the head.
+        calibration: temperature and calibration errors.
+        evaluations: `validation`, and `test` where there is one: of pictures that chose nothing (but temperature and
+            threshold, where the settings say that the validation pictures calibrate).
+        pictures: split -> how many there are.
+        validation_cut: whether the validation split was cut from the training pictures, since there was none.
+        failures: (split, id, status, error) of pictures without an answer.
+        computed, cached: embeddings that the model was asked for, and that were there.
+        difference: greatest difference of a logit between the head as fitted and the checkpoint as read back and run.
+        seconds: what took how long: `embed`, `search`, `fit`, `write`, `total`.
+        notes: what a person should know.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint
+    base: str
+    settings: Settings
+    measure: str
+    candidates: tuple[Candidate, ...] = field(repr=False)
+    chosen: Candidate = field(repr=False)
+    neighbours: Candidate | None = field(repr=False)
+    neighbours_better: bool
+    calibration: Calibration
+    evaluations: Mapping[str, Evaluation] = field(repr=False)
+    pictures: Mapping[str, int]
+    validation_cut: bool
+    failures: tuple[tuple[str, str, str, str], ...]
+    computed: int
+    cached: int
+    difference: float
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Of the validation pictures."""
+        return self.evaluations["validation"].metrics
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the head."""
+        return tuple(label.id for label in self.checkpoint.labels or ())
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the single pictures, as plain data."""
+        return {
+            "base": self.base,
+            "classes": list(self.classes),
+            "settings": vars(self.settings),
+            "measure": self.measure,
+            "chosen": _plain(self.chosen),
+            "neighbours": _plain(self.neighbours) if self.neighbours else None,
+            "neighbours_better": self.neighbours_better,
+            "decision": self.checkpoint.decision.as_json() if self.checkpoint.decision else None,
+            "calibration": vars(self.calibration),
+            "metrics": {name: dict(one.metrics) for name, one in self.evaluations.items()},
+            "pictures": dict(self.pictures),
+            "validation_cut": self.validation_cut,
+            "failures": len(self.failures),
+            "embeddings": {"computed": self.computed, "cached": self.cached},
+            "logits_difference": self.difference,
+            "seconds": dict(self.seconds),
+            "notes": list(self.notes),
+            "candidates": [_plain(one) for one in self.candidates],
+        }
+
+
+def _plain(candidate: Candidate) -> dict[str, Any]:
+    return {"name": candidate.name, "kind": candidate.kind, **candidate.settings, "score": candidate.score}

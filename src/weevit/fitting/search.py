@@ -1,0 +1,240 @@
+"""What is tried, and how it is chosen: by cross-validation on the training pictures, and by nothing else.
+
+Every picture is judged once, by a head that did not see it. The best is the one with the highest score; of equal ones
+the most strongly regularised. (By log-loss in place of the score, weaker heads are chosen, which are half a point worse
+on pictures held out of the training split; the rule of one standard error costs as much: `docs/fitting.md`.)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.errors import MissingExtraError
+from weevit.evaluation.metrics import average_precision
+from weevit.fitting import neighbours
+from weevit.fitting.heads import STRENGTHS, Floats, Head, Path, path
+from weevit.results import Array
+
+Ints = npt.NDArray[np.int64]
+Folds = Sequence[tuple[Ints, Ints]]
+
+CLEARLY = 2.0
+"""Standard errors of the difference by which one must be ahead to be called better."""
+
+_LABELS_CLEARLY = 0.01
+"""The same for mean average precision, of which no standard error is known."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What heads are fitted to.
+
+    Attributes:
+        vectors: (n, D) float32 embeddings.
+        targets: (n) class index, or (n, K) of 0 and 1 for any number of labels.
+        num_classes: K.
+        balanced: every class counts the same, in fitting and in the score.
+    """
+
+    vectors: Array
+    targets: npt.NDArray[Any]
+    num_classes: int
+    balanced: bool = False
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture may have any number of labels."""
+        return self.targets.ndim == 2
+
+    @property
+    def measure(self) -> str:
+        """Name of the score."""
+        if self.multi_label:
+            return "mean average precision"
+        return "balanced accuracy" if self.balanced else "accuracy"
+
+    def weights(self) -> Floats:
+        """(n), adding up to 1: what each picture counts in the score."""
+        if not self.balanced or self.multi_label:
+            return np.full(len(self.targets), 1 / len(self.targets))
+        counts = np.bincount(self.targets, minlength=self.num_classes)
+        return np.asarray(1 / (counts[self.targets] * (counts > 0).sum()))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that was tried.
+
+    Attributes:
+        kind: `linear` or `neighbours`.
+        settings: `strength`; or `count` and `weighting`.
+        score: in cross-validation, by the measure of `Pictures.measure`.
+        right: (n) whether each picture was right; empty for labels.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    score: float
+    right: npt.NDArray[np.bool_] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        if self.kind == "linear":
+            return f"logistic regression, C={self.settings['strength']:.3g}"
+        count, weighting = self.settings["count"], self.settings["weighting"]
+        return f"{count} nearest neighbour{'' if count == 1 else 's'}, {weighting} weights"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What came of it.
+
+    Attributes:
+        measure: what the scores are.
+        candidates: everything that was tried, in order.
+        linear: the best head.
+        neighbours: the best of the others; None where they were not tried.
+        clear: whether those are clearly better than the best head, which then is written all the same.
+        logits: (n, K) of the best head's like, each picture by the one that did not see it.
+        notes: what was left out.
+    """
+
+    measure: str
+    candidates: tuple[Candidate, ...]
+    linear: Candidate
+    neighbours: Candidate | None
+    clear: bool
+    logits: Floats = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+Watcher = Callable[[int, int, str], None]
+"""Told how many of how many are done, and what was the last."""
+
+
+def search(
+    pictures: Pictures, folds: Folds, threads: int = 1, watch: Watcher = lambda done, total, last: None
+) -> Search:
+    """Try everything, and say what is best.
+
+    Args:
+        pictures: the training split.
+        folds: (places to fit to, places to judge by), each picture in one of the latter.
+        threads: folds that are fitted at the same time.
+        watch: told after each candidate.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    tried: list[Candidate] = []
+    total = len(STRENGTHS) + 1
+    with one_thread_each(), ThreadPoolExecutor(threads, thread_name_prefix="weevit-fit") as pool:
+        held_out = _HeldOut(pictures, folds, pool)
+        for strength in STRENGTHS:
+            tried.append(_candidate("linear", {"strength": strength}, pictures, held_out.logits(strength)))
+            watch(len(tried), total, tried[-1].name)
+            if _over_the_top(tried, pictures):
+                break
+        linear = max(tried, key=lambda one: one.score)  # the first of equals is the most strongly regularised
+        logits = _HeldOut(pictures, folds, pool).logits(linear.settings["strength"])
+    others = list(_neighbours(pictures, folds)) if len(pictures.targets) <= neighbours.MOST else []
+    watch(total, total, "nearest neighbours")
+    near = max(others, key=lambda one: one.score, default=None)
+    clear = near is not None and _clearly(pictures, near, linear)
+    notes = () if others else (f"nearest neighbours were not tried: more than {neighbours.MOST:,} pictures",)
+    return Search(pictures.measure, (*tried, *others), linear, near, clear, logits, notes)
+
+
+def final(pictures: Pictures, strength: float) -> Head:
+    """The head of this strength on all pictures."""
+    with one_thread_each():
+        return _path(pictures, np.arange(len(pictures.targets))).fit(strength)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Several fits at once, each on one thread: faster than the reverse, and the same bits on any number of cores.
+
+    A fit that has not converged to the last digit after thousands of steps (noise, or two classes that nothing tells
+    apart) is as good as one that has; scikit-learn's word on it would help nobody.
+    """
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise MissingExtraError(
+            "Heads are fitted with scikit-learn, which is not installed.", 'pip install "weevit[data]"'
+        ) from error
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _path(pictures: Pictures, places: Ints) -> Path:
+    targets = pictures.targets[places]
+    return path(pictures.vectors[places], targets, pictures.num_classes, pictures.balanced)
+
+
+class _HeldOut:
+    """A path of heads for each fold; memory does not hold the logits of all strengths."""
+
+    def __init__(self, pictures: Pictures, folds: Folds, pool: ThreadPoolExecutor) -> None:
+        self._pictures, self._folds, self._pool = pictures, folds, pool
+        self._paths = list(pool.map(lambda fold: _path(pictures, fold[0]), folds))
+
+    def logits(self, strength: float) -> Floats:
+        """(n, K), each picture's from the head that did not see it."""
+        heads = self._pool.map(lambda own: own.fit(strength), self._paths)
+        logits = np.zeros((len(self._pictures.targets), self._pictures.num_classes))
+        for head, (_, places) in zip(heads, self._folds, strict=True):
+            logits[places] = head.logits(self._pictures.vectors[places])
+        return logits
+
+
+def _neighbours(pictures: Pictures, folds: Folds) -> Iterator[Candidate]:
+    said: dict[tuple[int, str], Floats] = {}
+    for known, held_out in folds:
+        own = neighbours.scores(
+            pictures.vectors[known], pictures.targets[known], pictures.vectors[held_out], pictures.num_classes
+        )
+        for count, weighting, votes in own:
+            shape = (len(pictures.targets), pictures.num_classes)
+            said.setdefault((count, weighting), np.full(shape, np.nan))[held_out] = votes
+    for (count, weighting), votes in said.items():
+        if not np.isnan(votes).any():  # the smallest fold has so many pictures
+            yield _candidate("neighbours", {"count": count, "weighting": weighting}, pictures, votes)
+
+
+def _candidate(kind: str, settings: dict[str, Any], pictures: Pictures, scores: Floats) -> Candidate:
+    if pictures.multi_label:
+        there = pictures.targets.any(axis=0)
+        precision = average_precision(scores[:, there], pictures.targets[:, there])
+        return Candidate(kind, settings, float(precision.mean()), np.zeros(0, bool))
+    right = scores.argmax(axis=1) == pictures.targets
+    return Candidate(kind, settings, float(pictures.weights() @ right), right)
+
+
+def _over_the_top(tried: Sequence[Candidate], pictures: Pictures) -> bool:
+    """Whether the last two are clearly worse than the best: weaker regularisation costs time and gains nothing."""
+    best = max(tried, key=lambda one: one.score)
+    return len(tried) > 2 and all(_clearly(pictures, best, one) for one in tried[-2:])
+
+
+def _clearly(pictures: Pictures, one: Candidate, other: Candidate) -> bool:
+    """Whether one is better than the other by more than chance, on the same pictures."""
+    if pictures.multi_label:
+        return one.score - other.score > _LABELS_CLEARLY
+    difference = one.right.astype(np.float64) - other.right
+    weights = pictures.weights()
+    mean = float(weights @ difference)
+    error = float(np.sqrt((weights**2) @ (difference - mean) ** 2))
+    return mean > CLEARLY * error and mean > 0
