@@ -16,6 +16,7 @@ from weevit._version import __version__
 
 if TYPE_CHECKING:
     from weevit import data
+    from weevit.checking.check import check_data
     from weevit.errors import (
         CheckpointError,
         DatasetError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from weevit.evaluation.compare import compare
     from weevit.evaluation.evaluate import evaluate
     from weevit.evaluation.suite import evaluate_suite
+    from weevit.fitting.fit import fit
     from weevit.images.decode import Limits
     from weevit.jobs.results import read_results
     from weevit.jobs.run import run_job
@@ -48,8 +50,10 @@ _HOMES = {
     "load": "weevit.predict",
     "run_job": "weevit.jobs.run",
     "read_results": "weevit.jobs.results",
+    "check_data": "weevit.checking.check",
     "evaluate": "weevit.evaluation.evaluate",
     "evaluate_suite": "weevit.evaluation.suite",
+    "fit": "weevit.fitting.fit",
     "compare": "weevit.evaluation.compare",
     "create_model": "weevit.nn.create",
     "list_models": "weevit.nn.create",
@@ -100,11 +104,13 @@ __all__ = [
     "UsageError",
     "WeevitError",
     "__version__",
+    "check_data",
     "compare",
     "create_model",
     "data",
     "evaluate",
     "evaluate_suite",
+    "fit",
     "list_models",
     "load",
     "read_results",

@@ -137,7 +137,7 @@ def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS
     data = bytes(data)  # no copy where it is bytes already
     if not data:
         raise EmptyImageError("zero bytes")
-    kind = _recognise(data)
+    kind = recognise(data)
     with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.open(data) as image:
         _check_pixels(image.size, limits, _PROGRESSIVE if image.info.get("progressive") else kind.bytes_per_pixel)
         kind.prepare(image, data)
@@ -182,7 +182,12 @@ def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) ->
     return to_rgb(Image.fromarray(array), limits)
 
 
-def _recognise(data: bytes) -> Format:
+def recognise(data: bytes) -> Format:
+    """The format of a file, by its first bytes.
+
+    Raises:
+        NotAnImageError, UnsupportedImageError: none that is read here.
+    """
     for name, signature in KNOWN_BY_NAME_ONLY:
         if _has(data, signature):
             raise UnsupportedImageError(f"{name} files are not read", "Convert it to JPEG, PNG or WebP first.")
@@ -251,7 +256,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
             "Scale them to 8 or 16 bits first.",
         )
     image.load()
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(orientation(image))
     upright = image.transpose(turn) if turn is not None else image
     if deep_grey:
         rgb = _in_strips(upright, partial(_high_byte, tags=getattr(image, "tag_v2", {})))
@@ -274,7 +279,7 @@ def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]
     return result
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 where there is none. Asked after loading: Pillow turns a TIFF itself, and drops the tag."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))

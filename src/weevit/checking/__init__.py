@@ -1,0 +1,1 @@
+"""What is wrong with a data set: broken files, copies, leaks between splits, labels that their neighbours deny."""

@@ -1,0 +1,267 @@
+"""`weevit.check_data`: what is in a data set, and what is wrong with it.
+
+folders, tables ── one look at every file ── copies ── embeddings, once ── labels that are denied ── results, a page
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from weevit.checking.copies import Group, exact_groups, near_groups
+from weevit.checking.looking import Look, look_at
+from weevit.checking.neighbours import FEWEST, alike, denied_labels, rare_classes, require_sklearn
+from weevit.checking.results import KINDS, Alike, Broken, ClassDifference, Copies, DataCheck, Odd, Picture, Suspect
+from weevit.checking.saved import check_output, write_check
+from weevit.datasets.dataset import ORDER, Dataset, Split
+from weevit.datasets.found import Found, assemble
+from weevit.datasets.read import find
+from weevit.embeddings import Embedded, embed_split
+from weevit.engine.threads import choose_threads
+from weevit.evaluation.rows import ids_of
+from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.predict import Predictor, load
+from weevit.zoo.weights import DEFAULT_MODEL
+
+
+@dataclass
+class Progress:
+    """How far a check is.
+
+    Attributes:
+        stage: what is being done, in words.
+        total: pictures in this stage.
+        done: of them, those that it is done with.
+        broken: kind -> pictures that could not be read so far.
+    """
+
+    stage: str
+    total: int
+    done: int = 0
+    broken: Counter[str] = field(default_factory=Counter)
+
+
+Watcher = Callable[[Progress], None]
+
+
+def check_data(
+    data: str | Path | Dataset,
+    model: str | Path | Predictor = DEFAULT_MODEL,
+    output: str | Path | None = None,
+    *,
+    fix_list: str | Path | None = None,
+    embeddings: bool = True,
+    threads: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    watch: Watcher = lambda progress: None,
+) -> DataCheck:
+    """Look at every picture of a data set; no file of it is ever changed.
+
+    Args:
+        data: as for `read_dataset`: a folder with a subfolder for each class, with or without `train/ val/ test/` above
+            them; a table with paths and labels; tars; or a data set that was read.
+        model: whose embeddings are compared: as for `weevit.load`, or what that returned.
+        output: where to write what was found: a name that ends in `.html` for the page, else a folder for
+            `report.html`, `report.json` and `fix-list.csv`; nothing is written by default.
+        fix_list: a CSV of what to remove or to look at.
+        embeddings: without them no model is needed; labels, crops and things taken twice are then not looked for, and
+            `unchecked` says so.
+        threads: that decode and compute; chosen by default.
+        limits: the largest file and picture to decode.
+        watch: told after each picture.
+
+    Raises:
+        DatasetError: there are no pictures with classes.
+        ModelError: the model cannot be had.
+        MissingExtraError: scikit-learn or, for a page, jinja2 is not installed.
+        OutputError: what was found cannot be written.
+    """
+    start = time.monotonic()
+    check_output(output, fix_list)
+    if embeddings:
+        require_sklearn()
+    dataset, odd, differences = _read(data)
+    predictor = None
+    if embeddings:
+        predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
+    checked = _Check(dataset, watch)
+    checked.look(choose_threads(threads).count, limits)
+    checked.find_copies()
+    if predictor is not None:
+        checked.embed(predictor)
+    found = replace(checked.result(), odd=(*odd, *checked.odd()), differences=tuple(differences))
+    found = replace(found, seconds=time.monotonic() - start)
+    write_check(found, output, fix_list)
+    return found
+
+
+def _read(data: str | Path | Dataset) -> tuple[Dataset, list[Odd], list[ClassDifference]]:
+    """The data set with the classes of all its splits; what does not fit is a finding here, not an error."""
+    if isinstance(data, Dataset):
+        return data, [], []
+    found = find(data)
+    odd: list[Odd] = []
+    if found.rows:
+        odd = [
+            Odd(Picture(source.name, split, ()), "no class", "nothing says what it is")
+            for split, source in found.unlabelled
+        ]
+        found.unlabelled = []
+    classes = found.all_classes()
+    return assemble(found, classes, allow_missing=True), odd, _differences(found)
+
+
+def _differences(found: Found) -> list[ClassDifference]:
+    """Splits that do not have the classes of the first."""
+    splits = [name for name in ORDER if name in found.rows]
+    first = found.classes(splits[0])
+    differences = []
+    for split in splits[1:]:
+        own = found.classes(split)
+        missing = tuple(name for name in first if name not in set(own))
+        extra = tuple(name for name in own if name not in set(first))
+        if missing or extra:
+            differences.append(ClassDifference(split, missing, extra))
+    return differences
+
+
+class _Check:
+    """One pass over a data set."""
+
+    def __init__(self, dataset: Dataset, watch: Watcher) -> None:
+        self.dataset, self.watch = dataset, watch
+        splits = dataset.splits.values()
+        self.sources = tuple(source for split in splits for source in split.sources)
+        self.targets = np.concatenate([split.targets for split in splits])
+        names = ids_of(self.sources, dataset.path)
+        of = [split.name for split in splits for _ in split.sources]
+        rows = zip(names, of, self.targets, strict=True)
+        self.pictures = tuple(Picture(name, split, dataset.names_of(target)) for name, split, target in rows)
+        self.looks: list[Look] = []
+        self.groups: list[Group] = []
+        self.alike: list[Alike] = []
+        self.suspects: list[Suspect] = []
+        self.unchecked = ["labels, crops and things taken twice: that needs embeddings"]
+        self.model = ""
+
+    # ---- the steps
+
+    def look(self, threads: int, limits: Limits) -> None:
+        """Read and decode every picture."""
+        progress = Progress("reading", len(self.sources))
+
+        def seen(look: Look) -> None:
+            progress.done += 1
+            if look.error is not None:
+                progress.broken[look.error.kind] += 1
+            self.watch(progress)
+
+        self.looks = look_at(self.sources, threads, limits, seen)
+
+    def find_copies(self) -> None:
+        """Group what is the same, leaks first."""
+        self.watch(Progress("comparing", len(self.sources)))
+        exact = exact_groups(self.looks)
+        self.groups = exact + near_groups(self.looks, exact)
+
+    def embed(self, predictor: Predictor) -> None:
+        """Ask the model for every picture, and compare what it says."""
+        embedded = [self._embed(predictor, split) for split in self.dataset.splits.values()]
+        vectors = np.concatenate([part.vectors for part in embedded])
+        ok = np.concatenate([part.ok for part in embedded])
+        self.model, self.unchecked = predictor.checkpoint.name, []
+        self.watch(Progress("comparing", len(self.sources)))
+        copy_of = self._copy_of()
+        single = [place for place in np.flatnonzero(ok).tolist() if copy_of.get(place, place) == place]
+        self.alike = [
+            Alike(self.pictures[first], self.pictures[second], distance)
+            for first, second, distance in alike(vectors[single], single)
+        ]
+        self._doubt(vectors, np.flatnonzero(ok).tolist(), copy_of)
+
+    def _embed(self, predictor: Predictor, split: Split) -> Embedded:
+        progress = Progress("embedding", len(split))
+
+        def moved(done: int) -> None:
+            progress.done = done
+            self.watch(progress)
+
+        return embed_split(predictor, split, watch=lambda own: moved(own.done))
+
+    def _doubt(self, vectors: np.ndarray, places: Sequence[int], copy_of: dict[int, int]) -> None:
+        """Find labels that other pictures deny."""
+        if self.dataset.multi_label:
+            self.unchecked.append("labels: a picture may have several, and each would have to be judged alone")
+            return
+        split = Split("all", tuple(self.sources[place] for place in places), self.targets[places])
+        groups = [copy_of.get(place) for place in places]
+        rare = rare_classes(split.targets, groups)
+        if rare:
+            names = ", ".join(self.dataset.classes[target] for target in sorted(rare))
+            self.unchecked.append(f"labels of classes with fewer than {FEWEST} different pictures: {names}")
+        for denied in denied_labels(vectors[places], split, groups):
+            picture = self.pictures[places[denied.place]]
+            suggestion = self.dataset.classes[denied.suggestion]
+            self.suspects.append(Suspect(picture, suggestion, denied.own, denied.suggested))
+
+    def _copy_of(self) -> dict[int, int]:
+        """Place -> the first of its copies; of pictures that have some."""
+        first: dict[int, int] = {}
+        for group in sorted(
+            self.groups, key=lambda group: -len(group.members)
+        ):  # near ones have the exact ones in them
+            for place in group.members:
+                first.setdefault(place, group.members[0])
+        return first
+
+    # ---- what came of it
+
+    def odd(self) -> list[Odd]:
+        """What should be looked at."""
+        looks = zip(self.pictures, self.looks, strict=True)
+        return [Odd(picture, *own) for picture, look in looks for own in look.oddities(picture.id)]
+
+    def result(self) -> DataCheck:
+        """All of it but the time."""
+        looks, classes = self.looks, self.dataset.classes
+        facts = [look.facts for look in looks if look.facts is not None]
+        broken = zip(self.pictures, (look.error for look in looks), strict=True)
+        return DataCheck(
+            path=self.dataset.path,
+            classes=classes,
+            counts={name: _counts(split, len(classes)) for name, split in self.dataset.splits.items()},
+            multi_label=self.dataset.multi_label,
+            notes=self.dataset.notes,
+            differences=(),
+            pictures=self.pictures,
+            sizes=np.array([(look.width, look.height) for look in looks], np.int64).reshape(-1, 2),
+            bytes=sum(look.bytes for look in looks),
+            formats=Counter(own.format for own in facts),
+            modes=Counter(own.mode for own in facts),
+            orientations=Counter(own.orientation for own in facts),
+            broken=tuple(Broken(picture, error.kind, error.message) for picture, error in broken if error is not None),
+            copies=self._copies(),
+            alike=tuple(self.alike),
+            suspects=tuple(self.suspects),
+            unchecked=tuple(self.unchecked),
+            model=self.model,
+            sources=self.sources,
+        )
+
+    def _copies(self) -> tuple[Copies, ...]:
+        made = [
+            Copies(group.kind, tuple(self.pictures[place] for place in group.members), group.distance)
+            for group in self.groups
+        ]
+        return tuple(sorted(made, key=lambda own: (KINDS.index(own.kind), not own.leak, not own.conflict)))
+
+
+def _counts(split: Split, classes: int) -> tuple[int, ...]:
+    if split.targets.ndim == 2:
+        return tuple(split.targets.sum(axis=0, dtype=np.int64).tolist())
+    return tuple(np.bincount(split.targets, minlength=classes).tolist())

@@ -1,0 +1,81 @@
+"""What to do about it: a list of what to remove and what to look at. Nothing is ever done here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from weevit.checking.results import EXACT, Copies, DataCheck, Picture
+
+REMOVE, LOOK = "remove", "look"
+
+_KEPT_FIRST = ("test", "validation", "train", "all")
+"""Of copies the one is kept that stands in the first of these: what others were judged by stays as it is."""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One row of the list.
+
+    Attributes:
+        path: of the picture, from the data set's folder on.
+        split, label: where it is, and its class.
+        reason: what is wrong: `broken: truncated`, `exact copy`, `label`, ...
+        other: the picture that it is compared with, if any.
+        suggestion: `remove`, or `look` and what for.
+    """
+
+    path: str
+    split: str
+    label: str
+    reason: str
+    other: str
+    suggestion: str
+
+
+def fixes(check: DataCheck) -> list[Fix]:
+    """Everything that was found, a row each, the surest first; a picture that is to be removed is named once."""
+    rows: list[Fix] = []
+    removed: set[str] = set()
+    for fix in _all(check):
+        if fix.path not in removed:
+            rows.append(fix)
+        if fix.suggestion == REMOVE:
+            removed.add(fix.path)
+    return rows
+
+
+def _all(check: DataCheck) -> Iterator[Fix]:
+    for broken in check.broken:
+        yield _fix(broken.picture, f"broken: {broken.kind}", "", REMOVE)
+    for copies in check.copies:
+        yield from _copies(copies)
+    for suspect in check.suspects:
+        yield _fix(suspect.picture, "label", "", f"{LOOK}: {suspect.suggestion} is {_times(suspect)} as probable")
+    for pair in check.alike:
+        across = "; in two splits" if pair.first.split != pair.second.split else ""
+        yield _fix(pair.second, "alike", pair.first.id, f"{LOOK}: a crop, or the same thing twice{across}")
+    for odd in check.odd:
+        yield _fix(odd.picture, odd.kind, "", f"{LOOK}: {odd.detail}")
+
+
+def _times(suspect: object) -> str:
+    own, suggested = getattr(suspect, "own", 0.0), getattr(suspect, "suggested", 0.0)
+    return "far more" if own <= 0 else f"{suggested / own:,.0f} times"
+
+
+def _copies(copies: Copies) -> Iterator[Fix]:
+    kept = min(copies.members, key=lambda picture: _KEPT_FIRST.index(picture.split))
+    for picture in copies.members:
+        if picture is kept:
+            continue
+        leak = picture.split != kept.split
+        reason = f"{copies.kind} copy" + (" in another split" if leak else "")
+        if picture.labels != kept.labels:
+            yield _fix(picture, f"{reason}, of another class", kept.id, f"{LOOK}: {picture.label} or {kept.label}?")
+        else:
+            yield _fix(picture, reason, kept.id, REMOVE if leak or copies.kind == EXACT else LOOK)
+
+
+def _fix(picture: Picture, reason: str, other: str, suggestion: str) -> Fix:
+    return Fix(picture.id, picture.split, picture.label, reason, other, suggestion)

@@ -1,0 +1,108 @@
+"""One look at every file: whether it is whole, what it is, and a tiny picture of it by which copies are known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from weevit.errors import ImageError, UsageError
+from weevit.images.decode import Limits, decode
+from weevit.images.facts import Facts, facts_of
+from weevit.images.formats import EXTENSIONS
+from weevit.images.source import Source, Stored, read_bytes
+from weevit.predict import map_ahead
+
+THUMB = 16
+"""Pixels on each side of the tiny picture, whatever the shape of the whole: copies that were squeezed are known too."""
+
+_AHEAD = 64
+
+TINY = 32
+"""Pixels; of a shorter side below this a model sees little but what was made up when it was enlarged."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a file gave.
+
+    Attributes:
+        error: why there is no picture; None where there is.
+        digest: sha256 of its bytes; None where they could not be read.
+        bytes: how many.
+        width, height: upright, in pixels; 0 where there is no picture.
+        facts: what the header says.
+        thumb: (THUMB, THUMB, 3) uint8, the whole picture in RGB.
+    """
+
+    error: ImageError | None = None
+    digest: str | None = None
+    bytes: int = 0
+    width: int = 0
+    height: int = 0
+    facts: Facts | None = None
+    thumb: npt.NDArray[np.uint8] | None = None
+
+    def oddities(self, name: str) -> list[tuple[str, str]]:
+        """(kind, in words) of what a person should look at."""
+        found = []
+        if self.facts is not None and min(self.width, self.height) < TINY:
+            found.append(("tiny", f"{self.width} x {self.height} pixels"))
+        if self.thumb is not None and self.thumb.std(axis=(0, 1)).max() < _FLAT:
+            found.append(("one colour", "nothing to be seen but one colour"))
+        ending = PurePath(name).suffix.lower()
+        if self.facts is not None and ending in EXTENSIONS and ending not in self.facts.endings:
+            found.append(("ending", f"its name ends in {ending}, but it is {self.facts.format}"))
+        return found
+
+
+_FLAT = 1.0
+"""Levels of 255 that the pixels of a tiny picture differ at least."""
+
+
+def look_at(
+    sources: Sequence[Source], threads: int, limits: Limits, watch: Callable[[Look], None] = lambda look: None
+) -> list[Look]:
+    """Read and decode every picture once, in threads; the result is in their order.
+
+    Args:
+        sources: what to look at.
+        threads: that decode.
+        limits: the largest file and picture to decode.
+        watch: told what each look gave.
+    """
+    looks = []
+    for look in map_ahead(lambda source: _look(source, limits), iter(sources), threads, _AHEAD):
+        looks.append(look)
+        watch(look)
+    return looks
+
+
+def _look(source: Source, limits: Limits) -> Look:
+    try:
+        data = _bytes_of(source, limits)
+    except ImageError as error:
+        return Look(error)
+    digest, size = hashlib.sha256(data).hexdigest(), len(data)
+    try:
+        image, facts = decode(data, limits), facts_of(data)
+    except ImageError as error:
+        return Look(error, digest, size)
+    thumb = np.asarray(image.resize((THUMB, THUMB), Image.Resampling.LANCZOS), np.uint8)
+    return Look(None, digest, size, image.width, image.height, facts, thumb)
+
+
+def _bytes_of(source: Source, limits: Limits) -> bytes:
+    value = source.value
+    if isinstance(value, ImageError):
+        raise value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str | Path | Stored):
+        return read_bytes(value, limits)
+    raise UsageError(f"{source.name} is in memory only, not a file that could be checked.", "Give a folder or a table.")

@@ -1,0 +1,191 @@
+"""What embeddings say: labels that pictures like this one deny, and pictures that can hardly be told apart.
+
+A picture is judged by others only: the pictures are cut in folds, copies on one side, and each fold is judged by the
+rest. Two judges, logistic regression over the whole space and the 50 nearest neighbours, are averaged as logarithms;
+a label is suspect where another class is ten times as probable. (Out-of-fold probabilities: Northcutt, Jiang, Chuang,
+Confident Learning, 2021. Their thresholds by class found fewer of the labels that were swapped on purpose; this and
+other judges, with numbers: docs/lab-notes.md.)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.datasets.dataset import IntArray, Split
+from weevit.datasets.splitting import folds
+from weevit.errors import MissingExtraError
+
+TIMES = 10.0
+"""How many times as probable as its own label another class is where a label is suspect."""
+
+FEWEST = 5
+"""Pictures of a class, copies counted once: of fewer, what is usual for the class cannot be known."""
+
+NEARER, CLOSE = 0.4, 0.15
+"""Two pictures are alike if each is the other's nearest, at a distance below CLOSE, and the next is so much farther:
+NEARER is the ratio (Lowe, 2004)."""
+
+_FOLDS = 5
+_NEIGHBOURS = 50
+_SHARPNESS = 10.0
+"""A neighbour's weight is e to the power of this times its cosine."""
+
+_STRENGTH = 0.01
+"""Inverse of the regularisation of the regression, for numbers of variance 1."""
+
+_FLOOR = 1e-3
+"""Probability of a class that no neighbour has."""
+
+_BLOCK = 2048
+
+Rows = npt.NDArray[np.float32]
+Chances = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Denied:
+    """A label that others deny: place of the picture, class they say, and both probabilities."""
+
+    place: int
+    suggestion: int
+    own: float
+    suggested: float
+
+
+def require_sklearn() -> Any:
+    """scikit-learn's regression, or the command that installs it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise MissingExtraError(
+            "Labels are checked with scikit-learn, which is not installed.",
+            'pip install "weevit[data]"   or leave that part out: --no-embeddings',
+        ) from error
+    return LogisticRegression
+
+
+def standardised(vectors: Rows) -> Rows:
+    """Each number with mean 0 and variance 1 over the rows; one that never changes is 0."""
+    spread = vectors.std(axis=0)
+    return np.asarray((vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)
+
+
+def denied_labels(vectors: Rows, pictures: Split, groups: Sequence[Hashable | None], seed: int = 0) -> list[Denied]:
+    """Labels that the other pictures deny, the surest first.
+
+    Args:
+        vectors: (n, D) of pictures that can be read.
+        pictures: the same pictures, with one class each.
+        groups: a value for each picture; those with the same are copies, and are never each other's judges.
+        seed: of the folds.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    targets = pictures.targets
+    kept = np.flatnonzero(~np.isin(targets, rare_classes(targets, groups)))
+    if len(np.unique(targets[kept])) < 2:
+        return []
+    together = [groups[place] for place in kept.tolist()]
+    chances = _judged(standardised(vectors[kept]), pictures.take(kept), together, seed)
+    rows, own = np.arange(len(kept)), targets[kept]
+    of_own = chances[rows, own]
+    others = chances.copy()
+    others[rows, own] = 0
+    suggestion = others.argmax(axis=1)
+    of_other = others[rows, suggestion]
+    order = np.argsort(of_own / of_other, kind="stable")
+    sure = [row for row in order if of_own[row] * TIMES <= of_other[row]]
+    return [Denied(int(kept[row]), int(suggestion[row]), float(of_own[row]), float(of_other[row])) for row in sure]
+
+
+def rare_classes(targets: IntArray, groups: Sequence[Hashable | None]) -> list[int]:
+    """Classes with too few different pictures to know what is usual for them."""
+    different: dict[int, set[Hashable]] = {}
+    for place, (target, group) in enumerate(zip(targets.tolist(), groups, strict=True)):
+        different.setdefault(target, set()).add(("alone", place) if group is None else group)
+    return [target for target, own in different.items() if len(own) < FEWEST]
+
+
+def _judged(rows: Rows, pictures: Split, groups: Sequence[Hashable | None], seed: int) -> Chances:
+    """(n, classes) what both judges say of each picture, having seen only the other folds."""
+    classes = int(pictures.targets.max()) + 1
+    logs = np.zeros((len(rows), classes))
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    for learn, judge in folds(pictures, _FOLDS, seed, groups):
+        own = pictures.targets[learn]
+        for chances in (
+            _by_regression(rows[learn], own, rows[judge], classes),
+            _by_neighbours(unit[learn], own, unit[judge], classes),
+        ):
+            logs[judge] += np.log(np.maximum(chances, 1e-6)) / 2
+    chances = np.exp(logs)
+    return np.asarray(chances / chances.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _by_regression(known: Rows, targets: IntArray, asked: Rows, classes: int) -> Chances:
+    model = require_sklearn()(C=_STRENGTH, max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not all the way to the optimum is near enough here
+        model.fit(known, targets)
+    chances = np.zeros((len(asked), classes))
+    chances[:, model.classes_] = model.predict_proba(asked)
+    return chances
+
+
+def _by_neighbours(known: Rows, targets: IntArray, asked: Rows, classes: int) -> Chances:
+    count = min(_NEIGHBOURS, len(known))
+    chances = np.full((len(asked), classes), _FLOOR)
+    for top in range(0, len(asked), _BLOCK):
+        cosines = asked[top : top + _BLOCK] @ known.T
+        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        weights = np.exp(_SHARPNESS * np.take_along_axis(cosines, nearest, axis=1).astype(np.float64))
+        rows = np.repeat(np.arange(top, top + len(cosines)), count)
+        np.add.at(chances, (rows, targets[nearest].ravel()), (weights / weights.sum(axis=1, keepdims=True)).ravel())
+    return np.asarray(chances / chances.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def alike(vectors: Rows, places: Sequence[int]) -> list[tuple[int, int, float]]:
+    """(first, second, distance) of pairs that can hardly be told apart, the nearest first.
+
+    Args:
+        vectors: (n, D) of pictures of which no two are copies.
+        places: what to call them.
+    """
+    if len(vectors) < 3:
+        return []
+    rows = standardised(vectors)
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    nearest, distances = _two_nearest(unit)
+    close = (distances[:, 0] < CLOSE) & (distances[:, 0] < NEARER * distances[:, 1])
+    pairs = [
+        (places[row], places[other], float(distances[row, 0]))
+        for row, other in enumerate(nearest)
+        if row < other and close[row] and close[other] and nearest[other] == row
+    ]
+    return sorted(pairs, key=lambda pair: pair[2])
+
+
+def _two_nearest(unit: Rows) -> tuple[IntArray, Chances]:
+    """The nearest other row of each, and the distances of the two nearest."""
+    nearest = np.zeros(len(unit), np.int64)
+    distances = np.zeros((len(unit), 2))
+    for top in range(0, len(unit), _BLOCK):
+        apart = 1 - (unit[top : top + _BLOCK] @ unit.T)
+        apart[np.arange(len(apart)), np.arange(top, top + len(apart))] = np.inf
+        two = np.argpartition(apart, 1, axis=1)[:, :2]
+        both = np.take_along_axis(apart, two, axis=1)
+        order = np.argsort(both, axis=1)
+        nearest[top : top + len(apart)] = np.take_along_axis(two, order, axis=1)[:, 0]
+        distances[top : top + len(apart)] = np.take_along_axis(both, order, axis=1)
+    return nearest, distances

@@ -1,0 +1,194 @@
+"""The page of a check: what to do something about first, then what is in the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from weevit.checking.results import EXACT, MIRRORED, NEAR, Copies, DataCheck, Picture
+from weevit.evaluation.report import short_path, tile
+from weevit.images.source import Source
+from weevit.reports import charts
+from weevit.reports.axes import Axis, Svg
+from weevit.reports.page import counted, number, render
+from weevit.reports.thumbnails import thumbnail
+
+_GROUPS, _SUSPECTS, _PAIRS = 18, 36, 12
+"""How many are shown as pictures; the list of what to do has all of them."""
+
+_ROWS = 200
+_CLASSES = 40
+_THUMB = 144
+
+_KINDS = {
+    EXACT: "the same bytes",
+    NEAR: "the same picture, compressed or scaled anew",
+    MIRRORED: "the same picture, mirrored",
+}
+
+
+def check_page(check: DataCheck) -> str:
+    """The page as one HTML text; pictures are read again for their thumbnails."""
+    shown = _Shown(check)
+    return render(
+        "check.html",
+        title=short_path(check.path),
+        lede=f"{counted(len(check.pictures), 'picture')} of {counted(len(check.classes), 'class', 'classes')}",
+        tiles=_tiles(check),
+        notices=_notices(check),
+        sections=_sections(check),
+        leaks=[shown.group(copies) for copies in check.leaks[:_GROUPS]],
+        leak_count=len(check.leaks),
+        copies=[shown.group(copies) for copies in _inside(check)[:_GROUPS]],
+        copy_count=len(_inside(check)),
+        suspects=[shown.suspect(suspect) for suspect in check.suspects[:_SUSPECTS]],
+        suspect_count=len(check.suspects),
+        alike=[shown.pair(pair) for pair in check.alike[:_PAIRS]],
+        alike_count=len(check.alike),
+        broken=[(one.picture.id, one.kind, one.error) for one in check.broken[:_ROWS]],
+        broken_count=len(check.broken),
+        odd=[(one.picture.id, one.kind, one.detail) for one in check.odd[:_ROWS]],
+        odd_count=len(check.odd),
+        classes=_class_chart(check),
+        class_columns=("class", *check.counts, "together"),
+        class_rows=list(_class_rows(check)),
+        sizes=_size_chart(check),
+        kinds=_kinds(check),
+        notes=list(check.notes),
+    )
+
+
+def _tiles(check: DataCheck) -> list[dict[str, str]]:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in check.broken_kinds.most_common(3))
+    splits = ", ".join(f"{sum(counts):,} {name}" for name, counts in check.counts.items() if not check.multi_label)
+    leaks = f"{counted(len(check.conflicts), 'group')} of different classes" if check.conflicts else "one class each"
+    tiles = [
+        tile("pictures", number(len(check.pictures)), splits),
+        tile("in two splits", number(len(check.leaks)), "groups of copies"),
+        tile("copies", number(len(check.copies)), f"groups; {leaks}" if check.copies else "groups"),
+        tile("broken", number(len(check.broken)), kinds),
+    ]
+    if check.model and not check.multi_label:
+        tiles.append(tile("labels to look at", number(len(check.suspects)), "denied by pictures like theirs"))
+    return [*tiles, tile("largest class", f"{number(check.imbalance, 1)} ×", "of the smallest")]
+
+
+def _notices(check: DataCheck) -> list[tuple[str, str]]:
+    notices = []
+    for difference in check.differences:
+        parts = [f"lacks {', '.join(difference.missing)}"] * bool(difference.missing)
+        parts += [f"has {', '.join(difference.extra)} besides"] * bool(difference.extra)
+        notices.append(
+            (f"The classes of {difference.split} are not those of the first split: it {' and '.join(parts)}.", "bad")
+        )
+    if check.leaks:
+        text = f"{counted(len(check.leaks), 'picture')} in two splits: a model is judged by what it was shown."
+        notices.append((text, "bad"))
+    notices += [(f"Not checked: {text}.", "note") for text in check.unchecked]
+    clean = not (check.leaks or check.broken or check.copies or check.suspects or check.differences)
+    return notices + ([("Nothing was found that would have to be put right.", "good")] if clean else [])
+
+
+def _sections(check: DataCheck) -> list[tuple[str, str]]:
+    """What there is to jump to."""
+    sections = [
+        ("leaks", "Leaks", bool(check.leaks)),
+        ("labels", "Labels", bool(check.suspects)),
+        ("broken", "Broken files", bool(check.broken)),
+        ("copies", "Copies", bool(_inside(check))),
+        ("alike", "Hardly told apart", bool(check.alike)),
+        ("odd", "Odd ones", bool(check.odd)),
+        ("classes", "Classes", True),
+        ("files", "Files", True),
+    ]
+    return [(name, title) for name, title, there in sections if there]
+
+
+def _inside(check: DataCheck) -> list[Copies]:
+    """Copies in one split."""
+    return [copies for copies in check.copies if not copies.leak]
+
+
+class _Shown:
+    """Findings as pictures."""
+
+    def __init__(self, check: DataCheck) -> None:
+        self._sources: dict[str, Source] = {
+            picture.id: source for picture, source in zip(check.pictures, check.sources, strict=True)
+        }
+        self._several = len(check.counts) > 1
+
+    def group(self, copies: Copies) -> dict[str, Any]:
+        """A group of copies, at most four of them."""
+        items = [self._picture(picture, picture.label) for picture in copies.members[:4]]
+        more = f"; {len(copies.members) - 4:,} more" if len(copies.members) > 4 else ""
+        return {"title": _KINDS[copies.kind] + more, "conflict": copies.conflict, "pictures": items}
+
+    def suspect(self, suspect: Any) -> dict[str, Any]:
+        """A label that is denied."""
+        shares = f"{suspect.suggested:.0%} against {suspect.own:.1%}"
+        return self._picture(suspect.picture, f"{suspect.suggestion}?", f"labelled {suspect.picture.label}", shares)
+
+    def pair(self, pair: Any) -> dict[str, Any]:
+        """Two that are alike."""
+        items = [self._picture(picture, picture.label) for picture in (pair.first, pair.second)]
+        return {"title": "", "conflict": pair.first.labels != pair.second.labels, "pictures": items}
+
+    def _picture(self, picture: Picture, title: str, *lines: str) -> dict[str, Any]:
+        source = self._sources.get(picture.id)
+        return {
+            "image": None if source is None else thumbnail(source, _THUMB),
+            "alt": picture.id,
+            "title": title or "no label",
+            "lines": [*([picture.split] if self._several else []), *lines],
+            "name": picture.id,
+        }
+
+
+def _class_chart(check: DataCheck) -> Svg | None:
+    """The largest classes; of several splits all together."""
+    totals = _totals(check)
+    order = np.argsort(-totals, kind="stable")[:_CLASSES]
+    rows = [charts.Bar(check.classes[place], float(totals[place])) for place in order]
+    return charts.bars(rows, Axis("pictures"), "Pictures of each class") if rows else None
+
+
+def _totals(check: DataCheck) -> Any:
+    return np.sum([*check.counts.values(), (0,) * len(check.classes)], axis=0)
+
+
+def _class_rows(check: DataCheck) -> Iterator[tuple[str, ...]]:
+    for place, (name, total) in enumerate(zip(check.classes, _totals(check), strict=True)):
+        yield (name, *(number(counts[place]) for counts in check.counts.values()), number(int(total)))
+
+
+def _size_chart(check: DataCheck) -> Svg | None:
+    """How many pictures have how long a shorter side."""
+    short = check.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
+    short = short[short > 0]
+    if not len(short):
+        return None
+    edges = np.unique(np.geomspace(max(1, short.min()), max(short.max(), short.min() + 1) + 1, 13).astype(int))
+    heights, _ = np.histogram(short, edges)
+    x, y = Axis("shorter side, pixels"), Axis("pictures")
+    return charts.columns(edges.tolist(), heights.tolist(), x, y, "Pictures by their shorter side")
+
+
+def _kinds(check: DataCheck) -> list[tuple[str, str]]:
+    """Facts about the files."""
+    turned = sum(count for value, count in check.orientations.items() if value != 1)
+    facts = [
+        ("formats", _listed(check.formats.most_common())),
+        ("pixels", _listed(check.modes.most_common())),
+        ("turned by EXIF", number(turned)),
+        ("size on disk", f"{check.bytes / 1e6:,.1f} MB"),
+        ("embeddings", check.model or "none were made"),
+        ("time", f"{check.seconds:,.0f} s"),
+    ]
+    return facts
+
+
+def _listed(counts: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts) or "–"

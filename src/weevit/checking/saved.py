@@ -1,0 +1,128 @@
+"""A check as files: a page for people, JSON for machines, a list of what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weevit.checking.fixes import Fix, fixes
+from weevit.checking.results import DataCheck, plain
+from weevit.errors import OutputError, UsageError
+from weevit.evaluation.saved import csv_bytes, finite, json_bytes, write_bytes
+from weevit.reports.page import require_jinja
+
+SCHEMA = "weevit.data-check/1"
+REPORT_HTML, REPORT_JSON, FIX_LIST = "report.html", "report.json", "fix-list.csv"
+
+
+def check_output(output: str | Path | None, fix_list: str | Path | None) -> None:
+    """Find out that what is found could not be written before anything is looked at.
+
+    Raises:
+        UsageError: a name that cannot be meant.
+        MissingExtraError: jinja2 is not installed.
+        OutputError: a folder cannot be made.
+    """
+    if output is not None:
+        require_jinja()
+        path = Path(output)
+        if not _is_page(path) and path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file; a report is a folder, or a page that ends in .html.", "-o report")
+        _make(path.parent if _is_page(path) else path)
+    if fix_list is not None:
+        if Path(fix_list).suffix.lower() != ".csv":
+            raise UsageError(f"A list of what to do ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
+        _make(Path(fix_list).parent)
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() in (".html", ".htm") and not path.is_dir()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from error
+
+
+def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Path | None) -> None:
+    """Write what was asked for; each file appears whole or not at all.
+
+    Raises:
+        OutputError: the disk is full or a folder cannot be written.
+    """
+    if fix_list is not None:
+        write_bytes(Path(fix_list), _fix_table(check))
+    if output is None:
+        return
+    from weevit.checking.report import check_page
+
+    path, page = Path(output), check_page(check).encode("utf-8", "backslashreplace")
+    if _is_page(path):
+        write_bytes(path, page)
+        return
+    write_bytes(path / FIX_LIST, _fix_table(check))
+    write_bytes(path / REPORT_HTML, page)
+    write_bytes(path / REPORT_JSON, json_bytes(as_json(check)))
+
+
+def _fix_table(check: DataCheck) -> bytes:
+    return csv_bytes([field.name for field in fields(Fix)], [astuple(fix) for fix in fixes(check)])
+
+
+def as_json(check: DataCheck) -> dict[str, Any]:
+    """Everything that was found, as plain data."""
+    found: dict[str, Any] = finite(summary(check))
+    return found | dict(_findings(check))
+
+
+def summary(check: DataCheck) -> dict[str, Any]:
+    """What is in the data set, and how much was found of each kind."""
+    return {
+        "schema": SCHEMA,
+        "path": check.path,
+        "pictures": len(check.pictures),
+        "bytes": check.bytes,
+        "multi_label": check.multi_label,
+        "classes": list(check.classes),
+        "counts": {split: list(counts) for split, counts in check.counts.items()},
+        "imbalance": check.imbalance,
+        "sizes": _sizes(check),
+        "formats": dict(check.formats),
+        "modes": dict(check.modes),
+        "orientations": {str(value): count for value, count in sorted(check.orientations.items())},
+        "broken_kinds": dict(check.broken_kinds),
+        "leaks": len(check.leaks),
+        "conflicts": len(check.conflicts),
+        "found": {name: len(rows) for name, rows in _findings(check)},
+        "notes": list(check.notes),
+        "unchecked": list(check.unchecked),
+        "model": check.model,
+        "seconds": check.seconds,
+    }
+
+
+def _sizes(check: DataCheck) -> dict[str, list[int]]:
+    """Smallest, median and largest width and height."""
+    known = check.sizes[check.sizes[:, 0] > 0]
+    if not len(known):
+        return {}
+    at = np.quantile(known, (0, 0.5, 1), axis=0).astype(int).tolist()
+    return {name: [row[place] for row in at] for place, name in enumerate(("width", "height"))}
+
+
+def _findings(check: DataCheck) -> Iterator[tuple[str, list[Any]]]:
+    for name in ("differences", "broken", "copies", "suspects", "alike", "odd"):
+        yield name, [plain(one) for one in getattr(check, name)]
+
+
+def json_lines(check: DataCheck) -> Iterator[dict[str, Any]]:
+    """One object a finding, after one that sums them up."""
+    yield {"kind": "summary", **finite(summary(check))}
+    for name, rows in _findings(check):
+        yield from ({"schema": SCHEMA, "kind": name, "finding": row} for row in rows)

@@ -1,0 +1,177 @@
+"""`weevit data`: what is in a folder of labelled pictures, and what is wrong with it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weevit.cli import options
+from weevit.cli.console import EXIT_SOME_FAILED, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from weevit.checking.check import Progress, Watcher
+    from weevit.checking.results import DataCheck
+
+_EXIT_LEAKS = 1
+_SHOWN = 5
+"""Findings of a kind that are named; the page and the list have all of them."""
+
+
+@click.group()
+def data() -> None:
+    """Look at pictures with classes before something is learned from them."""
+
+
+@data.command()
+@click.argument("path")
+@options.loading
+@click.option("--no-embeddings", is_flag=True, help="Ask no model; labels and crops are then not checked.")
+@click.option("--fix-list", type=click.Path(path_type=Path), help="Write what to remove or look at: FILE.csv.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if a picture is in two splits, with 3 if one is broken.")
+@options.output
+@options.json_lines
+@options.quiet
+@options.verbose
+def check(
+    path: str,
+    loading: options.Loading,
+    no_embeddings: bool,
+    fix_list: Path | None,
+    strict: bool,
+    output: Path | None,
+    json_lines: bool,
+    quiet: bool,
+) -> int:
+    """Check the data set at PATH: a folder for each class, with or without train/ val/ test/, a table, or tars.
+
+    Counts, broken files, the same picture twice and in two splits (the same bytes; compressed, scaled or mirrored),
+    labels that pictures like theirs deny. --output report/ writes a page for people (report.html), report.json and
+    fix-list.csv; --output page.html the page alone. No picture is ever changed.
+    """
+    from weevit.checking.check import check_data
+    from weevit.checking.saved import check_output
+
+    check_output(output, fix_list)
+    own: dict[str, Any] = {"fix_list": fix_list, "embeddings": not no_embeddings, "threads": loading.threads}
+    with _watching(quiet) as watch:
+        found = check_data(
+            path, _model(loading, no_embeddings, quiet), output, limits=_limits(loading), watch=watch, **own
+        )
+    if json_lines:
+        _print_json(found)
+    else:
+        print("\n".join(_lines(found)))
+    if not quiet:
+        _summary(found, output, fix_list, path)
+    if strict and found.leaks:
+        return _EXIT_LEAKS
+    return EXIT_SOME_FAILED if strict and found.broken else 0
+
+
+def _model(loading: options.Loading, no_embeddings: bool, quiet: bool) -> Any:
+    """What to embed with; nothing is loaded where nothing is asked."""
+    if no_embeddings:
+        return loading.model
+    from weevit.checking.neighbours import require_sklearn
+    from weevit.cli.answers import load_model
+
+    require_sklearn()
+    return load_model(loading, quiet)
+
+
+def _limits(loading: options.Loading) -> Any:
+    from weevit.images.decode import Limits
+
+    return Limits(max_pixels=loading.max_pixels)
+
+
+@contextmanager
+def _watching(quiet: bool) -> Iterator[Watcher]:
+    from weevit.cli.many import kinds
+    from weevit.cli.progress import counted_progress
+
+    with counted_progress(quiet) as moved:
+
+        def watch(progress: Progress) -> None:
+            broken = f" · {progress.broken.total():,} broken ({kinds(progress.broken)})" if progress.broken else ""
+            moved(progress.done, progress.total, progress.stage + broken)
+
+        yield watch
+
+
+def _print_json(found: DataCheck) -> None:
+    from weevit.checking.saved import json_lines
+    from weevit.cli.answers import json_line
+
+    for values in json_lines(found):
+        print(json_line(values))
+
+
+def _lines(found: DataCheck) -> Iterator[str]:
+    """What was found, the most important first, with some of each."""
+    from weevit.cli.many import kinds
+
+    yield from _contents(found)
+    for difference in found.differences:
+        signs = [f"- {name}" for name in difference.missing] + [f"+ {name}" for name in difference.extra]
+        yield f"classes of {difference.split} differ: {', '.join(signs)}"
+    leaks, inside = found.leaks, [copies for copies in found.copies if not copies.leak]
+    yield from _some(f"in two splits: {len(leaks):,}", [_same(copies) for copies in leaks])
+    broken = f" ({kinds(found.broken_kinds)})" if found.broken else ""
+    yield from _some(
+        f"broken: {len(found.broken):,}{broken}", [f"{one.picture.id}: {one.error}" for one in found.broken]
+    )
+    yield from _some(f"copies within a split: {len(inside):,}", [_same(copies) for copies in inside])
+    if found.model and not found.multi_label:
+        words = [
+            f"{one.picture.id}: {one.picture.label}, or {one.suggestion}? ({one.own:.1%} against {one.suggested:.0%})"
+            for one in found.suspects
+        ]
+        yield from _some(f"labels to look at: {len(found.suspects):,}", words)
+    if found.model:
+        pairs = [f"{one.first.id} and {one.second.id}" for one in found.alike]
+        yield from _some(f"hardly told apart, but no copies: {len(pairs):,}", pairs)
+    yield from _some(f"odd: {len(found.odd):,}", [f"{one.picture.id}: {one.detail}" for one in found.odd])
+
+
+def _contents(found: DataCheck) -> Iterator[str]:
+    splits = ", ".join(f"{name} {_of_split(found, name):,}" for name in found.counts)
+    yield f"{len(found.pictures):,} pictures of {len(found.classes):,} classes: {splits}"
+    yield f"the largest class has {found.imbalance:.1f} times as many pictures as the smallest"
+    turned = sum(count for value, count in found.orientations.items() if value != 1)
+    formats, modes = (
+        ", ".join(f"{name} {count:,}" for name, count in own.most_common()) for own in (found.formats, found.modes)
+    )
+    yield f"{formats or 'nothing'} · {modes or 'nothing'} · {turned:,} turned by EXIF · {found.bytes / 1e6:,.1f} MB"
+
+
+def _of_split(found: DataCheck, name: str) -> int:
+    return sum(picture.split == name for picture in found.pictures)
+
+
+def _same(copies: Any) -> str:
+    """`train/a/1.jpg = test/a/9.jpg`; with `different classes` where that is so."""
+    sign = {"exact": " = ", "near": " ~ ", "mirrored": " ~ mirrored "}[copies.kind]
+    return sign.join(picture.id for picture in copies.members) + ("   (different classes)" if copies.conflict else "")
+
+
+def _some(title: str, words: list[str]) -> Iterator[str]:
+    yield title
+    yield from (f"  {word}" for word in words[:_SHOWN])
+    if len(words) > _SHOWN:
+        yield f"  ... and {len(words) - _SHOWN:,} more"
+
+
+def _summary(found: DataCheck, output: Path | None, fix_list: Path | None, path: str) -> None:
+    for note in found.notes:
+        tell(f"note: {note}")
+    for text in found.unchecked:
+        tell(f"not checked: {text}")
+    tell(f"{len(found.pictures):,} pictures in {found.seconds:.0f} s")
+    written = [str(name) for name in (output, fix_list) if name is not None]
+    tell(f"written: {' and '.join(written)}" if written else f"next: weevit data check {path} -o report")
