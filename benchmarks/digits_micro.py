@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,7 @@ def train(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place:
         write_pictures(Path(place))
         words = ["train", "digits_micro", *options.changes, "--data", place, "--output", options.output]
+        words += ["--threads", "1"]  # a second one has nothing to do in a model of this size
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "weevit", *words], check=True)
     print(f"trained in {time.perf_counter() - start:.0f} s")
@@ -91,12 +93,18 @@ def say(model: str | Path) -> None:
 
 
 def ship(run: Path) -> None:
-    """Put a run's best weights, its recipe and its log where `--model digits` finds them."""
+    """Put a run's best weights, its recipe and its log where `--model digits` finds them; no path of this machine."""
     EMBEDDED.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors", "weevit-manifest.json"):
         shutil.copy(run / "model" / name, EMBEDDED / name)
-    for name in ("recipe.yaml", "run.json", "metrics.csv", "log.txt"):
-        shutil.copy(run / name, EMBEDDED / name)
+    facts = json.loads((run / "run.json").read_text())
+    here = {facts["recipe"]["data.path"]: "digits", f"{run.absolute()}": "runs/digits", f"{run}": "runs/digits"}
+    kept = {key: facts[key] for key in facts if key not in ("machine", "command")}
+    texts = {name: (run / name).read_text() for name in ("recipe.yaml", "metrics.csv", "log.txt")}
+    for name, text in {**texts, "run.json": json.dumps(kept, indent=2) + "\n"}.items():
+        for path, word in here.items():
+            text = text.replace(path, word)
+        (EMBEDDED / name).write_text(text)
     size = sum(path.stat().st_size for path in EMBEDDED.iterdir())
     print(f"{EMBEDDED}: {size / 1e6:.2f} MB")
     say("digits")

@@ -171,7 +171,7 @@ WRONG = [
     ("schedule: {epochs: 5 parsecs}", "The units are epochs, steps, samples, %."),
     ("schedule: {epochs: 5 %}", "% cannot be meant here; epochs, steps, samples can."),
     ("schedule: {warmup: 5}", "expected a number with its unit"),
-    ("augment: {randaugment: rand-x9}", "of the form rand-m6-inc1-mstd1.0-n3, or null"),
+    ("augment: {randaugment: rand-x9}", "a sentence such as rand-m6-inc1-mstd1.0-n3, or null"),
     ("model: {name: 7}", "model.name is 7; expected a word or a path"),
     ("seed: -1", "seed is -1"),
     ("optim:\n  lr: 1\n  lr: 2", "my.yaml, line 3: optim.lr stands there twice; the first is at line 2"),
@@ -253,6 +253,18 @@ def test_a_recipe_takes_the_rest_from_the_one_it_is_based_on(tmp_path: Path) -> 
     assert [line for line in lines if "workers" in line] == []  # changes no result
     assert "augment.blur_prob: 0.0 is weevit's; the published value was not seen" in lines
     assert deviations(parse_recipe(RATE, "my.yaml")) == []
+
+
+def test_the_recipe_of_the_documentation_is_sound() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text()
+    block = page.partition("```yaml\n")[2].partition("```")[0]
+    recipe = parse_recipe(block, "my.yaml", (), "my")
+    assert (recipe.based_on, recipe.schedule.epochs, recipe.loop.accumulate) == (
+        "sbb_in1k_wee",
+        Duration(30, "epochs"),
+        None,
+    )
+    assert recipe.learning_rate == pytest.approx(8e-4 / 2**0.5)
 
 
 def test_a_run_folder_is_its_recipe_and_overrides_are_checked_again(tmp_path: Path) -> None:
