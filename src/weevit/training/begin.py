@@ -380,5 +380,5 @@ def _first_notes(first: Start, dataset: Dataset, facts: dict[str, Any]) -> tuple
         f"{len(dataset.classes):,} classes · {facts['device']}, {facts['threads']} threads, {facts['precision']}"
         + (f", batches in {facts['pieces']} pieces" if facts["pieces"] > 1 else ""),
         *dataset.notes,
-        *(f"not as published: {line}" for line in facts["deviations"]),
+        *(f"unlike the recipe it is based on: {line}" for line in facts["deviations"]),
     )

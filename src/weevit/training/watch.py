@@ -43,8 +43,8 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next update belongs to, from 0; the last one when all is done."""
-        return min(self.step, max(self.total - 1, 0)) // self.steps_per_epoch
+        """The epoch that the last update belongs to, from 0."""
+        return max(0, self.step - 1) // self.steps_per_epoch
 
     @property
     def epochs(self) -> int:
