@@ -80,6 +80,19 @@ def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[
     assert done.returncode == 0, f"{name}:\n{done.stderr}"
 
 
+NEEDS = {
+    "sklearn": r"jobs\.md|evaluation\.md|fitting\.md|datasets\.md|weevit (fit|data|eval|compare) |runs/mine",
+    "torch": r"training\.md|augmentation\.md|weevit (train|resume|finetune) ",
+}
+"""Module of an extra -> the pages and commands that need it."""
+
+
+def skip_without_extras(name: str, command: str) -> None:
+    for module, pattern in NEEDS.items():
+        if re.search(pattern, f"{name} {command}"):
+            pytest.importorskip(module)
+
+
 def commands() -> list[tuple[str, str]]:
     found = []
     for language, prefix in (("sh", "weevit "), ("console", "$ weevit ")):
@@ -92,10 +105,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[line for _, line in commands()])
 def test_commands_do_what_they_say(name: str, command: str, desk: Path, environment: dict[str, str]) -> None:
-    if name.startswith(("jobs.md", "evaluation.md")):
-        pytest.importorskip("pyarrow")
-    if name.startswith("training.md"):
-        pytest.importorskip("torch")
+    skip_without_extras(name, command)
     done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, check=False)
     expected = 0 if shlex.split(command)[1] in VERBS else 2  # the documentation shows one misspelt verb
     assert done.returncode == expected, done.stderr
