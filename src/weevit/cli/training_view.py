@@ -77,7 +77,7 @@ def drawn(progress: Progress) -> Any:
     for row in zip(*cells(progress), strict=True):
         words: list[Text] = []
         for name, value in row:
-            words += [Text(name, style="dim"), Text(f"{value:<16}")]
+            words += [Text(name, style="dim"), Text(f"{value:<8}")]
         body.add_row(*words)
     whole = Table.grid()
     whole.add_row(head)
