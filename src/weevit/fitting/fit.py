@@ -296,9 +296,9 @@ class _Run:
         )
         about = {"description": description} | ({"license": base.license} if base.license else {})
         labels = [Label(name, name) for name in dataset.classes]
-        return write_checkpoint(
-            self.folder / MODEL, base.architecture, tensors, self.predictor.preprocessing, labels, about, decision
-        )
+        folder, seen = self.folder / MODEL, self.predictor.preprocessing
+        grid = base.grid if "pos_embed" in tensors else None  # else they are computed, for whatever size
+        return write_checkpoint(folder, base.architecture, tensors, seen, labels, about, decision, grid)
 
     def _report(self, fit: Fit, dataset: Dataset) -> None:
         facts = {

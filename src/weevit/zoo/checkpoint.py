@@ -246,6 +246,7 @@ def write_checkpoint(
     labels: Sequence[Label] | None = None,
     pretrained_cfg: Mapping[str, Any] | None = None,
     decision: Decision | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Checkpoint:
     """Write `config.json`, `model.safetensors` and the manifest; each file appears whole or not at all.
 
@@ -261,6 +262,8 @@ def write_checkpoint(
         pretrained_cfg: what else should stand under that key: `license`, `tag`, ...; not the tag of the weights that
             training started from, since these are no longer those.
         decision: how logits become an answer; None for plain softmax.
+        grid: rows and columns of patches that learned positions cover, where that is neither those of the images nor
+            the architecture's own.
 
     Returns:
         The checkpoint, read back.
@@ -272,7 +275,9 @@ def write_checkpoint(
     folder = Path(folder)
     arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
     num_classes = len(arrays["head.weight"]) if "head.weight" in arrays else 0
-    grid = _check_writable(arrays, architecture, num_classes, preprocessing)
+    sizes = [(preprocessing.height, preprocessing.width), (architecture.img_size, architecture.img_size)]
+    trained = [(grid[0] * PATCH, grid[1] * PATCH)] if grid else []
+    grid = _check_writable(arrays, architecture, num_classes, [*trained, *sizes])
     if labels is not None and len(labels) != num_classes:
         raise CheckpointError(f"{len(labels)} labels for {num_classes} classes.")
     config = _config_json(architecture, num_classes, arrays, grid, preprocessing)
@@ -301,14 +306,13 @@ def _write_files(folder: Path, arrays: dict[str, np.ndarray], config: Mapping[st
 
 
 def _check_writable(
-    arrays: Mapping[str, np.ndarray], arch: Architecture, num_classes: int, preprocessing: Preprocessing
+    arrays: Mapping[str, np.ndarray], arch: Architecture, num_classes: int, sizes: list[tuple[int, int]]
 ) -> tuple[int, int]:
     """Refuse what could not be read back; returns the patch grid of the positions."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise CheckpointError(f"Tensor {name} holds NaN or infinity; such weights are not written.")
     header = {name: Entry(name, "F32", array.shape, 0, array.nbytes) for name, array in arrays.items()}
-    sizes = [(preprocessing.height, preprocessing.width), (arch.img_size, arch.img_size)]
     grid = fitting_grid(header, arch, sizes)
     if grid is None:
         raise TensorMismatchError(f"pos_embed has shape {arrays['pos_embed'].shape}, which fits none of {sizes} px.")
