@@ -154,6 +154,29 @@ def test_a_run_from_weights_keeps_their_classes_by_name(train: Train, data: Path
     assert "fresh head" not in (second.folder / "log.txt").read_text()
 
 
+def test_several_labels_a_picture(train: Train, data: Path, tmp_path: Path) -> None:
+    rows = ["path,labels,split"]
+    for index, path in enumerate(sorted(data.rglob("*.png"))):
+        labels = [path.parent.name[-1], *(["even"] if index % 2 == 0 else [])] if index % 7 else []
+        rows.append(f"{path},{';'.join(labels)},{path.parent.parent.name}")
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(rows) + "\n")
+    words = ("data.multi_label=true", "loss.kind=bce", "mix.cutmix=0", "schedule.epochs=6")
+    run = train(*words, data=table, report=True)
+    assert run.best is not None
+    assert run.best.figure == "ema_map"
+    assert run.figures["map"] > 0.6
+    checkpoint = weevit.load(run.folder).checkpoint
+    assert checkpoint.decision is not None
+    assert checkpoint.decision.multi_label
+    assert [label.id for label in checkpoint.labels or ()] == ["0", "1", "2", "even"]
+    assert json.loads((run.folder / "report.json").read_text())["metrics"]["map"] == pytest.approx(
+        run.best.value, abs=1e-3
+    )
+    with pytest.raises(DatasetError, match="has several labels a picture, and the recipe says data.multi_label=false"):
+        train(data=table, output="other")
+
+
 def test_classes_in_another_order_keep_their_pictures(data: Path) -> None:
     from weevit.datasets.read import read_dataset
 

@@ -258,6 +258,7 @@ def test_t9_what_is_not_finite_ends_the_run_and_reaches_no_file(
     assert re.search(r"In step 8, the (loss|norm of the gradients) is (nan|inf)\. The pictures: .*\.png", said)
     logged = (folder / "log.txt").read_text()
     assert logged.count(".png") >= 8  # all of the batch
+    assert "In step 8, the " in logged
     assert max(checkpoints(folder / "state")) == 6
     for path in checkpoints(folder / "state").values():
         for weights in ("model", "ema", "optimizer"):

@@ -18,6 +18,7 @@ from weevit.nn.features import FeatureExtractor
 from weevit.nn.vit import Options, VisionTransformer, resample, to_tensor
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_architecture
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 from weevit.zoo.layout import to_timm_name
 from weevit.zoo.resolve import resolve
@@ -192,13 +193,19 @@ def _cfg(
     }
 
 
-def save(model: VisionTransformer, folder: str | Path, class_names: Sequence[str] | None = None) -> Checkpoint:
+def save(
+    model: VisionTransformer,
+    folder: str | Path,
+    class_names: Sequence[str] | None = None,
+    decision: Decision | None = None,
+) -> Checkpoint:
     """Write a module as a folder in the hub's format: weevit, timm (`local-dir:`) and transformers load it.
 
     Args:
         model: made by `create_model`.
         folder: made if it is not there.
         class_names: one for each class; those that the model was loaded with where None.
+        decision: how logits become an answer; None for plain softmax.
 
     Returns:
         The checkpoint, read back.
@@ -220,7 +227,7 @@ def save(model: VisionTransformer, folder: str | Path, class_names: Sequence[str
     spec = Preprocessing(height, width, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
     extra = {"license": cfg["license"]} if cfg.get("license") else {}
     arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
-    return write_checkpoint(folder, arch, tensors, spec, labels, extra)
+    return write_checkpoint(folder, arch, tensors, spec, labels, extra, decision)
 
 
 def _weevit_names(model: VisionTransformer) -> list[str]:

@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from weevit.training.optim import clip_gradients, set_rate
 from weevit.training.results import (
     Run,
     all_bad,
+    last_figures,
     outcome,
     publish,
     publish_again,
@@ -82,10 +84,10 @@ def train(
         OutputError: the folder cannot be written.
     """
     wanted, folder = resolved(recipe, data, overrides), Path(output)
-    board = Board(folder, tensorboard)
-    with held(folder, new=True):
+    with held(folder, new=True), closing(Board(folder, tensorboard)) as board:
         work = begin(folder, wanted, start, device, threads)
-        return _run(work, board, watcher or Watcher(), report)
+        with run_folder.logging(folder):
+            return _run(work, board, watcher or Watcher(), report)
 
 
 def resume(
@@ -112,8 +114,7 @@ def resume(
         OutputError: the folder cannot be written.
     """
     folder, watcher = Path(output), watcher or Watcher()
-    board = Board(folder, tensorboard)
-    with held(folder, new=False):
+    with held(folder, new=False), closing(Board(folder, tensorboard)) as board, run_folder.logging(folder):
         work = reopen(folder, data, minutes, watcher.say)
         publish_again(work)
         return _run(work, board, watcher, report)
@@ -124,7 +125,9 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     folder, recipe, machine, plan, state = work.folder, work.recipe, work.machine, work.plan, work.state
     model, optimizer, scaler, loop = work.model, state.optimizer, state.scaler, work.recipe.loop
     clock = Stopwatch(state.clock.seconds)
-    progress = Progress(state.step, plan.total, plan.steps_per_epoch)
+    progress = Progress(
+        state.step, plan.total, plan.steps_per_epoch, figures=last_figures(state.metrics), best=state.best
+    )
     say = _sayer(folder, watcher)
     record = _recorder(work, board)
     for note in work.notes:
@@ -180,7 +183,8 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             images = batch.images
             targets = smoothed(batch.targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
             if not len(images):  # every picture of it is unreadable, which was counted: there is nothing to learn
-                state.step += 1
+                with state.lock:
+                    state.step += 1
                 continue
             if state.step < plan.mix_until:
                 images, targets = mix(images, targets, recipe.mix, len(work.dataset.classes), recipe.seed, state.step)
@@ -229,7 +233,6 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
         show_metrics(work)
         if report and state.best is not None:
             say(write_report(work))
-    board.close()
     run = outcome(work, stopped, digest(path))
     say(f"{stopped} after {state.step:,} of {plan.total:,} steps · state {run.digest[:16]}")
     return run

@@ -13,10 +13,12 @@ from weevit.nn.create import save as save_module
 from weevit.nn.vit import VisionTransformer
 from weevit.training import run_folder
 from weevit.training.begin import Work
+from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
-from weevit.training.state import Best, Row, checkpoints, damage, read_weights, replacing_folder
+from weevit.training.state import Best, Row, checkpoints, damage, read_weights
 from weevit.training.watch import shown
+from weevit.zoo.decision import Decision
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def publish(work: Work, path: Path) -> None:
     module: VisionTransformer = rebuild(work.facts["model"])
     module.load_state_dict(read_weights(path, work.state.best.weights))
     with run_folder.writing(work.folder), replacing_folder(work.folder / run_folder.MODEL) as tmp:
-        save_module(module, tmp, list(work.dataset.classes))
+        several = Decision(multi_label=True) if work.dataset.multi_label else None
+        save_module(module, tmp, list(work.dataset.classes), several)
 
 
 def publish_again(work: Work) -> None:
@@ -110,18 +113,22 @@ def all_bad(work: Work) -> dict[str, tuple[str, str]]:
     return {**work.validation.bad, **work.state.bad}
 
 
+def last_figures(rows: list[Row]) -> dict[str, float]:
+    """Those of the last evaluation; empty before the first."""
+    last: Row = next((row for row in reversed(rows) if row["kind"] == "eval"), {})
+    return {name: value for name, value in last.items() if name not in ("step", "epoch", "kind", "seen")}
+
+
 def outcome(work: Work, stopped: str, digest: str) -> Run:
     """The typed result, which also stands in `run.json`."""
     state = work.state
-    evaluations = [row for row in state.metrics if row["kind"] == "eval"]
-    last = evaluations[-1] if evaluations else {}
     run = Run(
         folder=work.folder,
         stopped=stopped,
         step=state.step,
         total=work.plan.total,
         best=state.best,
-        figures={name: value for name, value in last.items() if name not in ("step", "epoch", "kind", "seen")},
+        figures=last_figures(state.metrics),
         digest=digest,
         bad=dict(Counter(kind for kind, _ in all_bad(work).values())),
         minutes=state.clock.seconds / 60,

@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError
 
 from weevit._version import __version__
-from weevit.errors import MissingExtraError, OutputError, TrainingError, UsageError
+from weevit.errors import MissingExtraError, OutputError, TrainingError, UsageError, WeevitError
 from weevit.training.state import METRICS, Row, to_lines
 from weevit.zoo.manifest import replace_file
 
@@ -272,3 +272,14 @@ def log(folder: Path, line: str) -> None:
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
     with writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
         file.write("".join(f"{stamp}  {part}\n" for part in line.splitlines()))
+
+
+@contextmanager
+def logging(folder: Path) -> Iterator[None]:
+    """What ends a run stands in its log too: who started it may not be there to read the screen."""
+    try:
+        yield
+    except WeevitError as error:
+        with suppress(OutputError):
+            log(folder, str(error))
+        raise

@@ -18,9 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +33,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from weevit.errors import CheckpointError, OutputError, TrainingError
+from weevit.training.durable import replacing_folder, sync
 from weevit.training.ema import Ema
 from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, write_manifest
 from weevit.zoo.safetensors_file import read_tensors
@@ -257,38 +256,6 @@ def _plain_moments(state: State) -> dict[str, dict[str, Any]]:
 def to_lines(rows: list[Row]) -> str:
     """Rows as text, one JSON object a line; equal rows give equal bytes."""
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-
-
-@contextmanager
-def replacing_folder(final: Path) -> Iterator[Path]:
-    """Gives a new folder beside `final`, which takes its place when the block ends well: all of it or nothing.
-
-    The block syncs its files. Where there is such a folder already, there is none for the moment between two renames.
-    """
-    tag = secrets.token_hex(4)
-    tmp, old = (final.with_name(f".{final.name}.{tag}.{kind}") for kind in ("tmp", "old"))
-    tmp.mkdir()
-    try:
-        yield tmp
-        sync(tmp)
-        if final.exists():
-            final.rename(old)
-        tmp.rename(final)
-        sync(final.parent)
-    finally:
-        for leftover in (tmp, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """See a file or a folder onto the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
