@@ -412,9 +412,10 @@ def test_a_crash_while_writing_leaves_nothing_that_looks_whole(
     def crash(*_: object) -> None:
         raise RuntimeError("the lights went out")
 
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="lights"):
+    with monkeypatch.context() as patched:
         patched.setattr(module, "write_run", crash)
-        fit(shop, tmp_path / "run", predictor, folds=3, cache=cache)
+        with pytest.raises(RuntimeError, match="lights"):
+            fit(shop, tmp_path / "run", predictor, folds=3, cache=cache)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "unfinished"
     assert weights(fit(shop, tmp_path / "run", predictor, folds=3, cache=cache)) == weights(done)
 

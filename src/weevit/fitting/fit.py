@@ -297,7 +297,7 @@ class _Run:
         about = {"description": description} | ({"license": base.license} if base.license else {})
         labels = [Label(name, name) for name in dataset.classes]
         folder, seen = self.folder / MODEL, self.predictor.preprocessing
-        grid = base.grid if "pos_embed" in tensors else None  # else they are computed, for whatever size
+        grid = None if base.architecture.position == "rope" else base.grid  # those are computed, for any size
         return write_checkpoint(folder, base.architecture, tensors, seen, labels, about, decision, grid)
 
     def _report(self, fit: Fit, dataset: Dataset) -> None:
