@@ -73,8 +73,8 @@ def quality(run: dict[str, Any]) -> None:
     errors = run["calibration"]["errors"]
     judged("ECE on validation, before -> after", f"{errors['before']:.2%} -> {errors['after']:.2%}",
            errors["after"] <= 0.03, "<= 3 %")  # fmt: skip
-    print(f"  temperature from the folds: {errors['with_folds']:.2%}; from validation itself: "
-          f"{errors['with_validation']:.2%}; exact probabilities would show {errors['by_chance']:.2%} on {count}")  # fmt: skip
+    print(f"  with the temperature from the folds {errors['with_folds']:.2%}, from validation itself "
+          f"{errors['with_validation']:.2%}; exact probabilities: {errors['by_chance']:.2%} on {count}")  # fmt: skip
     print(f"  on the training photos, each judged by a head that did not see it: {errors['out_of_fold']:.2%} "
           f"(by chance {errors['out_of_fold_by_chance']:.2%})")  # fmt: skip
     print(f"  unknown below {run['decision']['unknown']['threshold']:.3f}: {found['known']:.1%} keep their class, of "

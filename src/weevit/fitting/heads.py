@@ -5,8 +5,8 @@ Letters: n pictures, D the embedding's width, K classes.
 The head of a checkpoint takes embeddings as they are, so that standardisation is folded in: with the mean m and the
 standard deviation s of each of the D numbers, `W ((x - m) / s) + b` is `(W / s) x + (b - W (m / s))`.
 
-A path goes from the strongest regularisation to the weakest, and each head starts from the one before: together they
-take a fifth of the time (`benchmarks/fit.py`).
+A path goes from the strongest regularisation to the weakest, and each head starts from the one before, which takes two
+thirds of the time (`python benchmarks/fit.py path`).
 """
 
 from __future__ import annotations
