@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from weevit.checking.results import EXACT, Copies, DataCheck, Picture
+from weevit.checking.results import EXACT, Copies, DataCheck, Picture, Suspect
 
 REMOVE, LOOK = "remove", "look"
 
@@ -59,9 +59,8 @@ def _all(check: DataCheck) -> Iterator[Fix]:
         yield _fix(odd.picture, odd.kind, "", f"{LOOK}: {odd.detail}")
 
 
-def _times(suspect: object) -> str:
-    own, suggested = getattr(suspect, "own", 0.0), getattr(suspect, "suggested", 0.0)
-    return "far more" if own <= 0 else f"{suggested / own:,.0f} times"
+def _times(suspect: Suspect) -> str:
+    return f"{suspect.suggested / max(suspect.own, 1e-6):,.0f} times"
 
 
 def _copies(copies: Copies) -> Iterator[Fix]:

@@ -2,7 +2,7 @@
 
 A picture is judged by others only: the pictures are cut in folds, copies on one side, and each fold is judged by the
 rest. Two judges, logistic regression over the whole space and the 50 nearest neighbours, are averaged as logarithms;
-a label is suspect where another class is ten times as probable. (Out-of-fold probabilities: Northcutt, Jiang, Chuang,
+a label is suspect where another class is five times as probable. (Out-of-fold probabilities: Northcutt, Jiang, Chuang,
 Confident Learning, 2021. Their thresholds by class found fewer of the labels that were swapped on purpose; this and
 other judges, with numbers: docs/lab-notes.md.)
 """
@@ -21,7 +21,7 @@ from weevit.datasets.dataset import IntArray, Split
 from weevit.datasets.splitting import folds
 from weevit.errors import MissingExtraError
 
-TIMES = 10.0
+TIMES = 5.0
 """How many times as probable as its own label another class is where a label is suspect."""
 
 FEWEST = 5

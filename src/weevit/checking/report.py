@@ -22,6 +22,9 @@ _ROWS = 200
 _CLASSES = 40
 _THUMB = 144
 
+_SAME = 0.9
+"""Share of the pictures; if so many have one size, a chart of sizes says nothing."""
+
 _KINDS = {
     EXACT: "the same bytes",
     NEAR: "the same picture, compressed or scaled anew",
@@ -165,12 +168,12 @@ def _class_rows(check: DataCheck) -> Iterator[tuple[str, ...]]:
 
 
 def _size_chart(check: DataCheck) -> Svg | None:
-    """How many pictures have how long a shorter side."""
+    """How many pictures have how long a shorter side; nothing where most have the same."""
     short = check.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
     short = short[short > 0]
-    if not len(short):
+    if not len(short) or np.unique(short, return_counts=True)[1].max() > _SAME * len(short):
         return None
-    edges = np.unique(np.geomspace(max(1, short.min()), max(short.max(), short.min() + 1) + 1, 13).astype(int))
+    edges = np.unique(np.geomspace(short.min(), short.max() + 1, 13).astype(int))
     heights, _ = np.histogram(short, edges)
     x, y = Axis("shorter side, pixels"), Axis("pictures")
     return charts.columns(edges.tolist(), heights.tolist(), x, y, "Pictures by their shorter side")
@@ -179,7 +182,10 @@ def _size_chart(check: DataCheck) -> Svg | None:
 def _kinds(check: DataCheck) -> list[tuple[str, str]]:
     """Facts about the files."""
     turned = sum(count for value, count in check.orientations.items() if value != 1)
+    known = check.sizes[check.sizes[:, 0] > 0]
     facts = [
+        ("shorter side", _range(known.min(axis=1))),
+        ("longer side", _range(known.max(axis=1))),
         ("formats", _listed(check.formats.most_common())),
         ("pixels", _listed(check.modes.most_common())),
         ("turned by EXIF", number(turned)),
@@ -188,6 +194,14 @@ def _kinds(check: DataCheck) -> list[tuple[str, str]]:
         ("time", f"{check.seconds:,.0f} s"),
     ]
     return facts
+
+
+def _range(sides: Any) -> str:
+    """Smallest, median and largest."""
+    if not len(sides):
+        return "–"
+    low, middle, high = (number(float(value)) for value in np.quantile(sides, (0, 0.5, 1)))
+    return f"{low} px" if low == high else f"{low} to {high} px, half of them up to {middle}"
 
 
 def _listed(counts: Sequence[tuple[str, int]]) -> str:

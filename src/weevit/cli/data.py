@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from weevit.checking.results import DataCheck
 
 _EXIT_LEAKS = 1
+
+_UNEQUAL = 1.5
+"""How many times as many pictures the largest class has as the smallest before that is worth a word."""
+
 _SHOWN = 5
 """Findings of a kind that are named; the page and the list have all of them."""
 
@@ -142,7 +146,8 @@ def _lines(found: DataCheck) -> Iterator[str]:
 def _contents(found: DataCheck) -> Iterator[str]:
     splits = ", ".join(f"{name} {_of_split(found, name):,}" for name in found.counts)
     yield f"{len(found.pictures):,} pictures of {len(found.classes):,} classes: {splits}"
-    yield f"the largest class has {found.imbalance:.1f} times as many pictures as the smallest"
+    if found.imbalance > _UNEQUAL:
+        yield f"the largest class has {found.imbalance:.1f} times as many pictures as the smallest"
     turned = sum(count for value, count in found.orientations.items() if value != 1)
     formats, modes = (
         ", ".join(f"{name} {count:,}" for name, count in own.most_common()) for own in (found.formats, found.modes)
