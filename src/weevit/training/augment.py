@@ -204,9 +204,12 @@ def resized_part(picture: npt.NDArray[np.uint8], part: Box, wanted: Size, interp
         uint8, (height, width, 3), C-contiguous.
     """
     cut = picture[part.top : part.top + part.height, part.left : part.left + part.width]
-    x = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
-    if part.height - wanted[0] > 2 * max(0, part.width - wanted[1]):
-        x = interpolate(x, (wanted[0], part.width), mode=interpolation, antialias=True)
+    cut = np.require(cut, requirements=["C", "W"])  # PyTorch warns of arrays that may not be written to
+    rows, columns, _ = cut.shape
+    # The strides of a whole batch in this order of memory, without which the kernel takes it for another, and longer.
+    x = torch.from_numpy(cut).as_strided((1, 3, rows, columns), (3 * rows * columns, 1, 3 * columns, 3))
+    if rows - wanted[0] > 2 * max(0, columns - wanted[1]):
+        x = interpolate(x, (wanted[0], columns), mode=interpolation, antialias=True)
     x = interpolate(x, wanted, mode=interpolation, antialias=True)
     return x[0].permute(1, 2, 0).numpy()
 

@@ -196,13 +196,16 @@ def _helpers(count: int) -> Iterator[Callable[[_Task], _Task]]:
 class _Memory:
     """Memory of batches, used again as soon as nothing refers to it.
 
-    The system gives out memory page by page while it is written to for the first time, which took a tenth of a
-    picture's time here. For a GPU, PyTorch keeps pinned memory itself.
+    The system gives out memory page by page when it is written to for the first time, which took a tenth of a picture's
+    time here. For a GPU, PyTorch keeps pinned memory itself.
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
         self._shape, self._pinned = shape, device.type == "cuda"
         self._free: list[npt.NDArray[np.float32]] = []
+        # The same for what is needed on the way: glibc keeps freed blocks up to the largest one that it has seen freed,
+        # and does not look beyond 32 MB. This one is never written to.
+        np.empty(31 << 20, np.uint8)
 
     def take(self) -> Tensor:
         """A batch of pictures that hold anything: float32; pinned uint8 for a GPU."""

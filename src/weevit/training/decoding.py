@@ -87,7 +87,7 @@ def is_plain_jpeg(data: bytes, limits: Limits = DEFAULT_LIMITS) -> bool:
         if marker == _APP1:  # Exif or XMP, which may say how it is to be turned
             return False
         if marker in _FRAMES:
-            if frame or length < 8 or not _is_plain_frame(data[place + 4 : place + 2 + length], limits):
+            if frame or not _is_plain_frame(data[place + 4 : place + 2 + length], limits):
                 return False
             frame = True
         place += 2 + length
@@ -95,6 +95,8 @@ def is_plain_jpeg(data: bytes, limits: Limits = DEFAULT_LIMITS) -> bool:
 
 
 def _is_plain_frame(header: bytes, limits: Limits) -> bool:
+    if len(header) < 6:
+        return False
     bits, height, width, components = struct.unpack_from(">BHHB", header)
     # A progressive file may have 4/5 of the pixels that another may have; a larger one is left to the other decoder.
     small = 0 < height * width <= limits.max_pixels * 4 // 5

@@ -7,7 +7,10 @@ or order, and after how many restarts, gets the same numbers.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
+from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +29,17 @@ def permutation(count: int, *key: int | str) -> npt.NDArray[np.int64]:
 
 
 def noise(shape: tuple[int, ...], *key: int | str) -> npt.NDArray[np.float32]:
-    """Standard normal numbers, float32."""
-    return np.random.Generator(np.random.SFC64(_number(key))).standard_normal(shape, np.float32)
+    """Standard normal numbers, float32; one of 65,536 quantiles each, which is fast, and the same everywhere."""
+    count = math.prod(shape)
+    places = np.random.SFC64(_number(key)).random_raw(-(-count // 4)).view(np.uint16)[:count]
+    return _quantiles()[places].reshape(shape)
+
+
+@lru_cache(maxsize=1)
+def _quantiles() -> npt.NDArray[np.float32]:
+    normal = NormalDist()
+    upper = np.array([normal.inv_cdf(0.5 + (place + 0.5) / 65536) for place in range(32768)], np.float32)
+    return np.concatenate([-upper[::-1], upper])
 
 
 def _number(key: Key) -> int:

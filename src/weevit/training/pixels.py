@@ -61,10 +61,11 @@ def _equalize(picture: Planes, op: Op, fill: Fill) -> Planes:
 
 def _looked_up(picture: Planes, tables: npt.NDArray[Any]) -> Planes:
     """Each channel through its own of three tables; `bytes.translate` is the fastest way there is."""
-    result = np.empty_like(picture)
-    for plane, source, table in zip(result, picture, tables.astype(np.uint8), strict=True):
-        plane[:] = np.frombuffer(source.tobytes().translate(table.tobytes()), np.uint8).reshape(plane.shape)
-    return result
+    found = [
+        plane.tobytes().translate(table.tobytes())
+        for plane, table in zip(picture, tables.astype(np.uint8), strict=True)
+    ]
+    return np.frombuffer(b"".join(found), np.uint8).reshape(picture.shape)
 
 
 def _invert(picture: Planes, op: Op, fill: Fill) -> Planes:
@@ -94,74 +95,66 @@ def _solarize_add(picture: Planes, op: Op, fill: Fill) -> Planes:
 
 def _brightness(picture: Planes, op: Op, fill: Fill) -> Planes:
     """Between black and the picture, or beyond it."""
-    return _blended([0, 0, 0], picture, op.value)
+    return _blended(0, picture, op.value)
 
 
 def _contrast(picture: Planes, op: Op, fill: Fill) -> Planes:
     """Between its mean grey and the picture, or beyond it."""
     grey = _grey(picture)
-    return _blended([int(float(grey.sum(dtype=np.int64)) / grey.size + 0.5)] * 3, picture, op.value)
+    return _blended(int(float(grey.sum(dtype=np.int64)) / grey.size + 0.5), picture, op.value)
 
 
 def _color(picture: Planes, op: Op, fill: Fill) -> Planes:
     """Between its grey and the picture, or beyond it."""
-    return _blended([_grey(picture)] * 3, picture, op.value)
+    return _blended(_grey(picture), picture, op.value)
 
 
 def _sharpness(picture: Planes, op: Op, fill: Fill) -> Planes:
     """Between the smoothed picture and the picture, or beyond it."""
-    return _blended([_smooth(plane) for plane in picture], picture, op.value)
+    return _blended(_smooth(picture), picture, op.value)
 
 
 def _grayscale(picture: Planes, op: Op, fill: Fill) -> Planes:
     return np.stack([_grey(picture)] * 3)
 
 
-def _blended(origin: Sequence[int | Planes], picture: Planes, factor: float) -> Planes:
-    """`factor` of the way from one picture to another, in float32 and cut off, not rounded, as Pillow does it.
-
-    Plane by plane, here and below: what is larger than the second cache, and than what the C library keeps of freed
-    memory, costs several times as much a pixel.
-    """
-    result = np.empty_like(picture)
-    for plane, start, end in zip(result, origin, picture, strict=True):
-        mixed = end.astype(np.float32)
-        mixed -= start
-        mixed *= np.float32(factor)
-        mixed += start
-        if not 0 <= factor <= 1:
-            np.clip(mixed, 0, 255, out=mixed)
-        plane[:] = mixed
+def _blended(origin: int | Planes, picture: Planes, factor: float) -> Planes:
+    """`factor` of the way from one picture to another, in float32 and cut off, not rounded, as Pillow does it."""
+    mixed = picture.astype(np.float32)
+    mixed -= origin
+    mixed *= np.float32(factor)
+    mixed += origin
+    if not 0 <= factor <= 1:
+        np.clip(mixed, 0, 255, out=mixed)
+    result: Planes = mixed.astype(np.uint8)
     return result
 
 
 def _grey(picture: Planes) -> Planes:
-    """ITU-R 601-2 luma in 16-bit fixed point, as Pillow rounds it; (H, W)."""
-    red, green, blue = (plane.astype(np.uint32) for plane in picture)
-    red *= 19595
-    green *= 38470
-    blue *= 7471
-    red += green
-    red += blue
-    red += 0x8000
-    red >>= 16
-    grey: Planes = red.astype(np.uint8)
+    """ITU-R 601-2 luma, (H, W): Pillow's 16-bit fixed point, which float32 still holds exactly."""
+    red, green, blue = picture
+    luma = red * np.float32(19595)
+    luma += green * np.float32(38470)
+    luma += blue * np.float32(7471)
+    luma += np.float32(0x8000)
+    luma *= np.float32(1 / 65536)
+    grey: Planes = luma.astype(np.uint8)
     return grey
 
 
-def _smooth(plane: Planes) -> Planes:
+def _smooth(picture: Planes) -> Planes:
     """Pillow's SMOOTH: 5 parts of the pixel and one of each neighbour, rounded; the border stays as it is."""
-    wide = plane.astype(np.uint16)
-    rows = wide[:-2] + wide[1:-1]
-    rows += wide[2:]
-    total = rows[:, :-2] + rows[:, 1:-1]
-    total += rows[:, 2:]
-    total += wide[1:-1, 1:-1] << 2
+    wide = picture.astype(np.uint16)
+    rows = wide[:, :-2] + wide[:, 1:-1]
+    rows += wide[:, 2:]
+    total = rows[:, :, :-2] + rows[:, :, 1:-1]
+    total += rows[:, :, 2:]
+    total += wide[:, 1:-1, 1:-1] << 2
     total *= 2
     total += 13
     total //= 26
-    result = plane.copy()
-    result[1:-1, 1:-1] = total
+    result = picture.copy()
+    result[:, 1:-1, 1:-1] = total
     return result
 
 
@@ -240,28 +233,24 @@ def _moved(picture: Planes, shifts: npt.NDArray[np.floating], interpolation: str
     """
     _, rows, columns = picture.shape
     whole = np.floor(shifts)
-    part = shifts - whole
+    part = (shifts - whole).astype(np.float32)
     offsets = np.clip(whole, -columns - 1, columns + 1).astype(np.int64)
     reach = int(np.abs(offsets).max())
-    # A row of this buffer: fill, places -1 to columns - 1 of the row between its pixels, fill.
-    buffer = np.empty((rows, columns + 1 + 2 * reach), np.uint8)
-    places = buffer[:, reach : reach + columns + 1]
-    windows = np.lib.stride_tricks.sliding_window_view(buffer.reshape(-1), columns)
-    starts = np.arange(rows) * buffer.shape[1] + reach + 1 + offsets
+
+    wide = np.empty((3, rows, columns + 4), np.float32)
+    wide[:, :, 2:-2], wide[:, :, :2], wide[:, :, -2:] = picture, picture[:, :, :1], picture[:, :, -1:]
+    between = np.empty_like(wide)  # places -1 to columns - 1, and three of no meaning
+    parts = np.broadcast_to(part[:, None], wide.shape).reshape(-1)
+    _BETWEEN[interpolation](wide.reshape(-1), parts[:-3], between.reshape(-1)[:-3])
+
+    moving = np.empty((3, rows, columns + 1 + 2 * reach), np.uint8)
+    moving[:] = np.array(fill, np.uint8)[:, None, None]
+    moving[:, :, reach : reach + columns + 1] = between[:, :, :-3]
     # A place is in the picture if its middle is: of the two outer ones, exactly one.
-    outside = np.arange(rows), np.where(part < 0.5, 0, columns)
-    parts = np.repeat(part.astype(np.float32), columns + 4)[:-3]
-    wide = np.empty((rows, columns + 4), np.float32)
-    between = np.empty_like(wide)
-    result = np.empty_like(picture)
-    for target, plane, colour in zip(result, picture, fill, strict=True):
-        wide[:, 2:-2], wide[:, :2], wide[:, -2:] = plane, plane[:, :1], plane[:, -1:]
-        _BETWEEN[interpolation](wide.reshape(-1), parts, between.reshape(-1)[:-3])
-        buffer[:] = colour
-        places[:] = between[:, :-3]
-        places[outside] = colour
-        target[:] = windows[starts]
-    return result
+    moving[:, np.arange(rows), np.where(part < 0.5, reach, reach + columns)] = np.array(fill, np.uint8)[:, None]
+    starts = np.arange(3 * rows) * moving.shape[2] + reach + 1 + np.tile(offsets, 3)
+    moved = np.lib.stride_tricks.sliding_window_view(moving.reshape(-1), columns)[starts]
+    return moved.reshape(picture.shape)
 
 
 Line = npt.NDArray[np.float32]
