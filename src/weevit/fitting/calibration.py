@@ -13,8 +13,8 @@ import numpy.typing as npt
 from weevit.evaluation.metrics import Bools, calibration, sigmoid, softmax
 from weevit.fitting.heads import Floats
 
-_COLDEST, _HOTTEST = 0.05, 20.0
-"""Outside of this there is something else wrong than the temperature."""
+_COLDEST, _HOTTEST = 1e-4, 1e4
+"""A strongly regularised head may be a hundred times less sure than it is right."""
 
 _DRAWS = 200
 
@@ -29,6 +29,16 @@ def temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
         logits: (n, K) of pictures that the head was not fitted to.
         targets: (n) class index, or (n, K) of 0 and 1.
     """
+    return _coolest(logits, targets)[0]
+
+
+def least_loss(logits: Floats, targets: npt.NDArray[Any]) -> float:
+    """The mean log-loss at that temperature, in nats: how much the logits know, however sure they are."""
+    return _coolest(logits, targets)[1]
+
+
+def _coolest(logits: Floats, targets: npt.NDArray[Any]) -> tuple[float, float]:
+    """The temperature, and the loss that it gives."""
     from scipy.optimize import minimize_scalar
 
     truth = targets.astype(np.float64) if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
@@ -37,7 +47,7 @@ def temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
     loss = _binary_loss if targets.ndim == 2 else _loss
     bounds = (np.log(_COLDEST), np.log(_HOTTEST))
     found = minimize_scalar(lambda power: loss(logits / np.exp(power), soft), bounds=bounds, method="bounded")
-    return float(np.exp(found.x))
+    return float(np.exp(found.x)), float(found.fun)
 
 
 def _loss(logits: Floats, soft: Floats) -> float:

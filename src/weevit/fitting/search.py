@@ -1,8 +1,8 @@
 """What is tried, and how it is chosen: by cross-validation on the training pictures, and by nothing else.
 
 Every picture is judged once, by a head that did not see it. The best is the one with the highest score; of equal ones
-the most strongly regularised. (By log-loss in place of the score, weaker heads are chosen, which are half a point worse
-on pictures held out of the training split; the rule of one standard error costs as much: `docs/fitting.md`.)
+(on few or easy pictures all of them may be right on every one) that with the least log-loss, each at its own best
+temperature: the head is calibrated afterwards anyway. What other rules cost: `python benchmarks/fit.py rules`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from weevit.errors import MissingExtraError
 from weevit.evaluation.metrics import average_precision
 from weevit.fitting import neighbours
+from weevit.fitting.calibration import least_loss
 from weevit.fitting.heads import STRENGTHS, Floats, Head, Path, path
 from weevit.results import Array
 
@@ -28,6 +29,9 @@ Folds = Sequence[tuple[Ints, Ints]]
 
 CLEARLY = 2.0
 """Standard errors of the difference by which one must be ahead to be called better."""
+
+_ROUNDING = 1e-9
+"""Scores nearer than that are equal."""
 
 _LABELS_CLEARLY = 0.01
 """The same for mean average precision, of which no standard error is known."""
@@ -135,23 +139,41 @@ def search(
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    tried: list[Candidate] = []
     total = len(STRENGTHS) + 1
-    with one_thread_each(), ThreadPoolExecutor(threads, thread_name_prefix="weevit-fit") as pool:
-        held_out = _HeldOut(pictures, folds, pool)
-        for strength in STRENGTHS:
-            tried.append(_candidate("linear", {"strength": strength}, pictures, held_out.logits(strength)))
-            watch(len(tried), total, tried[-1].name)
-            if _over_the_top(tried, pictures):
-                break
-        linear = max(tried, key=lambda one: one.score)  # the first of equals is the most strongly regularised
-        logits = _HeldOut(pictures, folds, pool).logits(linear.settings["strength"])
+    tried, linear, logits = _heads(pictures, folds, threads, lambda done, last: watch(done, total, last))
     others = list(_neighbours(pictures, folds)) if len(pictures.targets) <= neighbours.MOST else []
     watch(total, total, "nearest neighbours")
     near = max(others, key=lambda one: one.score, default=None)
     clear = near is not None and _clearly(pictures, near, linear)
     notes = () if others else (f"nearest neighbours were not tried: more than {neighbours.MOST:,} pictures",)
     return Search(pictures.measure, (*tried, *others), linear, near, clear, logits, notes)
+
+
+def _heads(
+    pictures: Pictures, folds: Folds, threads: int, watch: Callable[[int, str], None]
+) -> tuple[list[Candidate], Candidate, Floats]:
+    """All that were tried, the best of them, and its logits."""
+    tried: list[Candidate] = []
+    best: tuple[Candidate, Floats] | None = None
+    with one_thread_each(), ThreadPoolExecutor(threads, thread_name_prefix="weevit-fit") as pool:
+        held_out = _HeldOut(pictures, folds, pool)
+        for strength in STRENGTHS:
+            logits = held_out.logits(strength)
+            tried.append(_candidate("linear", {"strength": strength}, pictures, logits))
+            watch(len(tried), tried[-1].name)
+            if best is None or _better(pictures, (tried[-1], logits), best):
+                best = tried[-1], logits
+            if _over_the_top(tried, pictures):
+                break
+    assert best is not None
+    return tried, *best
+
+
+def _better(pictures: Pictures, one: tuple[Candidate, Floats], best: tuple[Candidate, Floats]) -> bool:
+    ahead = one[0].score - best[0].score
+    if abs(ahead) > _ROUNDING:
+        return ahead > 0
+    return least_loss(one[1], pictures.targets) < least_loss(best[1], pictures.targets)
 
 
 def final(pictures: Pictures, strength: float) -> Head:
@@ -185,7 +207,7 @@ def _path(pictures: Pictures, places: Ints) -> Path:
 
 
 class _HeldOut:
-    """A path of heads for each fold; memory does not hold the logits of all strengths."""
+    """A path of heads for each fold."""
 
     def __init__(self, pictures: Pictures, folds: Folds, pool: ThreadPoolExecutor) -> None:
         self._pictures, self._folds, self._pool = pictures, folds, pool
