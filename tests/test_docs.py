@@ -70,7 +70,7 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.mark.parametrize(("name", "block"), blocks("python"), ids=[name for name, _ in blocks("python")])
 def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[str, str]) -> None:
-    if name.startswith(("jobs.md", "evaluation.md")):
+    if name.startswith(("jobs.md", "evaluation.md", "fitting.md")):
         pytest.importorskip("pyarrow")
     if "torch" in block or "create_model" in block or name.startswith("training.md"):
         pytest.importorskip("torch")
