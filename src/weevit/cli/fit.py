@@ -173,5 +173,5 @@ def _summary(done: Fit, data: str) -> None:
     )
     folder = shlex.quote(str(done.folder))
     tell(f"next: weevit classify new.jpg --model {folder}")
-    if not done.validation_cut:  # else what was fitted to would be in it
+    if "test" in done.evaluations or not done.validation_cut:  # else what was fitted to would be in it
         tell(f"      weevit eval {folder} {shlex.quote(data)}")
