@@ -249,7 +249,7 @@ def _moved(picture: Planes, shifts: npt.NDArray[np.floating], interpolation: str
     # A place is in the picture if its middle is: of the two outer ones, exactly one.
     moving[:, np.arange(rows), np.where(part < 0.5, reach, reach + columns)] = np.array(fill, np.uint8)[:, None]
     starts = np.arange(3 * rows) * moving.shape[2] + reach + 1 + np.tile(offsets, 3)
-    moved = np.lib.stride_tricks.sliding_window_view(moving.reshape(-1), columns)[starts]
+    moved: Planes = np.lib.stride_tricks.sliding_window_view(moving.reshape(-1), columns)[starts]
     return moved.reshape(picture.shape)
 
 
