@@ -26,6 +26,8 @@ from weevit.training.watch import Progress  # noqa: E402
 
 Cli = Callable[..., tuple[int, str, str]]
 
+QUICK = "--threads", "1", "--no-report"
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,7 +51,7 @@ def cli(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_train_says_what_it_does_and_what_comes_next(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_view, "PLAIN_EVERY", 0.0)
-    code, out, said = cli("train", "my.yaml", "--data", data, "-o", "run", "--threads", 1, "--no-report")
+    code, out, said = cli("train", "my.yaml", "--data", data, "-o", "run", *QUICK)
     assert (code, out) == (0, "")
     lines = said.splitlines()
     assert lines[0] == "vit_micro_patch16_reg1_gap_64 · 0.2 M parameters · 32 px · fresh weights"
@@ -66,7 +68,7 @@ def test_train_says_what_it_does_and_what_comes_next(cli: Cli, data: Path, monke
 
 
 def test_json_is_one_object(cli: Cli, data: Path) -> None:
-    code, out, said = cli("train", "my.yaml", "--data", data, "-o", "run", "--json", "-q", "--no-report", "--seed", 7)
+    code, out, said = cli("train", "my.yaml", "--data", data, "-o", "run", "--json", "-q", *QUICK, "--seed", 7)
     assert (code, said) == (0, "")
     content = json.loads(out)
     assert (content["schema"], content["stopped"], content["step"], content["total"]) == ("weevit.run/1", "done", 5, 5)
@@ -89,7 +91,7 @@ def test_ctrl_c_saves_and_exits_with_130(cli: Cli, data: Path, monkeypatch: pyte
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(training_view, "_plain", plain)
-    code, _, said = cli("train", "my.yaml", "--data", data, "-o", "run", "--no-report")
+    code, _, said = cli("train", "my.yaml", "--data", data, "-o", "run", *QUICK)
     assert code == 130
     assert "Saving where it is, then stopping. Ctrl-C again stops at once." in said
     assert said.splitlines()[-1] == "next: weevit resume run   goes on from step 3 of 5"
@@ -101,7 +103,7 @@ def test_ctrl_c_saves_and_exits_with_130(cli: Cli, data: Path, monkeypatch: pyte
 
 
 def test_from_begins_a_new_run_with_the_weights_of_another(cli: Cli, data: Path) -> None:
-    words = ("train", "my.yaml", "--data", data, "--no-report", "-q")
+    words = ("train", "my.yaml", "--data", data, "-q", *QUICK)
     assert cli(*words, "-o", "first")[0] == 0
     assert cli(*words, "-o", "second", "--from", "first", "--minutes", 5)[0] == 0
     recorded = json.loads(Path("second/run.json").read_text())
@@ -167,7 +169,7 @@ def test_a_terminal_sees_sentences_above_the_table(cli: Cli, data: Path, monkeyp
     seen: list[Any] = []
     real = training_view.drawn
     monkeypatch.setattr(training_view, "drawn", lambda progress: seen.append(progress.step) or real(progress))
-    code, _, said = cli("train", "my.yaml", "--data", data, "-o", "run", "--no-report")
+    code, _, said = cli("train", "my.yaml", "--data", data, "-o", "run", *QUICK)
     assert code == 0
     assert {1, 2, 3, 4, 5} <= set(seen)
     assert "40 train, 9 validation" in said

@@ -461,6 +461,23 @@ def test_progress_is_told(train: Train) -> None:
         assert part in lines[-1]
 
 
+def test_checkpoints_by_minutes(train: Train) -> None:
+    saved: list[int] = []
+    words = ("schedule.epochs=1", "loop.checkpoint_every=1000 steps", "loop.checkpoint_minutes=1e-6")
+    train(*words, watcher=Watcher(lambda progress: saved.append(progress.step) if progress.doing == "saving" else None))
+    assert saved == [1, 2, 3, 4, 5]
+
+
+def test_a_gpu_that_runs_out_of_memory_later_is_told(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(loop, "loss", full)
+    with pytest.raises(TrainingError, match=r"does not hold a batch of 8 in 1 piece") as told:
+        train()
+    assert "loop.accumulate=2" in told.value.hint
+
+
 def test_tensorboard_has_each_point_once_after_a_resume(train: Train) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

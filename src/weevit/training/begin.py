@@ -359,11 +359,14 @@ def _placed(model: VisionTransformer, machine: Machine, recipe: Recipe) -> Visio
 
 def _pieces(model: VisionTransformer, machine: Machine, recipe: Recipe) -> int:
     def attempt(size: int) -> None:
+        # What the first update adds: two moments and an average for each weight.
+        ballast = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(3)]
         x = torch.zeros(size, 3, *model.img_size, device=machine.device)
         with machine.autocast():
             value = model(x).float().sum()
         value.backward()
         model.zero_grad(set_to_none=True)
+        ballast.clear()
 
     model.train()
     return choose_pieces(recipe.loop.accumulate, recipe.loop.batch_size, model, machine.device, attempt)

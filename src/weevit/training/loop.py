@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -86,7 +86,7 @@ def train(
     wanted, folder = resolved(recipe, data, overrides), Path(output)
     with held(folder, new=True), closing(Board(folder, tensorboard)) as board:
         work = begin(folder, wanted, start, device, threads)
-        with run_folder.logging(folder):
+        with run_folder.logging(folder), _memory(work):
             return _run(work, board, watcher or Watcher(), report)
 
 
@@ -117,7 +117,8 @@ def resume(
     with held(folder, new=False), closing(Board(folder, tensorboard)) as board, run_folder.logging(folder):
         work = reopen(folder, data, minutes, watcher.say)
         publish_again(work)
-        return _run(work, board, watcher, report)
+        with _memory(work):
+            return _run(work, board, watcher, report)
 
 
 def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
@@ -163,7 +164,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 stopped = INTERRUPTED
             elif late:
                 stopped = BUDGET
-            elif _is_stale(work):
+            elif _evaluated(state) and _is_stale(work):
                 stopped = EARLY
 
             # ---- checkpoint: at its steps, after some minutes, of a new best, and before the end
@@ -238,6 +239,18 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     return run
 
 
+@contextmanager
+def _memory(work: Work) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        batch, pieces = work.recipe.loop.batch_size, work.machine.pieces
+        raise TrainingError(
+            f"The memory of {work.machine.device} does not hold a batch of {batch} in {pieces} piece(s).",
+            f"A new run with loop.accumulate={2 * pieces}, or auto; this one's weights: --from {work.folder}",
+        ) from error
+
+
 def _place(state: State) -> tuple[int, int]:
     """What a checkpoint holds that a later one may not: an evaluation, too, makes a new one of the same step."""
     return state.step, len(state.metrics)
@@ -279,7 +292,8 @@ def _recorder(work: Work, board: Board) -> Callable[[str, dict[str, float]], Non
 
 
 def _evaluated(state: State) -> bool:
-    return any(row["kind"] == "eval" and row["step"] == state.step for row in reversed(state.metrics))
+    last = state.metrics[-2:]  # an evaluation stands behind the row of its step
+    return any(row["kind"] == "eval" and row["step"] == state.step for row in last)
 
 
 def _evaluate(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, float]:
@@ -375,8 +389,8 @@ def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> 
         TrainingError: so it is; the message names the step and the pictures.
     """
     value, norm = loss_and_norm
-    scale = work.state.scaler.get_scale()
-    if math.isfinite(value) and (math.isfinite(norm) or (work.state.scaler.is_enabled() and scale > LOWEST_SCALE)):
+    scaler = work.state.scaler
+    if math.isfinite(value) and (math.isfinite(norm) or (scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE)):
         return
     what = "the norm of the gradients" if math.isfinite(value) else "the loss"
     step = work.state.step + 1
