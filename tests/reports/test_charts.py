@@ -99,6 +99,11 @@ def test_reliability_shows_the_gap() -> None:
     assert "40 answers, 90.0% sure on average, 60.0% right" in svg
 
 
+def test_shares_that_are_all_alike_lie_between_nought_and_one() -> None:
+    assert Axis("x", percent=True).around([1.0, 1.0]).ends() == (0.0, 1.0)
+    assert Axis("x", percent=True).around([0.0]).ends() == (0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 1), (0.5, 0.52), (0, 12345), (-3, 7), (1e-9, 2e-9), (5, 5), (0, 0), (1e6, 1.1e6), (-1, -1)]
 )

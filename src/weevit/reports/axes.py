@@ -49,7 +49,9 @@ class Axis:
         known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low = min(known) if self.low is None else self.low
         high = max(known) if self.high is None else self.high
-        if high <= low:
+        if high <= low and self.percent and low > 0:
+            low = 0.0  # no share is over 100 %
+        elif high <= low:
             high = low + (abs(low) or 1.0)
         return Axis(self.label, low, high, self.percent)
 
