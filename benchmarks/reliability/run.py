@@ -37,7 +37,7 @@ ROWS = {
     "T9": ("NaN and infinity: exit 1, named, in no file", [TRAINING, STATE, "-k", "t9_ or not_finite"]),
     "T12": (
         "classes that lack, extra ones, circles of links: listed, never shifted",
-        ["tests/datasets/test_read.py", TRAINING, "-k", "test_read or t12_"],
+        ["tests/datasets/test_read.py", "tests/fitting/test_fit.py", TRAINING, "-k", "test_read or t12_"],
     ),
     "T13": ("corrupt training pictures: counted, too many end the run", [TRAINING, "-k", "t13_"]),
     "T14": ("two runs in one folder: the second is refused", [TRAINING, "-k", "t14_"]),
