@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import run_process, shared, vit_tiny
+from common import photos, run_process, shared, vit_tiny
 
 import weevit
 from weevit.datasets.read import read_dataset
@@ -62,6 +62,7 @@ def figures(options: argparse.Namespace) -> None:
         same = [(place / one / "model" / "model.safetensors").read_bytes() for one in ("first", "second")]
         judged("both write the same weights", str(same[0] == same[1]), same[0] == same[1], "the same bytes")
         logits(place / "first", data)
+        strangers(place / "first")
 
 
 def quality(run: dict[str, Any]) -> None:
@@ -105,6 +106,13 @@ def logits(run: Path, data: Path) -> None:
     for name, values in theirs.items():
         apart = float(np.abs(ours - values).max())
         judged(f"logits of {len(pictures)} photos, weevit and {name}", f"{apart:.1e} apart", apart < 1e-4, "< 1e-4")
+
+
+def strangers(run: Path) -> None:
+    """Photos of anything: some do show clothes, most do not."""
+    results = weevit.load(run).classify(photos(), topk=1)
+    unknown = np.mean([result.unknown for result in results])
+    print(f"of {len(results)} photos of ImageNet's classes {unknown:.1%} are called unknown")
 
 
 def thinned(place: Path, every: int) -> Path:
