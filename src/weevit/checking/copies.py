@@ -8,7 +8,7 @@ found in this way; embeddings find a part of it (see `neighbours.alike`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,13 +47,12 @@ def exact_groups(looks: Sequence[Look]) -> list[Group]:
     return [Group(EXACT, tuple(members)) for members in places.values() if len(members) > 1]
 
 
-def near_groups(looks: Sequence[Look], exact: Sequence[Group], watch: Callable[[], None] = lambda: None) -> list[Group]:
+def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
     """Pictures that look the same, or mirrored, and are not the same bytes; with all copies of each.
 
     Args:
         looks: at every picture.
         exact: what `exact_groups` gave.
-        watch: told after each block of comparisons.
     """
     copies = {group.members[0]: group.members for group in exact}
     skipped = {place for group in exact for place in group.members[1:]}
@@ -63,7 +62,7 @@ def near_groups(looks: Sequence[Look], exact: Sequence[Group], watch: Callable[[
         return []
     thumbs = np.stack([looks[place].thumb for place in places])  # type: ignore[misc]  # chosen above
     sets = _Sets()
-    for first, second, distance, mirrored in _pairs(thumbs, watch):
+    for first, second, distance, mirrored in _pairs(thumbs):
         sets.join(places[first], places[second], distance, mirrored)
     groups = []
     for joined in sets.groups():
@@ -76,7 +75,7 @@ def _varies(look: Look) -> bool:
     return look.thumb is not None and float(look.thumb.std()) >= _FLAT
 
 
-def _pairs(thumbs: npt.NDArray[np.uint8], watch: Callable[[], None]) -> Iterator[tuple[int, int, float, bool]]:
+def _pairs(thumbs: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, float, bool]]:
     """(first, second, distance, mirrored) of those that are near; a block against a block, so that memory stays."""
     for top in range(0, len(thumbs), _BLOCK):
         rows = _unit(thumbs[top : top + _BLOCK])
@@ -88,7 +87,6 @@ def _pairs(thumbs: npt.NDArray[np.uint8], watch: Callable[[], None]) -> Iterator
                 if top + row < left + column:
                     both = float(straight[row, column]), float(turned[row, column])
                     yield int(top + row), int(left + column), max(0.0, 1 - max(both)), both[1] > both[0]
-            watch()
 
 
 def _unit(thumbs: npt.NDArray[np.uint8]) -> Rows:
