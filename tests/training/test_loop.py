@@ -339,6 +339,13 @@ def test_lower_precision_trains_and_resumes(train: Train, precision: str) -> Non
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("name", ["adamw", "nadamuon"])
+def test_every_optimiser_resumes(train: Train, name: str) -> None:
+    words = f"optim.name={name}", "optim.layer_decay=0.8", "schedule.epochs=1"
+    whole, stopped = train(*words), train(*words, output="stopped", watcher=stop_at(3))
+    assert loop.resume(stopped.folder, report=False).digest == whole.digest
+
+
 def test_float16_leaves_out_updates_and_lowers_the_scale(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.amp.GradScaler
     monkeypatch.setattr(
