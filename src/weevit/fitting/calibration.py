@@ -18,6 +18,9 @@ _COLDEST, _HOTTEST = 1e-4, 1e4
 
 _DRAWS = 200
 
+_HAIR = 1 - 1e-4
+"""A threshold that is a picture's own probability lies a hair below it: else rounding in float32 would decide."""
+
 
 def temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
     """What the logits must be divided by, so that the targets are as likely as can be.
@@ -67,7 +70,7 @@ def unknown_threshold(logits: Floats, coverage: float) -> float:
         coverage: the share that is to keep its class, in (0, 1].
     """
     best = np.sort(softmax(logits).max(axis=1))
-    return float(best[int((1 - coverage) * len(best) + 1e-9)])
+    return float(best[int((1 - coverage) * len(best) + 1e-9)]) * _HAIR
 
 
 def label_thresholds(logits: Floats, targets: npt.NDArray[Any]) -> tuple[float, ...]:
