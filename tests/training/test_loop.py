@@ -306,6 +306,16 @@ def test_another_recipe_data_or_weights_are_refused(
         loop.resume(run.folder)
 
 
+def test_other_versions_are_told(train: Train) -> None:
+    run = train(watcher=stop_at(2))
+    content = json.loads((run.folder / "run.json").read_text())
+    content["versions"]["torch"] = "1.0"
+    (run.folder / "run.json").write_text(json.dumps(content))
+    told: list[str] = []
+    loop.resume(run.folder, report=False, watcher=Watcher(say=told.append))
+    assert told[1].startswith("begun with other versions, so the last bits may differ: torch 1.0 then, 2.")
+
+
 def test_data_may_move(train: Train, tmp_path: Path) -> None:
     own = runs.pictures(tmp_path / "own")
     run = train(data=own, watcher=stop_at(2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +91,7 @@ class Plan:
             steps_per_epoch,
             steps(recipe.loop.eval_every),
             steps(recipe.loop.checkpoint_every),
-            total if until is None else steps(until),
+            total if until is None else until.steps(steps_per_epoch, recipe.loop.batch_size, total),
         )
 
 
@@ -233,12 +233,24 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
     work = _work(folder, recipe, facts, dataset, machine, _placed(rebuild(facts["model"]), machine, recipe))
     load(work.state, path)
     work.checkpoint = path
-    step, per_epoch = work.state.step, work.plan.steps_per_epoch
-    if step == work.plan.total:
-        work.notes = (f"step {step:,} of {step:,}: nothing is left to train",)
-    else:
-        work.notes = (f"epoch {step // per_epoch + 1}, step {step:,}: same order, same draws",)
+    work.notes = (_place(work), *_other_versions(facts))
     return work
+
+
+def _place(work: Work) -> str:
+    step = work.state.step
+    if step == work.plan.total:
+        return f"step {step:,} of {step:,}: nothing is left to train"
+    return f"epoch {step // work.plan.steps_per_epoch + 1}, step {step:,}: same order, same draws"
+
+
+def _other_versions(facts: dict[str, Any]) -> Iterator[str]:
+    """Versions that a run was begun with and that are others now: it goes on, but not to the same bytes for sure."""
+    now = run_folder.machine()["versions"]
+    changed = {name: then for name, then in facts["versions"].items() if now.get(name) != then}
+    if changed:
+        words = ", ".join(f"{name} {then} then, {now.get(name)} now" for name, then in changed.items())
+        yield f"begun with other versions, so the last bits may differ: {words}"
 
 
 def _work(
