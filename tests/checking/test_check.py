@@ -324,10 +324,9 @@ def test_json_has_a_line_for_each_finding(messy: Path, capsys: pytest.CaptureFix
     assert told.err == ""
     assert [line["kind"] for line in lines] == ["summary", *["broken"] * 3, *["copies"] * 5, *["odd"] * 2]
     assert {line["schema"] for line in lines} == {"weevit.data-check/1"}
-    assert (
-        lines == json.loads(json.dumps([*json_lines(check_data(messy, embeddings=False))]))
-        or lines[1:] == [*json_lines(check_data(messy, embeddings=False))][1:]
-    )
+    again = json.loads(json.dumps([*json_lines(check_data(messy, embeddings=False))]))
+    assert lines[1:] == again[1:]
+    assert {**lines[0], "seconds": 0} == {**again[0], "seconds": 0}
 
 
 def test_nothing_there_is_one_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

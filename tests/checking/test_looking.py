@@ -38,17 +38,14 @@ def test_what_cannot_be_read_says_why_and_stays_in_its_place(tmp_path: Path) -> 
         "b": whole[:-30],
         "c": b"",
         "d": b"<html>",
-        "e": b"\xff\xd8\xff" + b"x" * 50,
+        "e": b"\xff\xd8\xff" + b"x" * 50 + b"\xff\xd9",
     }.items():
         labelled.put(tmp_path / f"{name}.png", content)
     sources = [*expand(tmp_path), Source("gone", tmp_path / "gone.png"), Source("known", MissingImageError("no"))]
     told: Counter[str] = Counter()
     looks = look_at(sources, 3, DEFAULT_LIMITS, lambda look: told.update([look.error.kind if look.error else "ok"]))
     kinds = [look.error.kind if look.error else "ok" for look in looks]
-    assert (
-        kinds == ["ok", "truncated", "empty", "not an image", "corrupt", "missing", "missing"]
-        or kinds[4] == "truncated"
-    )
+    assert kinds == ["ok", "truncated", "empty", "not an image", "corrupt", "missing", "missing"]
     assert sum(told.values()) == 7
     assert [look.digest is not None for look in looks] == [True, True, False, True, True, False, False]
     assert all(look.width == 0 and look.thumb is None for look in looks[1:])
