@@ -36,7 +36,7 @@ def run_python(code: str) -> str:
 
 def test_every_public_name_is_there() -> None:
     assert sorted(weevit.__all__) == weevit.__all__ or set(weevit.__all__) == set(dir(weevit))
-    needs_torch = {"create_model", "list_models", "resume", "save", "train"}
+    needs_torch = {"create_model", "finetune", "list_models", "resume", "save", "train"}
     without = needs_torch if importlib.util.find_spec("torch") is None else set()
     for name in weevit.__all__:
         if name in without:

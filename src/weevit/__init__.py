@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from weevit.nn.create import create_model, list_models, save
     from weevit.predict import Predictor, load
     from weevit.results import Prediction, Result
+    from weevit.training.finetune import finetune
     from weevit.training.loop import resume, train
 
 _HOMES = {
@@ -59,6 +60,7 @@ _HOMES = {
     "list_models": "weevit.nn.create",
     "save": "weevit.nn.create",
     "train": "weevit.training.loop",
+    "finetune": "weevit.training.finetune",
     "resume": "weevit.training.loop",
     "data": "weevit",
     "Predictor": "weevit.predict",
@@ -110,6 +112,7 @@ __all__ = [
     "data",
     "evaluate",
     "evaluate_suite",
+    "finetune",
     "fit",
     "list_models",
     "load",

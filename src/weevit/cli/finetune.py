@@ -1,0 +1,95 @@
+"""`weevit finetune`: published weights made to know one's own classes."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weevit.cli import options
+from weevit.cli.train import minutes
+from weevit.errors import UsageError
+
+if TYPE_CHECKING:
+    from weevit.cli.stopping import Stop
+    from weevit.training.choosing import FineTuned
+
+
+@click.command()
+@click.argument("data")
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--model", "-m", default=options.DEFAULT_MODEL, show_default=True, help="The weights to begin with.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder, new or empty, or a stopped one.")
+@minutes
+@click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, how long it takes, and do nothing.")
+@click.option("--recipe", default="finetune", show_default=True, help="To begin with: a name or a YAML file.")
+@click.option("--seed", type=int, help="Of every draw.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--threads", type=int, help="Threads to compute with; chosen by default.")
+@options.json_lines
+@options.quiet
+@options.verbose
+def finetune(
+    data: str,
+    changes: tuple[str, ...],
+    model: str,
+    output: Path | None,
+    minutes: float | None,
+    plan_only: bool,
+    recipe: str,
+    seed: int | None,
+    device: str,
+    threads: int | None,
+    json_lines: bool,
+    quiet: bool,
+) -> int:
+    """Fine-tune a model on DATA: pictures in a folder for each class, or a table of paths and labels.
+
+    A linear head is fitted first, as `weevit fit` does, and training starts from it. A part of the training pictures is
+    held out of both and says which of the two is better; the validation split only judges. KEY=VALUE changes a value of
+    the recipe, as in optim.lr=1e-4 or schedule.epochs=10. Stopped, it is gone on with by the same command.
+    """
+    from weevit import finetune as begin  # says what to install where PyTorch is not there
+    from weevit.cli.stopping import stopping
+    from weevit.cli.training_view import watching
+    from weevit.training.finetune import plan_finetune
+
+    words = [*changes, *([] if seed is None else [f"seed={seed}"])]
+    how: dict[str, Any] = {"recipe": recipe, "minutes": minutes, "device": device, "threads": threads}
+    if plan_only:
+        plan = plan_finetune(data, model, words, **how)
+        click.echo(_json(plan.as_json()) if json_lines else "\n".join(plan.lines()))
+        return 0
+    if output is None:
+        raise UsageError(
+            "A fine-tuning is written into a folder: --output says which.",
+            f"weevit finetune {shlex.quote(data)} -o runs/mine",
+        )
+    with stopping() as stop, watching(quiet, stop) as watcher:
+        done = begin(data, output, model, words, **how, watcher=watcher)
+    return _finish(done, stop, json_lines, quiet, data)
+
+
+def _finish(done: FineTuned, stop: Stop, json_lines: bool, quiet: bool, data: str) -> int:
+    """Say what came of it; returns the exit code."""
+    from weevit.cli.console import tell
+
+    if json_lines:
+        click.echo(_json(done.as_json()))
+    else:
+        click.echo("\n".join(done.lines()))
+    if not quiet:
+        tell(f"next: weevit classify PICTURE -m {done.folder}" if done.chosen else f"next: {_again(done, data)}")
+    return stop.exit_code if not done.chosen and stop.asked() else 0
+
+
+def _again(done: FineTuned, data: str) -> str:
+    return f"weevit finetune {shlex.quote(data)} -o {done.folder}   goes on from step {done.run.step:,}"
+
+
+def _json(values: dict[str, object]) -> str:
+    import json
+
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)

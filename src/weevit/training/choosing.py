@@ -1,0 +1,261 @@
+"""The linear head that fine-tuning starts from and is held against, and the choice between the two.
+
+The folder of a fine-tuning:
+    probe/         the linear head, as `weevit fit` writes it
+    tuned/         the run, as `weevit train` writes it
+    model/         the better of the two, in the hub's format
+    comparison/    both on the validation split, as `weevit compare` writes it
+    report.html    the better one on the validation split, as `weevit eval` writes it, with its tables beside it
+    finetune.json  what was planned, found and chosen; written last
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from weevit import embeddings
+from weevit.datasets.dataset import VALIDATION, Dataset
+from weevit.embeddings import embed_split
+from weevit.errors import UsageError
+from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json, write_comparison
+from weevit.evaluation.evaluate import evaluate
+from weevit.evaluation.results import Evaluation
+from weevit.evaluation.saved import check_folder, write_evaluation
+from weevit.fitting import calibration
+from weevit.fitting.answered import Answered
+from weevit.fitting.fit import Stage, fit
+from weevit.fitting.heads import Floats, Head
+from weevit.fitting.results import Fit
+from weevit.predict import Predictor
+from weevit.results import Array
+from weevit.training import run_folder
+from weevit.training.loop import INTERRUPTED
+from weevit.training.planning import Plan
+from weevit.training.results import Run
+from weevit.training.task import Task
+from weevit.training.watch import Progress, Watcher, span
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from weevit.zoo.decision import Decision
+
+PROBE, TUNED, MODEL, COMPARISON, RECORD = "probe", "tuned", "model", "comparison", "finetune.json"
+SCHEMA = "weevit.finetune/1"
+
+COVERAGE = 0.95
+"""The share of pictures of known classes that keeps its class, the others being called unknown; as in `fit`."""
+
+RULE = "the fine-tuned model if it is better on the pictures held out of training than the probe, else the probe"
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What came of a fine-tuning.
+
+    Attributes:
+        folder: of it; a model wherever weevit takes one.
+        chosen: `tuned` or `probe`, by `RULE`; empty where it was stopped before.
+        measure: what they are judged by: `top1`, or `map` for labels.
+        held_out: `probe` and `tuned` -> that figure, of the pictures held out of training.
+        comparison: the probe (first) and the fine-tuned model (second) on the validation split, which chose nothing;
+            neither saw the pictures held out. None where it was stopped before.
+        probe: the linear head.
+        run: the training run.
+        plan: as it was made; None for a run that went on.
+        minutes: that all of it took, in this sitting.
+    """
+
+    folder: Path
+    chosen: Literal["tuned", "probe", ""]
+    measure: str
+    held_out: dict[str, float]
+    comparison: Comparison | None
+    probe: Fit
+    run: Run
+    plan: Plan | None = None
+    minutes: float = 0.0
+
+    @property
+    def model(self) -> Path:
+        """The folder of the better one, in the hub's format."""
+        return self.folder / MODEL
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """`probe` and `tuned` -> the figure, of the validation split; empty where it was stopped before."""
+        if self.comparison is None:
+            return {}
+        sides = {PROBE: self.comparison.first, TUNED: self.comparison.second}
+        return {name: side.metrics[self.measure] for name, side in sides.items()}
+
+    def finished(self, plan: Plan | None, seconds: float) -> FineTuned:
+        """The same with its plan and time, written down if it is done."""
+        done = replace(self, plan=plan, minutes=seconds / 60)
+        if done.chosen:
+            text = json.dumps(done.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
+            run_folder.write_text(self.folder / RECORD, text + "\n")
+        return done
+
+    def lines(self) -> list[str]:
+        """What came of it, for people."""
+        if self.comparison is None:
+            return [f"stopped     after {self.run.step:,} of {self.run.total:,} updates: nothing was chosen yet"]
+        held, found, compared = self.held_out, self.validation, self.comparison
+        name = "mean average precision" if self.measure == "map" else "right"
+        verdict = "beat" if found[TUNED] > found[PROBE] else "did not beat"
+        return [
+            f"chosen      {self.chosen}: of the pictures held out, fine-tuned {held[TUNED]:.1%} {name}, "
+            f"the probe {held[PROBE]:.1%}",
+            f"validation  fine-tuned {found[TUNED]:.1%}, the probe {found[PROBE]:.1%} {name} "
+            f"of {len(compared.places):,} pictures: fine-tuning {verdict} the probe",
+            f"            right by it alone {compared.only_second:,}, by the probe alone {compared.only_first:,} "
+            f"(McNemar, p = {compared.p_value:.2g})",
+            f"model       {self.model}",
+            f"time        {span(60 * self.minutes)}",
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the single pictures, as plain data."""
+        compared = comparison_json(self.comparison) if self.comparison else {}
+        return {
+            "schema": SCHEMA,
+            "folder": str(self.folder),
+            "chosen": self.chosen or None,
+            "rule": RULE,
+            "measure": self.measure,
+            "held_out": self.held_out,
+            "validation": self.validation,
+            "only_probe_right": compared.get("only_first"),
+            "only_tuned_right": compared.get("only_second"),
+            "p_value": compared.get("p_value"),
+            "probe": {"chosen": self.probe.chosen.name, "cross_validation": self.probe.chosen.score},
+            "run": {"stopped": self.run.stopped, "step": self.run.step, "total": self.run.total},
+            "plan": self.plan.as_json() if self.plan else None,
+            "minutes": round(self.minutes, 3),
+        }
+
+
+def refuse_done(folder: Path) -> None:
+    """Refuse a folder that is neither new nor holds a fine-tuning that could go on.
+
+    Raises:
+        UsageError: it holds something else, or one that is done.
+    """
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if RECORD in there:
+        raise UsageError(f"{folder} holds a fine-tuning that is done.", f"weevit classify PICTURE --model {folder}")
+    if there - {PROBE, TUNED, MODEL, COMPARISON} and not there & {PROBE, TUNED}:
+        shown = ", ".join(sorted(there)[:3])
+        raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
+
+
+# ---- the head
+
+
+def fit_probe(task: Task, data: Dataset, folder: Path, watcher: Watcher) -> Fit:
+    """Fit a linear head to a training split, as `weevit fit` does; embeddings that are known are not computed.
+
+    Args:
+        task: for the published weights.
+        data: with the training split.
+        folder: for the fit.
+        watcher: is told how it goes.
+
+    Raises:
+        KeyboardInterrupt: the watcher said so; embeddings are kept.
+    """
+
+    def watch(stage: Stage) -> None:
+        watcher.moved(Progress(stage.done, stage.total, max(stage.total, 1), doing=stage.name))
+
+    predictor = Predictor(task.checkpoint, threads=task.threads)
+    return fit(data, folder, predictor, seed=task.recipe.seed, watch=watch, should_stop=watcher.should_stop)
+
+
+# ---- the choice
+
+
+def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> FineTuned:
+    """Choose by the pictures that were held out, calibrate on them, and judge both by the validation split.
+
+    Args:
+        task: what was to be done.
+        folder: of the fine-tuning.
+        probe: fitted to the rest of the training pictures.
+        run: trained on them.
+        watcher: is told how it goes.
+    """
+    measure = "map" if task.dataset.multi_label else "top1"
+    found = FineTuned(folder, "", measure, {PROBE: probe.metrics[measure]}, None, probe, run)
+    if run.best is None or run.stopped == INTERRUPTED:
+        return found
+    base, tuned = task.checkpoint, read_checkpoint(run.model)
+    held = _ask(task, tuned, tuned, task.held, watcher)
+    scores = found.held_out | {TUNED: held.evaluation.metrics[measure]}
+    chosen: Literal["tuned", "probe"] = "tuned" if scores[TUNED] > scores[PROBE] else "probe"
+    first = _ask(task, base, probe.checkpoint, task.dataset, watcher).evaluation
+    if chosen == "tuned":
+        final = _calibrated(tuned, held, folder / MODEL)
+        second = _ask(task, tuned, final, task.dataset, watcher).evaluation
+        write_evaluation(second, folder)
+    else:
+        second = _ask(task, tuned, tuned, task.dataset, watcher).evaluation
+        watcher.say("the probe is fitted again, with the pictures that were held out")
+        whole = fit_probe(task, task.dataset, folder / PROBE, watcher)
+        _write(whole.checkpoint, whole.checkpoint.tensors(), whole.checkpoint.decision, folder / MODEL)
+        write_evaluation(whole.evaluations[VALIDATION], folder)
+    comparison = compare_evaluations(first, second)
+    check_folder(folder / COMPARISON)
+    write_comparison(comparison, folder / COMPARISON)
+    return replace(found, chosen=chosen, held_out=scores, comparison=comparison)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A model's answers to the validation split of some data: logits and targets of the pictures that it could read."""
+
+    evaluation: Evaluation
+    logits: Floats
+    targets: npt.NDArray[Any]
+
+
+def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, watcher: Watcher) -> _Answers:
+    """What a model says, from the embeddings of a checkpoint that differs from it in the head alone, or not at all.
+
+    Embeddings are kept by their checkpoint, so that no picture is looked at twice.
+    """
+    predictor, split = Predictor(backbone, threads=task.threads), data.split(VALIDATION)
+
+    def moved(progress: embeddings.Progress) -> None:
+        watcher.moved(Progress(progress.done, progress.total, max(progress.total, 1), doing="evaluating"))
+
+    embedded = embed_split(predictor, split, watch=moved)
+    tensors = model.tensors()
+    logits = Head(tensors["head.weight"], tensors["head.bias"]).logits(embedded.vectors)
+    known = Answered(Predictor(model, threads=task.threads), split, embedded, logits)
+    evaluation = replace(evaluate(known, data, split=VALIDATION, allow_missing=True), seconds=float("nan"))
+    return _Answers(evaluation, logits[embedded.ok], split.targets[embedded.ok])
+
+
+def _calibrated(tuned: Checkpoint, answers: _Answers, folder: Path) -> Checkpoint:
+    """Write the fine-tuned model with its temperature in the head, and the threshold under which it does not know."""
+    heat = calibration.temperature(answers.logits, answers.targets)
+    cooled = answers.logits / heat
+    if answers.targets.ndim == 2:
+        thresholds = calibration.label_thresholds(cooled, answers.targets)
+        decision = Decision(multi_label=True, label_thresholds=thresholds, temperature=heat)
+    else:
+        decision = Decision(calibration.unknown_threshold(cooled, COVERAGE), COVERAGE, temperature=heat)
+    tensors = tuned.tensors()
+    head = {name: tensors[name] / heat for name in ("head.weight", "head.bias")}
+    return _write(tuned, tensors | head, decision, folder)
+
+
+def _write(checkpoint: Checkpoint, tensors: dict[str, Array], decision: Decision | None, folder: Path) -> Checkpoint:
+    about = {"license": checkpoint.license} if checkpoint.license else {}
+    return write_checkpoint(
+        folder, checkpoint.architecture, tensors, checkpoint.preprocessing, checkpoint.labels, about, decision
+    )

@@ -1,0 +1,101 @@
+"""`weevit.finetune`: published weights made to know one's own classes, and an honest word on whether it was worth it.
+
+training pictures ─┬─ most of them ── embeddings ── a linear head (`fit`) ── a run that starts from it (`train`)
+                   └─ a part held out ── which of the two has more of it right? ── model/
+validation pictures ── choose nothing: both are judged by them in the end
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from weevit.datasets.dataset import TRAIN
+from weevit.training.choosing import PROBE, TUNED, FineTuned, choose, fit_probe, refuse_done
+from weevit.training.loop import resume, train
+from weevit.training.planning import Plan, make_plan
+from weevit.training.run_folder import RUN
+from weevit.training.task import Task
+from weevit.training.watch import Watcher
+from weevit.zoo.weights import DEFAULT_MODEL
+
+
+def finetune(
+    data: str | Path,
+    output: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    overrides: Sequence[str] = (),
+    *,
+    recipe: str | Path = "finetune",
+    minutes: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    watcher: Watcher | None = None,
+) -> FineTuned:
+    """Fine-tune published weights on a folder of pictures.
+
+    A linear head is fitted first, and training starts from it where it knows more than which class is the commonest. A
+    part of the training pictures is held out of both: by it the better one is chosen, and calibrated. The validation
+    split chooses nothing.
+
+    Args:
+        data: pictures with classes, as `weevit.train` takes them.
+        output: a folder, new or empty; or one of a fine-tuning that was stopped, which then goes on.
+        model: as for `weevit.load`.
+        overrides: `key=value` words on top of the recipe; what they say is not planned otherwise.
+        recipe: to begin with.
+        minutes: that all of it may take: as many epochs as fit are planned. By default, as many as the data asks for.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
+        threads: of the CPU; chosen where None.
+        watcher: is told how it goes, and may end it.
+
+    Raises:
+        UsageError: the folder holds something else, or a fine-tuning that is done.
+        DatasetError, ModelError: the data or the model cannot be had or used.
+        TrainingError: the time suffices for nothing, or the run cannot go on.
+        KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
+    """
+    began, folder, watcher = time.perf_counter(), Path(output), watcher or Watcher()
+    refuse_done(folder)
+    task = replace(Task.of(data, model, recipe, overrides), device=device, threads=threads)
+
+    # ---- a linear head, and how good it is on pictures that it was not fitted to
+    watcher.say(f"a linear head on {task.checkpoint.name}, fitted to {len(task.held.split(TRAIN)):,} pictures")
+    probe = fit_probe(task, task.held, folder / PROBE, watcher)
+    watcher.say(f"{probe.chosen.name}: {probe.measure} {probe.chosen.score:.2%} in cross-validation")
+
+    # ---- a run from there, or on from where it was stopped
+    plan = None
+    if (folder / TUNED / RUN).is_file():
+        run = resume(folder / TUNED, data, report=False, watcher=watcher)
+    else:
+        plan = make_plan(task.starting_from(probe), minutes, time.perf_counter() - began)
+        for line in plan.lines():
+            watcher.say(line)
+        run = train(
+            plan.recipe, data, folder / TUNED, device=device, threads=threads, report=False, watcher=watcher
+        )  # fmt: skip
+
+    # ---- which of the two, by what neither has seen; then both by the validation split
+    found = choose(task, folder, probe, run, watcher)
+    return found.finished(plan, time.perf_counter() - began)
+
+
+def plan_finetune(
+    data: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    overrides: Sequence[str] = (),
+    *,
+    recipe: str | Path = "finetune",
+    minutes: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Plan:
+    """What `finetune` with the same arguments would do, how long it would take and how much memory; nothing is written.
+
+    A few updates are made to measure that, which takes some seconds.
+    """
+    task = replace(Task.of(data, model, recipe, overrides), device=device, threads=threads)
+    return make_plan(task, minutes, None)

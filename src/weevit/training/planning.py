@@ -1,0 +1,333 @@
+"""What a fine-tuning takes on this machine, and the recipe that fits: size, batch, rate and epochs.
+
+A few updates are made with the real model, pictures and augmentation; what is planned is reckoned from their time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
+from weevit.engine.threads import choose_threads
+from weevit.errors import TrainingError
+from weevit.nn.vit import VisionTransformer
+from weevit.training.begin import Machine, choose_device, choose_precision
+from weevit.training.data import Batch, Loader
+from weevit.training.determinism import draw_from, settled
+from weevit.training.duration import Duration
+from weevit.training.loss import loss, shares, smoothed
+from weevit.training.module import build, preprocessing
+from weevit.training.optim import clip_gradients, create_optimizer
+from weevit.training.pieces import choose_pieces
+from weevit.training.recipe import flat
+from weevit.training.schema import Recipe
+from weevit.training.task import Task
+from weevit.training.validation import Validation
+from weevit.training.watch import span
+from weevit.zoo.architectures import PATCH
+from weevit.zoo.checkpoint import Checkpoint
+
+UPDATES = 20
+"""The batch is halved until an epoch has so many updates, or the batch `SMALLEST` pictures."""
+
+SMALLEST = 8
+
+SEEN, FEWEST, MOST = 25_000, 4, 40
+"""Pictures that are seen in all, by which epochs are chosen: from so few to so many."""
+
+ENOUGH, LEAST = 2.0, 0.5
+"""Epochs: where time allows fewer than the one, pictures are made smaller; fewer than the other teach nothing."""
+
+SMALLER = 0.75
+"""Times the size, and again, down to half of it."""
+
+SPARE = 0.08
+"""Of a time budget: what machines are slower later than when they were measured."""
+
+MEASURED = 5.0
+"""Seconds of updates that are measured, after one that does not count."""
+
+ASKED = 32
+"""Pictures that are evaluated to measure evaluation."""
+
+FITTING = 10.0
+"""Seconds for the linear head, once there are embeddings, where that was not measured."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured.
+
+    Attributes:
+        machine: where.
+        update: seconds of one, with its pictures decoded and augmented.
+        batch: pictures in it.
+        asked: seconds for a picture in evaluation, decoded and prepared.
+        memory: bytes, the most so far: of the GPU, else of the process; 0 where the system does not say.
+    """
+
+    machine: Machine
+    update: float
+    batch: int
+    asked: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done, and what it takes.
+
+    Attributes:
+        recipe: as it would be followed.
+        classes: how many there are.
+        pictures: name of a part -> how many; `held out` are those of the training split that are judged by.
+        speed: what was measured.
+        seconds: step -> how long it takes.
+        notes: what was chosen otherwise than the recipe says, and why.
+    """
+
+    recipe: Recipe
+    classes: int
+    pictures: dict[str, int]
+    speed: Speed
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """Seconds of all steps together."""
+        return sum(self.seconds.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        speed, machine = self.speed, self.speed.machine
+        return {
+            "recipe": flat(self.recipe),
+            "classes": self.classes,
+            "pictures": self.pictures,
+            "device": machine.device.type,
+            "threads": machine.threads,
+            "precision": machine.precision,
+            "pieces": machine.pieces,
+            "seconds_per_update": speed.update,
+            "seconds_per_answer": speed.asked,
+            "memory_bytes": speed.memory,
+            "seconds": self.seconds,
+            "total_seconds": self.total,
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        recipe, speed = self.recipe, self.speed
+        return [
+            "pictures  " + ", ".join(f"{count:,} {name}" for name, count in self.pictures.items())
+            + f" · {self.classes:,} classes",
+            f"model     {recipe.model.name} · {recipe.model.image_size} px",
+            f"training  {recipe.schedule.epochs} · batches of {recipe.loop.batch_size} · "
+            f"rate {recipe.learning_rate:.1e}, {recipe.optim.layer_decay or 1:g} times as much in each block below",
+            *(f"          {note}" for note in self.notes),
+            f"machine   {speed.machine.device.type}, {speed.machine.threads} threads, {speed.machine.precision} · "
+            f"{speed.batch / speed.update:.1f} img/s in training, {1 / speed.asked:.1f} in evaluation",
+            f"time      {span(self.total)}: " + ", ".join(f"{name} {span(it)}" for name, it in self.seconds.items()),
+            f"memory    {speed.memory / 1e9:.1f} GB",
+        ]  # fmt: skip
+
+
+# ---- what is measured
+
+
+def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: str, threads: int | None) -> Speed:
+    """Make a few updates as training would, and ask about a few pictures; nothing is kept of it.
+
+    Args:
+        recipe: as far as it is chosen.
+        checkpoint: to start from.
+        dataset: with a training and a validation split.
+        device, threads: as for `weevit.train`.
+
+    Raises:
+        TrainingError: the pictures cannot be read, or not one fits into memory.
+    """
+    where = choose_device(device)
+    machine = Machine(where, choose_threads(threads).count, choose_precision(recipe.loop.precision, where))
+    with settled(machine.threads):
+        draw_from(recipe.seed)
+        model = build(recipe, checkpoint, dataset.classes).model.to(where)
+        learning = _Learning(model, recipe, machine, len(dataset.classes))
+        machine = replace(machine, pieces=learning.pieces)
+        update, batch = _time_updates(learning, Loader(dataset.split("train"), recipe, preprocessing(model), where))
+        asked = _time_answers(model, machine, dataset)
+    return Speed(machine, update, batch, asked, _peak(where))
+
+
+class _Learning:
+    """The part of the loop that takes time."""
+
+    def __init__(self, model: VisionTransformer, recipe: Recipe, machine: Machine, num_classes: int) -> None:
+        self.model, self.recipe, self.machine, self.num_classes = model.train(), recipe, machine, num_classes
+        self.optimizer: Optimizer = create_optimizer(model, recipe)
+        self.pieces = choose_pieces(
+            recipe.loop.accumulate, recipe.loop.batch_size, model, machine.device, self._attempt
+        )
+
+    def _attempt(self, size: int) -> None:
+        x = torch.zeros(size, 3, *self.model.img_size, device=self.machine.device)
+        with self.machine.autocast():
+            value = self.model(x).float().sum()
+        value.backward()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def update(self, batch: Batch) -> None:
+        """Learn from a batch."""
+        recipe, device = self.recipe, self.machine.device
+        images = batch.images.to(device)
+        wanted = smoothed(batch.targets.to(device), self.num_classes, recipe.loss, recipe.data.multi_label)
+        for piece, share in shares(len(images), self.pieces):
+            with self.machine.autocast():
+                logits = self.model(images[piece])
+            (loss(logits, wanted[piece], recipe.loss) * share).backward()
+        clip_gradients(self.model.parameters(), recipe.optim)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+
+def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
+    """Seconds of an update, and pictures in it."""
+    times: list[float] = []
+    last = time.perf_counter()
+    pictures = 0
+    for batch in itertools.chain.from_iterable(map(loader.epoch, itertools.count())):
+        if not len(batch.images):
+            raise TrainingError(f"None of the pictures {batch.bad[0].name} and so on can be read.", "weevit data check")
+        learning.update(batch)
+        times.append(time.perf_counter() - last)
+        last, pictures = time.perf_counter(), max(pictures, len(batch.images))
+        if len(times) > 1 and sum(times[1:]) > MEASURED:
+            break
+    return sum(times[1:]) / len(times[1:]), pictures
+
+
+def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) -> float:
+    split = dataset.split("validation")
+    few = split.take(range(min(ASKED, len(split))))
+    start = time.perf_counter()
+    Validation(few, preprocessing(model), ASKED, machine.threads).logits(model, machine.device, machine.autocast)
+    return (time.perf_counter() - start) / len(few)
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most) if sys.platform == "darwin" else int(most) * 1024
+
+
+# ---- what is chosen
+
+
+def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
+    """Choose what the recipe leaves open, so that it fits.
+
+    Args:
+        task: what is to be done.
+        minutes: for all of it; None for as long as it takes.
+        spent: seconds so far, the probe among them; None if all is still to come.
+
+    Raises:
+        TrainingError: the time does not suffice.
+    """
+    began, learn = time.perf_counter(), len(task.held.split(TRAIN))
+    recipe, notes = _with_batch(task, learn)
+    while True:
+        speed = measure(recipe, task.start, task.held, task.device, task.threads)
+        others = {"probe": _probe_seconds(task, speed) if spent is None else spent}
+        others["measuring"] = time.perf_counter() - began
+        others["evaluation"] = _evaluation_seconds(task, recipe, speed)
+        left = None if minutes is None else 60 * minutes * (1 - SPARE) - sum(others.values())
+        fit = MOST if left is None else max(0.0, left) / (updates(learn, speed) * speed.update)
+        less = _smaller(recipe, task.checkpoint.preprocessing.height)
+        if fit >= ENOUGH or less is None or "model.image_size" in task.given:
+            break
+        notes.append(f"{less.model.image_size} px in place of {recipe.model.image_size}, to be in time")
+        recipe = less
+    if "schedule.epochs" not in task.given:
+        epochs = _epochs(learn, fit, notes)
+        recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=Duration(epochs, "epochs")))
+    if left is not None and "loop.minutes" not in task.given:
+        recipe = replace(recipe, loop=replace(recipe.loop, minutes=(left + others["evaluation"]) / 60 / (1 - SPARE)))
+    steps = recipe.schedule.epochs.steps(updates(learn, speed), speed.batch)
+    seconds = others | {"training": steps * speed.update}
+    return Plan(recipe, len(task.dataset.classes), _pictures(task), speed, seconds, tuple(notes))
+
+
+def updates(pictures: int, speed: Speed) -> int:
+    """Of an epoch."""
+    return max(1, pictures // speed.batch)
+
+
+def _with_batch(task: Task, pictures: int) -> tuple[Recipe, list[str]]:
+    """Smaller batches where there are few pictures; the rate follows by the recipe's scaling."""
+    batch = task.recipe.loop.batch_size
+    while batch > SMALLEST and pictures < batch * UPDATES:
+        batch = max(SMALLEST, batch // 2)
+    if batch == task.recipe.loop.batch_size or "loop.batch_size" in task.given:
+        return task.recipe, []
+    recipe = replace(task.recipe, loop=replace(task.recipe.loop, batch_size=batch))
+    return recipe, [f"batches of {batch}, for there are few pictures"]
+
+
+def _epochs(pictures: int, fit: float, notes: list[str]) -> float:
+    """As many as the data asks for, or as fit, down to a tenth of one."""
+    wish = min(MOST, max(FEWEST, round(SEEN / pictures)))
+    if fit >= wish:
+        return float(wish)
+    if fit < LEAST:
+        raise TrainingError(
+            f"In the time that is left, {fit:.1f} epochs could be trained here: that teaches nothing.",
+            "More --minutes, a smaller --model, or weevit fit, which trains nothing but a linear head.",
+        )
+    notes.append(f"{wish} epochs would be better, and do not fit into the time")
+    return int(fit * 10) / 10
+
+
+def _smaller(recipe: Recipe, native: int) -> Recipe | None:
+    """The recipe with smaller pictures; None where they would have less than half of the side the model knows."""
+    size = int(recipe.model.image_size * SMALLER) // PATCH * PATCH
+    return replace(recipe, model=replace(recipe.model, image_size=size)) if size * 2 >= native else None
+
+
+def _pictures(task: Task) -> dict[str, int]:
+    found = {
+        "to learn from": task.held.split(TRAIN),
+        "held out": task.held.split(VALIDATION),
+        "validation": task.dataset.split(VALIDATION),
+    }
+    return {name: len(split) for name, split in found.items()}
+
+
+def _probe_seconds(task: Task, speed: Speed) -> float:
+    """Embeddings are computed without PyTorch, no slower than the module answers."""
+    return len(task.dataset.split(TRAIN)) * speed.asked + FITTING
+
+
+def _evaluation_seconds(task: Task, recipe: Recipe, speed: Speed) -> float:
+    """On the way by what is held out, with the average and without; at the end by the validation split too."""
+    epochs, every = recipe.schedule.epochs, recipe.loop.eval_every
+    total = epochs.steps(1000, 1)
+    times = max(1, total // max(1, every.steps(1000, 1, total))) * (1 if recipe.ema.decay is None else 2)
+    held, validation = len(task.held.split(VALIDATION)), len(task.dataset.split(VALIDATION))
+    return ((times + 1) * held + 2 * validation) * speed.asked

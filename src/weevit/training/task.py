@@ -1,0 +1,107 @@
+"""What a fine-tuning is given: pictures, published weights, a recipe; and what of them is held out of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weevit.datasets.dataset import TRAIN, Dataset
+from weevit.datasets.read import read_dataset
+from weevit.datasets.splitting import with_validation
+from weevit.fitting.results import Fit
+from weevit.training.begin import held_out
+from weevit.training.recipe import load_recipe, override
+from weevit.training.schema import Recipe
+from weevit.zoo.checkpoint import Checkpoint
+from weevit.zoo.resolve import resolve
+
+FEWEST, MOST = 60, 500
+"""Pictures that are held out, where the recipe's share of the training split would be fewer or more."""
+
+LARGEST_SHARE = 0.25
+"""Of the training split that is held out, however few pictures it has."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done, before anything is measured.
+
+    Attributes:
+        recipe: with the model's preprocessing and the data's kind.
+        checkpoint: the published weights.
+        start: what training starts from: they, or they with the probe's head.
+        dataset: with a training and a validation split.
+        held: the same without the validation split: in its place what is held out of training.
+        given: keys of the recipe that the user has set.
+        device, threads: as for `weevit.train`.
+    """
+
+    recipe: Recipe
+    checkpoint: Checkpoint
+    start: Checkpoint
+    dataset: Dataset
+    held: Dataset
+    given: frozenset[str]
+    device: str = "auto"
+    threads: int | None = None
+
+    @classmethod
+    def of(cls, data: str | Path, model: str | Path, recipe: str | Path, overrides: Sequence[str]) -> Task:
+        """Read them.
+
+        Raises:
+            DatasetError, ModelError: the data or the model cannot be had or used.
+            RecipeError: the recipe cannot be meant.
+        """
+        checkpoint, found = resolve(model), load_recipe(recipe, overrides)
+        read = read_dataset(data)
+        given = frozenset(word.partition("=")[0].strip() for word in overrides)
+        words = [f"{key}={value}" for key, value in _of(checkpoint, read).items() if key not in given]
+        found = override(found, words)
+        dataset = with_validation(read, found.data.validation_share, found.seed)
+        share = _share(found, len(dataset.split(TRAIN)), given)
+        found = override(found, [f"data.hold_out={share}", f"data.path={read.path}"])
+        return cls(found, checkpoint, checkpoint, dataset, held_out(dataset, share, found.seed), given)
+
+    def starting_from(self, probe: Fit) -> Task:
+        """The same from the probe's head, if that is right more often than the name of the commonest class would be."""
+        if probe.chosen.score <= _commonest(self.held):
+            return self
+        recipe = override(self.recipe, [f"model.name={probe.checkpoint.path.parent.absolute()}"])
+        return replace(self, recipe=recipe, start=probe.checkpoint)
+
+
+def _of(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
+    """What the model and the data say of a recipe."""
+    spec, several = checkpoint.preprocessing, dataset.multi_label
+    local = Path(checkpoint.source).exists()
+    return {
+        "model.name": str(Path(checkpoint.source).absolute()) if local else checkpoint.source,
+        "model.pretrained": "true",
+        "model.image_size": spec.height,
+        "data.crop_pct": spec.crop_pct,
+        "data.crop_mode": spec.crop_mode,
+        "data.interpolation": spec.interpolation,
+        "data.mean": ",".join(map(str, spec.mean)),
+        "data.std": ",".join(map(str, spec.std)),
+        "data.multi_label": str(several).lower(),
+    } | ({"loss.kind": "bce", "mix.cutmix": 0} if several else {})
+
+
+def _share(recipe: Recipe, pictures: int, given: frozenset[str]) -> float:
+    """Of the training split, what is held out."""
+    share = recipe.data.hold_out or 0.1
+    if "data.hold_out" in given:
+        return share
+    return min(max(share, FEWEST / pictures), MOST / pictures, LARGEST_SHARE)
+
+
+def _commonest(dataset: Dataset) -> float:
+    """The accuracy (for labels, the mean average precision) of knowing nothing but how common classes are."""
+    targets = dataset.split(TRAIN).targets
+    counts = targets.mean(axis=0) if targets.ndim == 2 else np.bincount(targets) / len(targets)
+    return float(counts.mean() if targets.ndim == 2 else counts.max())
