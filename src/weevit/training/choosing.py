@@ -4,6 +4,7 @@ The folder of a fine-tuning:
     probe/         the linear head, as `weevit fit` writes it
     tuned/         the run, as `weevit train` writes it
     model/         the better of the two, in the hub's format
+    whole/         if that is the head: as it was fitted again, to all training pictures
     comparison/    both on the validation split, as `weevit compare` writes it
     report.html    the better one on the validation split, as `weevit eval` writes it, with its tables beside it
     finetune.json  what was planned, found and chosen; written last
@@ -12,6 +13,7 @@ The folder of a fine-tuning:
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +44,8 @@ from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
 
-PROBE, TUNED, MODEL, COMPARISON, RECORD = "probe", "tuned", "model", "comparison", "finetune.json"
+PROBE, TUNED, MODEL, WHOLE, COMPARISON = "probe", "tuned", "model", "whole", "comparison"
+RECORD = "finetune.json"
 SCHEMA = "weevit.finetune/1"
 
 COVERAGE = 0.95
@@ -147,7 +150,7 @@ def refuse_done(folder: Path) -> None:
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if RECORD in there:
         raise UsageError(f"{folder} holds a fine-tuning that is done.", f"weevit classify PICTURE --model {folder}")
-    if there - {PROBE, TUNED, MODEL, COMPARISON} and not there & {PROBE, TUNED}:
+    if there and PROBE not in there:
         shown = ", ".join(sorted(there)[:3])
         raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
 
@@ -195,7 +198,7 @@ def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> 
     base, tuned = task.checkpoint, read_checkpoint(run.model)
     held = _ask(task, tuned, tuned, task.held, watcher)
     scores = found.held_out | {TUNED: held.evaluation.metrics[measure]}
-    chosen: Literal["tuned", "probe"] = "tuned" if scores[TUNED] > scores[PROBE] else "probe"
+    chosen = better(scores)
     first = _ask(task, base, probe.checkpoint, task.dataset, watcher).evaluation
     if chosen == "tuned":
         final = _calibrated(tuned, held, folder / MODEL)
@@ -204,13 +207,18 @@ def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> 
     else:
         second = _ask(task, tuned, tuned, task.dataset, watcher).evaluation
         watcher.say("the probe is fitted again, with the pictures that were held out")
-        whole = fit_probe(task, task.dataset, folder / PROBE, watcher)
+        whole = fit_probe(task, task.dataset, folder / WHOLE, watcher)
         _write(whole.checkpoint, whole.checkpoint.tensors(), whole.checkpoint.decision, folder / MODEL)
         write_evaluation(whole.evaluations[VALIDATION], folder)
     comparison = compare_evaluations(first, second)
     check_folder(folder / COMPARISON)
     write_comparison(comparison, folder / COMPARISON)
     return replace(found, chosen=chosen, held_out=scores, comparison=comparison)
+
+
+def better(scores: Mapping[str, float]) -> Literal["tuned", "probe"]:
+    """`RULE`, by the figures of the pictures held out."""
+    return "tuned" if scores[TUNED] > scores[PROBE] else "probe"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,277 @@
+"""Fine-tuning: what is held out, what it starts from, how it is planned, and which of two models it keeps."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("filelock")
+pytest.importorskip("sklearn")
+pytest.importorskip("jinja2")
+
+import runs  # noqa: E402 - after the skips
+
+import weevit  # noqa: E402
+from weevit.cli.app import _run as command  # noqa: E402
+from weevit.errors import TrainingError, UsageError  # noqa: E402
+from weevit.training import planning, results  # noqa: E402
+from weevit.training.begin import Machine  # noqa: E402
+from weevit.training.choosing import FineTuned  # noqa: E402
+from weevit.training.finetune import finetune, plan_finetune  # noqa: E402
+from weevit.training.planning import Speed, make_plan  # noqa: E402
+from weevit.training.state import checkpoints, read_weights  # noqa: E402
+from weevit.training.task import Task  # noqa: E402
+from weevit.training.watch import Watcher  # noqa: E402
+from weevit.zoo.checkpoint import read_checkpoint  # noqa: E402
+
+MODEL = "digits"
+SHORT = ("schedule.epochs=2", "augment.randaugment=null", "loop.workers=0", "data.hold_out=0.25")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return runs.pictures(tmp_path_factory.mktemp("data"), train=80, validation=30)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No curves, which take longer than the training, and a moment of measuring."""
+    monkeypatch.setattr(results, "draw_curves", lambda *arguments: False)
+    monkeypatch.setattr(planning, "MEASURED", 0.01)
+
+
+@pytest.fixture
+def tune(data: Path, tmp_path: Path) -> Callable[..., FineTuned]:
+    def run(*words: str, output: str = "out", **more: Any) -> FineTuned:
+        return finetune(more.pop("data", data), tmp_path / output, MODEL, (*SHORT, *words), threads=1, **more)
+
+    return run
+
+
+# ---- what comes out
+
+
+def test_the_better_one_is_kept_with_names_threshold_and_both_figures(tune: Any, data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    done = tune("optim.lr=2e-3", "schedule.epochs=6", watcher=Watcher(say=told.append))
+    assert done.chosen == ("tuned" if done.held_out["tuned"] > done.held_out["probe"] else "probe")
+    there = {path.name for path in done.folder.iterdir()}
+    assert {"probe", "tuned", "model", "comparison", "report.html", "finetune.json"} <= there
+    model = weevit.load(done.folder)
+    assert [label.id for label in model.checkpoint.labels or ()] == ["class 0", "class 1", "class 2"]
+    assert model.preprocessing == weevit.load(MODEL).preprocessing
+    assert model.checkpoint.decision is not None
+    assert model.checkpoint.decision.coverage == 0.95
+    record = json.loads((done.folder / "finetune.json").read_text())
+    assert record["held_out"] == done.held_out
+    assert record["validation"] == done.validation
+    assert any(line.startswith("memory") for line in told)
+    assert any(line.startswith("validation  fine-tuned") for line in done.lines())
+    pictures = sorted((data / "validation").rglob("*.png"))
+    right = np.mean([model.classify(path).top[0].id == path.parent.name for path in pictures])
+    if done.chosen == "tuned":  # a probe would have been fitted again meanwhile
+        assert right == pytest.approx(done.validation["tuned"])
+
+
+def test_nothing_that_is_held_out_is_learned_from(tune: Any) -> None:
+    done = tune()
+    run = json.loads((done.folder / "tuned" / "run.json").read_text())
+    assert (run["data"]["train"], run["data"]["validation"]) == (60, 20)
+    assert done.probe.pictures == {"train": 60, "validation": 20}
+    judged = {Path(row.id).name for row in done.probe.evaluations["validation"].rows}
+    assert len(judged) == 20
+    shown = {Path(name).name for name in _trained_on(done)}
+    assert len(shown) == 60
+    assert not shown & judged
+    assert done.comparison is not None
+    assert len(done.comparison.places) == 30
+
+
+def _trained_on(done: FineTuned) -> list[str]:
+    from weevit.training.begin import reopen
+
+    return [source.name for source in reopen(done.folder / "tuned", None, None, print).loader.split.sources]
+
+
+def test_training_starts_from_the_head_of_the_probe(tune: Any) -> None:
+    done = tune("loop.keep=9")
+    first = read_weights(checkpoints(done.folder / "tuned" / "state")[0], "model")
+    head = done.probe.checkpoint.tensors()
+    assert np.array_equal(first["head.weight"].numpy(), head["head.weight"])
+    assert np.array_equal(first["head.bias"].numpy(), head["head.bias"])
+
+
+def test_a_head_that_knows_only_what_is_common_is_left_out(data: Path) -> None:
+    task = Task.of(data, MODEL, "finetune", SHORT)
+
+    class Useless:
+        chosen = type("chosen", (), {"score": 0.3})
+
+    assert task.starting_from(Useless()) is task  # type: ignore[arg-type]
+
+
+def test_what_training_spoils_is_not_kept(tune: Any, data: Path) -> None:
+    done = tune("optim.lr=5", "optim.clip=null", "schedule.warmup=0 steps", "loop.precision=fp32")
+    assert done.held_out["tuned"] < done.held_out["probe"]
+    assert done.chosen == "probe"
+    assert done.validation["tuned"] < done.validation["probe"]
+    whole = weevit.load(done.folder / "whole").checkpoint
+    kept = weevit.load(done.folder).checkpoint
+    assert all(np.array_equal(kept.tensors()[name], tensor) for name, tensor in whole.tensors().items())
+    assert kept.decision == whole.decision
+    run = json.loads((done.folder / "whole" / "run.json").read_text())
+    assert run["pictures"] == {"train": 80, "validation": 30}  # fitted again to all
+    assert "did not beat" in "\n".join(done.lines())
+
+
+def test_the_fine_tuned_model_is_calibrated_on_what_was_held_out(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from weevit.training import choosing
+
+    monkeypatch.setattr(choosing, "better", lambda scores: "tuned")
+    done = tune()
+    tuned, kept = read_checkpoint(done.folder / "tuned"), read_checkpoint(done.folder)
+    assert kept.decision is not None
+    heat = kept.decision.temperature
+    assert heat != 1
+    for name in ("head.weight", "head.bias"):
+        assert np.allclose(kept.tensors()[name] * heat, tuned.tensors()[name], rtol=1e-6)
+    assert np.array_equal(kept.tensors()["blocks.0.norm1.weight"], tuned.tensors()["blocks.0.norm1.weight"])
+    assert done.comparison is not None
+    assert done.comparison.second.model["sha256"] == kept.sha256
+
+
+def test_stopped_and_gone_on_is_the_same(tune: Any) -> None:
+    at = [0]
+    stop = Watcher(
+        moved=lambda progress: at.__setitem__(0, progress.step if progress.doing == "training" else 0),
+        should_stop=lambda: at[0] >= 3,
+    )
+    stopped = tune(watcher=stop)
+    assert stopped.chosen == ""
+    assert stopped.validation == {}
+    assert "nothing was chosen yet" in stopped.lines()[0]
+    assert not (stopped.folder / "finetune.json").exists()
+    gone_on, straight = tune(), tune(output="straight")
+    first, second = (read_checkpoint(done.folder / "tuned").sha256 for done in (gone_on, straight))
+    assert first == second
+    assert gone_on.held_out == straight.held_out
+    assert gone_on.validation == straight.validation
+
+
+def test_a_folder_that_is_done_or_of_something_else_is_refused(tune: Any, data: Path, tmp_path: Path) -> None:
+    tune()
+    with pytest.raises(UsageError, match="is done"):
+        tune()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letters.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"is not empty: it has letters\.txt"):
+        tune(output="other")
+
+
+def test_labels(tmp_path: Path, data: Path) -> None:
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "labels", "split"])
+        for path in sorted(data.rglob("*.png")):
+            split, name = path.parts[-3], path.parts[-2]
+            writer.writerow([path, f"{name};any" if int(path.stem) % 2 else name, split])
+    done = finetune(tmp_path / "labels.csv", tmp_path / "out", MODEL, SHORT, threads=1)
+    assert done.measure == "map"
+    assert set(done.validation) == {"probe", "tuned"}
+    decision = weevit.load(done.folder).checkpoint.decision
+    assert decision is not None
+    assert decision.multi_label
+    assert "mean average precision" in "\n".join(done.lines())
+
+
+# ---- the plan
+
+
+@pytest.fixture
+def plan(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., planning.Plan]:
+    """A plan on a machine of known speed: an update takes 2 s at 64 px."""
+
+    def made(minutes: float | None = None, *words: str, pictures: int = 2000, spent: float | None = 60.0) -> Any:
+        def measure(recipe: Any, *_: Any) -> Speed:
+            machine = Machine(torch.device("cpu"), 2, "fp32")
+            return Speed(machine, 2.0 * (recipe.model.image_size / 64) ** 2, recipe.loop.batch_size, 0.01, 10**9)
+
+        monkeypatch.setattr(planning, "measure", measure)
+        task = Task.of(data, MODEL, "finetune", words)
+        train = task.held.split("train")
+        held = replace(task.held, splits={**task.held.splits, "train": train.take(np.arange(pictures) % len(train))})
+        return make_plan(replace(task, held=held), minutes, spent)
+
+    return made
+
+
+def test_with_time_the_data_says_how_many_epochs(plan: Any) -> None:
+    assert plan().recipe.schedule.epochs.value == round(planning.SEEN / 2000)
+    assert plan(pictures=200).recipe.schedule.epochs.value == planning.MOST
+    assert plan(pictures=10**5).recipe.schedule.epochs.value == planning.FEWEST
+    assert plan().recipe.loop.minutes is None
+
+
+def test_with_little_time_as_many_as_fit(plan: Any) -> None:
+    found = plan(12)
+    assert planning.ENOUGH <= found.recipe.schedule.epochs.value < round(planning.SEEN / 2000)
+    assert 0.8 * 12 * 60 < found.total <= 12 * 60 * (1 - planning.SPARE)
+    assert found.recipe.loop.minutes * 60 + 60 <= 12 * 60
+    assert "do not fit into the time" in found.notes[-1]
+
+
+def test_with_less_time_smaller_pictures(plan: Any) -> None:
+    found = plan(3)
+    assert found.recipe.model.image_size in (48, 32)
+    assert found.recipe.schedule.epochs.value >= planning.LEAST
+    assert any("px in place of 64, to be in time" in note for note in found.notes)
+    assert plan(3, "model.image_size=64").recipe.model.image_size == 64
+
+
+def test_with_no_time_an_error(plan: Any) -> None:
+    with pytest.raises(TrainingError, match="teaches nothing") as error:
+        plan(1.2)
+    assert "weevit fit" in (error.value.hint or "")
+
+
+def test_what_the_user_says_is_not_planned_otherwise(plan: Any) -> None:
+    found = plan(12, "schedule.epochs=30", "loop.batch_size=64", "loop.minutes=5", pictures=200).recipe
+    assert (found.schedule.epochs.value, found.loop.batch_size, found.loop.minutes) == (30, 64, 5)
+
+
+def test_few_pictures_have_small_batches_and_a_lower_rate(plan: Any) -> None:
+    many, few = plan().recipe, plan(pictures=200).recipe
+    assert few.loop.batch_size == planning.SMALLEST
+    assert few.learning_rate == pytest.approx(many.learning_rate * (few.loop.batch_size / many.loop.batch_size) ** 0.5)
+
+
+def test_what_is_measured(data: Path) -> None:
+    plan = plan_finetune(data, MODEL, SHORT, threads=1)
+    assert plan.speed.update > 0
+    assert plan.speed.asked > 0
+    assert plan.speed.memory > 10**7
+    assert plan.pictures == {"to learn from": 60, "held out": 20, "validation": 30}
+    assert set(plan.seconds) == {"probe", "measuring", "evaluation", "training"}
+
+
+# ---- the command line
+
+
+def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(data), *SHORT, "--model", MODEL, "--threads", "1"]
+    assert command(["finetune", *words, "--plan"]) == 0
+    assert capsys.readouterr().out.startswith("pictures  60 to learn from, 20 held out, 30 validation · 3 classes")
+    assert command(["finetune", *words]) == 2
+    assert "--output says which" in capsys.readouterr().err
+    assert command(["finetune", *words, "-o", str(tmp_path / "out"), "--json", "--quiet"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "weevit.finetune/1"
+    assert told["chosen"] in ("tuned", "probe")
