@@ -78,7 +78,7 @@ def _plain(node: Any, path: str, source: str, origins: dict[str, str]) -> Any:
     if path.count(".") > MAX_DEPTH:
         raise RecipeError(f"{line}: {path} is nested too deep for a recipe.")
     if isinstance(node, yaml.ScalarNode):
-        return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+        return yaml.SafeLoader("").construct_object(node)
     if node.tag not in _PLAIN_TAGS:
         raise RecipeError(f"{line}: {shorten(node.tag)} is no kind of value that a recipe has.")
     if isinstance(node, yaml.SequenceNode):
