@@ -78,7 +78,7 @@ def test_moved_pictures_are_timms_within_a_grey_level(name: str, interpolation: 
             theirs = function(image, value, fillcolor=FILL, resample=resample)
             ours = OPS[name](planes_of(np.asarray(image)), Op(name, value, interpolation), FILL)
             difference = apart(ours, theirs)
-            assert difference.max() <= (0 if name == "rotate" else 1), (image.size, value)
+            assert difference.max() <= (0 if (name, interpolation) == ("rotate", "bicubic") else 1), (image.size, value)
             # Shifts of whole fifths and the like put many values exactly between two levels.
             assert (difference > 0).mean() < 0.06, (image.size, value)
 

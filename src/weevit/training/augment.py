@@ -224,9 +224,9 @@ def finish(planes: Planes, holes: Sequence[Hole], spec: Preprocessing, out: npt.
         out: float32, (3, H, W): where to.
     """
     for source, target, mean, std in zip(planes, out, spec.mean, spec.std, strict=True):
-        np.divide(source, np.float32(255), out=target)
-        target -= np.float32(mean)
-        target /= np.float32(std)
+        levels = source / np.float32(255)
+        levels -= np.float32(mean)
+        np.divide(levels, np.float32(std), out=target)
     for hole in holes:
         box = hole.box
         out[:, box.top : box.top + box.height, box.left : box.left + box.width] = filling(hole)

@@ -26,6 +26,7 @@ from torch import Tensor
 from weevit.datasets.dataset import Split
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, TrainingError
+from weevit.images.source import Source
 from weevit.training.augment import Hole, apply, draw, filling, finish
 from weevit.training.decoding import read_pixels
 from weevit.training.draws import permutation
@@ -34,6 +35,9 @@ from weevit.zoo.weights import Preprocessing
 
 ROUND = 256
 """With repeated augmentation, an epoch has a multiple of so many pictures: timm's number."""
+
+GROUP = 4
+"""Pictures that a thread prepares together, step by step: what has just run runs faster, by a fifteenth of the time."""
 
 
 class Shot(NamedTuple):
@@ -123,26 +127,37 @@ class Loader:
 
     def _draft(self, shots: list[Shot], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Draft:
         images = self._memory.take()
-        tasks = [partial(self._prepare, shot, epoch, row) for shot, row in zip(shots, images.numpy(), strict=True)]
+        rows = images.numpy()
+        groups = [slice(at, at + GROUP) for at in range(0, len(shots), GROUP)]
+        tasks = [partial(self._prepare, shots[group], epoch, rows[group]) for group in groups]
         return _Draft(images, shots, [hand_out(task) for task in tasks])
 
-    def _prepare(self, shot: Shot, epoch: int, row: npt.NDArray[Any]) -> tuple[Hole, ...] | Bad:
-        """Put one picture into its row; what is still to be done, or why there is no picture."""
-        source, wanted = self.split.sources[shot.sample], (self.spec.height, self.spec.width)
-        try:
-            picture = read_pixels(source)
-            params = draw(self._part, (picture.shape[0], picture.shape[1]), wanted, self._seed, epoch, *shot)
-            planes = apply(picture, params, self.spec)
-        except ImageError as error:
-            return Bad(source.name, error.kind, error.message)
+    def _prepare(self, shots: list[Shot], epoch: int, rows: npt.NDArray[Any]) -> list[_Done]:
+        """Put a few pictures into their rows."""
+        sources, wanted = [self.split.sources[shot.sample] for shot in shots], (self.spec.height, self.spec.width)
+        pictures = [_tried(source, read_pixels, source) for source in sources]
+        drawn = [
+            None if isinstance(picture, Bad) else draw(self._part, picture.shape[:2], wanted, self._seed, epoch, *shot)
+            for picture, shot in zip(pictures, shots, strict=True)
+        ]
+        planes = [
+            picture if params is None else _tried(source, apply, picture, params, self.spec)
+            for source, picture, params in zip(sources, pictures, drawn, strict=True)
+        ]
+        return [
+            done if params is None or isinstance(done, Bad) else self._stored(done, params.holes, row)
+            for done, params, row in zip(planes, drawn, rows, strict=True)
+        ]
+
+    def _stored(self, planes: npt.NDArray[np.uint8], holes: tuple[Hole, ...], row: npt.NDArray[Any]) -> _Done:
         if row.dtype == np.uint8:
             row[:] = planes
-            return params.holes
-        finish(planes, params.holes, self.spec, row)
+            return holes
+        finish(planes, holes, self.spec, row)
         return ()
 
     def _batch_of(self, draft: _Draft) -> Batch:
-        results = [wait() for wait in draft.waits]
+        results = [result for wait in draft.waits for result in wait()]
         good = [place for place, result in enumerate(results) if not isinstance(result, Bad)]
         shots = tuple(draft.shots[place] for place in good)
         images = draft.images if len(good) == len(results) else draft.images[good]
@@ -163,17 +178,28 @@ class Loader:
         sent.div_(255).sub_(mean.to(self.device)).div_(std.to(self.device))
         for picture, hole in ((picture, hole) for picture, some in zip(sent, holes, strict=True) for hole in some):
             box = hole.box
-            fill = torch.as_tensor(filling(hole)).to(self.device, non_blocking=True)
+            fill = torch.tensor(filling(hole)).to(self.device, non_blocking=True)
             picture[:, box.top : box.top + box.height, box.left : box.left + box.width] = fill
         return sent
 
 
-_Task = Callable[[], tuple[Hole, ...] | Bad]
+_Done = tuple[Hole, ...] | Bad
+"""What a GPU still has to erase of a picture; nothing on the CPU."""
+
+_Task = Callable[[], list[_Done]]
+
+
+def _tried(source: Source, function: Callable[..., Any], *args: Any) -> Any:
+    """What the function returns, or the source as a `Bad` one."""
+    try:
+        return function(*args)
+    except ImageError as error:
+        return Bad(source.name, error.kind, error.message)
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A batch that threads are at work on; each of `waits` returns when its picture is done."""
+    """A batch that threads are at work on; each of `waits` returns when its pictures are done."""
 
     images: Tensor
     shots: list[Shot]

@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
-    """A source's picture: uint8, (H, W, 3), RGB, upright; equal to `open_image` in every pixel.
+    """A source's picture: uint8, (H, W, 3), RGB, upright, not to be written to; equal to `open_image` in every pixel.
 
     Raises:
         ImageError: there is no picture, and why.
@@ -37,7 +37,7 @@ def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
         pixels = _decoded(value)
         if pixels is not None:
             return pixels
-    return np.array(open_image(Source(source.name, value), limits))
+    return np.asarray(open_image(Source(source.name, value), limits))
 
 
 def _decoded(data: bytes) -> Pixels | None:
