@@ -72,7 +72,7 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
 def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[str, str]) -> None:
     if name.startswith(("jobs.md", "evaluation.md", "fitting.md")):
         pytest.importorskip("pyarrow")
-    if "torch" in block or "create_model" in block or name.startswith("training.md"):
+    if "torch" in block or "create_model" in block or name.startswith(("training.md", "fine-tuning.md")):
         pytest.importorskip("torch")
     done = subprocess.run(
         [sys.executable, "-c", block], cwd=desk, env=environment, capture_output=True, text=True, check=False
@@ -82,7 +82,7 @@ def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[
 
 NEEDS = {
     "sklearn": r"jobs\.md|evaluation\.md|fitting\.md|datasets\.md|weevit (fit|data|eval|compare) |runs/mine",
-    "torch": r"training\.md|augmentation\.md|weevit (train|resume|finetune) ",
+    "torch": r"training\.md|augmentation\.md|fine-tuning\.md|weevit (train|resume|finetune) |runs/tuned",
 }
 """Module of an extra -> the pages and commands that need it."""
 
