@@ -68,29 +68,26 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
     return {**os.environ, **own, "PATH": path, "PYTHONWARNINGS": "error"}
 
 
-@pytest.mark.parametrize(("name", "block"), blocks("python"), ids=[name for name, _ in blocks("python")])
-def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[str, str]) -> None:
-    if name.startswith(("jobs.md", "evaluation.md", "fitting.md")):
-        pytest.importorskip("pyarrow")
-    if "torch" in block or "create_model" in block or name.startswith(("training.md", "fine-tuning.md")):
-        pytest.importorskip("torch")
-    done = subprocess.run(
-        [sys.executable, "-c", block], cwd=desk, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{name}:\n{done.stderr}"
-
-
 NEEDS = {
     "sklearn": r"jobs\.md|evaluation\.md|fitting\.md|datasets\.md|weevit (fit|data|eval|compare) |runs/mine",
-    "torch": r"training\.md|augmentation\.md|fine-tuning\.md|weevit (train|resume|finetune) |runs/tuned",
+    "torch": r"training\.md|augmentation\.md|fine-tuning\.md|weevit (train|resume|finetune) |runs/tuned|create_model|torch",
 }
 """Module of an extra -> the pages and commands that need it."""
 
 
-def skip_without_extras(name: str, command: str) -> None:
+def skip_without_extras(name: str, text: str) -> None:
     for module, pattern in NEEDS.items():
-        if re.search(pattern, f"{name} {command}"):
+        if re.search(pattern, f"{name} {text}"):
             pytest.importorskip(module)
+
+
+@pytest.mark.parametrize(("name", "block"), blocks("python"), ids=[name for name, _ in blocks("python")])
+def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[str, str]) -> None:
+    skip_without_extras(name, block)
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=desk, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{name}:\n{done.stderr}"
 
 
 def commands() -> list[tuple[str, str]]:
