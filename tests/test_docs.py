@@ -70,7 +70,7 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
 
 NEEDS = {
     "sklearn": r"jobs\.md|evaluation\.md|fitting\.md|datasets\.md|weevit (fit|data|eval|compare) |runs/mine",
-    "torch": r"training\.md|augmentation\.md|fine-tuning\.md|weevit (train|resume|finetune) |runs/tuned|create_model|torch",
+    "torch": r"(training|augmentation|fine-tuning)\.md|weevit (train|resume|finetune) |runs/tuned|create_model|torch",
 }
 """Module of an extra -> the pages and commands that need it."""
 
