@@ -28,7 +28,7 @@ from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, TrainingError
 from weevit.images.source import Source
 from weevit.training.augment import Hole, apply, draw, filling, finish
-from weevit.training.decoding import read_pixels
+from weevit.training.decoding import load_decoder, read_pixels
 from weevit.training.draws import permutation
 from weevit.training.schema import Recipe
 from weevit.zoo.weights import Preprocessing
@@ -101,6 +101,7 @@ class Loader:
         shown = _shown(len(split), self._repeats)
         self._batch = min(recipe.loop.batch_size, shown)
         self.steps_per_epoch = shown // self._batch
+        load_decoder()
         self._memory = _Memory((self._batch, 3, spec.height, spec.width), self.device)
 
     def order(self, epoch: int) -> list[Shot]:

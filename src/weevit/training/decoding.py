@@ -68,6 +68,11 @@ def _decoder() -> Callable[[torch.Tensor, int, bool], torch.Tensor] | None:
     return found
 
 
+def load_decoder() -> bool:
+    """Whether there is the faster way. Asked before threads decode, so that none of them has to import anything."""
+    return _decoder() is not None
+
+
 _FRAMES = {0xC0, 0xC1, 0xC2}
 """Baseline, extended and progressive, with Huffman codes."""
 
