@@ -67,22 +67,21 @@ class Place:
 
 
 def t1(place: Place) -> tuple[bool, str]:
-    """SIGKILL at a random moment, 1 to 3 times a run, each gone on with until done."""
-    start = time.perf_counter()
-    runs.run(runs.to_the_end, place.folder("t1-timed"), place.made)
-    seconds = time.perf_counter() - start
-    good = hits = 0
+    """SIGKILL at a random step, and in half of the runs once more at a random moment; each gone on with until done."""
+    good = kills = 0
     for number in range(place.kills):
         folder = place.folder(f"t1-{number}")
-        for _ in range(place.dice.randint(1, 3)):
+        step = place.dice.randrange(1, runs.STEPS)
+        kills += runs.run(runs.to_the_end, folder, place.made, (), ("step", step)) == KILLED
+        if place.dice.random() < 0.5:
             process = runs.start(runs.to_the_end, folder, place.made)
-            process.join(place.dice.uniform(0.1, seconds))
+            process.join(place.dice.uniform(0.1, 2.0))
             process.kill()
             process.join()
-            hits += process.exitcode == KILLED
+            kills += process.exitcode == KILLED
         good += place.end(folder)
         shutil.rmtree(folder)
-    return good == place.kills, f"{good}/{place.kills} runs identical after {hits} kills"
+    return good == place.kills, f"{good}/{place.kills} runs identical after {kills} kills"
 
 
 def t2(place: Place) -> tuple[bool, str]:

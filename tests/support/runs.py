@@ -80,10 +80,10 @@ def run(function: Callable[..., object], *arguments: object, limit: float = 120)
     """The same to its end; returns the exit code, negative for a signal."""
     process = start(function, *arguments)
     process.join(limit)
-    code = process.exitcode
-    process.close()
-    assert code is not None, "it did not end"
-    return int(code)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{function.__name__} has not ended after {limit} s")
+    return int(process.exitcode)
 
 
 def to_the_end(
