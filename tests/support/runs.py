@@ -65,7 +65,8 @@ def outcome(folder: Path) -> dict[str, str]:
 def _context() -> Any:
     """Children of a process that has PyTorch loaded already: they start in a tenth of a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["weevit.training.loop", "weevit.cli.train", "weevit.cli.resume"])
+    slow = "torchvision.io", "matplotlib.backends.backend_agg", "matplotlib.figure"
+    context.set_forkserver_preload(["weevit.training.loop", "weevit.cli.train", "weevit.cli.resume", *slow])
     return context
 
 
