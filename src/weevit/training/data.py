@@ -106,9 +106,8 @@ class Loader:
 
     def order(self, epoch: int) -> list[Shot]:
         """The pictures of an epoch, batch after batch; the repeats of one follow on each other."""
-        samples = permutation(len(self.split), "order", self._seed, epoch)
-        count = self.steps_per_epoch * self._batch
-        return [Shot(int(samples[place // self._repeats]), place % self._repeats) for place in range(count)]
+        samples = self._samples(epoch)
+        return [shot for step in range(self.steps_per_epoch) for shot in self._shots(samples, step)]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from 0, from its step `start` on.
@@ -116,15 +115,22 @@ class Loader:
         Raises:
             UsageError: Pillow was told elsewhere in this process to invent what truncated files lack.
         """
-        shots = self.order(epoch)[start * self._batch :]
+        samples = self._samples(epoch)
         drafts: deque[_Draft] = deque()
         with _helpers(self.workers) as hand_out:
-            for at in range(0, len(shots), self._batch):
-                drafts.append(self._draft(shots[at : at + self._batch], epoch, hand_out))
+            for step in range(start, self.steps_per_epoch):
+                drafts.append(self._draft(self._shots(samples, step), epoch, hand_out))
                 if len(drafts) > (1 if self.workers else 0):
                     yield self._batch_of(drafts.popleft())
             while drafts:
                 yield self._batch_of(drafts.popleft())
+
+    def _samples(self, epoch: int) -> npt.NDArray[np.int64]:
+        return permutation(len(self.split), "order", self._seed, epoch)
+
+    def _shots(self, samples: npt.NDArray[np.int64], step: int) -> list[Shot]:
+        places = range(step * self._batch, (step + 1) * self._batch)
+        return [Shot(int(samples[place // self._repeats]), place % self._repeats) for place in places]
 
     def _draft(self, shots: list[Shot], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Draft:
         images = self._memory.take()
