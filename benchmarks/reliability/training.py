@@ -75,7 +75,7 @@ def t1(place: Place) -> tuple[bool, str]:
         kills += runs.run(runs.to_the_end, folder, place.made, (), ("step", step)) == KILLED
         if place.dice.random() < 0.5:
             process = runs.start(runs.to_the_end, folder, place.made)
-            process.join(place.dice.uniform(0.1, 2.0))
+            process.join(place.dice.uniform(0.05, 0.8))
             process.kill()
             process.join()
             kills += process.exitcode == KILLED
