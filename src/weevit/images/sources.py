@@ -108,7 +108,8 @@ class Expansion:
                         continue
                     open_folders.append((str(Path(path, "x"))[:-1], iter(listed)))
                     break
-                if (ending := os.path.splitext(name)[1].lower()) in EXTENSIONS:  # noqa: PTH122
+                ending = name[dot:].lower() if (dot := name.rfind(".")) > 0 else ""  # a third of splitext's time
+                if ending in EXTENSIONS:
                     yield Source(printable(path), path)
                 else:
                     self.left_out[ending] += 1

@@ -87,7 +87,7 @@ def _embed_columns(options: dict[str, Any], predictor: Predictor) -> list[Column
     def vector(result: Result) -> npt.NDArray[Any]:
         assert result.embedding is not None
         own = unit_length(result.embedding[None])[0] if options["normalize"] else result.embedding
-        return own.astype(options["dtype"])
+        return own.astype(options["dtype"], copy=False)
 
     width = predictor.checkpoint.architecture.embed_dim
     return [Column("embedding", options["dtype"], (width,), vector)]
