@@ -182,12 +182,44 @@ def test_initialisation_is_distributed_as_timms(name: str, fix_init: bool | None
 def test_drop_path_leaves_out_whole_images() -> None:
     torch.manual_seed(0)
     drop = DropPath(0.25)
-    x = torch.ones(4000, 2, 3)
-    y = drop(x)
+    x = torch.zeros(4000, 2, 3)
+
+    def branch(x: torch.Tensor, rope: object) -> torch.Tensor:
+        assert rope is None
+        return torch.ones_like(x)
+
+    y = drop(x, branch)
     assert y.unique().tolist() == pytest.approx([0, 1 / 0.75])
     assert (y.flatten(1).std(dim=1) == 0).all()
     assert float((y[:, 0, 0] == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
-    assert drop.eval()(x) is x
+    assert (drop.eval()(x, branch) == 1).all()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("patch_drop", [0.0, 0.5])
+def test_drop_path_computes_less_than_timms_and_gives_the_same(name: str, patch_drop: float) -> None:
+    """Outputs and every gradient, over several draws: branches that all images keep, some, and none."""
+    pytest.importorskip("timm")
+    arch, drops = small(name, 4), {"drop_path_rate": 0.7, "patch_drop_rate": patch_drop}
+    theirs = oracle.timm_model(arch, **drops).train()
+    ours = VisionTransformer(arch, Options(num_classes=oracle.NUM_CLASSES, **drops)).train()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    for model in (ours, theirs):
+        model.set_input_size((64, 64))
+    for seed in range(4):
+        x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+        answers = []
+        for model in (ours, theirs):
+            model.zero_grad()
+            torch.manual_seed(seed)
+            answers.append(model(x))
+            answers[-1].square().sum().backward()
+        assert apart(*answers) < 1e-5
+        gradients = {key: parameter.grad for key, parameter in theirs.named_parameters()}
+        most = max(float(gradient.abs().max()) for gradient in gradients.values())
+        for key, parameter in ours.named_parameters():
+            assert float((parameter.grad - gradients[key]).abs().max()) < 1e-5 * most, key
 
 
 def test_drop_path_rises_with_depth() -> None:

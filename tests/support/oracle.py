@@ -54,14 +54,14 @@ def random_state(model: Any, seed: int = 0) -> dict[str, Any]:
     return state
 
 
-def timm_model(arch: Architecture) -> Any:
+def timm_model(arch: Architecture, **options: Any) -> Any:
     """timm's model of that row, with the row's depth and random tensors; its own slow initialisation is left out."""
     import timm
     import timm_rows  # noqa: F401  (weevit's own row)
     import torch
 
     with torch.device("meta"):
-        model = timm.create_model(arch.name, num_classes=NUM_CLASSES, depth=arch.depth).eval()
+        model = timm.create_model(arch.name, num_classes=NUM_CLASSES, depth=arch.depth, **options).eval()
     model.to_empty(device="cpu")
     for module in model.modules():
         if hasattr(module, "init_non_persistent_buffers"):

@@ -53,9 +53,17 @@ class SerialBlock(nn.Module):
 
     def forward(self, x: Tensor, rope: Rope | None = None) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        x = x + self.drop_path1(_scaled(self.ls1(self.attn(self.norm1(x), rope)), self.gamma_1))
-        x = x + self.drop_path2(_scaled(self.ls2(self.mlp(self.norm2(x))), self.gamma_2))
-        return x
+        x = self.drop_path1(x, self.attend, rope)
+        return self.drop_path2(x, self.transform)  # type: ignore[no-any-return]
+
+    def attend(self, x: Tensor, rope: Rope | None) -> Tensor:
+        """The first branch, [B, N, D]."""
+        return _scaled(self.ls1(self.attn(self.norm1(x), rope)), self.gamma_1)
+
+    def transform(self, x: Tensor, rope: Rope | None) -> Tensor:
+        """The second branch, [B, N, D]."""
+        del rope
+        return _scaled(self.ls2(self.mlp(self.norm2(x))), self.gamma_2)
 
 
 def _scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
@@ -84,16 +92,16 @@ class ParallelBlock(Difference):
 
     def forward(self, x: Tensor, rope: Rope | None = None) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        return x + self.drop_path(self.ls(self.branches(self.in_norm(x), rope)))  # type: ignore[no-any-return]
+        return self.drop_path(x, self.branches, rope)  # type: ignore[no-any-return]
 
     def branches(self, x: Tensor, rope: Rope | None) -> Tensor:
         """The sum of both branches, [B, N, D]."""
         arch, D = self.arch, self.arch.embed_dim
-        hidden, q, k, v = self.in_proj(x).split([arch.mlp_dim, D, D, D], dim=-1)
+        hidden, q, k, v = self.in_proj(self.in_norm(x)).split([arch.mlp_dim, D, D, D], dim=-1)
         hidden = self.mlp_drop(F.gelu(hidden))  # [B, N, M]
         drop = self.attn_drop if self.training else 0.0
         if arch.attention == "diff":
             y = self.attend_twice(q, k, v, arch.num_heads, drop)
-            return self.out_proj(torch.cat([y, hidden], dim=-1))  # type: ignore[no-any-return]
+            return self.ls(self.out_proj(torch.cat([y, hidden], dim=-1)))  # type: ignore[no-any-return]
         y = attend(q, k, v, arch.num_heads, rope, arch.num_prefix, drop)
-        return self.attn_out_proj(y) + self.mlp_out_proj(hidden)  # type: ignore[no-any-return]
+        return self.ls(self.attn_out_proj(y) + self.mlp_out_proj(hidden))  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ Shapes:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - what everybody calls it
@@ -30,20 +31,39 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
+Branch = Callable[[Tensor, Rope | None], Tensor]
+"""A residual branch, (B, N, D) -> (B, N, D), with rotary tables where the architecture has them."""
+
+
 class DropPath(nn.Module):
-    """Leaves a residual branch out for some images, and scales it up for the others (arXiv:1603.09382)."""
+    """Leaves a residual branch out for some images, and scales it up for the others (arXiv:1603.09382).
+
+    What would be multiplied by zero is not computed, forward or backward, where that saves time. On a GPU it does not:
+    the processor would have to wait for the draw, and a compiled model wants one shape for all batches.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The branch of each image is kept with probability `1 - rate`; all of them in evaluation."""
+    def forward(self, x: Tensor, branch: Branch, rope: Rope | None = None) -> Tensor:
+        """`x + branch(x)`; in training, each image's branch with probability `1 - rate`. The draws are timm's."""
         if not self.training or self.rate == 0.0:
-            return x
+            return x + branch(x, rope)
         keep = 1 - self.rate
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-        return x * (mask / keep if keep > 0 else mask)
+        mask = x.new_empty(len(x), 1, 1).bernoulli_(keep)
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or not mask.any():
+            return x + branch(x, rope) * (mask / keep)  # gradients of zero, too, are gradients: weights decay by them
+        rows = mask.flatten().nonzero().flatten()  # of the images that keep it
+        kept = branch(x.index_select(0, rows), _take(rope, rows))
+        return x.index_add(0, rows, kept.to(x.dtype), alpha=1 / keep)
+
+
+def _take(rope: Rope | None, rows: Tensor) -> Rope | None:
+    """The tables of some images, where each has its own."""
+    if rope is None or rope[0].ndim == 2:
+        return rope
+    return rope[0][rows], rope[1][rows]
 
 
 class PatchDropout(nn.Module):
