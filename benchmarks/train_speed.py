@@ -147,7 +147,7 @@ def compare(args: argparse.Namespace) -> None:
     for side in SIDES:
         speeds = {workers: measured(side, workers, args) for workers in args.try_workers}
         best[side] = max(speeds, key=lambda workers: speeds[workers])
-        print(side, ", ".join(f"{workers} workers {speed:.1f} img/s" for workers, speed in speeds.items()))
+        print(side, ", ".join(f"{workers} workers {speed:.1f} img/s" for workers, speed in speeds.items()), flush=True)
     taken: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(args.rounds):
         for side in SIDES:
