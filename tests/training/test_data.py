@@ -236,8 +236,7 @@ def test_stopping_in_the_middle_ends_the_threads() -> None:
 
 
 def test_workers_are_chosen() -> None:
-    assert choose_workers(torch.device("cpu")) >= 1
-    assert choose_workers(torch.device("cuda")) >= choose_workers(torch.device("cpu"))
+    assert 1 <= choose_workers() <= 16
     assert Loader(a_split(1), replace(a_recipe(), loop=LoopPart(workers=None)), SPEC).workers >= 1
 
 

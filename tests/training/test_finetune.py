@@ -22,7 +22,8 @@ import runs  # noqa: E402 - after the skips
 import weevit  # noqa: E402
 from weevit.cli.app import _run as command  # noqa: E402
 from weevit.errors import TrainingError, UsageError  # noqa: E402
-from weevit.training import planning, results  # noqa: E402
+from weevit.evaluation.metrics import softmax  # noqa: E402
+from weevit.training import blending, planning, results  # noqa: E402
 from weevit.training.begin import Machine  # noqa: E402
 from weevit.training.choosing import FineTuned  # noqa: E402
 from weevit.training.finetune import finetune, plan_finetune  # noqa: E402
@@ -137,7 +138,7 @@ def test_the_fine_tuned_model_is_calibrated_on_what_was_held_out(tune: Any, monk
 
     monkeypatch.setattr(choosing, "better", lambda scores: "tuned")
     done = tune()
-    tuned, kept = read_checkpoint(done.folder / "tuned"), read_checkpoint(done.folder)
+    tuned, kept = read_checkpoint(done.folder / "blend"), read_checkpoint(done.folder)
     assert kept.decision is not None
     heat = kept.decision.temperature
     assert heat != 1
@@ -146,6 +147,25 @@ def test_the_fine_tuned_model_is_calibrated_on_what_was_held_out(tune: Any, monk
     assert np.array_equal(kept.tensors()["blocks.0.norm1.weight"], tuned.tensors()["blocks.0.norm1.weight"])
     assert done.comparison is not None
     assert done.comparison.second.model["sha256"] == kept.sha256
+
+
+def test_the_fine_tuned_model_is_the_best_on_the_way_from_the_probe(tune: Any, data: Path) -> None:
+    """By the log loss of what was held out, which is reckoned here anew, from files."""
+    done = tune("optim.lr=2e-3", "schedule.epochs=6")
+    assert list(done.blend) == list(blending.SHARES)
+    start, end, found = (read_checkpoint(done.folder / name) for name in ("probe", "tuned", "blend"))
+    best = min(done.blend, key=done.blend.__getitem__)
+    assert [label.id for label in found.labels or ()] == ["class 0", "class 1", "class 2"]
+    for name, tensor in found.tensors().items():
+        wanted = (1 - best) * start.tensors()[name] + best * end.tensors()[name]
+        assert np.allclose(tensor, wanted, atol=1e-6), name
+    split = Task.of(data, MODEL, "finetune", SHORT).held.split("validation")
+    answers = weevit.load(done.folder / "blend").run(split.sources, outputs=("logits",))
+    chances = softmax([answer.logits for answer in answers])[range(len(split)), split.targets]
+    assert -np.log(chances).mean() == pytest.approx(done.blend[best], rel=1e-4)
+    assert f"blend       {best:g} of the way" in done.lines()[0]
+    record = json.loads((done.folder / "finetune.json").read_text())
+    assert record["blend"] == {str(share): loss for share, loss in done.blend.items()}
 
 
 def test_stopped_and_gone_on_is_the_same(tune: Any) -> None:
@@ -202,7 +222,7 @@ def plan(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., planning.
     def made(minutes: float | None = None, *words: str, pictures: int = 2000, spent: float | None = 60.0) -> Any:
         def measure(recipe: Any, *_: Any) -> Speed:
             machine = Machine(torch.device("cpu"), 2, "fp32")
-            return Speed(machine, 2.0 * (recipe.model.image_size / 64) ** 2, recipe.loop.batch_size, 0.01, 10**9)
+            return Speed(machine, 2.0 * (recipe.model.image_size / 64) ** 2, recipe.loop.batch_size, 0.01, 0.01, 10**9)
 
         monkeypatch.setattr(planning, "measure", measure)
         task = Task.of(data, MODEL, "finetune", words)

@@ -1,8 +1,9 @@
-"""The linear head that fine-tuning starts from and is held against, and the choice between the two.
+"""The linear head that fine-tuning starts from and is held against, and the choice between it and the fine-tuned model.
 
 The folder of a fine-tuning:
     probe/         the linear head, as `weevit fit` writes it
     tuned/         the run, as `weevit train` writes it
+    blend/         the fine-tuned model: weights on the way from the head to what training ended with
     model/         the better of the two, in the hub's format
     whole/         if that is the head: as it was fitted again, to all training pictures
     comparison/    both on the validation split, as `weevit compare` writes it
@@ -13,8 +14,10 @@ The folder of a fine-tuning:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +39,7 @@ from weevit.fitting.results import Fit
 from weevit.predict import Predictor
 from weevit.results import Array
 from weevit.training import run_folder
+from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
 from weevit.training.planning import Plan
 from weevit.training.results import Run
@@ -44,7 +48,7 @@ from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
 
-PROBE, TUNED, MODEL, WHOLE, COMPARISON = "probe", "tuned", "model", "whole", "comparison"
+PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"
 SCHEMA = "weevit.finetune/1"
 
@@ -63,6 +67,8 @@ class FineTuned:
         chosen: `tuned` or `probe`, by `RULE`; empty where it was stopped before.
         measure: what they are judged by: `top1`, or `map` for labels.
         held_out: `probe` and `tuned` -> that figure, of the pictures held out of training.
+        blend: share of the way from the probe to what training ended with -> log loss of the pictures held out; the
+            fine-tuned model is the one with the least. Empty where training did not start from the probe.
         comparison: the probe (first) and the fine-tuned model (second) on the validation split, which chose nothing;
             neither saw the pictures held out. None where it was stopped before.
         probe: the linear head.
@@ -78,6 +84,7 @@ class FineTuned:
     comparison: Comparison | None
     probe: Fit
     run: Run
+    blend: dict[float, float] = field(default_factory=dict)
     plan: Plan | None = None
     minutes: float = 0.0
 
@@ -110,6 +117,7 @@ class FineTuned:
         name = "mean average precision" if self.measure == "map" else "right"
         verdict = "beat" if found[TUNED] > found[PROBE] else "did not beat"
         return [
+            *self._blend_line(),
             f"chosen      {self.chosen}: of the pictures held out, fine-tuned {held[TUNED]:.1%} {name}, "
             f"the probe {held[PROBE]:.1%}",
             f"validation  fine-tuned {found[TUNED]:.1%}, the probe {found[PROBE]:.1%} {name} "
@@ -119,6 +127,13 @@ class FineTuned:
             f"model       {self.model}",
             f"time        {span(60 * self.minutes)}",
         ]
+
+    def _blend_line(self) -> Iterator[str]:
+        if self.blend:
+            share, loss = min(self.blend.items(), key=itemgetter(1))
+            yield f"blend       {share:g} of the way from the probe: log loss {loss:.3f} on the pictures held out, " + (
+                f"{self.blend[1.0]:.3f} at its end"
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the single pictures, as plain data."""
@@ -130,6 +145,7 @@ class FineTuned:
             "rule": RULE,
             "measure": self.measure,
             "held_out": self.held_out,
+            "blend": {str(share): loss for share, loss in self.blend.items() if math.isfinite(loss)},
             "validation": self.validation,
             "only_probe_right": compared.get("only_first"),
             "only_tuned_right": compared.get("only_second"),
@@ -182,7 +198,7 @@ def fit_probe(task: Task, data: Dataset, folder: Path, watcher: Watcher) -> Fit:
 
 
 def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> FineTuned:
-    """Choose by the pictures that were held out, calibrate on them, and judge both by the validation split.
+    """Blend and choose by the pictures that were held out, calibrate on them; judge both by the validation split.
 
     Args:
         task: what was to be done.
@@ -196,6 +212,9 @@ def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> 
     if run.best is None or run.stopped == INTERRUPTED:
         return found
     base, tuned = task.checkpoint, read_checkpoint(run.model)
+    if run_folder.read_run(run.folder)["weights"].get("sha256") == probe.checkpoint.sha256:
+        tuned, losses = blend(task, probe.checkpoint, tuned, task.held.split(VALIDATION), folder / BLEND, watcher)
+        found = replace(found, blend=losses)
     held = _ask(task, tuned, tuned, task.held, watcher)
     scores = found.held_out | {TUNED: held.evaluation.metrics[measure]}
     chosen = better(scores)

@@ -1,8 +1,8 @@
 """Training batches: the same ones whatever reads them, however often it was interrupted.
 
 The order of an epoch follows from (seed, epoch), what is done to a picture from (seed, epoch, sample, repeat). Threads
-prepare pictures a batch ahead; how many there are changes nothing but the time. They are threads and not processes:
-most of the work is done outside of Python's lock, and nothing has to be sent from one to the other.
+prepare pictures, for a GPU a batch ahead; how many there are changes nothing but the time. They are threads and not
+processes: most of the work is done outside of Python's lock, and nothing has to be sent from one to the other.
 
 A picture that cannot be read is left out of its batch, which says so: nothing takes its place.
 """
@@ -96,7 +96,7 @@ class Loader:
             raise TrainingError(f"The split {split.name} has no pictures to train on.", "weevit data check")
         self.split, self.spec, self.device = split, spec, device or torch.device("cpu")
         workers = recipe.loop.workers
-        self.workers = choose_workers(self.device) if workers is None else workers
+        self.workers = choose_workers() if workers is None else workers
         self._part, self._seed, self._repeats = recipe.augment, recipe.seed, max(1, recipe.data.repeats)
         shown = _shown(len(split), self._repeats)
         self._batch = min(recipe.loop.batch_size, shown)
@@ -117,10 +117,12 @@ class Loader:
         """
         samples = self._samples(epoch)
         drafts: deque[_Draft] = deque()
+        # A model on the CPU has all cores at work on equal parts; whoever takes a core from it makes all of them wait.
+        ahead = 1 if self.workers and self.device.type == "cuda" else 0
         with _helpers(self.workers) as hand_out:
             for step in range(start, self.steps_per_epoch):
                 drafts.append(self._draft(self._shots(samples, step), epoch, hand_out))
-                if len(drafts) > (1 if self.workers else 0):
+                if len(drafts) > ahead:
                     yield self._batch_of(drafts.popleft())
             while drafts:
                 yield self._batch_of(drafts.popleft())
@@ -255,7 +257,6 @@ def _shown(count: int, repeats: int) -> int:
     return count // ROUND * ROUND if repeats > 1 and count >= ROUND else count
 
 
-def choose_workers(device: torch.device) -> int:
-    """Threads to prepare pictures with: for a GPU all cores up to 16; else few, for the model computes on the same."""
-    cores = choose_threads().count
-    return min(16, cores) if device.type == "cuda" else max(1, cores // 4)
+def choose_workers() -> int:
+    """Threads to prepare pictures with: all cores, up to 16."""
+    return min(16, choose_threads().count)

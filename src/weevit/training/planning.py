@@ -19,6 +19,7 @@ from weevit.engine.threads import choose_threads
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
 from weevit.training.begin import Machine, choose_device, choose_precision
+from weevit.training.blending import SHARES
 from weevit.training.data import Batch, Loader
 from weevit.training.determinism import draw_from, settled
 from weevit.training.duration import Duration
@@ -70,6 +71,7 @@ class Speed:
         update: seconds of one, with its pictures decoded and augmented.
         batch: pictures in it.
         asked: seconds for a picture in evaluation, decoded and prepared.
+        again: the same for a picture that is prepared already.
         memory: bytes, the most so far: of the GPU, else of the process; 0 where the system does not say.
     """
 
@@ -77,6 +79,7 @@ class Speed:
     update: float
     batch: int
     asked: float
+    again: float
     memory: int
 
 
@@ -118,6 +121,7 @@ class Plan:
             "pieces": machine.pieces,
             "seconds_per_update": speed.update,
             "seconds_per_answer": speed.asked,
+            "seconds_per_answer_again": speed.again,
             "memory_bytes": speed.memory,
             "seconds": self.seconds,
             "total_seconds": self.total,
@@ -164,8 +168,8 @@ def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: st
         learning = _Learning(model, recipe, machine, len(dataset.classes))
         machine = replace(machine, pieces=learning.pieces)
         update, batch = _time_updates(learning, Loader(dataset.split("train"), recipe, preprocessing(model), where))
-        asked = _time_answers(model, machine, dataset)
-    return Speed(machine, update, batch, asked, _peak(where))
+        asked, again = _time_answers(model, machine, dataset)
+    return Speed(machine, update, batch, asked, again, _peak(where))
 
 
 class _Learning:
@@ -217,12 +221,16 @@ def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
     return sum(times[1:]) / len(times[1:]), pictures
 
 
-def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) -> float:
+def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) -> tuple[float, float]:
+    """Seconds for a picture, when it is asked about for the first time, and when again."""
     split = dataset.split("validation")
     few = split.take(range(min(ASKED, len(split))))
-    start = time.perf_counter()
-    Validation(few, preprocessing(model), ASKED, machine.threads).logits(model, machine.device, machine.autocast)
-    return (time.perf_counter() - start) / len(few)
+    asked = Validation(few, preprocessing(model), ASKED, machine.threads)
+    times = [time.perf_counter()]
+    for _ in range(2):
+        asked.logits(model, machine.device, machine.autocast)
+        times.append(time.perf_counter())
+    return (times[1] - times[0]) / len(few), (times[2] - times[1]) / len(few)
 
 
 def _peak(device: torch.device) -> int:
@@ -325,9 +333,9 @@ def _probe_seconds(task: Task, speed: Speed) -> float:
 
 
 def _evaluation_seconds(task: Task, recipe: Recipe, speed: Speed) -> float:
-    """On the way by what is held out, with the average and without; at the end by the validation split too."""
+    """On the way by what is held out, with the average and without; then blends; at the end by the validation split."""
     epochs, every = recipe.schedule.epochs, recipe.loop.eval_every
     total = epochs.steps(1000, 1)
     times = max(1, total // max(1, every.steps(1000, 1, total))) * (1 if recipe.ema.decay is None else 2)
     held, validation = len(task.held.split(VALIDATION)), len(task.dataset.split(VALIDATION))
-    return ((times + 1) * held + 2 * validation) * speed.asked
+    return (times + len(SHARES)) * held * speed.again + 2 * (held + validation) * speed.asked

@@ -1,0 +1,68 @@
+"""Between a linear head and what was fine-tuned from it: weights on the line from the one to the other.
+
+Such weights are often better than those at either end, and surer of themselves with more reason (arXiv:2109.01903):
+part of what training does is to learn the training pictures by heart. Which ones are best is asked of pictures that
+were held out, by their log loss, which a few hundred pictures tell better than the number of right answers.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from weevit.datasets.dataset import Split
+from weevit.nn.create import from_checkpoint, save
+from weevit.training import run_folder
+from weevit.training.begin import choose_device
+from weevit.training.durable import replacing_folder
+from weevit.training.module import preprocessing
+from weevit.training.task import Task
+from weevit.training.validation import Validation, figures
+from weevit.training.watch import Progress, Watcher
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the way from the head to the fine-tuned weights."""
+
+
+def blend(
+    task: Task, start: Checkpoint, tuned: Checkpoint, held: Split, folder: Path, watcher: Watcher
+) -> tuple[Checkpoint, dict[float, float]]:
+    """Write the best of the weights on the way to a folder in the hub's format.
+
+    Args:
+        task: for the device and the threads.
+        start: that training started from, with the same classes.
+        tuned: what came of it; image size and preprocessing are its own.
+        held: pictures that neither has seen.
+        folder: for the weights.
+        watcher: is told how it goes.
+
+    Returns:
+        The checkpoint, and the log loss by share of the way; infinite where an answer is not finite.
+    """
+    device = choose_device(task.device)
+    model = from_checkpoint(tuned, {}).to(device)
+    far = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    options = {"img_size": model.img_size, "num_classes": model.num_classes}
+    near = from_checkpoint(start, options).to(device).state_dict()
+    asked = Validation(held, preprocessing(model), 32, task.threads or torch.get_num_threads())
+    losses: dict[float, float] = {}
+
+    def place(share: float) -> None:
+        model.load_state_dict({name: torch.lerp(near[name], far[name], share) for name in far})
+
+    for number, share in enumerate(SHARES):
+        watcher.moved(Progress(number, len(SHARES), len(SHARES), doing="blending"))
+        place(share)
+        answers = asked.logits(model, device, nullcontext)
+        assert answers is not None
+        loss = figures(*answers)["val_loss"]
+        losses[share] = loss if math.isfinite(loss) else math.inf
+    place(min(losses, key=losses.__getitem__))
+    with run_folder.writing(folder.parent), replacing_folder(folder) as tmp:
+        save(model.cpu(), tmp, [label.id for label in tuned.labels or ()], tuned.decision)
+    return read_checkpoint(folder), losses
