@@ -18,6 +18,8 @@ from PIL import Image
 from weevit.cli import options
 from weevit.cli.app import VERBS, cli, main
 from weevit.images.decode import Limits
+from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
+from weevit.zoo.decision import Decision
 from weevit.zoo.weights import DEFAULT_MODEL, WEIGHTS
 
 
@@ -93,6 +95,24 @@ def test_info_of_a_folder(weevit: Shell, fake_tiny: Path) -> None:
     facts = json.loads(weevit("info", fake_tiny, "--json").out)
     assert len(facts["sha256"]) == 64
     assert facts["costs"]["params"] == 5717416
+    assert facts["decision"] == "the likeliest class"
+
+
+def test_info_of_a_model_with_a_rule_for_the_unknown(weevit: Shell, fake_tiny: Path, tmp_path: Path) -> None:
+    plain = read_checkpoint(fake_tiny)
+    rule = Decision(threshold=0.5, coverage=0.95, temperature=0.7)
+    write_checkpoint(
+        tmp_path / "own", plain.architecture, plain.tensors(), plain.preprocessing, plain.labels, decision=rule
+    )
+    facts = json.loads(weevit("info", tmp_path / "own", "--json").out)
+    assert facts["decision"] == {
+        "threshold": 0.5,
+        "coverage": 0.95,
+        "multi_label": False,
+        "label_thresholds": None,
+        "temperature": 0.7,
+    }
+    assert "threshold                      0.5" in weevit("info", tmp_path / "own").out
 
 
 def test_doctor(weevit: Shell) -> None:

@@ -25,7 +25,7 @@ from weevit.errors import TrainingError, UsageError  # noqa: E402
 from weevit.evaluation.metrics import softmax  # noqa: E402
 from weevit.training import blending, planning, results  # noqa: E402
 from weevit.training.begin import Machine  # noqa: E402
-from weevit.training.choosing import FineTuned  # noqa: E402
+from weevit.training.choosing import FineTuned, better  # noqa: E402
 from weevit.training.finetune import finetune, plan_finetune  # noqa: E402
 from weevit.training.planning import Speed, make_plan  # noqa: E402
 from weevit.training.state import checkpoints, read_weights  # noqa: E402
@@ -63,7 +63,8 @@ def tune(data: Path, tmp_path: Path) -> Callable[..., FineTuned]:
 def test_the_better_one_is_kept_with_names_threshold_and_both_figures(tune: Any, data: Path, tmp_path: Path) -> None:
     told: list[str] = []
     done = tune("optim.lr=2e-3", "schedule.epochs=6", watcher=Watcher(say=told.append))
-    assert done.chosen == ("tuned" if done.held_out["tuned"] > done.held_out["probe"] else "probe")
+    if done.held_out["tuned"] != done.held_out["probe"]:
+        assert done.chosen == max(done.held_out, key=done.held_out.__getitem__)
     there = {path.name for path in done.folder.iterdir()}
     assert {"probe", "tuned", "model", "comparison", "report.html", "finetune.json"} <= there
     model = weevit.load(done.folder)
@@ -80,6 +81,13 @@ def test_the_better_one_is_kept_with_names_threshold_and_both_figures(tune: Any,
     right = np.mean([model.classify(path).top[0].id == path.parent.name for path in pictures])
     if done.chosen == "tuned":  # a probe would have been fitted again meanwhile
         assert right == pytest.approx(done.validation["tuned"])
+
+
+def test_where_both_are_as_good_the_log_loss_decides() -> None:
+    assert better({"tuned": 0.9, "probe": 0.9}, {"tuned": 0.2, "probe": 0.3}) == "tuned"
+    assert better({"tuned": 0.9, "probe": 0.9}, {"tuned": 0.3, "probe": 0.3}) == "probe"
+    assert better({"tuned": 0.8, "probe": 0.9}, {"tuned": 0.2, "probe": 0.3}) == "probe"
+    assert better({"tuned": 0.9, "probe": 0.8}, {"tuned": 0.3, "probe": 0.2}) == "tuned"
 
 
 def test_nothing_that_is_held_out_is_learned_from(tune: Any) -> None:
@@ -136,7 +144,7 @@ def test_what_training_spoils_is_not_kept(tune: Any, data: Path) -> None:
 def test_the_fine_tuned_model_is_calibrated_on_what_was_held_out(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from weevit.training import choosing
 
-    monkeypatch.setattr(choosing, "better", lambda scores: "tuned")
+    monkeypatch.setattr(choosing, "better", lambda scores, losses: "tuned")
     done = tune()
     tuned, kept = read_checkpoint(done.folder / "blend"), read_checkpoint(done.folder)
     assert kept.decision is not None
@@ -184,6 +192,29 @@ def test_stopped_and_gone_on_is_the_same(tune: Any) -> None:
     assert first == second
     assert gone_on.held_out == straight.held_out
     assert gone_on.validation == straight.validation
+
+
+def test_it_goes_on_as_it_was_begun(data: Path, tmp_path: Path) -> None:
+    """What is left out is meant as it was; what is given otherwise is refused before anything is written."""
+    folder, at = tmp_path / "out", [0]
+    stop = Watcher(
+        moved=lambda progress: at.__setitem__(0, progress.step if progress.doing == "training" else 0),
+        should_stop=lambda: at[0] >= 3,
+    )
+    stopped = finetune(data, folder, MODEL, SHORT, threads=1, watcher=stop)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(UsageError, match=r"was begun with .*data\.hold_out=0\.25; optim\.lr=1 is given now"):
+        finetune(data, folder, MODEL, ["optim.lr=1"], threads=1)
+    other = weevit.save(
+        weevit.create_model("vit_micro_patch16_reg1_gap_64", num_classes=3), tmp_path / "other"
+    ).path.parent
+    with pytest.raises(UsageError, match="was begun with the weights of"):
+        finetune(data, folder, other, threads=1)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    done = finetune(data, folder, threads=1)  # neither model nor overrides
+    assert done.chosen
+    assert (done.run.stopped, done.run.total) == ("done", stopped.run.total)
+    assert done.probe.pictures["validation"] == 20
 
 
 def test_a_folder_that_is_done_or_of_something_else_is_refused(tune: Any, data: Path, tmp_path: Path) -> None:

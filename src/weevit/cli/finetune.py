@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("data")
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--model", "-m", default=options.DEFAULT_MODEL, show_default=True, help="The weights to begin with.")
+@click.option("--model", "-m", show_default=options.DEFAULT_MODEL, help="The weights to begin with.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder, new or empty, or a stopped one.")
 @minutes
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, how long it takes, and do nothing.")
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def finetune(
     data: str,
     changes: tuple[str, ...],
-    model: str,
+    model: str | None,
     output: Path | None,
     minutes: float | None,
     plan_only: bool,
@@ -59,7 +59,7 @@ def finetune(
     words = [*changes, *([] if seed is None else [f"seed={seed}"])]
     how: dict[str, Any] = {"recipe": recipe, "minutes": minutes, "device": device, "threads": threads}
     if plan_only:
-        plan = plan_finetune(data, model, words, **how)
+        plan = plan_finetune(data, model or options.DEFAULT_MODEL, words, **how)
         click.echo(_json(plan.as_json()) if json_lines else "\n".join(plan.lines()))
         return 0
     if output is None:

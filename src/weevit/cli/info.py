@@ -72,6 +72,7 @@ def _describe_checkpoint(model: str) -> dict[str, Any]:
         "architecture": asdict(checkpoint.architecture),
         "costs": _costs(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid),
         "preprocessing": asdict(checkpoint.preprocessing),
+        "decision": asdict(checkpoint.decision) if checkpoint.decision else "the likeliest class",
         "notes": list(checkpoint.notes),
     }
 

@@ -1,6 +1,7 @@
 """The linear head that fine-tuning starts from and is held against, and the choice between it and the fine-tuned model.
 
 The folder of a fine-tuning:
+    begun.json     what was asked for
     probe/         the linear head, as `weevit fit` writes it
     tuned/         the run, as `weevit train` writes it
     blend/         the fine-tuned model: weights on the way from the head to what training ended with
@@ -43,7 +44,7 @@ from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
 from weevit.training.planning import Plan
 from weevit.training.results import Run
-from weevit.training.task import Task
+from weevit.training.task import BEGUN, Task
 from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
@@ -55,7 +56,10 @@ SCHEMA = "weevit.finetune/1"
 COVERAGE = 0.95
 """The share of pictures of known classes that keeps its class, the others being called unknown; as in `fit`."""
 
-RULE = "the fine-tuned model if it is better on the pictures held out of training than the probe, else the probe"
+RULE = (
+    "the fine-tuned model if it is better than the probe on the pictures held out of training, or as good with a lower "
+    "log loss; else the probe"
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def refuse_done(folder: Path) -> None:
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if RECORD in there:
         raise UsageError(f"{folder} holds a fine-tuning that is done.", f"weevit classify PICTURE --model {folder}")
-    if there and PROBE not in there:
+    if there and BEGUN not in there:
         shown = ", ".join(sorted(there)[:3])
         raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
 
@@ -217,7 +221,7 @@ def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> 
         found = replace(found, blend=losses)
     held = _ask(task, tuned, tuned, task.held, watcher)
     scores = found.held_out | {TUNED: held.evaluation.metrics[measure]}
-    chosen = better(scores)
+    chosen = better(scores, {PROBE: _log_loss(probe.metrics), TUNED: _log_loss(held.evaluation.metrics)})
     first = _ask(task, base, probe.checkpoint, task.dataset, watcher).evaluation
     if chosen == "tuned":
         final = _calibrated(tuned, held, folder / MODEL)
@@ -235,9 +239,14 @@ def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> 
     return replace(found, chosen=chosen, held_out=scores, comparison=comparison)
 
 
-def better(scores: Mapping[str, float]) -> Literal["tuned", "probe"]:
-    """`RULE`, by the figures of the pictures held out."""
-    return "tuned" if scores[TUNED] > scores[PROBE] else "probe"
+def better(scores: Mapping[str, float], losses: Mapping[str, float]) -> Literal["tuned", "probe"]:
+    """`RULE`, by the figures and the log losses of the pictures held out."""
+    even = scores[TUNED] == scores[PROBE] and losses[TUNED] < losses[PROBE]
+    return "tuned" if scores[TUNED] > scores[PROBE] or even else "probe"
+
+
+def _log_loss(metrics: Mapping[str, float]) -> float:
+    return metrics.get("log_loss", math.inf)  # labels have none
 
 
 @dataclass(frozen=True)

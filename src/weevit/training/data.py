@@ -221,7 +221,9 @@ def _helpers(count: int) -> Iterator[Callable[[_Task], _Task]]:
     if not count:
         yield lambda task: task
         return
-    pool = ThreadPoolExecutor(count, "weevit-training")
+    # Each thread that computes with PyTorch would get helpers of its own, as many as there are cores; where there are
+    # more threads than cores, OpenMP puts those of the model to sleep between any two operations: a tenth of the time.
+    pool = ThreadPoolExecutor(count, "weevit-training", torch.set_num_threads, (1,))
     try:
         yield lambda task: pool.submit(task).result
     finally:

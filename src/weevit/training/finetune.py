@@ -1,7 +1,7 @@
 """`weevit.finetune`: published weights made to know one's own classes, and an honest word on whether it was worth it.
 
 training pictures ─┬─ most of them ── embeddings ── a linear head (`fit`) ── a run that starts from it (`train`)
-                   └─ a part held out ── which of the two has more of it right? ── model/
+                   └─ a part held out ── where between the two? is that better than the head? ── model/
 validation pictures ── choose nothing: both are judged by them in the end
 """
 
@@ -17,7 +17,7 @@ from weevit.training.choosing import PROBE, TUNED, FineTuned, choose, fit_probe,
 from weevit.training.loop import resume, train
 from weevit.training.planning import Plan, make_plan
 from weevit.training.run_folder import RUN
-from weevit.training.task import Task
+from weevit.training.task import Begun, Task
 from weevit.training.watch import Watcher
 from weevit.zoo.weights import DEFAULT_MODEL
 
@@ -25,7 +25,7 @@ from weevit.zoo.weights import DEFAULT_MODEL
 def finetune(
     data: str | Path,
     output: str | Path,
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
     recipe: str | Path = "finetune",
@@ -37,13 +37,13 @@ def finetune(
     """Fine-tune published weights on a folder of pictures.
 
     A linear head is fitted first, and training starts from it where it knows more than which class is the commonest. A
-    part of the training pictures is held out of both: by it the better one is chosen, and calibrated. The validation
-    split chooses nothing.
+    part of the training pictures is held out of both: by it the best weights on the way from the one to the other are
+    found, the better of the two is chosen, and calibrated. The validation split chooses nothing.
 
     Args:
         data: pictures with classes, as `weevit.train` takes them.
-        output: a folder, new or empty; or one of a fine-tuning that was stopped, which then goes on.
-        model: as for `weevit.load`.
+        output: a folder, new or empty; or one of a fine-tuning that was stopped, which then goes on as it was begun.
+        model: as for `weevit.load`, whose default is taken where None.
         overrides: `key=value` words on top of the recipe; what they say is not planned otherwise.
         recipe: to begin with.
         minutes: that all of it may take: as many epochs as fit are planned. By default, as many as the data asks for.
@@ -52,14 +52,22 @@ def finetune(
         watcher: is told how it goes, and may end it.
 
     Raises:
-        UsageError: the folder holds something else, or a fine-tuning that is done.
+        UsageError: the folder holds something else, a fine-tuning that is done, or one that was begun with other
+            weights or overrides.
         DatasetError, ModelError: the data or the model cannot be had or used.
         TrainingError: the time suffices for nothing, or the run cannot go on.
         KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
     """
     began, folder, watcher = time.perf_counter(), Path(output), watcher or Watcher()
     refuse_done(folder)
-    task = replace(Task.of(data, model, recipe, overrides), device=device, threads=threads)
+    begun = Begun.read(folder)
+    if begun is not None:
+        begun.refuse_other(folder, model, overrides)
+        model, recipe, overrides = begun.model, begun.recipe, begun.overrides
+    chosen = DEFAULT_MODEL if model is None else model
+    task = replace(Task.of(data, chosen, recipe, overrides), device=device, threads=threads)
+    if begun is None:
+        Begun(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
 
     # ---- a linear head, and how good it is on pictures that it was not fitted to
     watcher.say(f"a linear head on {task.checkpoint.name}, fitted to {len(task.held.split(TRAIN)):,} pictures")

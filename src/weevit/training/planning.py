@@ -49,7 +49,7 @@ ENOUGH, LEAST = 2.0, 0.5
 SMALLER = 0.75
 """Times the size, and again, down to half of it."""
 
-SPARE = 0.08
+SPARE = 0.05
 """Of a time budget: what machines are slower later than when they were measured."""
 
 MEASURED = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 from weevit.datasets.dataset import TRAIN, Dataset
 from weevit.datasets.read import read_dataset
 from weevit.datasets.splitting import with_validation
+from weevit.errors import UsageError
 from weevit.fitting.results import Fit
 from weevit.training.begin import held_out
 from weevit.training.recipe import load_recipe, override
+from weevit.training.run_folder import writing
 from weevit.training.schema import Recipe
 from weevit.zoo.checkpoint import Checkpoint
+from weevit.zoo.manifest import replace_file
 from weevit.zoo.resolve import resolve
 
 FEWEST, MOST = 60, 500
@@ -24,6 +28,66 @@ FEWEST, MOST = 60, 500
 
 LARGEST_SHARE = 0.25
 """Of the training split that is held out, however few pictures it has."""
+
+
+BEGUN = "begun.json"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a fine-tuning was asked for, so that one that was stopped goes on as it began.
+
+    Attributes:
+        model: its name, or a path.
+        sha256: of its weights.
+        recipe: to begin with.
+        overrides: on top of it.
+    """
+
+    model: str
+    sha256: str
+    recipe: str
+    overrides: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Begun | None:
+        """What a folder records; None where nothing was begun in it.
+
+        Raises:
+            UsageError: the record is damaged.
+        """
+        path = folder / BEGUN
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**content, "overrides": tuple(content["overrides"])})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{path} is damaged: {error}.", "Choose a new --output.") from error
+
+    def write(self, folder: Path) -> None:
+        """Record it; the folder is made."""
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(folder / BEGUN, lambda tmp: tmp.write_text(json.dumps(vars(self), indent=1), encoding="utf-8"))
+
+    def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
+        """Refuse to go on with something else than what was begun; what is left out is meant as it was.
+
+        Raises:
+            UsageError: other weights or other overrides.
+        """
+        if resolve(self.model if model is None else model).sha256 != self.sha256:
+            raise UsageError(
+                f"{folder} was begun with the weights of {self.model}; {model or 'those there now'} has others.",
+                f"--model {self.model}, or leave it out; or choose a new --output.",
+            )
+        if overrides and tuple(overrides) != self.overrides:
+            raise UsageError(
+                f"{folder} was begun with {' '.join(self.overrides) or 'the recipe as it is'}; "
+                f"{' '.join(overrides)} is given now.",
+                "Leave that out to go on as it began, or choose a new --output.",
+            )
 
 
 @dataclass(frozen=True)
