@@ -1,28 +1,32 @@
 """Training from JPEG files to updated weights, images a second: weevit's loop against a plain one made of timm's parts.
 
-    python benchmarks/train_speed.py [--model vit_tiny_patch16_224] [--size 224] [--batch 32] [--steps 12] [--rounds 3]
+    python benchmarks/train_speed.py [--model vit_tiny_patch16_224] [--size 224] [--batch 32] [--turns 12] [--updates 4]
 
 Same model, size, batch and recipe (wee's: RandAugment, erasing, mixup and cutmix, NAdamW, clipping, average), float32.
 timm's loop is what its train.py does: create_loader, Mixup, create_optimizer_v2, ModelEmaV3, a scheduler. Each side
-first finds its best number of workers; then both run in turn, each in a process of its own. Needs timm and the shared
-photos. The smaller the model, the more of the time is the pictures'.
+runs with every number of workers, each of these in a process of its own, and all of them take turns of a few updates
+while the others are stopped: a machine that is slower for a while is so for all. What is said is of each side's best.
+Needs timm, the shared photos and POSIX signals. The smaller the model, the more of the time is the pictures'.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-from common import photos, ratios, run_process
+from common import photos, ratios
 
-CLASSES, UNTIMED = 10, 2
+CLASSES, UNTIMED = 10, 3
 RECIPE = "sbb_in1k_wee"
 
 
@@ -41,45 +45,35 @@ def overrides(args: argparse.Namespace) -> list[str]:
         f"model.image_size={args.size}",
         f"loop.batch_size={args.batch}",
         f"loop.workers={args.workers}",
-        f"schedule.epochs={args.steps} steps",
+        "schedule.epochs=100000 steps",
         *("schedule.warmup=1 steps", "schedule.cooldown=0 steps", "data.repeats=0", "optim.lr=1e-4"),
         *("loop.eval_every=100 %", "loop.checkpoint_every=100 %", "loop.checkpoint_minutes=1000"),
         *("loop.precision=fp32", "loop.compile=false"),
     ]
 
 
-class Laps:
-    """When each update was done."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def done(self) -> None:
-        """One more."""
-        self.times.append(time.perf_counter())
-
-    def images_per_second(self, batch: int) -> float:
-        """Without the first ones."""
-        timed = self.times[UNTIMED:]
-        return batch * (len(timed) - 1) / (timed[-1] - timed[0])
+def updated() -> None:
+    """One more update is done: a line for who measures."""
+    print("updated", flush=True)
 
 
-def run_ours(args: argparse.Namespace) -> float:
+def run_ours(args: argparse.Namespace) -> None:
     import weevit
     from weevit.training.watch import Progress, Watcher
 
-    laps = Laps()
+    done = 0
 
     def moved(progress: Progress) -> None:
-        if progress.doing == "training" and progress.step > len(laps.times):
-            laps.done()
+        nonlocal done
+        if progress.doing == "training" and progress.step > done:
+            done = progress.step
+            updated()
 
-    with tempfile.TemporaryDirectory() as top:
-        weevit.train(RECIPE, args.data, Path(top) / "run", overrides(args), watcher=Watcher(moved=moved))
-    return laps.images_per_second(args.batch)
+    run = args.data.parent / f"run-{args.workers}"
+    weevit.train(RECIPE, args.data, run, overrides(args), watcher=Watcher(moved=moved))
 
 
-def run_theirs(args: argparse.Namespace) -> float:
+def run_theirs(args: argparse.Namespace) -> None:
     import timm
     import torch
     from timm.data import Mixup, create_dataset, create_loader
@@ -112,10 +106,10 @@ def run_theirs(args: argparse.Namespace) -> float:
     )
     mixup = Mixup(mixing.mixup, mixing.cutmix, switch_prob=mixing.switch, label_smoothing=0.1, num_classes=CLASSES)
     optimizer = create_optimizer_v2(model, "nadamw", lr=1e-4, weight_decay=recipe.optim.weight_decay)
-    scheduler = CosineLRScheduler(optimizer, t_initial=args.steps, warmup_t=1, t_in_epochs=False)
+    scheduler = CosineLRScheduler(optimizer, t_initial=100_000, warmup_t=1, t_in_epochs=False)
     average = ModelEmaV3(model, decay=0.9998, use_warmup=True)
-    criterion, laps, step = SoftTargetCrossEntropy(), Laps(), 0
-    while step < args.steps:
+    criterion, step = SoftTargetCrossEntropy(), 0
+    while True:
         for images, targets in loader:
             images, targets = mixup(images, targets)
             loss = criterion(model(images), targets)
@@ -127,35 +121,75 @@ def run_theirs(args: argparse.Namespace) -> float:
             average.update(model, step=step)
             scheduler.step_update(step)
             loss.item()
-            laps.done()
-            if step == args.steps:
-                break
-    return laps.images_per_second(args.batch)
+            updated()
 
 
-SIDES: dict[str, Callable[[argparse.Namespace], float]] = {"weevit": run_ours, "timm": run_theirs}
+SIDES: dict[str, Callable[[argparse.Namespace], None]] = {"weevit": run_ours, "timm": run_theirs}
 
 
-def measured(side: str, workers: int, args: argparse.Namespace) -> float:
-    words: list[Any] = [sys.executable, __file__, "--side", side, "--workers", workers, "--data", args.data]
-    words += ["--model", args.model, "--size", args.size, "--batch", args.batch, "--steps", args.steps]
-    return float(run_process(words).out.split()[-1])
+class Contestant:
+    """One side with one number of workers: a process and its children, which run only when it is their turn."""
+
+    def __init__(self, process: subprocess.Popen[str], workers: int) -> None:
+        self.process, self.workers = process, workers
+        self.seconds: list[float] = []
+        self._wait(UNTIMED)
+        self._signal(signal.SIGSTOP)
+
+    def turn(self, updates: int) -> None:
+        """So many more updates, and how long one took."""
+        start = time.perf_counter()
+        self._signal(signal.SIGCONT)
+        self._wait(updates)
+        self._signal(signal.SIGSTOP)
+        self.seconds.append((time.perf_counter() - start) / updates)
+
+    def end(self) -> None:
+        """Kill it."""
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _wait(self, updates: int) -> None:
+        assert self.process.stdout is not None
+        while updates:
+            line = self.process.stdout.readline()
+            if not line:
+                sys.exit(f"{self.process.args!r} ended by itself")
+            updates -= line.startswith("updated")
+
+    def _signal(self, number: int) -> None:
+        os.killpg(self.process.pid, number)
+
+
+@contextmanager
+def contestant(side: str, workers: int, args: argparse.Namespace) -> Iterator[Contestant]:
+    words = [sys.executable, "-W", "ignore", __file__, "--side", side, "--workers", str(workers)]
+    words += ["--data", str(args.data), "--model", args.model, "--size", str(args.size), "--batch", str(args.batch)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    own = Contestant(process, workers)
+    try:
+        yield own
+    finally:
+        own.end()
 
 
 def compare(args: argparse.Namespace) -> None:
-    best: dict[str, int] = {}
-    for side in SIDES:
-        speeds = {workers: measured(side, workers, args) for workers in args.try_workers}
-        best[side] = max(speeds, key=lambda workers: speeds[workers])
-        print(side, ", ".join(f"{workers} workers {speed:.1f} img/s" for workers, speed in speeds.items()), flush=True)
-    taken: dict[str, list[float]] = {side: [] for side in SIDES}
-    for _ in range(args.rounds):
-        for side in SIDES:
-            taken[side].append(1 / measured(side, best[side], args))
-    for side, seconds in taken.items():
-        print(f"{side:7} {1 / statistics.median(seconds):.1f} images/s with {best[side]} workers")
+    with ExitStack() as stack:
+        all_of = {
+            side: [stack.enter_context(contestant(side, workers, args)) for workers in args.try_workers]
+            for side in SIDES
+        }
+        for _ in range(args.turns):
+            for pair in zip(*all_of.values(), strict=True):
+                for own in pair:
+                    own.turn(args.updates)
+    ours, theirs = (min(those, key=lambda own: statistics.median(own.seconds)) for those in all_of.values())
+    for side, those in all_of.items():
+        speeds = (f"{args.batch / statistics.median(own.seconds):.1f} with {own.workers}" for own in those)
+        print(f"{side:7} images/s by workers: {', '.join(speeds)}")
     print(
-        f"weevit is {ratios(taken['weevit'], taken['timm'])} as fast; {args.model}, {args.size} px, batch {args.batch}"
+        f"weevit with {ours.workers} workers is {ratios(ours.seconds, theirs.seconds)} as fast as timm with "
+        f"{theirs.workers}; {args.model}, {args.size} px, batches of {args.batch}"
     )
 
 
@@ -164,18 +198,18 @@ def main() -> None:
     parser.add_argument("--model", default="vit_tiny_patch16_224")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--updates", type=int, default=4, help="of a turn")
     parser.add_argument("--try-workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
-        print(SIDES[args.side](args))
+        SIDES[args.side](args)
         return
     with tempfile.TemporaryDirectory() as top:
-        args.data = folder_of_photos(Path(top))
+        args.data = folder_of_photos(Path(top) / "photos")
         compare(args)
 
 
