@@ -201,7 +201,7 @@ COMMAND = (sys.executable, "-m", "weevit", "embed")
 
 
 def test_killed_at_random_times(fake_tiny: Path, pictures: Path, tmp_path: Path) -> None:
-    """Row J3 in short; in full: benchmarks/reliability/j3.py."""
+    """Row J3 in short; in full: `benchmarks/jobs.py kills`."""
     for seed in range(COUNT, 200):
         draw(pictures / f"{seed}.png", seed)
     words = [str(pictures), "--model", str(fake_tiny), "--image-size", "64", "--shard-size", "16"]

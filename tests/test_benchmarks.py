@@ -1,0 +1,38 @@
+"""The benchmarks that nothing else runs, at a small size: they run to their end, and say what they measured."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def said(script: str, words: str) -> str:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="turns are taken by POSIX signals")
+def test_both_sides_of_training_take_turns(photos: list[Path]) -> None:
+    assert photos
+    pytest.importorskip("timm")
+    out = said("train_speed.py", "--size 32 --batch 8 --turns 2 --updates 1 --try-workers 0 1")
+    for side in ("weevit", "timm"):
+        found = re.search(rf"{side} +images/s by workers: ([\d.]+) with 0, ([\d.]+) with 1\n", out)
+        assert found, out
+        assert min(map(float, found.groups())) > 0
+    assert re.search(r"weevit with [01] workers is [\d.]+x \(pairs [\d.]+ to [\d.]+\) as fast as timm with [01]; ", out)
+
+
+def test_what_bookkeeping_costs(photos: list[Path]) -> None:
+    assert photos
+    pytest.importorskip("pyarrow")
+    out = said("jobs.py", "overhead --images 300 --runs 1")
+    assert re.search(r"300 small JPEGs, no engine: bookkeeping is -?[\d.]+ % of the time .*; resumed in [\d.]+ s", out)
