@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 
 from weevit._version import __version__
 from weevit.cli import options
+from weevit.provenance import installed
 
 _PARTS = {
     "core": ("numpy", "pillow", "onnx", "onnxruntime", "safetensors", "huggingface_hub"),
@@ -48,7 +48,7 @@ def examine() -> dict[str, dict[str, Any]]:
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "installed": {name: _version(name) for names in _PARTS.values() for name in names},
+        "installed": {name: installed(name) or "not installed" for part in _PARTS.values() for name in part},
         "extras": {extra: _extra(extra) for extra in _PARTS if extra != "core"},
         "engines": _engines(),
         "threads": _threads(),
@@ -57,15 +57,8 @@ def examine() -> dict[str, dict[str, Any]]:
     }
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _extra(extra: str) -> str:
-    there = all(_version(name) != "not installed" for name in _PARTS[extra])
+    there = all(installed(name) for name in _PARTS[extra])
     return "installed" if there else f'pip install "weevit[{extra}]"'
 
 
@@ -75,8 +68,7 @@ def _engines() -> dict[str, str]:
     engines = {
         "onnxruntime": f"{onnxruntime.__version__} (default): {', '.join(onnxruntime.get_available_providers())}"
     }
-    openvino = _version("openvino")
-    return engines | {"openvino": openvino if openvino != "not installed" else _extra("openvino")}
+    return engines | {"openvino": installed("openvino") or _extra("openvino")}
 
 
 def _threads() -> dict[str, Any]:

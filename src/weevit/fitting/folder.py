@@ -15,20 +15,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from weevit._version import __version__
-from weevit.errors import MissingExtraError, OutputError, UsageError
+from weevit.errors import UsageError
 from weevit.evaluation.saved import finite, json_bytes, with_errors, write_bytes, write_evaluation
 from weevit.fitting.results import Fit
+from weevit.locks import take_lock
+from weevit.provenance import provenance
 from weevit.zoo.manifest import replace_file
 
 SCHEMA = "weevit.fit/1"
@@ -47,20 +44,12 @@ def hold(folder: Path) -> Iterator[None]:
         UsageError: it holds something else than an earlier fit, or another process works in it.
         OutputError: it cannot be made or written.
     """
-    filelock = _filelock()
     _refuse_other(folder)
     with_errors(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
-    lock = filelock.FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UsageError(
-            f"Another process fits into {folder}; two would overwrite each other.", "Choose another --output."
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Choose another --output."
-        ) from None
+    lock = take_lock(
+        folder / _LOCK,
+        UsageError(f"Another process fits into {folder}; two would overwrite each other.", "Choose another --output."),
+    )
     try:
         yield
     finally:
@@ -85,14 +74,6 @@ def _is_fit(folder: Path) -> bool:
         return bool(json.loads((folder / RUN).read_bytes())["schema"] == SCHEMA)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _filelock() -> Any:
-    try:
-        import filelock
-    except ImportError as error:
-        raise MissingExtraError("A fit holds its folder with filelock.", 'pip install "weevit[data]"') from error
-    return filelock
 
 
 class Log:
@@ -154,26 +135,6 @@ def _write_failures(fit: Fit) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Versions and hardware: what a person who repeats the fit has to know."""
+    """Versions and hardware, and when it was made."""
     packages = ("numpy", "scipy", "scikit-learn", "onnxruntime", "pillow", "safetensors")
-    return {
-        "versions": {"weevit": __version__, "python": platform.python_version()} | {p: _version(p) for p in packages},
-        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
-        "command": sys.argv,
-        "made": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return {**provenance(packages), "made": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())}

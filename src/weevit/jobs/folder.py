@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from weevit.errors import JobError, MissingExtraError, OutputError
+from weevit.errors import JobError, OutputError
 from weevit.jobs.plan import PLAN, Shard, read_plan
 from weevit.jobs.settings import JOB, Settings, refuse_other, write_settings
 from weevit.jobs.shards import read_table
+from weevit.locks import is_taken, take_lock
 from weevit.zoo.manifest import replace_file
 
 ERRORS = "errors.csv"
@@ -82,16 +82,13 @@ def _lock_path(folder: Path, worker: int, workers: int) -> Path:
 
 @contextmanager
 def _lock(folder: Path, worker: int, workers: int) -> Iterator[None]:
-    filelock = _filelock()
-    with writing(folder):
-        lock = filelock.FileLock(_lock_path(folder, worker, workers))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise JobError(
-                f"Another process works on {folder} with --shard {worker}/{workers}.",
-                "Wait for it, or watch it: weevit jobs status " + str(folder),
-            ) from None
+    lock = take_lock(
+        _lock_path(folder, worker, workers),
+        JobError(
+            f"Another process works on {folder} with --shard {worker}/{workers}.",
+            f"Wait for it, or watch it: weevit jobs status {folder}",
+        ),
+    )
     try:
         yield
     finally:
@@ -100,35 +97,12 @@ def _lock(folder: Path, worker: int, workers: int) -> Iterator[None]:
 
 def running(folder: Path) -> list[tuple[int, int]]:
     """The shares (worker, workers) that a process holds at this moment."""
-    return [cut for cut in sorted(map(_cut, folder.glob(".worker-*-of-*.lock"))) if _is_held(folder, *cut)]
-
-
-def _is_held(folder: Path, worker: int, workers: int) -> bool:
-    """Whether a process works at this share."""
-    filelock = _filelock()
-    path = _lock_path(folder, worker, workers)
-    if not path.exists():
-        return False
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except (filelock.Timeout, OSError):
-        return True
-    lock.release()
-    return False
+    return [cut for cut in sorted(map(_cut, folder.glob(".worker-*-of-*.lock"))) if is_taken(_lock_path(folder, *cut))]
 
 
 def _cut(path: Path) -> tuple[int, int]:
     worker, _, workers = path.name.removeprefix(".worker-").removesuffix(".lock").partition("-of-")
     return (int(worker), int(workers)) if worker.isdecimal() and workers.isdecimal() else (0, 0)
-
-
-def _filelock() -> Any:
-    try:
-        import filelock
-    except ImportError as error:
-        raise MissingExtraError("A job holds its folder with filelock.", 'pip install "weevit[data]"') from error
-    return filelock
 
 
 def write_errors(folder: Path, files: Iterable[str]) -> None:

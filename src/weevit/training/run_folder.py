@@ -14,22 +14,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from weevit._version import __version__
-from weevit.errors import MissingExtraError, OutputError, TrainingError, UsageError, WeevitError
+from weevit.errors import OutputError, TrainingError, UsageError, WeevitError
+from weevit.locks import take_lock
+from weevit.provenance import provenance
 from weevit.training.state import METRICS, Row, to_lines
 from weevit.zoo.manifest import replace_file
 
@@ -61,18 +58,13 @@ def held(folder: Path, new: bool) -> Iterator[None]:
         raise TrainingError(
             f"{folder} holds no run: there is no {RUN} in it.", "weevit train RECIPE --data FOLDER -o RUN   begins one"
         )
-    lock = _filelock().FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except _filelock().Timeout:
-        raise TrainingError(
+    lock = take_lock(
+        folder / LOCK,
+        TrainingError(
             f"Another process trains in {folder}; two would overwrite each other.",
             "Wait for it, or choose another --output.",
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Choose another --output."
-        ) from None
+        ),
+    )
     try:
         if new:
             _refuse_used(folder)  # once more: another process may have been quicker
@@ -113,14 +105,6 @@ def _clear_unbegun(folder: Path) -> None:
     shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
-def _filelock() -> Any:
-    try:
-        import filelock
-    except ImportError as error:
-        raise MissingExtraError("A run holds its folder with filelock.", 'pip install "weevit[train]"') from error
-    return filelock
-
-
 # ---- what the run was begun with
 
 
@@ -131,29 +115,10 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Versions and hardware, for the record: what a person who repeats the run has to know."""
-    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+    """Versions and hardware, GPUs among it."""
+    found = provenance(("torch", "torchvision", "numpy", "pillow", "safetensors"))
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "versions": {"weevit": __version__, "python": platform.python_version()} | {p: _version(p) for p in packages},
-        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count(), "gpus": gpus},
-        "command": sys.argv,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return {**found, "machine": {**found["machine"], "gpus": gpus}}
 
 
 def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
