@@ -144,7 +144,7 @@ def t6(place: Place) -> tuple[bool, str]:
         words = [sys.executable, "-m", "weevit", "train", *map(str, (place.made[0], "--data", place.made[1]))]
         words += ["-o", str(folder), "--threads", "1", "--no-report", "-q", "schedule.epochs=300"]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-            wait_for(lambda: (folder / "metrics.jsonl").read_text().count("\n") > 2)  # noqa: B023
+            runs.wait_for(lambda: (folder / "metrics.jsonl").read_text().count("\n") > 2)  # noqa: B023
             time.sleep(wait)
             start = time.perf_counter()
             process.terminate()
@@ -162,18 +162,6 @@ def t6(place: Place) -> tuple[bool, str]:
         good += runs.run(child, folder, place.made) == 143 and place.end(folder)
     total = len(cases) + 2
     return good == total, f"{good}/{total} saved and exited with 143, the slowest of the command's in {slowest:.1f} s"
-
-
-def wait_for(condition: Callable[[], bool], limit: float = 120) -> None:
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        time.sleep(0.01)
-    sys.exit("the run did not come so far")
 
 
 def t7(place: Place) -> tuple[bool, str]:

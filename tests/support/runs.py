@@ -6,7 +6,9 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,17 @@ def recipe(path: Path, text: str = RECIPE) -> Path:
     """The recipe as a file."""
     path.write_text(text)
     return path
+
+
+def wait_for(condition: Callable[[], bool], limit: float = 120) -> None:
+    """Until it holds; files that it looks into need not be there yet."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        with suppress(OSError):
+            if condition():
+                return
+        time.sleep(0.01)
+    raise TimeoutError(f"it did not come so far within {limit:g} s")
 
 
 def outcome(folder: Path) -> dict[str, str]:

@@ -150,7 +150,7 @@ def test_t6_sigterm_saves_within_seconds_and_exits_with_143(made: Made, whole: P
     folder = tmp_path / "run"
     words = weevit("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report")
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: len((folder / "metrics.jsonl").read_text().splitlines()) >= 1)
+        runs.wait_for(lambda: len((folder / "metrics.jsonl").read_text().splitlines()) >= 1)
         start = time.monotonic()
         process.terminate()
         process.terminate()  # twice: the second one changes nothing
@@ -164,18 +164,6 @@ def test_t6_sigterm_saves_within_seconds_and_exits_with_143(made: Made, whole: P
     assert damage(checkpoints(folder / "state")[step]) is None
     resume(folder)
     assert runs.outcome(folder) == runs.outcome(whole)
-
-
-def wait_for(condition: Callable[[], bool], limit: float = 60) -> None:
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        time.sleep(0.01)
-    pytest.fail("it did not come so far")
 
 
 @pytest.mark.parametrize(("child", "step"), [(stopped.in_a_long_step, 3), (stopped.in_a_save, 2)])
