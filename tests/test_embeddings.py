@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from PIL import Image
 
 import weevit
 from weevit import embeddings
-from weevit.embeddings import embed_split
+from weevit.embeddings import embed_split, kept
 from weevit.images.source import Source
 from weevit.images.sources import expand
 
@@ -151,6 +153,29 @@ def test_what_was_computed_outlives_an_interruption(
     assert rest.vectors.tobytes() == embed_split(model, split, tmp_path / "other").vectors.tobytes()
 
 
+def test_what_was_not_used_for_longest_goes_first(
+    model: weevit.Predictor, split: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    embed_split(model, split, cache)
+    (own, size), others = kept(cache)[0], [cache / "older", cache / "newer"]
+    for age, other in zip((200, 100), others, strict=True):
+        other.mkdir()
+        (other / "rows.npy").write_bytes(bytes(size))
+        os.utime(other, (time.time() - age,) * 2)
+    os.utime(own, (time.time() - 300,) * 2)
+    assert [folder for folder, _ in kept(cache)] == [own, *others]
+
+    assert embed_split(model, split, cache).computed == 0  # which uses it, and writes nothing
+    assert [folder for folder, _ in kept(cache)] == [*others, own]
+    for limit, left in ((2.5, ["newer", own.name]), (0.5, [own.name])):
+        monkeypatch.setattr(embeddings, "DEFAULT_LIMIT", int(limit * size))
+        for path in files(own):
+            path.unlink()
+        assert embed_split(model, split, cache).computed > 0
+        assert [folder.name for folder, _ in kept(cache)] == left
+
+
 def test_a_cache_that_cannot_be_written_costs_no_answer(
     model: weevit.Predictor, split: Pictures, tmp_path: Path
 ) -> None:
@@ -162,6 +187,7 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
 
 PROCESS = """
 import sys
+import time
 import weevit
 from weevit import embeddings
 from weevit.images.sources import expand

@@ -6,7 +6,8 @@ another split is known, and one that is changed is not.
 
 Rows lie in files named after the sha256 of their own content. Each is written whole or not at all, so that an
 interrupted run keeps what it computed and two processes cannot spoil each other's files; and each is checked against
-its name before a row of it is used. A damaged one is deleted, and its rows are computed anew.
+its name before a row of it is used. A damaged one is deleted, and its rows are computed anew. All folders together have
+a limit: what was not used for longest goes first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import contextlib
 import hashlib
 import io
 import json
+import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -44,6 +47,9 @@ SECONDS_A_FILE = 15.0
 """What a killed run loses at most; one that is interrupted or fails loses nothing."""
 
 ROWS_A_FILE = 4096
+
+DEFAULT_LIMIT = 4 * 1024**3
+"""Bytes of all that is kept; the folder in use stays even if it alone has more."""
 
 _READ_AHEAD = 64
 """Pictures whose bytes wait to be looked up."""
@@ -118,9 +124,14 @@ def embed_split(
         KeyboardInterrupt: `should_stop` said so. As after Ctrl-C, what was computed is kept, and the next call goes on.
         EngineError: the model could not be run.
     """
-    run = _Run(predictor, split, cache or cache_folder() / "embeddings", watch)
+    run = _Run(predictor, split, cache or default_cache(), watch)
     run.embed(should_stop)
     return run.finish()
+
+
+def default_cache() -> Path:
+    """`embeddings` under weevit's cache."""
+    return cache_folder() / "embeddings"
 
 
 class _Run:
@@ -228,10 +239,13 @@ class _Rows:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_file(self.folder / name, lambda tmp: tmp.write_bytes(content))
+            _evict(self.folder)
         except OSError as error:
             self._note(f"embeddings could not be kept in {self.folder}: {error.strerror or error}")
 
     def _load(self) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(self.folder)  # the time of last use, for eviction
         for path in sorted(self.folder.glob("*.npy")):
             rows = self._sound(path)
             if rows is None:
@@ -255,6 +269,28 @@ class _Rows:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def kept(cache: Path | None = None) -> list[tuple[Path, int]]:
+    """(folder, bytes) of everything that is kept, the least recently used first; arguments as for `embed_split`."""
+    found = []
+    for folder in (cache or default_cache()).glob("*"):
+        with contextlib.suppress(OSError):  # of another process, which may delete what it lists
+            size = sum(path.stat().st_size for path in folder.glob("*.npy"))
+            found.append((folder.stat().st_mtime, folder, size))
+    return [(folder, size) for _, folder, size in sorted(found)]
+
+
+def _evict(used: Path) -> None:
+    """Drop the least recently used folders beside this one until the limit holds."""
+    folders = kept(used.parent)
+    total = sum(size for _, size in folders)
+    for folder, size in folders:
+        if total <= DEFAULT_LIMIT:
+            break
+        if folder != used:
+            shutil.rmtree(folder, ignore_errors=True)
+            total -= size
 
 
 def _stop_if(should_stop: Callable[[], bool]) -> None:

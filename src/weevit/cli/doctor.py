@@ -85,17 +85,21 @@ def _threads() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, str]:
-    from weevit.engine.cache import DEFAULT_LIMIT, GraphCache
+    from weevit import embeddings
+    from weevit.engine import cache
     from weevit.zoo.hub import cache_folder as hub_folder
 
-    graphs = GraphCache()
-    entries = graphs.entries()
-    used = sum(size for _, size in entries) / 1e6
+    graphs = cache.GraphCache()
     return {
-        "built graphs": f"{graphs.folder} · {len(entries)} graphs, {used:.0f} of at most {DEFAULT_LIMIT / 1e6:.0f} MB"
-        f" · {_writable(graphs.folder)}",
+        "built graphs": _cache(graphs.folder, "graphs", graphs.entries(), graphs.limit),
+        "embeddings": _cache(embeddings.default_cache(), "models", embeddings.kept(), embeddings.DEFAULT_LIMIT),
         "hub": f"{hub_folder()} · {_writable(hub_folder())}",
     }
+
+
+def _cache(folder: Path, what: str, entries: list[tuple[Path, int]], limit: int) -> str:
+    used = sum(size for _, size in entries) / 1e6
+    return f"{folder} · {len(entries)} {what}, {used:.0f} of at most {limit / 1e6:.0f} MB · {_writable(folder)}"
 
 
 def _writable(folder: Path) -> str:
