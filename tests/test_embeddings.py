@@ -158,8 +158,8 @@ def test_what_was_not_used_for_longest_goes_first(
 ) -> None:
     cache = tmp_path / "cache"
     embed_split(model, split, cache)
-    (own, size), others = kept(cache)[0], [cache / "older", cache / "newer"]
-    for age, other in zip((200, 100), others, strict=True):
+    (own, size), others, foreign = kept(cache)[0], [cache / ("0" * 40), cache / ("1" * 40)], cache / "mine"
+    for age, other in zip((400, 200, 100), (foreign, *others), strict=True):
         other.mkdir()
         (other / "rows.npy").write_bytes(bytes(size))
         os.utime(other, (time.time() - age,) * 2)
@@ -168,12 +168,13 @@ def test_what_was_not_used_for_longest_goes_first(
 
     assert embed_split(model, split, cache).computed == 0  # which uses it, and writes nothing
     assert [folder for folder, _ in kept(cache)] == [*others, own]
-    for limit, left in ((2.5, ["newer", own.name]), (0.5, [own.name])):
+    for limit, left in ((2.5, [others[1], own]), (0.5, [own])):
         monkeypatch.setattr(embeddings, "DEFAULT_LIMIT", int(limit * size))
         for path in files(own):
             path.unlink()
         assert embed_split(model, split, cache).computed > 0
-        assert [folder.name for folder, _ in kept(cache)] == left
+        assert [folder for folder, _ in kept(cache)] == left
+    assert files(foreign)
 
 
 def test_a_cache_that_cannot_be_written_costs_no_answer(

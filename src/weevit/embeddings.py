@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -50,6 +49,9 @@ ROWS_A_FILE = 4096
 
 DEFAULT_LIMIT = 4 * 1024**3
 """Bytes of all that is kept; the folder in use stays even if it alone has more."""
+
+_OWN = "[0-9a-f]" * 40
+"""The names of our own folders: whatever else lies beside them is not ours to delete."""
 
 _READ_AHEAD = 64
 """Pictures whose bytes wait to be looked up."""
@@ -274,7 +276,7 @@ class _Rows:
 def kept(cache: Path | None = None) -> list[tuple[Path, int]]:
     """(folder, bytes) of everything that is kept, the least recently used first; arguments as for `embed_split`."""
     found = []
-    for folder in (cache or default_cache()).glob("*"):
+    for folder in (cache or default_cache()).glob(_OWN):
         with contextlib.suppress(OSError):  # of another process, which may delete what it lists
             size = sum(path.stat().st_size for path in folder.glob("*.npy"))
             found.append((folder.stat().st_mtime, folder, size))
@@ -289,7 +291,10 @@ def _evict(used: Path) -> None:
         if total <= DEFAULT_LIMIT:
             break
         if folder != used:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for path in folder.iterdir():
+                    path.unlink()
+                folder.rmdir()
             total -= size
 
 
