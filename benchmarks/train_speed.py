@@ -144,11 +144,6 @@ class Contestant:
         self._signal(signal.SIGSTOP)
         self.seconds.append((time.perf_counter() - start) / updates)
 
-    def end(self) -> None:
-        """Kill it."""
-        self._signal(signal.SIGKILL)
-        self.process.wait()
-
     def _wait(self, updates: int) -> None:
         assert self.process.stdout is not None
         while updates:
@@ -166,11 +161,11 @@ def contestant(side: str, workers: int, args: argparse.Namespace) -> Iterator[Co
     words = [sys.executable, "-W", "ignore", __file__, "--side", side, "--workers", str(workers)]
     words += ["--data", str(args.data), "--model", args.model, "--size", str(args.size), "--batch", str(args.batch)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    own = Contestant(process, workers)
     try:
-        yield own
+        yield Contestant(process, workers)
     finally:
-        own.end()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -188,7 +188,6 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
 
 PROCESS = """
 import sys
-import time
 import weevit
 from weevit import embeddings
 from weevit.images.sources import expand

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weevit.errors import MissingExtraError, OutputError, WeevitError
+from weevit.errors import MissingExtraError, WeevitError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -22,7 +22,7 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
         busy: is raised where another process has it.
 
     Raises:
-        OutputError: the file cannot be made.
+        OSError: the file cannot be made; what that means to a user, and what helps, each room says itself.
         MissingExtraError: filelock is not installed.
     """
     filelock = _filelock()
@@ -31,10 +31,6 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise busy from None
-    except OSError as error:
-        raise OutputError(
-            f"{path.parent} cannot be written: {error.strerror or error}.", "Choose another --output."
-        ) from None
     return lock
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from weevit.images.tables import pyarrow
 from weevit.reports.page import require_jinja
 from weevit.zoo.labels import Label
 from weevit.zoo.manifest import replace_file
+
+T = TypeVar("T")
 
 SCHEMA = "weevit.evaluation/1"
 REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
@@ -168,10 +170,10 @@ def write_bytes(path: Path, data: bytes) -> None:
     with_errors(path, lambda: replace_file(path, lambda tmp: tmp.write_bytes(data)))
 
 
-def with_errors(path: Path, write: Any) -> None:
+def with_errors(path: Path, write: Callable[[], T]) -> T:
     """Do something to a file, and turn the operating system's errors into ours."""
     try:
-        write()
+        return write()
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."

@@ -46,10 +46,10 @@ def hold(folder: Path) -> Iterator[None]:
     """
     _refuse_other(folder)
     with_errors(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
-    lock = take_lock(
-        folder / _LOCK,
-        UsageError(f"Another process fits into {folder}; two would overwrite each other.", "Choose another --output."),
+    busy = UsageError(
+        f"Another process fits into {folder}; two would overwrite each other.", "Choose another --output."
     )
+    lock = with_errors(folder, lambda: take_lock(folder / _LOCK, busy))
     try:
         yield
     finally:

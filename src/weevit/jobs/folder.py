@@ -82,13 +82,12 @@ def _lock_path(folder: Path, worker: int, workers: int) -> Path:
 
 @contextmanager
 def _lock(folder: Path, worker: int, workers: int) -> Iterator[None]:
-    lock = take_lock(
-        _lock_path(folder, worker, workers),
-        JobError(
-            f"Another process works on {folder} with --shard {worker}/{workers}.",
-            f"Wait for it, or watch it: weevit jobs status {folder}",
-        ),
+    busy = JobError(
+        f"Another process works on {folder} with --shard {worker}/{workers}.",
+        f"Wait for it, or watch it: weevit jobs status {folder}",
     )
+    with writing(folder):
+        lock = take_lock(_lock_path(folder, worker, workers), busy)
     try:
         yield
     finally:

@@ -58,13 +58,14 @@ def held(folder: Path, new: bool) -> Iterator[None]:
         raise TrainingError(
             f"{folder} holds no run: there is no {RUN} in it.", "weevit train RECIPE --data FOLDER -o RUN   begins one"
         )
-    lock = take_lock(
-        folder / LOCK,
-        TrainingError(
-            f"Another process trains in {folder}; two would overwrite each other.",
-            "Wait for it, or choose another --output.",
-        ),
+    busy = TrainingError(
+        f"Another process trains in {folder}; two would overwrite each other.",
+        "Wait for it, or choose another --output.",
     )
+    try:
+        lock = take_lock(folder / LOCK, busy)
+    except OSError as error:
+        raise _not_ours(folder, "written", error) from None
     try:
         if new:
             _refuse_used(folder)  # once more: another process may have been quicker

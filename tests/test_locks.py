@@ -1,0 +1,43 @@
+"""A lock is had by one, refuses the next with that one's words, and can be had again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from weevit.errors import OutputError, UsageError
+from weevit.locks import is_taken, take_lock
+
+pytest.importorskip("filelock")
+
+BUSY = UsageError("Somebody works here.", "Wait.")
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert not is_taken(path)
+    assert not path.exists()  # asking leaves nothing
+    lock = take_lock(path, BUSY)
+    assert is_taken(path)
+    with pytest.raises(UsageError, match="Somebody works here") as refused:
+        take_lock(path, BUSY)
+    assert refused.value is BUSY
+    lock.release()
+    assert not is_taken(path)
+    take_lock(path, BUSY).release()
+
+
+def test_what_cannot_be_made_is_the_systems_error(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        take_lock(tmp_path / ".lock", BUSY)
+
+
+def test_a_job_says_what_helps_then(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from weevit.jobs.folder import _lock
+
+    (tmp_path / ".worker-1-of-2.lock").mkdir()
+    with pytest.raises(OutputError, match="Every shard that was finished is kept"), _lock(tmp_path, 1, 2):
+        pytest.fail("it has no lock")
