@@ -47,16 +47,11 @@ def hub(fake_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, fake_tiny: Path) -> Path:
     """The folder that the documentation is typed in."""
-    desk = tmp_path_factory.mktemp("desk")
-    shutil.copytree(ROOT / "examples" / "photos", desk / "photos", ignore=shutil.ignore_patterns("*.md"))
-    shutil.copytree(ROOT / "examples" / "digits", desk / "digits", ignore=shutil.ignore_patterns("*.md"))
-    shutil.copy(desk / "photos" / "cat.jpg", desk / "photo.jpg")
-    (desk / "photos" / "half.jpg").write_bytes((desk / "photo.jpg").read_bytes()[:9000])
-    (desk / "photos" / "page.jpg").write_text("<html>\n")
-    (desk / "vit_tiny").symlink_to(fake_tiny)
+    desk = tmp_path_factory.mktemp("desk") / "examples"
+    shutil.copytree(ROOT / "examples", desk)
     fakes.blunt(weevit.load("digits").checkpoint, desk / "digits_blunt")
     (desk / "imagenet" / "val" / "n02124075").mkdir(parents=True)
-    shutil.copy(desk / "photo.jpg", desk / "imagenet" / "val" / "n02124075" / "ILSVRC2012_val_00000001.JPEG")
+    shutil.copy(desk / "photos" / "cat.jpg", desk / "imagenet" / "val" / "n02124075" / "ILSVRC2012_val_00000001.JPEG")
     return desk
 
 

@@ -112,7 +112,8 @@ def tell_left_out(left_out: Counter[str]) -> None:
     """Say what in folders and archives was not looked at, if anything."""
     if left_out:
         endings = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in left_out.most_common(5))
-        tell(f"left out {left_out.total()} files in folders that are no pictures by their name: {endings}")
+        files = "1 file" if left_out.total() == 1 else f"{left_out.total():,} files"
+        tell(f"left out {files} not named like pictures: {endings}")
 
 
 def is_folder(output: Path | None) -> bool:
