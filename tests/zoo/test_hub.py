@@ -316,3 +316,11 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     }.items():
         monkeypatch.setenv(name, str(tmp_path / "x"))
         assert cache_folder() == wanted
+
+
+def test_a_hub_that_lacks_what_is_published(hub: LoopbackHub) -> None:
+    name = "timm/vit_pwee_patch16_reg1_gap_256.sbb_in1k"
+    with pytest.raises(HubError) as caught:
+        fetch(name)
+    assert "HF_ENDPOINT says which hub is asked" in caught.value.hint
+    assert name not in caught.value.hint  # it is what was given

@@ -295,11 +295,12 @@ def _hub_error(error: Exception, repo_id: str, name: str) -> CheckpointError | H
             f"Ask for access at {endpoint()}/{repo_id}, then set HF_TOKEN to a token of your account.",
         )
     if status in (401, 404):
-        known = did_you_mean(repo_id, [weight.hub_id for weight in BY_NAME.values()])
-        return HubError(
-            f"The hub at {endpoint()} has no {name} of {repo_id}, or does not show it to you.",
-            known or "If it is private, set HF_TOKEN to a token that may read it.",
-        )
+        published = {weight.hub_id for weight in BY_NAME.values()}
+        if repo_id in published:
+            hint = "It is published at https://huggingface.co: HF_ENDPOINT says which hub is asked."
+        else:
+            hint = did_you_mean(repo_id, published) or "If it is private, set HF_TOKEN to a token that may read it."
+        return HubError(f"The hub at {endpoint()} has no {name} of {repo_id}, or does not show it to you.", hint)
     return HubError(
         f"{repo_id} is not in the cache, and {endpoint()} could not be used: {_reason(error, status)}.",
         "Check the connection and HF_ENDPOINT; on a slow line, set HF_HUB_ETAG_TIMEOUT to some seconds more. "
