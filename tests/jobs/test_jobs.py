@@ -223,6 +223,25 @@ def test_killed_at_random_times(fake_tiny: Path, pictures: Path, tmp_path: Path)
     assert len({(line.shard, line.inputs) for line in read_lines(folder)}) == len(read_lines(folder)) == 13
 
 
+def test_a_kill_costs_at_most_one_shard(
+    predictor: weevit.Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it comes: however slowly shards are written, no more than one shard's answers are not on the disk."""
+    real, folder, redone = jobs_run.write_shard, tmp_path / "out", []
+
+    def slowly(*args: Any) -> None:
+        time.sleep(0.1)
+        real(*args)
+
+    def watch(progress: Progress) -> None:
+        redone.append(progress.answered - sum(line.rows for line in read_lines(folder)))
+
+    monkeypatch.setattr(jobs_run, "write_shard", slowly)
+    run(predictor, pictures, folder, watch=watch)
+    assert len(redone) > COUNT
+    assert max(redone) == 7  # of 8: with the last one the shard is there
+
+
 @pytest.mark.parametrize("moment", ["shard", "line"])
 def test_a_crash_between_two_steps(
     predictor: weevit.Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str

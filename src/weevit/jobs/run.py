@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,8 +188,6 @@ class _Job:
         self.plan: list[Shard] = []
         self.missing: dict[int, Shard] = {}
         self.old: OldRows | None = None
-        self._writer = ThreadPoolExecutor(1, "weevit-write")
-        self._writing: Future[None] = self._writer.submit(lambda: None)
 
     def prepare(self, alone: bool) -> None:
         """Plan, and find out what is there."""
@@ -243,8 +240,7 @@ class _Job:
         watch(self.progress)
         awaited: deque[tuple[_Work, Row]] = deque()
         left = set(self.missing)
-        # The writer first: it is left last, when the shard in its hands is on the disk.
-        with self._writer, closing(self._stream(self._ask(awaited, left, should_stop))) as results:
+        with closing(self._stream(self._ask(awaited, left, should_stop))) as results:
             for result in results:
                 work, row = awaited.popleft()
                 self._fill(row, result)
@@ -259,7 +255,6 @@ class _Job:
                 watch(self.progress)
                 if self.progress.interrupted:
                     break
-            self._writing.result()
         watch(self.progress)
         if left and not self.progress.interrupted:
             raise JobError(
@@ -329,11 +324,10 @@ class _Job:
         row.answers = [column.value(result) for column in self.columns] if result.ok else None
 
     def _keep(self, work: _Work) -> None:
-        """Write a shard while the next one is answered; waits for the one before, so that no more than two are held."""
-        self._writing.result()
-        self._writing = self._writer.submit(self._write, work)
+        """Write a shard, before an answer of the next one is taken: a kill costs no more than one of them.
 
-    def _write(self, work: _Work) -> None:
+        It costs no time that could be measured: the model is at work on the next batches meanwhile.
+        """
         shard = work.shard
         path = self.folder / shard.file
         with writing(self.folder):
