@@ -158,30 +158,38 @@ def small(place: Path, count: int) -> Path:
     return folder
 
 
+CHILD = """
+import sys, weevit
+predictor = weevit.load(sys.argv[1], image_size=64)
+weevit.run_job(predictor, *sys.argv[2:], shard_size=100, watch=lambda progress: print(progress.answered, flush=True))
+"""
+"""A job that says after each answer how many it has had."""
+
+
 def kills(place: Path, options: argparse.Namespace) -> None:
-    folder, model = linked(place, 2000), vit_tiny()
-    command = [*WEEVIT, "embed", folder, "-m", model, "--image-size", "64", "--shard-size", "100", "-q", "-o"]
-    whole = run_process([*command, place / "whole"])
-    dice, redone, count = random.Random(options.seed), 0, 0
-    out = place / "killed"
-    while count < options.kills:
+    command = [sys.executable, "-c", CHILD, str(vit_tiny()), str(linked(place, 2000))]
+    seconds = run_process([*command, place / "whole"]).seconds
+    dice, anew, redone, out = random.Random(options.seed), 0, 0, place / "killed"
+    for _ in range(options.kills):
         started = done_rows(out)
-        with subprocess.Popen([*map(str, command), str(out)], stderr=subprocess.DEVNULL) as process:
-            time.sleep(dice.uniform(0.4, whole.seconds / 5))
+        with subprocess.Popen([*command, str(out)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            time.sleep(dice.uniform(0.4, seconds / 5))
             process.kill()
-        count += 1
+            answered = int((process.stdout.read().split() or ["0"])[-1])
         assert done_rows(out) >= started, "rows were lost"
+        redone = max(redone, answered - (done_rows(out) - started))
         if done_rows(out) == 2000:
-            redone += 1
+            anew += 1
             shutil.rmtree(out)
     run_process([*command, out])
     same = digest(out) == digest(place / "whole")
     lines = [line for path in out.glob("manifest-*") for line in path.read_text().splitlines()]
     shards = [json.loads(line)["shard"] for line in lines]
-    print(f"J3 2,000 images, {count} kills (the job was begun anew {redone} times when it had finished between two): "
-          f"byte-identical {same}; {2000 - done_rows(out)} rows lost, {len(shards) - len(set(shards))} shards recorded "
-          f"twice")  # fmt: skip
-    sys.exit(not same)
+    print(f"J3 2,000 images, {options.kills} kills (the job was begun anew {anew} times when it had finished between "
+          f"two): byte-identical {same}; {2000 - done_rows(out)} rows lost, {len(shards) - len(set(shards))} shards "
+          f"recorded twice, at most {redone} answers of a shard of 100 redone after a kill")  # fmt: skip
+    sys.exit(not same or redone > 100)
 
 
 def done_rows(out: Path) -> int:
