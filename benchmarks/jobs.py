@@ -3,7 +3,7 @@
     python benchmarks/jobs.py speed [--runs 3]      500 photos, pwee, whole process, against what timm's inference.py
                                                     does, with its best worker count: with its own batches of 256
                                                     (>= 1.6x), and with smaller ones, which suit a CPU better
-    python benchmarks/jobs.py memory                peak at 500 and at 20,000 images; equal within 10 %
+    python benchmarks/jobs.py memory [--runs 3]     peak at 500 and at 20,000 images; equal within 10 %
     python benchmarks/jobs.py overhead [--photos]   100,000 images, an engine that costs nothing; < 5 %, < 1 s to resume
     python benchmarks/jobs.py kills [--kills 20]    row J3: 2,000 images, SIGKILL at random times
 
@@ -89,16 +89,21 @@ def speed(place: Path, options: argparse.Namespace) -> None:
 
 
 def memory(place: Path, options: argparse.Namespace) -> None:
-    del options
-    peaks = []
-    warm = [*WEEVIT, "embed", linked(place, 2), "-m", vit_tiny(), "--image-size", "32", "-o", place / "warm"]
-    run_process(warm)  # builds the graph, which later runs find in the cache
-    for count in (500, 20_000):
-        command = [*WEEVIT, "embed", linked(place, count), "-m", vit_tiny(), "--image-size", "32"]
-        done = run_process([*command, "-o", place / f"out{count}"])
-        peaks.append(done.peak_mb)
-        print(f"{count:,} images: peak {done.peak_mb:.0f} MB, {done.seconds:.0f} s", flush=True)
-    print(f"20,000 against 500 images: {peaks[1] / peaks[0]:.3f} times the peak memory")
+    command = [*WEEVIT, "embed", "-m", vit_tiny(), "--image-size", "32"]
+    folders = {count: linked(place, count) for count in (2, *options.counts)}
+    run_process([*command, folders[2], "-o", place / "warm"])  # builds the graph, which later runs find in the cache
+    peaks: list[list[float]] = [[], []]
+    for _ in range(options.runs):
+        for count, found in zip(options.counts, peaks, strict=True):
+            shutil.rmtree(place / "out", ignore_errors=True)
+            done = run_process([*command, folders[count], "-o", place / "out"])
+            found.append(done.peak_mb)
+            print(f"{count:,} images: peak {done.peak_mb:.0f} MB, {done.seconds:.0f} s", flush=True)
+    pairs = sorted(many / few for few, many in zip(*peaks, strict=True))
+    print(
+        f"{options.counts[1]:,} against {options.counts[0]:,} images: {statistics.median(pairs):.3f} times the peak "
+        f"memory (pairs {pairs[0]:.3f} to {pairs[-1]:.3f})"
+    )
 
 
 class NoEngine:
@@ -215,6 +220,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of timm's loader")
     parser.add_argument("--batches", type=int, nargs="+", default=[DEFAULT_BATCH, 16], help="of timm's")
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--counts", type=int, nargs=2, default=[500, 20_000], help="images, for memory")
     parser.add_argument("--photos", action="store_true", help="for overhead: the shared photos in place of small JPEGs")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -36,3 +36,13 @@ def test_what_bookkeeping_costs(photos: list[Path]) -> None:
     pytest.importorskip("pyarrow")
     out = said("jobs.py", "overhead --images 300 --runs 1")
     assert re.search(r"300 small JPEGs, no engine: bookkeeping is -?[\d.]+ % of the time .*; resumed in [\d.]+ s", out)
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(photos: list[Path]) -> None:
+    """A short version of 500 against 20,000, with their bound: what grows does so in the first shards."""
+    assert photos
+    pytest.importorskip("pyarrow")
+    out = said("jobs.py", "memory --counts 500 2500 --runs 1")
+    found = re.search(r"2,500 against 500 images: ([\d.]+) times the peak memory", out)
+    assert found, out
+    assert float(found[1]) < 1.1, out

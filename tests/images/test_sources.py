@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,19 @@ def test_a_known_error_is_raised_on_opening() -> None:
 def test_natural_order() -> None:
     given = ["img10", "IMG2", "img1", "b", "A", "img01", "7", "10", "img2"]
     assert sorted(given, key=natural_key) == ["7", "10", "A", "b", "img01", "img1", "IMG2", "img2", "img10"]
+
+
+def test_a_folder_in_work_holds_its_names_and_little_more(tmp_path: Path) -> None:
+    """A million pictures of 12 letters are 13 MB, not 300."""
+    count = 5_000
+    for index in range(count):
+        (tmp_path / f"{index:08d}.jpg").touch()
+    tracemalloc.start()
+    try:
+        sources = iter(expand(tmp_path))
+        next(sources)
+        held, _ = tracemalloc.get_traced_memory()
+        assert sum(1 for _ in sources) == count - 1
+    finally:
+        tracemalloc.stop()
+    assert held < count * 20

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from weevit._version import __version__
 from weevit.engine.cache import GraphCache
+from weevit.engine.memory import give_back
 from weevit.errors import EngineError, MissingExtraError, OutputError, UsageError, did_you_mean
 from weevit.zoo.checkpoint import Checkpoint
 
@@ -152,6 +153,7 @@ class _OnnxRuntime:
         with self._loading:
             if self._apart is None or self._pool is None:
                 self._apart = _onnxruntime_session(self._model, 1)
+                give_back()  # many pictures may follow, and what loading left over would lie beside theirs
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="weevit-compute")
         pairs = [pixels[start : start + 2] for start in range(0, len(pixels), 2)]
         answers = list(self._pool.map(lambda pair: _run_onnxruntime(self._apart, pair), pairs))

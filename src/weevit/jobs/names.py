@@ -20,17 +20,28 @@ class Names:
 
     Attributes:
         seen: the hash of every name so far.
+        renamed: position of an input -> the longer name that it got.
     """
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
+        self.renamed: dict[int, str] = {}
 
     def unique(self, sources: Iterable[Source]) -> Iterator[Source]:
         """The same sources, some under a longer name."""
-        for source in sources:
+        for position, source in enumerate(sources):
             name, count = source.name, 1
             while (key := id_hash(name)) in self.seen:
                 count += 1
                 name = f"{source.name}#{count}"
             self.seen.add(key)
-            yield source if count == 1 else replace(source, name=name)
+            if count > 1:
+                self.renamed[position] = name
+                source = replace(source, name=name)
+            yield source
+
+
+def rename(sources: Iterable[Source], renamed: dict[int, str]) -> Iterator[Source]:
+    """The sources as `Names.unique` gave them, when they are read again; the hashes are not needed for that."""
+    for position, source in enumerate(sources):
+        yield replace(source, name=renamed[position]) if position in renamed else source

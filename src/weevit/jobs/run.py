@@ -23,7 +23,7 @@ from weevit.images.tables import pyarrow
 from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.folder import ERRORS, VANISHED, hold, tidy, write_errors, writing
 from weevit.jobs.manifest import Line, append, done, manifest_name, mend, read_lines
-from weevit.jobs.names import Names, id_hash
+from weevit.jobs.names import Names, id_hash, rename
 from weevit.jobs.plan import Digest, Shard, groups, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
@@ -187,12 +187,14 @@ class _Job:
         self.progress = Progress()
         self.plan: list[Shard] = []
         self.missing: dict[int, Shard] = {}
+        self.renamed: dict[int, str] = {}
         self.old: OldRows | None = None
 
     def prepare(self, alone: bool) -> None:
         """Plan, and find out what is there."""
         names = Names()
         self.plan = make_plan(self.sources, self.shard_size, names)
+        self.renamed = names.renamed
         self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
         with writing(self.folder):
             self._record_plan(alone)
@@ -266,7 +268,7 @@ class _Job:
         self, awaited: deque[tuple[_Work, Row]], left: set[int], should_stop: Callable[[], bool]
     ) -> Iterator[Source]:
         """The sources that the model has to be asked for, each with its row in `awaited`, in the same order."""
-        for number, group in groups(Names().unique(self.sources) if left else (), self.shard_size):
+        for number, group in groups(rename(self.sources if left else (), self.renamed), self.shard_size):
             if number in self.missing:
                 sources = list(group)
                 work = self._begin(self.missing[number], sources)

@@ -63,7 +63,10 @@ def _vectors(values: list[Any], column: Column) -> Any:
     if not absent.all():
         present = np.stack([value for value in values if value is not None])
         flat[~absent] = present.reshape(len(present), column.width)
-    return arrow.FixedSizeListArray.from_arrays(arrow.array(flat.reshape(-1)), column.width, mask=arrow.array(absent))
+    # Put together from its buffers: `from_arrays` with a mask loads pyarrow.compute, 10 MB and 30 ms.
+    own = arrow.Array.from_buffers(arrow.from_numpy_dtype(flat.dtype), flat.size, [None, arrow.py_buffer(flat)])
+    there = arrow.py_buffer(np.packbits(~absent, bitorder="little"))
+    return arrow.Array.from_buffers(arrow.list_(own.type, column.width), len(flat), [there], children=[own])
 
 
 def read_rows(path: Path, columns: list[Column]) -> list[Row]:
