@@ -43,12 +43,14 @@ if TYPE_CHECKING:
     from weevit.jobs.run import run_job
     from weevit.nn.create import create_model, list_models, save
     from weevit.predict import Predictor, load
+    from weevit.reduction import measure_reduction
     from weevit.results import Prediction, Result
     from weevit.training.finetune import finetune
     from weevit.training.loop import resume, train
 
 _HOMES = {
     "load": "weevit.predict",
+    "measure_reduction": "weevit.reduction",
     "run_job": "weevit.jobs.run",
     "read_results": "weevit.jobs.results",
     "check_data": "weevit.checking.check",
@@ -116,6 +118,7 @@ __all__ = [
     "fit",
     "list_models",
     "load",
+    "measure_reduction",
     "read_results",
     "resume",
     "run_job",

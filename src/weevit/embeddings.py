@@ -327,7 +327,7 @@ def _key(predictor: Predictor) -> str:
         "checkpoint": checkpoint.sha256,
         "architecture": asdict(checkpoint.architecture),
         "grid": checkpoint.grid,
-        "preprocessing": {**asdict(predictor.preprocessing), "max_pixels": predictor.limits.max_pixels},
+        "preprocessing": predictor.pixels_depend_on(),
         "engine": predictor.engine,
         "weevit": __version__,
     }

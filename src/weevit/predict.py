@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from weevit.engine.session import Engine, Request, Session, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
-from weevit.images.decode import DEFAULT_LIMITS, Limits
-from weevit.images.preprocess import preprocess
+from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
+from weevit.images.preprocess import enough_pixels, preprocess
 from weevit.images.source import Source, open_image
 from weevit.images.sources import Expansion, Inputs, expand, is_one
 from weevit.results import Answer, Array, Result, decide, unit_length
@@ -56,6 +58,7 @@ class Predictor:
         engine: `onnxruntime` or `openvino`.
         preprocessing: of this predictor: the checkpoint's, with the image size that was asked for.
         limits: the largest file and picture that it decodes.
+        reduced_jpeg: whether large JPEGs are decoded at a reduced scale.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Predictor:
         threads: int | None = None,
         engine: Engine = "onnxruntime",
         limits: Limits = DEFAULT_LIMITS,
+        reduced_jpeg: bool = False,
         cache: bool = True,
     ) -> None:
         if batch_size < 1:
@@ -85,6 +89,7 @@ class Predictor:
             self.preprocessing = replace(checkpoint.preprocessing, height=height, width=width)
         self._batch_size = batch_size
         self.limits = limits
+        self.reduced_jpeg = reduced_jpeg
         self._cache = cache
         self._sessions: dict[Request, Session] = {}
 
@@ -171,19 +176,40 @@ class Predictor:
         sources = inputs if isinstance(inputs, Expansion) else expand(inputs)
         return self._stream(iter(sources), request, tuple(outputs), topk, steady)
 
+    def open(self, source: Source) -> Image.Image:
+        """One input's picture, upright RGB, before it is resized.
+
+        Raises:
+            ImageError: there is none.
+        """
+        enough = partial(enough_pixels, spec=self.preprocessing) if self.reduced_jpeg else None
+        return open_image(source, self.limits, enough)
+
     def crop(self, source: Source) -> npt.NDArray[np.uint8]:
         """What the model sees of one input: (height, width, 3) uint8, upright, resized and cropped.
 
         Raises:
             ImageError: there is no picture to see.
         """
-        return preprocess(open_image(source, self.limits), self.preprocessing)
+        return preprocess(self.open(source), self.preprocessing)
 
-    def logits(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        """Answers for pictures that are cropped already: (B, height, width, 3) uint8 -> (B, num_classes) float32."""
-        session = self._session(self._request(("logits",), None))
-        rows = [session.run(batch)["logits"] for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
-        return np.concatenate(rows)
+    def pixels_depend_on(self) -> dict[str, Any]:
+        """All that the model's input depends on beside the file, by name: what keeps answers must know it."""
+        own = {"max_pixels": self.limits.max_pixels, "reduced_jpeg": self.reduced_jpeg}
+        return {**asdict(self.preprocessing), **own}
+
+    def forward(self, pixels: npt.NDArray[np.uint8]) -> dict[str, Array]:
+        """Answers for pictures that are cropped already.
+
+        Args:
+            pixels: (B, height, width, 3) uint8.
+
+        Returns:
+            `embedding`, (B, embed_dim) float32, and `logits`, (B, num_classes) float32, where there is a classifier.
+        """
+        session = self._session(self._request((), None))
+        rows = [session.run(batch) for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     # ---- how it is answered
 
@@ -247,11 +273,12 @@ class Predictor:
 
     def _picture(self, source: Source) -> _Picture:
         try:
-            image = open_image(source, self.limits)
+            image = self.open(source)
             pixels = preprocess(image, self.preprocessing)
         except ImageError as error:
             return _Picture(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
-        return _Picture(Result(source.name, width=image.width, height=image.height), pixels)
+        height, width = full_size(image)
+        return _Picture(Result(source.name, width=width, height=height), pixels)
 
     def _session(self, request: Request) -> Session:
         if request not in self._sessions:
@@ -296,6 +323,7 @@ def load(
     revision: str | None = None,
     refresh: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    reduced_jpeg: bool = False,
     cache: bool = True,
     progress: Progress | None = None,
 ) -> Predictor:
@@ -312,6 +340,8 @@ def load(
         revision: of the hub's repository.
         refresh: ask the hub again even if the cache has an answer.
         limits: the largest file and picture to decode.
+        reduced_jpeg: decode JPEGs at 1/2, 1/4 or 1/8 of their size where twice the resized size is left: large ones
+            faster, but not to timm's pixels. `weevit.measure_reduction` tells what it changes.
         cache: keep the built graph on disk.
         progress: called while downloading.
 
@@ -327,6 +357,7 @@ def load(
         threads=threads,
         engine=engine,
         limits=limits,
+        reduced_jpeg=reduced_jpeg,
         cache=cache,
     )
 
@@ -356,7 +387,7 @@ def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def map_ahead(
     function: Callable[[Any], Any], items: Iterator[Any], workers: int, ahead: int, name: str = "weevit-decode"
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """`map` in threads of that name: in order, and at most `ahead` results wait to be taken."""
     with ThreadPoolExecutor(workers, thread_name_prefix=name) as pool:
         waiting: deque[Future[Any]] = deque()

@@ -38,6 +38,7 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
             threads=loading.threads,
             engine=loading.engine,  # type: ignore[arg-type]  # open_session says which engines there are
             limits=Limits(max_pixels=loading.max_pixels),
+            reduced_jpeg=loading.reduced_jpeg,
             progress=progress,
         )
     tell(model_line(predictor))  # also with --quiet: an answer without its model's name is worth nothing later
@@ -73,6 +74,14 @@ def read_inputs(words: Iterable[str], once: bool = True) -> Expansion:
         lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
         return expand(lines if once else list(lines))
     return expand(words)
+
+
+def tell_reduction(predictor: Predictor, sources: Expansion) -> None:
+    """With --reduced-jpeg: measure on some of the inputs what it changes, and say so, also with --quiet."""
+    if predictor.reduced_jpeg:
+        from weevit.reduction import measure_reduction
+
+        tell(str(measure_reduction(predictor, sources)))
 
 
 def failed_object(result: Result) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.inputs
-@options.loading
+@options.loading_to_answer
 @click.option("--normalize", is_flag=True, help="Scale each vector to length 1.")
 @click.option("--dtype", default="float32", show_default=True, help="float32 or float16, with a folder as --output.")
 @options.output
@@ -61,8 +61,9 @@ def embed(
         own: dict[str, Any] = {"normalize": normalize, "dtype": dtype, "json_lines": json_lines}
         return answer_many("embed", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, tuple(EMBEDDING_WRITERS))
-    sources = answers.read_inputs(inputs)
+    sources = answers.read_inputs(inputs, once=not loading.reduced_jpeg)
     predictor = answers.load_model(loading, quiet)
+    answers.tell_reduction(predictor, sources)
     tally = Tally()
     results: list[Result] = []
     stream = predictor.stream(sources, outputs=("embedding",))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.inputs
-@options.loading
+@options.loading_to_answer
 @click.option("--layers", help="Blocks, from 0, as in 5,10,-1; the last by default.")
 @options.output
 @options.job
@@ -57,8 +57,9 @@ def features(
         return answer_many("features", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, (".npz",))
     answers.check_output(pca, (".png",), "--pca")
-    sources = answers.read_inputs(inputs)
+    sources = answers.read_inputs(inputs, once=not loading.reduced_jpeg)
     predictor = answers.load_model(loading, quiet)
+    answers.tell_reduction(predictor, sources)
     tally = Tally()
     stream = predictor.stream(sources, outputs=("features",), layers=options.parse_layers(layers))
     results: list[Result] = [

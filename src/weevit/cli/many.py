@@ -18,6 +18,7 @@ from weevit.cli.progress import PLAIN_EVERY
 from weevit.errors import UsageError
 from weevit.jobs.folder import ERRORS, VANISHED
 from weevit.jobs.run import Progress, check_share, run_job
+from weevit.jobs.settings import JOB
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
@@ -46,6 +47,8 @@ def answer_many(
     check_share(*shard)  # before the model is loaded
     sources = answers.read_inputs(inputs, once=False)
     predictor = answers.load_model(loading, quiet)
+    if not (output / JOB).exists():  # said when it began
+        answers.tell_reduction(predictor, sources)
     with _watching(quiet) as watch, _ctrl_c() as asked_to_stop:
         done = run_job(
             predictor,

@@ -206,6 +206,6 @@ def _mean_probability(
             row, column = divmod(int(patch), columns)
             picture[row * height : (row + 1) * height, column * width : (column + 1) * width] = GREY
         pictures.append(picture)
-    logits = model.logits(np.stack(pictures)).astype(np.float64)
+    logits = model.forward(np.stack(pictures))["logits"].astype(np.float64)
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     return float((exponents[:, index] / exponents.sum(axis=1)).mean())

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,9 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+Enough: TypeAlias = "Callable[[tuple[int, int]], tuple[int, int]]"
+"""From the (height, width) of an upright picture to the least that is needed of it."""
+
 _BUDGET = 8
 """Bytes a pixel: decoded RGB takes 4 in Pillow, and turning it upright takes as much again."""
 
@@ -78,6 +82,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> the turn that undoes it; 1 and unknown values need none."""
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""Those that exchange height and width."""
 
 
 def read_file(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -120,12 +127,16 @@ def _check_bytes(size: int, limits: Limits) -> None:
         raise TooLargeImageError(f"{size:,} bytes; the limit is {limits.max_bytes:,}")
 
 
-def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+def decode(
+    data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS, enough: Enough | None = None
+) -> Image.Image:
     """The picture in the bytes of an image file: mode RGB, 8 bits, upright. See the module for all that is done to it.
 
     Args:
         data: a whole file of one of `formats.FORMATS`.
         limits: both are checked before a pixel is decoded.
+        enough: how much of the picture is needed. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where that is
+            enough: faster, to other pixels; `full_size` tells what it was. None: always the whole picture.
 
     Raises:
         EmptyImageError, NotAnImageError, TruncatedImageError, CorruptImageError: no whole picture in these bytes.
@@ -141,7 +152,35 @@ def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS
     with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.open(data) as image:
         _check_pixels(image.size, limits, _PROGRESSIVE if image.info.get("progressive") else kind.bytes_per_pixel)
         kind.prepare(image, data)
-        return _upright_rgb(image)
+        full = _reduce(image, enough) if enough else None
+        rgb = _upright_rgb(image)
+        if full:
+            rgb.info[_FULL_SIZE] = full
+        return rgb
+
+
+def full_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) in the file, upright, of a picture from `decode`."""
+    height, width = image.info.get(_FULL_SIZE, (image.height, image.width))
+    return height, width
+
+
+def is_reduced(image: Image.Image) -> bool:
+    """Whether `decode` left a part of the file's pixels out."""
+    return _FULL_SIZE in image.info
+
+
+_FULL_SIZE = "weevit: full size"
+
+
+def _reduce(image: Image.Image, enough: Enough) -> tuple[int, int] | None:
+    """Have a JPEG decoded smaller, if that is enough, and return its (height, width), upright. Other formats stay."""
+    sideways = orientation(image) in _SIDEWAYS
+    full = (image.width, image.height) if sideways else (image.height, image.width)
+    height, width = enough(full)
+    before = image.size
+    image.draft(None, (height, width) if sideways else (width, height))
+    return None if image.size == before else full
 
 
 def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from weevit.errors import TooLargeImageError, UsageError, did_you_mean
+from weevit.images.decode import full_size
 from weevit.zoo.weights import Preprocessing
 
 Choice = TypeVar("Choice")
@@ -36,6 +37,10 @@ _MAX_BETWEEN = 2**26
 
 _REACH = 4
 """Source pixels, at a scale of 1, that the widest filter (Lanczos, 3) looks at on either side, and one to spare."""
+
+_TO_SPARE = 2
+"""Pixels in a row that a picture decoded at a reduced scale has for each that it is resized to: the filter still
+averages. With 1, the cut of the decoder would be all that is done against aliasing."""
 
 
 def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
@@ -63,7 +68,7 @@ def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]
             f"a picture of mode {image.mode!r} is not RGB", "weevit.images.decode.to_rgb(image) makes it so."
         )
     given = (image.height, image.width)
-    resized = _pick(_RESIZED_SIZE, spec.crop_mode, "crop mode")(given, spec)
+    resized = _resized_size(full_size(image), spec)
     resample = _pick(_FILTERS, spec.interpolation, "interpolation")
     height, width = min(resized[0], spec.height), min(resized[1], spec.width)
     top, left = _middle(resized[0], height), _middle(resized[1], width)
@@ -74,6 +79,12 @@ def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]
     else:
         image = image.resize((resized[1], resized[0]), resample).crop((left, top, left + width, top + height))
     return np.asarray(image if (height, width) == (spec.height, spec.width) else _padded(image, spec))
+
+
+def enough_pixels(full: Size, spec: Preprocessing) -> Size:
+    """What a JPEG of that size may be reduced to before it is resized; for `decode`."""
+    height, width = _resized_size(full, spec)
+    return _TO_SPARE * height, _TO_SPARE * width
 
 
 def normalize(pixels: npt.NDArray[np.uint8], spec: Preprocessing) -> npt.NDArray[np.float32]:
@@ -124,6 +135,10 @@ _RESIZED_SIZE: dict[str, Callable[[Size, Preprocessing], Size]] = {
     "squash": _squash,
     "border": _border,
 }
+
+
+def _resized_size(given: Size, spec: Preprocessing) -> Size:
+    return _pick(_RESIZED_SIZE, spec.crop_mode, "crop mode")(given, spec)
 
 
 def _pick(choices: Mapping[str, Choice], name: str, what: str) -> Choice:

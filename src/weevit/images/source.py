@@ -26,7 +26,7 @@ from weevit.errors import (
     UnreadableImageError,
     UsageError,
 )
-from weevit.images.decode import DEFAULT_LIMITS, Limits, decode, from_array, read_file, to_rgb
+from weevit.images.decode import DEFAULT_LIMITS, Enough, Limits, decode, from_array, read_file, to_rgb
 
 ABSENT = "absent"
 """The fingerprint of a file that is not there: one that appears later differs from it."""
@@ -89,8 +89,8 @@ class Source:
         )
 
 
-def open_image(source: Source, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """The source's picture: mode RGB, upright. Files are read here and not before.
+def open_image(source: Source, limits: Limits = DEFAULT_LIMITS, enough: Enough | None = None) -> Image.Image:
+    """The source's picture: mode RGB, upright. Files are read here and not before. `limits`, `enough`: as for `decode`.
 
     Raises:
         ImageError: there is no answer, and why (see `read_file` and `decode`).
@@ -100,12 +100,12 @@ def open_image(source: Source, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     if isinstance(value, ImageError):
         raise value
     if isinstance(value, bytes | bytearray | memoryview):
-        return decode(value, limits)
+        return decode(value, limits, enough)
     if isinstance(value, Image.Image):
         return to_rgb(value, limits)
     if isinstance(value, np.ndarray):
         return from_array(value, limits)
-    return decode(read_bytes(value, limits), limits)
+    return decode(read_bytes(value, limits), limits, enough)
 
 
 def read_bytes(value: str | Path | Stored, limits: Limits) -> bytes:

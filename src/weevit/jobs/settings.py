@@ -28,7 +28,7 @@ class Settings:
         options: of the verb: topk; normalize and dtype; layers.
         model: the full tag.
         checkpoint: sha256 of the weights.
-        preprocessing: size, crop, interpolation, mean, std and the limit of pixels.
+        preprocessing: size, crop, interpolation, mean, std, the limit of pixels, whether JPEGs are reduced.
         engine: `onnxruntime` or `openvino`.
         shard_size: inputs in a shard.
         weevit: the version that wrote the rows.
@@ -74,13 +74,12 @@ def settings_of(predictor: Predictor, verb: str, options: dict[str, Any], shard_
     if shard_size < 1:
         raise UsageError(f"A shard has at least one row: {shard_size} was given.", f"Default: {DEFAULT_SHARD_SIZE}.")
     checkpoint = predictor.checkpoint
-    preprocessing = {**asdict(predictor.preprocessing), "max_pixels": predictor.limits.max_pixels}
     return Settings(
         verb=verb,
         options=VERBS[verb].checked(options, predictor),
         model=checkpoint.name,
         checkpoint=checkpoint.sha256,
-        preprocessing=json.loads(json.dumps(preprocessing)),  # as it is read back: tuples are lists
+        preprocessing=json.loads(json.dumps(predictor.pixels_depend_on())),  # as it is read back: tuples are lists
         engine=predictor.engine,
         shard_size=shard_size,
     )
