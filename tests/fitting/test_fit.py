@@ -259,7 +259,7 @@ def test_another_image_size_stands_in_the_checkpoint(shop: Path, backbone: Path,
     )
     with torch.inference_mode():
         logits = theirs((torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).numpy()
-    assert np.abs(model.logits(crops) - logits).max() < 1e-4
+    assert np.abs(model.forward(crops)["logits"] - logits).max() < 1e-4
 
 
 # ---- row T12: classes are matched by name, and come from the checkpoint ever after
