@@ -135,7 +135,7 @@ def test_what_it_changes_is_measured(predictor: weevit.Predictor, tmp_path: Path
     assert "measured on 4 of the first 10 inputs" in str(found)
     none = weevit.measure_reduction(predictor, [tmp_path / "small0.jpg"])
     assert (none.reduced, none.cosine, none.same_top1) == (0, 1, None)
-    assert str(none) == "reduced JPEGs: none of the first 1 inputs is decoded smaller"
+    assert str(none) == "reduced JPEGs: none is decoded smaller (inputs looked at: 1)"
 
 
 def test_what_cannot_be_measured(predictor: weevit.Predictor, fake_tiny: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_answers_of_both_kinds_are_never_mixed(predictor: weevit.Predictor, fake
     (tmp_path / "a.jpg").write_bytes(encoded(scene(400, 300)))
     exact = weevit.load(fake_tiny, image_size=SIZE, cache=False)
     weevit.run_job(predictor, tmp_path / "a.jpg", tmp_path / "out")
-    with pytest.raises(weevit.JobError, match='"reduced_jpeg": true'):
+    with pytest.raises(weevit.JobError, match=r"preprocessing\.reduced_jpeg: true there, false asked for"):
         weevit.run_job(exact, tmp_path / "a.jpg", tmp_path / "out")
     assert predictor.pixels_depend_on() != exact.pixels_depend_on()  # the name of kept embeddings too
 

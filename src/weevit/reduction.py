@@ -47,7 +47,7 @@ class Reduction:
 
     def __str__(self) -> str:
         if not self.reduced:
-            return f"reduced JPEGs: none of the first {self.looked_at:,} inputs is decoded smaller"
+            return f"reduced JPEGs: none is decoded smaller (inputs looked at: {self.looked_at:,})"
         same = "" if self.same_top1 is None else f"top-1 the same for {self.same_top1}; "
         return (
             f"reduced JPEGs, measured on {self.reduced} of the first {self.looked_at:,} inputs: pixels differ by "

@@ -117,17 +117,25 @@ def refuse_other(folder: Path, asked: Settings) -> None:
     Raises:
         JobError: something differs; the message says what.
     """
-    there, wanted = asdict(read_settings(folder)), asdict(asked)
+    there, wanted = _flat(asdict(read_settings(folder))), _flat(asdict(asked))
     lines = [
-        f"  {name}: {_short(there[name])} there, {_short(wanted[name])} asked for"
-        for name in wanted
-        if there[name] != wanted[name]
+        f"  {name}: {_short(there.get(name))} there, {_short(wanted.get(name))} asked for"
+        for name in {**wanted, **there}
+        if there.get(name) != wanted.get(name)
     ]
     if lines:
         raise JobError(
             f"{folder} holds another job; the answers of two would be mixed:\n" + "\n".join(lines),
             "Give the same settings as before, or another --output.",
         )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Values of options and preprocessing by their own names, so that only what differs is shown."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= {f"{name}.{own}": inner for own, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return found
 
 
 def _short(value: Any) -> str:
