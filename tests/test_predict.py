@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import weevit
-from weevit.predict import OUTPUTS, block_indices, map_ahead
+from weevit.engine.ahead import map_ahead
+from weevit.predict import OUTPUTS, block_indices
 from weevit.results import top_classes, unit_length
 from weevit.zoo.labels import Label
 

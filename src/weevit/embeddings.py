@@ -29,11 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit._version import __version__
+from weevit.engine.ahead import map_ahead
 from weevit.engine.cache import cache_folder
 from weevit.errors import ImageError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, Stored, read_bytes
-from weevit.predict import Predictor, map_ahead
+from weevit.predict import Predictor
 from weevit.results import Array, Result
 from weevit.zoo.manifest import replace_file
 

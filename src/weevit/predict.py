@@ -5,9 +5,7 @@ sources ── decode, resize, crop (threads) ── batches ── one pass thr
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -18,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from weevit.engine.ahead import batches, map_ahead
 from weevit.engine.session import Engine, Request, Session, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
@@ -173,8 +172,7 @@ class Predictor:
         """
         request = self._request(outputs, layers)
         self._check_head("logits" in outputs, topk)
-        sources = inputs if isinstance(inputs, Expansion) else expand(inputs)
-        return self._stream(iter(sources), request, tuple(outputs), topk, steady)
+        return self._stream(iter(expand(inputs)), request, tuple(outputs), topk, steady)
 
     def open(self, source: Source) -> Image.Image:
         """One input's picture, upright RGB, before it is resized.
@@ -376,28 +374,3 @@ def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
             f"The last one is {depth - 1}.",
         )
     return tuple(sorted({layer % depth for layer in wanted}))
-
-
-def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of `size` items; the last may be shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def map_ahead(
-    function: Callable[[Any], Any], items: Iterator[Any], workers: int, ahead: int, name: str = "weevit-decode"
-) -> Generator[Any, None, None]:
-    """`map` in threads of that name: in order, and at most `ahead` results wait to be taken."""
-    with ThreadPoolExecutor(workers, thread_name_prefix=name) as pool:
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -11,12 +11,13 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from weevit.engine.ahead import map_ahead
 from weevit.errors import ImageError, UsageError
 from weevit.images.decode import is_reduced
 from weevit.images.preprocess import preprocess
 from weevit.images.source import Source, open_image
 from weevit.images.sources import Expansion, Inputs, expand
-from weevit.predict import Predictor, map_ahead
+from weevit.predict import Predictor
 from weevit.results import unit_length
 
 AMONG = 256
@@ -72,9 +73,8 @@ def measure_reduction(predictor: Predictor, inputs: Inputs | Expansion, sample: 
         raise UsageError("This predictor decodes every JPEG whole.", "weevit.load(..., reduced_jpeg=True)")
     if sample < 1:
         raise UsageError(f"A sample has at least one picture: {sample} was given.", "The default is 32.")
-    sources = inputs if isinstance(inputs, Expansion) else expand(inputs)
     looked_at, pairs, threads = 0, [], predictor.threads.count
-    with closing(map_ahead(partial(_pair, predictor), islice(sources, AMONG), threads, 2 * threads)) as found:
+    with closing(map_ahead(partial(_pair, predictor), islice(expand(inputs), AMONG), threads, 2 * threads)) as found:
         for pair in found:
             looked_at += 1
             pairs += [pair] if pair else []

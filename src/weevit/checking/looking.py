@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from weevit.engine.ahead import map_ahead
 from weevit.errors import ImageError, UsageError
 from weevit.images.decode import Limits, decode
 from weevit.images.facts import Facts, facts_of
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, Stored, read_bytes
-from weevit.predict import map_ahead
 
 THUMB = 16
 """Pixels on each side of the tiny picture, whatever the shape of the whole: copies that were squeezed are known too."""

@@ -76,6 +76,14 @@ def read_inputs(words: Iterable[str], once: bool = True) -> Expansion:
     return expand(words)
 
 
+def begin(words: Iterable[str], loading: Loading, quiet: bool) -> tuple[Expansion, Predictor]:
+    """The inputs and the model of a verb that answers, and what is to be said of them first."""
+    sources = read_inputs(words, once=not loading.reduced_jpeg)  # for measuring, some are read before
+    predictor = load_model(loading, quiet)
+    tell_reduction(predictor, sources)
+    return sources, predictor
+
+
 def tell_reduction(predictor: Predictor, sources: Expansion) -> None:
     """With --reduced-jpeg: measure on some of the inputs what it changes, and say so, also with --quiet."""
     if predictor.reduced_jpeg:

@@ -55,9 +55,7 @@ def classify(
         own: dict[str, Any] = {"topk": topk, "json_lines": json_lines}
         return answer_many("classify", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, tuple(WRITERS))
-    sources = answers.read_inputs(inputs, once=not loading.reduced_jpeg)
-    predictor = answers.load_model(loading, quiet)
-    answers.tell_reduction(predictor, sources)
+    sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
     results: Iterator[Result] = predictor.stream(sources, outputs=("logits",), topk=topk)
     results = answers.count_all(results, tally, images_progress(quiet or output is None))

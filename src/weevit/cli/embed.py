@@ -61,9 +61,7 @@ def embed(
         own: dict[str, Any] = {"normalize": normalize, "dtype": dtype, "json_lines": json_lines}
         return answer_many("embed", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, tuple(EMBEDDING_WRITERS))
-    sources = answers.read_inputs(inputs, once=not loading.reduced_jpeg)
-    predictor = answers.load_model(loading, quiet)
-    answers.tell_reduction(predictor, sources)
+    sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
     results: list[Result] = []
     stream = predictor.stream(sources, outputs=("embedding",))

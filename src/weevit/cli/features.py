@@ -57,9 +57,7 @@ def features(
         return answer_many("features", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     answers.check_output(output, (".npz",))
     answers.check_output(pca, (".png",), "--pca")
-    sources = answers.read_inputs(inputs, once=not loading.reduced_jpeg)
-    predictor = answers.load_model(loading, quiet)
-    answers.tell_reduction(predictor, sources)
+    sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
     stream = predictor.stream(sources, outputs=("features",), layers=options.parse_layers(layers))
     results: list[Result] = [

@@ -88,7 +88,7 @@ def loading(verb: Verb) -> Verb:
 
 
 def loading_to_answer(verb: Verb) -> Verb:
-    """The same, and how pictures are decoded, for verbs that only answer: what is kept or compared is always exact."""
+    """The same, and how JPEGs are decoded, for verbs that answer; those that learn or judge always see the whole."""
     return _packed(verb, "loading", Loading, (*_LOADING, _REDUCED))
 
 

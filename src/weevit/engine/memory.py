@@ -8,9 +8,8 @@ import ctypes
 def give_back() -> None:
     """Hand it back to the system, where the C library can be told to (glibc); takes 1 or 2 ms.
 
-    glibc keeps what was freed in the middle of a heap, and each thread has a heap: after a graph was loaded, which
-    passes through three times its size, as much as the graph takes; in each thread that decodes, the largest picture
-    that it has met.
+    glibc keeps what was freed in the middle of a heap: after a graph was loaded, about as much as the graph takes. What
+    lies free at the end of a thread's heap stays there all the same.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from weevit.engine.ahead import batches
 from weevit.evaluation.metrics import Floats, Ints, Judged, joined, judge_any, sigmoid
 from weevit.images.source import Source
-from weevit.predict import Predictor, batches
+from weevit.predict import Predictor
 from weevit.results import Array, Result
 
 _CHUNK = 256

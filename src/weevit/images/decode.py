@@ -155,22 +155,23 @@ def decode(
         full = _reduce(image, enough) if enough else None
         rgb = _upright_rgb(image)
         if full:
-            rgb.info[_FULL_SIZE] = full
+            rgb.info[_REDUCED_FROM] = rgb.size, full
         return rgb
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) in the file, upright, of a picture from `decode`."""
-    height, width = image.info.get(_FULL_SIZE, (image.height, image.width))
-    return height, width
+    """(height, width) in the file, upright, of a picture from `decode`; of any other its own."""
+    reduced_to, full = image.info.get(_REDUCED_FROM, (None, None))
+    return full if reduced_to == image.size else (image.height, image.width)
 
 
 def is_reduced(image: Image.Image) -> bool:
     """Whether `decode` left a part of the file's pixels out."""
-    return _FULL_SIZE in image.info
+    return full_size(image) != (image.height, image.width)
 
 
-_FULL_SIZE = "weevit: full size"
+_REDUCED_FROM = "weevit: reduced from"
+"""In a picture's `info`: its own size, since Pillow hands `info` on to what is cut out of it, and the full one."""
 
 
 def _reduce(image: Image.Image, enough: Enough) -> tuple[int, int] | None:

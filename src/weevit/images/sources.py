@@ -118,12 +118,12 @@ class Expansion:
                 open_folders.pop()
 
 
-def expand(inputs: Inputs) -> Expansion:
+def expand(inputs: Inputs | Expansion) -> Expansion:
     """Everything to look at in what was given. Reads folders and lists, but no picture; may be iterated lazily.
 
     Args:
         inputs: a path, a folder, an address, the bytes of a file, a PIL image, a uint8 array, a `Source`, or an
-            iterable of those.
+            iterable of those; what was expanded already is given back as it is.
 
     A path may be a pattern (`photos/*.jpg`, `**` for any folders between) or have a range in braces
     (`shard-{000..099}.tar`). A file that is named is one source, whatever its ending, but for lists (`.txt`, a path a
@@ -141,7 +141,7 @@ def expand(inputs: Inputs) -> Expansion:
     Raises:
         UsageError: something else than the above; raised when the iteration reaches it.
     """
-    return Expansion(inputs)
+    return inputs if isinstance(inputs, Expansion) else Expansion(inputs)
 
 
 def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:

@@ -114,7 +114,7 @@ def run_job(
     settings = settings_of(predictor, verb, dict(options), shard_size)
     folder = Path(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
-    sources = lasting if isinstance(lasting, Expansion) else expand(lasting)
+    sources = expand(lasting)
     with hold(folder, settings, *shard) as alone:
         job = _Job(predictor, settings, folder, sources, shard, retry_failed)
         job.prepare(alone)
