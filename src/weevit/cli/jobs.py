@@ -68,5 +68,6 @@ def verify(folder: Path) -> int:
         print(f"{wrong:,} of {len(plan):,} files are not as they should be.")
         print("Delete those that differ, and give the command that wrote them again: it makes what is not there.")
         return 1
-    print(f"{len(plan):,} files, {sum(shard.rows for shard in plan):,} rows: all as they were written")
+    files = "1 file" if len(plan) == 1 else f"{len(plan):,} files"
+    print(f"{files}, {sum(shard.rows for shard in plan):,} rows: all as they were written")
     return 0
