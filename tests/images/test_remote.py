@@ -133,7 +133,10 @@ def test_archives_and_patterns_of_them(client: Any, bucket: str) -> None:
     assert len(set(stamps(f"{bucket}/x-*.tar"))) == 4
 
 
-def test_lists_and_tables_beside_their_pictures(client: Any, bucket: str, tmp_path: Path) -> None:
+def test_lists_and_tables_beside_their_pictures(
+    client: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEEVIT_ALLOW_URLS", "public")  # addresses in lists; what lies beside one needs no permission
     table = "id,path,label\nx,a.png,cat\ny,gone.png,dog\n"
     put(client, bucket, {"p/a.png": png(1), "b.png": png(2), "p/list.txt": f"a.png\n{bucket}/b.png", "p/t.csv": table})
     assert widths(sources(f"{bucket}/p/list.txt")) == [1, 2]

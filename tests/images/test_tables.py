@@ -88,10 +88,16 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path, name: str) -> None:
         sources(put(tmp_path / name, b"path\ncaf\xe9.png\n"))
 
 
-def test_an_address_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+def test_an_address_of_an_unknown_kind_is_a_row_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("fsspec")
-    with pytest.raises(UsageError, match="nosuch://x"):
-        sources(put(tmp_path / "list.txt", "nosuch://x/a.png\n"))
+    monkeypatch.setenv("WEEVIT_ALLOW_URLS", "public")
+    put(tmp_path / "a.png", png(3))
+    odd, sound = sources(put(tmp_path / "list.txt", "nosuch://x/a.png\na.png\n"))
+    with pytest.raises(UnreadableImageError, match=r"nosuch://x/a\.png: addresses of this kind are not read"):
+        open_image(odd)
+    assert open_image(sound).size[0] == 3
 
 
 @pytest.mark.parametrize("name", ["gone.txt", "gone.csv", "gone.tsv", "gone.parquet"])

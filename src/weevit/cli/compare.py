@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @options.loading_argument
 @click.argument("other")
 @click.argument("data", required=False)
+@options.allow_urls
 @click.option("--split", help="Which part of the data; by default test, validation or all of it.")
 @click.option("--allow-missing", is_flag=True, help="The data may lack some of the models' classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")

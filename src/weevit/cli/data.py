@@ -33,6 +33,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("path")
+@options.allow_urls
 @options.loading
 @click.option("--no-embeddings", is_flag=True, help="Ask no model; labels and crops are then not checked.")
 @click.option("--fix-list", type=click.Path(path_type=Path), help="Write what to remove or look at: FILE.csv.")

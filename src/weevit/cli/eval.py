@@ -26,6 +26,7 @@ _FAILURES = 10
 @click.command()
 @options.loading_argument
 @click.argument("data", required=False)
+@options.allow_urls
 @click.option("--suite", type=click.Path(path_type=Path), help="A folder with ImageNet's val, V2, A, R, Sketch, ReaL.")
 @click.option("--split", help="Which part of the data; by default test, validation or all of it.")
 @click.option("--allow-missing", is_flag=True, help="The data may lack some of the model's classes.")

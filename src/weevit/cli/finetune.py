@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("data")
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+@options.allow_urls
 @click.option("--model", "-m", show_default=options.DEFAULT_MODEL, help="The weights to begin with.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder, new or empty, or a stopped one.")
 @minutes

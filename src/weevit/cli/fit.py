@@ -27,6 +27,7 @@ _FAILURES = 10
 
 @click.command()
 @click.argument("data")
+@options.allow_urls
 @options.loading
 @click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation that chooses the head.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -20,7 +21,41 @@ DEFAULT_MODEL = "vit_pwee_patch16_reg1_gap_256.sbb_in1k"
 DEFAULT_MAX_PIXELS = 64_000_000
 """The same as `weevit.images.decode.Limits`, for the same reason."""
 
-inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUTS...")
+
+def _permission(allowed: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    """What a flag does: allow addresses of a kind, in this process and in those that it starts."""
+
+    def allow(_context: click.Context, _option: click.Parameter, given: bool) -> None:
+        if given and os.environ.get("WEEVIT_ALLOW_URLS") != "private":  # the wider permission holds
+            os.environ["WEEVIT_ALLOW_URLS"] = allowed  # `weevit.images.remote.ALLOW_URLS`
+
+    return allow
+
+
+_ALLOW_URLS = (
+    click.option(
+        "--allow-urls", is_flag=True, expose_value=False, callback=_permission("public"),
+        help="Fetch the addresses that stand in lists and tables, from public hosts.",
+    ),
+    click.option(
+        "--allow-private-urls", is_flag=True, expose_value=False, callback=_permission("private"),
+        help="Fetch them from this machine and from private networks too.",
+    ),
+)  # fmt: skip
+
+
+def allow_urls(verb: Verb) -> Verb:
+    """Give a verb that reads lists or tables the permission to fetch the addresses in them."""
+    for option in reversed(_ALLOW_URLS):
+        verb = option(verb)
+    return verb
+
+
+def inputs(verb: Verb) -> Verb:
+    """Give a verb its inputs: files, folders, lists, tables, archives, addresses."""
+    return click.argument("inputs", nargs=-1, required=True, metavar="INPUTS...")(allow_urls(verb))
+
+
 output = click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write the answers.")
 json_lines = click.option("--json", "json_lines", is_flag=True, help="One JSON object a line on stdout, nothing else.")
 strict = click.option("--strict", is_flag=True, help="Exit with 3 if any input failed.")

@@ -12,6 +12,7 @@ from weevit.cli.train import finish, minutes, no_report, tensorboard
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@options.allow_urls
 @click.option("--data", help="Where its data lies now, if it was moved; it must be the same.")
 @minutes
 @tensorboard

@@ -22,6 +22,7 @@ no_report = click.option("--no-report", is_flag=True, help="Leave out the report
 @click.command()
 @click.argument("recipe")
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+@options.allow_urls
 @click.option("--data", help="Pictures with classes: a folder, a table or archives; data.path of the recipe else.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="The run's folder, new or empty.")
 @click.option("--model", "-m", help="What to train instead of the recipe's model.name.")

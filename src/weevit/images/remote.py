@@ -1,16 +1,33 @@
-"""Pictures at addresses (`s3://`, `gs://`, `hf://`, `https://`): through fsspec, which knows how to speak to each.
+"""Images at addresses (`s3://`, `gs://`, `hf://`, `https://`): through fsspec, which knows how to speak to each.
 
-An address means what a path would: a folder, a pattern, a list, a table, an archive, or one picture. Comes with
+An address means what a path would: a folder, a pattern, a list, a table, an archive, or one image. Comes with
 `pip install "weevit[remote]"`; credentials are those that fsspec's own packages look for.
+
+What an address may be is decided here, not by fsspec, whose addresses can be small programs: `reference://` runs a
+template, `filecache::` writes files, `file://` leads back to this machine, and `::` chains them. So:
+
+- Protocols are allowed by name (`PROTOCOLS`), one for each address. Chains are refused, and fsspec is never asked to
+  read one: it is handed a protocol's name and a path.
+- Addresses inside lists and tables are a stranger's. They are fetched only where the user allows it
+  (`--allow-urls`, or `WEEVIT_ALLOW_URLS=public` in the environment), and only from public hosts, unless private ones
+  are allowed too (`--allow-private-urls`, `WEEVIT_ALLOW_URLS=private`).
+- A redirect leads to the loopback or to a private network only where the user's own address does. It is the
+  connection that is judged, so no spelling of a host and no name server gets around it.
 """
 
 from __future__ import annotations
 
+import errno
+import ipaddress
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 from weevit.errors import (
     EmptyImageError,
@@ -20,10 +37,17 @@ from weevit.errors import (
     TooLargeImageError,
     UnreadableImageError,
     UsageError,
+    did_you_mean,
 )
 from weevit.images.decode import Limits
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import ABSENT, Source
+
+PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https")
+"""What fsspec is asked for. None of them runs anything, writes anything or reads this machine's files."""
+
+ALLOW_URLS = "WEEVIT_ALLOW_URLS"
+"""In the environment, so that it holds for worker processes too: empty, `public` or `private`."""
 
 
 @dataclass(frozen=True)
@@ -78,29 +102,129 @@ class RemoteFile:
         return "-".join(str(value).strip('"') for value in told[:2]) or "unknown"
 
     def beside(self, entry: str) -> RemoteFile:
-        """A name from this file's folder on, or an address."""
-        return remote_file(entry if "://" in entry else f"{self.name.rpartition('/')[0]}/{entry}")
+        """A name from this file's folder on, or an address.
+
+        Raises:
+            UnreadableImageError: an address that may not be fetched.
+        """
+        if "://" in entry:
+            return listed_file(entry)
+        folder = self.path.rpartition("/")[0]
+        return RemoteFile(f"{self.name.rpartition('/')[0]}/{entry}", self.system, f"{folder}/{entry}")
 
     def _info(self) -> Any:
         return self.info or self.system.info(self.path)
 
 
 def remote_file(address: str) -> RemoteFile:
-    """One file at an address; nothing is asked of the server.
+    """One file at an address that the user gave; nothing is asked of the server.
 
     Raises:
-        UsageError: fsspec knows no such kind of address.
+        UsageError: an address of a kind that is not read.
         MissingExtraError: fsspec, or its package for this kind, is not installed.
     """
-    try:
-        from fsspec.core import url_to_fs
+    return _file(address, trusted_host=urlsplit(address).hostname)
 
-        system, path = url_to_fs(address)
+
+def listed_file(address: str) -> RemoteFile:
+    """One file at an address that stands in a list or a table.
+
+    Raises:
+        UnreadableImageError: addresses in lists are not allowed, or this one is not.
+    """
+    allowed = os.environ.get(ALLOW_URLS, "")
+    if allowed not in ("public", "private"):
+        raise UnreadableImageError(
+            "an address inside a list or table; such addresses are fetched only with --allow-urls"
+        )
+    try:
+        return _file(address, trusted_host=urlsplit(address).hostname if allowed == "private" else None)
+    except (UsageError, MissingExtraError) as error:  # one odd row never ends a run
+        raise UnreadableImageError(" ".join(str(error).split())) from error
+
+
+def _file(address: str, trusted_host: str | None) -> RemoteFile:
+    protocol = _protocol(address)
+    try:
+        import fsspec
+
+        kind: Any = fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        raise MissingExtraError(f"{address}: {error}", 'pip install "weevit[remote]"') from error
-    except ValueError as error:
-        raise UsageError(f"{address}: {error}", "For instance s3://bucket/photos or https://host/photo.jpg.") from error
+        raise MissingExtraError(f"{protocol}:// addresses: {error}", 'pip install "weevit[remote]"') from error
+    except ValueError as error:  # this fsspec has no such protocol
+        raise UsageError(f"{protocol}:// addresses: {error}", _EXAMPLES) from error
+    options = {"get_client": partial(_web_client, trusted_host)} if protocol in ("http", "https") else {}
+    try:
+        path = str(kind._strip_protocol(address))
+        system = kind(**kind._get_kwargs_from_urls(address), **options)
+    except Exception as error:  # an address that its own package cannot read
+        raise UsageError(f"{address[:80]}: {error}", _EXAMPLES) from error
     return RemoteFile(address, system, path)
+
+
+_EXAMPLES = "For instance s3://bucket/photos or https://host/photo.jpg."
+
+
+def _protocol(address: str) -> str:
+    """The one protocol of an address.
+
+    Raises:
+        UsageError: it is not among those that are read, or there are several.
+    """
+    protocol = address.partition("://")[0].lower()
+    shown = address[:80]  # an address may be a whole file in base64
+    if "::" in address:
+        raise UsageError(f"{shown}: a chain of addresses (::) is never followed.", _EXAMPLES)
+    if protocol in ("file", "local"):
+        raise UsageError(f"{shown}: {protocol}:// addresses are not read.", "Give the path of the file itself.")
+    if protocol not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        near = did_you_mean(protocol[:40], PROTOCOLS)
+        raise UsageError(f"{shown}: addresses of this kind are not read; {known} are.", near)
+    return protocol
+
+
+async def _web_client(trusted_host: str | None, **options: Any) -> Any:
+    """fsspec's client for the web, but that each of its connections is judged."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(socket_factory=partial(_open_socket, _addresses_of(trusted_host)))
+    return aiohttp.ClientSession(connector=connector, **options)
+
+
+def _addresses_of(host: str | None) -> frozenset[str]:
+    """The network addresses of a host; none where there is none, or its name is not known."""
+    try:
+        return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None)) if host else frozenset()
+    except (OSError, UnicodeError):
+        return frozenset()
+
+
+def _open_socket(trusted: frozenset[str], target: Any) -> socket.socket:
+    """A socket for a connection to `target`, a row of `socket.getaddrinfo`.
+
+    Raises:
+        PermissionError: it leads into a private network, and is none of the trusted addresses.
+    """
+    family, kind, protocol, _, (address, *_) = target
+    if address not in trusted and not is_public(address):
+        raise PermissionError(errno.EACCES, f"{address} is this machine or in a private network")
+    return socket.socket(family, kind, protocol)
+
+
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+"""Where IPv4 addresses are reached from networks that have IPv6 only (RFC 6052)."""
+
+
+def is_public(address: str) -> bool:
+    """Whether a network address is one of the public internet: no loopback, private, link-local or special range."""
+    found: Any = ipaddress.ip_address(address.partition("%")[0])
+    if found.version == 6:
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _TRANSLATED:
+            inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
+        found = inner or found
+    return bool(found.is_global and not found.is_multicast)
 
 
 def expand_remote(address: str, left_out: Counter[str]) -> Iterator[Source]:
@@ -172,4 +296,5 @@ def _as_image_error(error: Exception, name: str) -> ImageError:
         return error
     if _is_absent(error):
         return MissingImageError(f"{name}: no such file")
-    return UnreadableImageError(f"{name}: {type(error).__name__}: {error}")
+    told = error.__cause__ or error  # over HTTP the error itself is about a missing file, whatever went wrong
+    return UnreadableImageError(f"{name}: {type(told).__name__}: {told}")

@@ -138,7 +138,11 @@ class File(Protocol):
         ...
 
     def beside(self, entry: str) -> Path | Stored:
-        """What a line of this file means: a path from this file's folder on, an absolute path, or an address."""
+        """What a line of this file means: a path from this file's folder on, an absolute path, or an address.
+
+        Raises:
+            ImageError: an address that may not be fetched; the line has no answer, the others do.
+        """
         ...
 
 
@@ -171,9 +175,9 @@ class LocalFile:
     def beside(self, entry: str) -> Path | Stored:
         """The path from this file's folder on."""
         if "://" in entry:
-            from weevit.images.remote import remote_file
+            from weevit.images.remote import listed_file
 
-            return remote_file(entry)
+            return listed_file(entry)
         return self.path.parent / entry
 
 

@@ -37,10 +37,10 @@ MAX_ROW_GROUP_BYTES = 1 << 30
 def read_list(file: File) -> Iterator[Source]:
     """A path a line; empty lines are skipped. The line is the source's name."""
     with _text(file) as lines:
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             entry = line.rstrip("\r\n")
             if entry.strip():
-                yield Source(entry, file.beside(entry))
+                yield _row(file, number, entry, None, None)
 
 
 def read_csv(file: File) -> Iterator[Source]:
