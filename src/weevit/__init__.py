@@ -12,7 +12,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from weevit import telemetry
 from weevit._version import __version__
+
+telemetry.disable()
 
 if TYPE_CHECKING:
     from weevit import data

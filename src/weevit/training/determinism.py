@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from weevit.engine.cache import cache_folder
+from weevit.telemetry import keep_caches_in
+
 
 @contextmanager
 def settled(threads: int) -> Iterator[None]:
@@ -18,6 +21,7 @@ def settled(threads: int) -> Iterator[None]:
     Sums are taken in another order with another number of threads, so a run that goes on takes the number it began
     with. PyTorch raises where it knows only an operation whose result depends on chance; the family needs none.
     """
+    keep_caches_in(cache_folder())
     # cuBLAS reads this when it is first used; without it, its matrix products may differ from call to call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     deterministic = torch.are_deterministic_algorithms_enabled()
