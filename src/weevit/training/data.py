@@ -62,7 +62,7 @@ class Batch:
     Attributes:
         images: (B, 3, height, width) float32, normalised, on the loader's device. B is the recipe's batch size less
             those that could not be read; 0 if none could.
-        targets: (B,) int64, or (B, K) labels of 0 and 1.
+        targets: (B,) int64, or (B, K) labels of 0 and 1, on the loader's device.
         shots: which pictures these are.
         ids: their names.
         bad: those that are missing.
@@ -103,6 +103,8 @@ class Loader:
         self.steps_per_epoch = shown // self._batch
         load_decoder()
         self._memory = _Memory((self._batch, 3, spec.height, spec.width), self.device)
+        # On the device once: each copy of pageable memory waits for all that the device still has to do.
+        self._mean, self._std = (torch.tensor(of).view(3, 1, 1).to(self.device) for of in (spec.mean, spec.std))
 
     def order(self, epoch: int) -> list[Shot]:
         """The pictures of an epoch, batch after batch; the repeats of one follow on each other."""
@@ -174,7 +176,7 @@ class Loader:
             images = self._finished([result for result in results if not isinstance(result, Bad)], images)
         return Batch(
             images=images,
-            targets=torch.from_numpy(self.split.targets[[shot.sample for shot in shots]]),
+            targets=torch.from_numpy(self.split.targets[[shot.sample for shot in shots]]).to(self.device),
             shots=shots,
             ids=tuple(self.split.sources[shot.sample].name for shot in shots),
             bad=tuple(result for result in results if isinstance(result, Bad)),
@@ -182,9 +184,8 @@ class Loader:
 
     def _finished(self, holes: list[tuple[Hole, ...]], images: Tensor) -> Tensor:
         """`augment.finish` on a GPU. No GPU has run this yet: the tests run it on the CPU."""
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.spec.mean, self.spec.std))
         sent = images.to(self.device, non_blocking=True).to(torch.float32)
-        sent.div_(255).sub_(mean.to(self.device)).div_(std.to(self.device))
+        sent.div_(255).sub_(self._mean).div_(self._std)
         for picture, hole in ((picture, hole) for picture, some in zip(sent, holes, strict=True) for hole in some):
             box = hole.box
             fill = torch.tensor(filling(hole)).to(self.device, non_blocking=True)
