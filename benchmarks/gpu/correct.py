@@ -38,6 +38,8 @@ KINDS = {
     "rope": "vit_medium_patch16_rope_reg1_gap_256",
 }
 
+MICRO = "vit_micro_patch16_reg1_gap_64"
+
 FP32, BF16, BF16_GRADIENTS, LOSSES = 1e-4, 3e-2, 1e-1, 3e-2
 """Bounds: float32 in another order of sums; bf16's 8 bits, forward and backward; losses of 30 steps in bf16."""
 
@@ -55,7 +57,7 @@ def run(section: Section) -> None:
         for kind in KINDS:
             section.attempt(kind, 6, lambda kind=kind: numbers(section, kind))
             section.attempt(f"{kind} twice", 4, lambda kind=kind: twice(section, kind))
-        section.attempt("resume compiled", 20, lambda: runs.resumed("resume compiled", compile=True))
+        section.attempt("resume compiled", 30, lambda: runs.resumed("resume compiled", compile=True))
         for kind in KINDS:
             section.attempt(f"{kind} compiled", 12, lambda kind=kind: compiled(section, kind))
 
@@ -79,7 +81,9 @@ class Answers:
         return found
 
 
-def answers(model: nn.Module, images: Tensor, forward: Callable[..., Tensor] | None = None, bf16: bool = False) -> Answers:
+def answers(
+    model: nn.Module, images: Tensor, forward: Callable[..., Tensor] | None = None, bf16: bool = False
+) -> Answers:
     """Ask a module, or what was compiled of it; gradients of a random weighting of the logits."""
     device = next(model.parameters()).device
     model.zero_grad(set_to_none=True)
@@ -175,20 +179,23 @@ class Runs:
     data: Path = Path()
 
     def make(self) -> None:
+        """The images of all runs: four classes, each with a tint of its own."""
         number = 48 if self.section.short else 512
         self.data, kilobytes = folder(self.scratch / "data", number, 4, 96, 128, validation=16)
         self.section.figure("made images", number=number, kilobytes=kilobytes)
 
     @property
     def steps(self) -> int:
+        """Of every run."""
         return 8 if self.section.short else STEPS
 
     def train(self, name: str, *words: str, device: str | None = None, watcher: Watcher | None = None) -> Run:
+        """A run of wee's recipe in bf16, into a folder of that name; `words` come on top."""
         short = self.section.short
         plain = [
-            *(["model.name=vit_micro_patch16_reg1_gap_64"] if short else []),
-            f"model.image_size={64 if short else 128}",
-            f"loop.batch_size={8 if short else 64}",
+            f"model.name={MICRO if short else KINDS['serial']}",
+            f"model.image_size={64 if short else 96}",
+            f"loop.batch_size={8 if short else 32}",
             f"schedule.epochs={self.steps} steps",
             *("schedule.warmup=2 steps", "schedule.cooldown=0 steps", "data.repeats=0", "optim.lr=1e-3"),
             *("loop.log_every=1", "loop.eval_every=100 %", "loop.checkpoint_every=5 steps", "loop.compile=false"),
@@ -223,13 +230,13 @@ class Runs:
 
     def resumed(self, name: str, compile: bool) -> None:
         """A run that is stopped at a step drawn by a seed and resumed, against an undisturbed one: every byte."""
-        word = f"loop.compile={str(compile).lower()}"
+        words = ["loop.compile=true", f"model.name={MICRO}"] if compile else ["loop.compile=false"]
         clear()
         settings: dict[str, Any] = {}
-        whole = self.train(f"{name}-whole", word, watcher=Watcher(moved=lambda progress: settings.update(switches())))
+        whole = self.train(f"{name}-whole", *words, watcher=Watcher(moved=lambda progress: settings.update(switches())))
         at = int(np.random.default_rng([5, compile]).integers(2, self.steps - 1))
         clear()
-        stopped = self.train(f"{name}-parts", word, watcher=stop_at(at))
+        stopped = self.train(f"{name}-parts", *words, watcher=stop_at(at))
         clear()
         parts = weevit.resume(stopped.folder, report=False)
         same = whole.digest == parts.digest and files(whole.folder) == files(parts.folder)

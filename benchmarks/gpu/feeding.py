@@ -1,4 +1,4 @@
-"""Section 4: from JPEG files to the GPU: how fast images are decoded and augmented, and how long the GPU waits for them.
+"""Section 4: from JPEG files to the GPU: how fast images are decoded and augmented, and how long the GPU waits.
 
 The files are made: 500 x 375, about 100 KB, surfaces with the spectrum of photos, edges and grain. The recipe is wee's:
 random crops, RandAugment, erasing, every image three times in an epoch.
@@ -18,9 +18,9 @@ import torch
 from made import folder
 from record import Section
 from timing import synchronize
-from training import RECIPE, Case
 
 import weevit
+from training import RECIPE, Case
 from weevit.datasets.read import read_dataset
 from weevit.training.data import Batch, Loader, choose_workers
 from weevit.training.recipe import load_recipe
@@ -85,7 +85,11 @@ def end_to_end(section: Section, case: Case, data: Path, output: Path) -> None:
         report=False,
         watcher=Watcher(moved=found.moved, should_stop=lambda: found.done or section.left() < 3),
     )
-    figure = {"images_per_s": found.images_per_s, "data_wait": statistics.mean(found.waits), "windows": len(found.waits)}
+    figure = {
+        "images_per_s": found.images_per_s,
+        "data_wait": statistics.mean(found.waits),
+        "windows": len(found.waits),
+    }
     step = section.figures_of("training").get(f"pwee {case.batch}", {}).get("weevit")
     waits = {} if step is None else {"of_step_alone": found.images_per_s / step["images_per_s"]}
     section.figure("end to end", **figure, **waits)
@@ -106,9 +110,11 @@ class Windows:
 
     @property
     def done(self) -> bool:
+        """Whether there are enough."""
         return len(self.waits) >= self.windows
 
     def moved(self, progress: Progress) -> None:
+        """For a `Watcher`."""
         if progress.doing != "training" or progress.step % self.window:
             return
         synchronize()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -46,14 +48,17 @@ class Case:
 
     @property
     def name(self) -> str:
+        """Of its figure."""
         return f"{self.alias} {self.dtype} {self.mode} {self.batch}"
 
     @property
     def architecture(self) -> Architecture:
+        """The row, or a miniature of it."""
         return row(self.alias, self.depth)
 
     @property
     def size(self) -> int:
+        """Of its images, in pixels."""
         return self.side or self.architecture.img_size
 
 
@@ -93,12 +98,21 @@ def run(section: Section) -> None:
             continue
         began = section.seconds()
         section.attempt(case.name, longest[case.mode], lambda case=case: measure(section, case))
-        longest[case.mode] = max(longest[case.mode] if case.mode == "eager" else 0.0, 1.2 * (section.seconds() - began), 6.0)
+        longest[case.mode] = max(
+            longest[case.mode] if case.mode == "eager" else 0.0, 1.2 * (section.seconds() - began), 6.0
+        )
 
 
 def peaks(section: Section) -> None:
     for name in ("bf16", "fp16"):
         section.figure(f"matmul peak {name}", **matmul_peak(DTYPES[name], section.device, section.short))
+
+
+@lru_cache(maxsize=len(MODELS))
+def pair(arch: Architecture, size: int) -> tuple[nn.Module, nn.Module]:
+    """weevit's module and timm's, in float32 on the CPU."""
+    ours = our_model(arch, size=size)
+    return ours, their_model(ours)
 
 
 class Side:
@@ -121,6 +135,7 @@ class Side:
         self.compile_s = time.perf_counter() - began
 
     def alone(self) -> Tensor:
+        """Images on the GPU -> logits on the GPU."""
         with torch.inference_mode():
             return self.forward(self._images)
 
@@ -133,27 +148,28 @@ class Side:
         return self._logits
 
     def waited(self) -> None:
+        """The same, waited for."""
         self.from_host()
         synchronize()
 
 
 def measure(section: Section, case: Case) -> None:
-    arch, device, short = case.architecture, section.device, section.short
+    device, short = section.device, section.short
     clear()
-    dice = torch.Generator().manual_seed(0)
+    dice = torch.Generator(device).manual_seed(0)
     shape = (case.batch, case.size, case.size, 3)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=dice)
-    pixels = pixels.pin_memory() if device == "cuda" else pixels
-    images = (pixels.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1).to(DTYPES[case.dtype]).contiguous()
-    with torch.no_grad():
-        ours = our_model(arch, size=case.size)
-        theirs = their_model(ours)
-    sides = {name: Side(module, case, images, pixels) for name, module in (("weevit", ours), ("timm", theirs))}
+    there = torch.randint(0, 256, shape, dtype=torch.uint8, generator=dice, device=device)
+    images = (there.permute(0, 3, 1, 2).float() / 127.5 - 1).to(DTYPES[case.dtype]).contiguous()
+    pixels = there.cpu().pin_memory() if device == "cuda" else there
+    modules = zip(("weevit", "timm"), pair(case.architecture, case.size), strict=True)
+    sides = {name: Side(deepcopy(module), case, images, pixels) for name, module in modules}
     if section.warm:
         return
     apart = distance(sides["weevit"].alone().clone(), sides["timm"].alone())
     rounds, seconds = (2, 0.005) if short else (5, 0.12)
-    taken = interleaved({name: side.alone for name, side in sides.items()}, lambda c, n: round_of(c, n, device), rounds, seconds)
+    taken = interleaved(
+        {name: side.alone for name, side in sides.items()}, lambda c, n: round_of(c, n, device), rounds, seconds
+    )
     forward = compared(taken, case.batch)
     section.figure(
         case.name,

@@ -25,13 +25,17 @@ QUALITY = 88
 """Of the JPEGs: about 100 KB at 500 x 375."""
 
 
-def our_model(arch: Architecture, num_classes: int = 1000, size: int | None = None, **options: float) -> VisionTransformer:
+def our_model(
+    arch: Architecture, num_classes: int = 1000, size: int | None = None, **options: float
+) -> VisionTransformer:
     """A module with random weights in which every parameter matters.
 
     Fresh ones would hide the blocks: their layer scales begin at 1e-5 and their biases at 0.
     """
     sides = None if size is None else (size, size)
-    model = VisionTransformer(arch, Options(num_classes=num_classes, img_size=sides, **options))
+    with torch.device("meta"):  # shapes alone: what they are filled with comes below
+        model = VisionTransformer(arch, Options(num_classes=num_classes, img_size=sides, **options))
+    model = model.to_empty(device="cpu")
     dice = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, own in model.named_parameters():
@@ -43,14 +47,15 @@ def our_model(arch: Architecture, num_classes: int = 1000, size: int | None = No
     return model.eval()
 
 
-def their_model(ours: VisionTransformer, **options: float) -> nn.Module:
+def their_model(ours: VisionTransformer) -> nn.Module:
     """timm's module with the same weights."""
     import timm
 
-    model = timm.create_model(
-        ours.arch.name, num_classes=ours.num_classes, img_size=ours.img_size, depth=ours.arch.depth, **options
-    )
-    model.load_state_dict(ours.state_dict())
+    with torch.device("meta"):
+        model = timm.create_model(
+            ours.arch.name, num_classes=ours.num_classes, img_size=ours.img_size, depth=ours.arch.depth
+        )
+    model.load_state_dict({name: own.clone() for name, own in ours.state_dict().items()}, assign=True)
     return model.eval()
 
 
@@ -88,12 +93,14 @@ def fields(number: int, height: int, width: int) -> list[npt.NDArray[np.float32]
 
 
 def photo(index: int, surfaces: list[npt.NDArray[np.float32]], height: int, width: int, tint: int) -> Pixels:
-    """A made photo: parts of two surfaces, one before the other with a sharp edge, some grain; `tint` is its class's."""
+    """A made photo: parts of two surfaces, one before the other with a sharp edge, some grain; a `tint` per class."""
     dice = np.random.default_rng([11, index])
     parts = []
     for number in dice.integers(len(surfaces), size=2):
         surface = surfaces[number]
-        top, left = (int(dice.integers(have - want + 1)) for have, want in zip(surface.shape, (height, width), strict=False))
+        top, left = (
+            int(dice.integers(have - want + 1)) for have, want in zip(surface.shape, (height, width), strict=False)
+        )
         part = surface[top : top + height, left : left + width]
         parts.append(part[:, ::-1] if dice.random() < 0.5 else part)
     edge = parts[1][..., :1] > 0.5 + 0.2 * dice.standard_normal()
@@ -129,4 +136,3 @@ def folder(top: Path, number: int, classes: int, height: int, width: int, valida
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sizes = list(pool.map(make, range(number + validation)))
     return top, sum(sizes) / len(sizes) / 1000
-

@@ -1,13 +1,13 @@
 """What a run of the GPU benchmark leaves: one JSON file, written whole after every figure.
 
     {"schema": ..., "short": ..., "machine": {...},
-     "sections": {name: {"status": "ok", "budget_s": ..., "seconds": ..., "figures": {name: {...}}, "skipped": {name: why},
-                         "failed": {name: error}}},
+     "sections": {name: {"status": "ok", "budget_s": ..., "seconds": ...,
+                         "figures": {name: {...}}, "skipped": {name: why}, "failed": {name: error}}},
      "targets": [{"target", "wanted", "found", "reached"}]}
 
-A figure is a dict of numbers, texts and truth values. `status` is `running`, `ok`, `failed` (it raised, or some figure of
-it did) or `cut off` (its time was up). Sections run one after the other, each in a process of its own, so that there is
-one writer at a time and a crash of the CUDA context ends one section only.
+A figure is a dict of numbers, texts and truth values. `status` is `running`, `ok`, `failed` (it raised, or one of its
+figures did) or `cut off` (its time was up). Sections run one after the other, each in a process of its own, so that
+there is one writer at a time, and a crash of the CUDA context ends one section only.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class Section:
         warm: compile what will be needed, and measure and write nothing.
     """
 
-    def __init__(
-        self, record: Record, name: str, budget: float, short: bool, device: str, warm: bool = False
-    ) -> None:
+    def __init__(self, record: Record, name: str, budget: float, short: bool, device: str, warm: bool = False) -> None:
         self.record, self.name, self.short, self.device, self.warm = record, name, short, device, warm
         self._start, self._budget = time.monotonic(), budget
         self._entry["budget_s"] = round(budget, 1)
@@ -108,10 +106,11 @@ class Section:
 
     def fail(self, name: str, error: Exception) -> None:
         """Record what was raised."""
-        lines = traceback.format_exception(error)
-        self._entry["failed"][name] = {"error": f"{type(error).__name__}: {error}"[:2000], "at": "".join(lines)[-4000:]}
+        at = "".join(traceback.format_exception(error))[-4000:]
+        said = f"{type(error).__name__}: {error}"
+        self._entry["failed"][name] = {"error": said[:2000], "at": at}
         self._write()
-        print(f"{self.name:<9} {self.seconds():6.1f} s  {name}: FAILED {type(error).__name__}: {str(error)[:300]}", flush=True)
+        print(f"{self.name:<9} {self.seconds():6.1f} s  {name}: FAILED {said[:300]}", flush=True)
 
     def finish(self) -> None:
         """Every figure had its turn."""
@@ -124,4 +123,10 @@ class Section:
 
 
 def _line(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {_short(value)}" for name, value in values.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({_line(value)})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -19,7 +19,9 @@ class Target(NamedTuple):
 
 TARGETS = (
     Target("pwee, bf16, compiled: forward, times timm", 1.2, "inference", FORWARD, ("forward", "times_timm")),
-    Target("pwee, bf16, compiled: forward, images/s", 25_000, "inference", FORWARD, ("forward", "weevit", "images_per_s")),
+    Target(
+        "pwee, bf16, compiled: forward, images/s", 25_000, "inference", FORWARD, ("forward", "weevit", "images_per_s")
+    ),
     Target("pwee, training step, times timm", 1.2, "training", STEP, ("times_timm",)),
     Target("pwee, training step, images/s", 8_500, "training", STEP, ("weevit", "images_per_s")),
     Target("a stopped and resumed run has the same bytes", True, "correct", "resume", ("identical",)),

@@ -95,7 +95,9 @@ def matmul_peak(dtype: torch.dtype, device: str, short: bool) -> dict[str, Any]:
     found: dict[str, float] = {}
     for size in sizes:
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        taken = interleaved({"matmul": lambda a=a, b=b: a @ b}, lambda c, n: round_of(c, n, device), 3, 0.01 if short else 0.15)
+        taken = interleaved(
+            {"matmul": lambda a=a, b=b: a @ b}, lambda c, n: round_of(c, n, device), 3, 0.01 if short else 0.15
+        )
         found[f"tflops_{size}"] = 2 * size**3 / statistics.median(taken["matmul"]) / 1e12
     return {"tflops": max(found.values()), **found, "clocks": clocks()}
 

@@ -56,6 +56,7 @@ class Case:
 
     @property
     def architecture(self) -> Architecture:
+        """The row, or a miniature of it."""
         return row(self.alias, self.depth)
 
     @property
@@ -68,10 +69,12 @@ class Case:
 
     @property
     def recipe(self) -> Recipe:
+        """Wee's, for this model and batch."""
         return load_recipe(RECIPE, self.words)
 
     @property
     def words(self) -> list[str]:
+        """What is overridden in it."""
         return [
             f"model.name={self.architecture.name}",
             f"model.image_size={self.size}",
@@ -85,11 +88,11 @@ class Case:
 
 def run(section: Section) -> None:
     short = section.short
-    batch = 4 if short else 256
-    pwee = Case("pwee", batch, 32, depth=1) if short else Case("pwee", batch, 256)
+    batch, classes = (4, 10) if short else (256, CLASSES)
+    pwee = Case("pwee", batch, 32, depth=1, classes=classes) if short else Case("pwee", batch, 256)
     tiny = Case("tiny", batch, 224)
     with tempfile.TemporaryDirectory() as scratch:
-        data, _ = folder(Path(scratch) / "data", CLASSES, CLASSES, 32, 32, validation=CLASSES)
+        data, _ = folder(Path(scratch) / "data", classes, classes, 32, 32, validation=classes)
         bench = Bench(section, data, Path(scratch))
         if not section.warm:
             bench.peak = matmul_peak(torch.bfloat16, section.device, short)["tflops"]
@@ -100,12 +103,14 @@ def run(section: Section) -> None:
             return
         for name, settled in (("eager", True), ("eager, not settled", False)):
             case = replace(pwee, compile=False, settled=settled)
-            section.attempt(f"pwee {batch} {name}", 12, lambda name=name, case=case: bench.measure(f"pwee {batch} {name}", case))
+            section.attempt(
+                f"pwee {batch} {name}", 12, lambda name=name, case=case: bench.measure(f"pwee {batch} {name}", case)
+            )
         if not short:
             section.attempt(f"tiny {batch}", 45, lambda: bench.measure(f"tiny {batch}", tiny))
-        section.attempt("pwee largest", 30, lambda: bench.largest("pwee largest", pwee))
+        section.attempt("pwee largest", 45, lambda: bench.largest("pwee largest", pwee))
         if not short:
-            section.attempt("tiny largest", 30, lambda: bench.largest("tiny largest", tiny))
+            section.attempt("tiny largest", 45, lambda: bench.largest("tiny largest", tiny))
 
 
 @dataclass
@@ -127,8 +132,19 @@ class Bench:
         if section.warm:
             return
         self.per_image[case.alias] = turns.above / case.batch
-        found = compared(turns.taken, case.batch) if turns.taken["timm"] else {"weevit": rates(turns.taken["weevit"], case.batch)}
-        section.figure(name, **found, **self.shares(case, found), memory_gb=turns.memory_gb, compile_s=turns.compile_s, **turns.profile)
+        found = (
+            compared(turns.taken, case.batch)
+            if turns.taken["timm"]
+            else {"weevit": rates(turns.taken["weevit"], case.batch)}
+        )
+        section.figure(
+            name,
+            **found,
+            **self.shares(case, found),
+            memory_gb=turns.memory_gb,
+            compile_s=turns.compile_s,
+            **turns.profile,
+        )
 
     def largest(self, name: str, case: Case) -> None:
         """weevit alone at the largest batch that fits, found from what an image took at the first one."""
@@ -154,7 +170,9 @@ class Bench:
         clear()
         self.runs += 1
         turns = Turns(case, self.section.device, rounds, steps, profile)
-        lifted = nullcontext() if case.settled else mock.patch("weevit.training.loop.settled", lambda threads: nullcontext())
+        lifted = (
+            nullcontext() if case.settled else mock.patch("weevit.training.loop.settled", return_value=nullcontext())
+        )
         with mock.patch("weevit.training.begin.Loader", Lying), lifted:
             output = self.scratch / f"run-{self.runs}"
             weevit.train(
@@ -189,20 +207,23 @@ class Lying:
 
     def __init__(self, split: Any, recipe: Recipe, spec: Any, device: torch.device) -> None:
         self.split, self.steps_per_epoch = split, 1_000_000
-        self._batches = lying(recipe.loop.batch_size, recipe.model.image_size, device)
+        self._batches = lying(recipe.loop.batch_size, recipe.model.image_size, int(split.targets.max()) + 1, device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The same two batches for ever."""
         for images, targets in self._batches:
             yield Batch(images, targets, (), (), ())
 
 
-def lying(batch: int, size: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def lying(batch: int, size: int, classes: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Two batches by turns, normalised; each time a copy, for mixing changes them."""
-    dice = torch.Generator().manual_seed(1)
-    kept = [
-        (torch.randn(batch, 3, size, size, generator=dice).to(device), torch.randint(CLASSES, (batch,), generator=dice).to(device))
-        for _ in range(2)
-    ]
+    dice = torch.Generator(device).manual_seed(1)
+
+    def one() -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.randn(batch, 3, size, size, generator=dice, device=device)
+        return images, torch.randint(classes, (batch,), generator=dice, device=device)
+
+    kept = [one(), one()]
     while True:
         for images, targets in kept:
             yield images.clone(), targets
@@ -285,9 +306,15 @@ class Turns:
             synchronize()
             wall_ms = 1000 * (time.perf_counter() - start) / PROFILED
         name = "self_device_time_total" if self.device == "cuda" else "self_cpu_time_total"
-        kernels = sorted(((getattr(row, name) / 1000 / PROFILED, row.key) for row in found.key_averages()), reverse=True)
+        kernels = sorted(
+            ((getattr(row, name) / 1000 / PROFILED, row.key) for row in found.key_averages()), reverse=True
+        )
         busy = sum(took for took, _ in kernels)
-        self.profile = {"busy_ms": busy, "profiled_ms": wall_ms, "kernels_ms": {key[:90]: took for took, key in kernels[:12]}}
+        self.profile = {
+            "busy_ms": busy,
+            "profiled_ms": wall_ms,
+            "kernels_ms": {key[:90]: took for took, key in kernels[:12]},
+        }
 
 
 @contextmanager
@@ -325,10 +352,12 @@ def their_step(case: Case, device: torch.device) -> Callable[[], None]:
     average = ModelEmaV3(model, decay=recipe.ema.decay, use_warmup=recipe.ema.warmup)
     forward = torch.compile(model) if case.compile else model
     mix = recipe.mix
-    mixup = Mixup(mix.mixup, mix.cutmix, switch_prob=mix.switch, label_smoothing=recipe.loss.smoothing, num_classes=case.classes)
+    mixup = Mixup(
+        mix.mixup, mix.cutmix, switch_prob=mix.switch, label_smoothing=recipe.loss.smoothing, num_classes=case.classes
+    )
     criterion = SoftTargetCrossEntropy()
     scheduler = CosineLRScheduler(optimizer, t_initial=100_000, warmup_t=100, t_in_epochs=False)
-    batches, clip = lying(case.batch, case.size, device), recipe.optim.clip
+    batches, clip = lying(case.batch, case.size, case.classes, device), recipe.optim.clip
     done = 0
 
     def step() -> None:
