@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from made import flop, our_model, row, their_model
 from record import Section
-from timing import clear, compared, interleaved, matmul_peak, peak_memory, round_of, synchronize, wall
+from timing import clear, compared, compiled_graphs, interleaved, matmul_peak, peak_memory, round_of, synchronize, wall
 from torch import Tensor, nn
 
 from weevit.zoo.architectures import Architecture
@@ -142,9 +142,8 @@ class Side:
     def from_host(self) -> Tensor:
         """uint8 (B, H, W, 3) on the host -> float32 logits on the host, not waited for."""
         with torch.inference_mode():
-            sent = self._pixels.to(self._images.device, non_blocking=True).permute(0, 3, 1, 2)
-            x = sent.to(self._images.dtype).mul_(1 / 127.5).sub_(1)
-            self._logits.copy_(self.forward(x), non_blocking=True)
+            sent = self._pixels.to(self._images.device, non_blocking=True)
+            self._logits.copy_(self.forward(normalised(sent, self._images.dtype)), non_blocking=True)
         return self._logits
 
     def waited(self) -> None:
@@ -153,14 +152,20 @@ class Side:
         synchronize()
 
 
+def normalised(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 (B, H, W, 3) -> (B, 3, H, W) from -1 to 1, its memory still in the order of pixels."""
+    return pixels.permute(0, 3, 1, 2).to(dtype).mul_(1 / 127.5).sub_(1)
+
+
 def measure(section: Section, case: Case) -> None:
     device, short = section.device, section.short
     clear()
     dice = torch.Generator(device).manual_seed(0)
     shape = (case.batch, case.size, case.size, 3)
-    there = torch.randint(0, 256, shape, dtype=torch.uint8, generator=dice, device=device)
-    images = (there.permute(0, 3, 1, 2).float() / 127.5 - 1).to(DTYPES[case.dtype]).contiguous()
-    pixels = there.cpu().pin_memory() if device == "cuda" else there
+    with torch.inference_mode():  # like those from the host in kind and strides: compiled code is made for both at once
+        there = torch.randint(0, 256, shape, dtype=torch.uint8, generator=dice, device=device)
+        images = normalised(there, DTYPES[case.dtype])
+        pixels = there.cpu().pin_memory() if device == "cuda" else there
     modules = zip(("weevit", "timm"), pair(case.architecture, case.size), strict=True)
     sides = {name: Side(deepcopy(module), case, images, pixels) for name, module in modules}
     if section.warm:
@@ -183,7 +188,8 @@ def measure(section: Section, case: Case) -> None:
     host = compared(interleaved(calls, wall, min(rounds, 3), seconds), case.batch)
     with peak_memory(device) as memory:
         sides["weevit"].alone()
-    section.figure(case.name, host=host, activations_gb=memory["above"] / 1e9)
+    graphs = {} if case.mode == "eager" else {"graphs": compiled_graphs()}
+    section.figure(case.name, host=host, activations_gb=memory["above"] / 1e9, **graphs)
 
 
 def share_of_peak(section: Section, case: Case, forward: dict[str, Any]) -> dict[str, float]:

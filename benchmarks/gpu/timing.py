@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch._dynamo
 
 Call = Callable[[], object]
 
@@ -127,9 +128,15 @@ def clocks() -> str:
         return ""
 
 
+def compiled_graphs() -> int:
+    """Graphs that were compiled since `clear`: one per module, or something was compiled again without need."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
 def clear() -> None:
     """Give back the memory of what nobody refers to any more, and what was compiled for it."""
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

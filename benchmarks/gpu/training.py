@@ -19,7 +19,7 @@ from unittest import mock
 import torch
 from made import flop, folder, our_model, row
 from record import Section
-from timing import clear, compared, matmul_peak, peak_memory, rates, synchronize, wall
+from timing import clear, compared, compiled_graphs, matmul_peak, peak_memory, rates, synchronize, wall
 
 import weevit
 from weevit.errors import TrainingError
@@ -132,19 +132,10 @@ class Bench:
         if section.warm:
             return
         self.per_image[case.alias] = turns.above / case.batch
-        found = (
-            compared(turns.taken, case.batch)
-            if turns.taken["timm"]
-            else {"weevit": rates(turns.taken["weevit"], case.batch)}
-        )
-        section.figure(
-            name,
-            **found,
-            **self.shares(case, found),
-            memory_gb=turns.memory_gb,
-            compile_s=turns.compile_s,
-            **turns.profile,
-        )
+        found = compared(turns.taken, case.batch)
+        graphs = {"graphs": compiled_graphs(), "compile_s": turns.compile_s} if case.compile else {}
+        shares = self.shares(case, found)
+        section.figure(name, **found, **shares, memory_gb=turns.memory_gb, **graphs, **turns.profile)
 
     def largest(self, name: str, case: Case) -> None:
         """weevit alone at the largest batch that fits, found from what an image took at the first one."""
@@ -298,6 +289,12 @@ class Turns:
         """Which kernels the GPU ran in a few updates, and for which share of the time it ran any."""
         yield
         synchronize()
+        try:
+            yield from self._profiled_updates()
+        except RuntimeError as error:  # of a profiler that may not look at this card; the figures are there already
+            self.profile = {"profile_failed": str(error)[:500]}
+
+    def _profiled_updates(self) -> Generator[None]:
         kinds = torch.profiler.ProfilerActivity
         start = time.perf_counter()
         with torch.profiler.profile(activities=[kinds.CUDA if self.device == "cuda" else kinds.CPU]) as found:
