@@ -45,6 +45,7 @@ ROWS = {
     "M2": ("bombs: refused by declared size", ["tests/zoo", "-k", "size or zip or gzip or compressed"]),
     "M3": ("malformed safetensors: refused before a tensor is made", ["tests/zoo/test_safetensors_file.py"]),
     "M5": ("a hub that cuts, lies and fails: nothing unverified stays", ["tests/zoo/test_hub.py"]),
+    "M12": ("recipes that grow, wait or overflow: refused at once", ["tests/training/test_recipe.py", "-k", "m12_"]),
     "M6": ("offline: from the cache, or a clear error within 2 s", ["tests/zoo/test_hub.py", "-k", "offline or cache"]),
 }
 """Row -> what it shows, and the tests that are the experiment."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -178,18 +180,159 @@ WRONG = [
     ("a: [", "my.yaml, line 1: this is not YAML"),
     ("a: 2020-99-99", "is not YAML"),
     ("a: !!python/object/apply:os.system [ls]", "is no kind of value that a recipe has"),
-    ("a: !!python/name:os.system x", "this is not YAML: could not determine a constructor"),
+    ("a: !!python/name:os.system x", "is no kind of value that a recipe has"),
     ("- 1", "a recipe is keys and values"),
     ("? [1]\n: 2", "a key is a word"),
     ("based_on: sbb_in1k_we", "Did you mean 'sbb_in1k_wee'"),
-    ("a: &x [*x]", "nested too deep"),
-    ("x" * (1 << 20 | 1), "1,048,577 characters"),
+    ("a: &x [*x]", "line 1: a recipe has no anchors and no aliases"),
+    ("x" * (1 << 16 | 1), "65,537 characters; a recipe has at most 65,536"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "words"), WRONG, ids=[words for _, words in WRONG])
 def test_what_cannot_be_meant_is_refused_with_words(content: str, words: str) -> None:
     assert words in said(content)
+
+
+BOMB = "a: &a [x, x, x]\n" + "".join(f"{key}: &{key} [*a, *a, *a, *a]\n" for key in "bcdefghi")
+
+HOSTILE = [
+    (BOMB, "my.yaml, line 1: a recipe has no anchors and no aliases"),
+    ("optim: &a {lr: 1}\nloop: *a", "line 1: a recipe has no anchors"),
+    ("seed: *x", "line 1: a recipe has no anchors and no aliases"),
+    ("seed: " + "1:" * 32_000 + "1", "is not YAML with one reading"),
+    ("seed: 1:30", "my.yaml, line 1: '1:30' is not YAML with one reading"),
+    ("optim: {lr: 1:30.5}", "'1:30.5' is not YAML with one reading"),
+    ("seed: 010", "'010' is not YAML with one reading"),
+    ("seed: 0x10", "'0x10' is not YAML with one reading"),
+    ("seed: 0b11", "'0b11' is not YAML with one reading"),
+    ("name: 2024-01-01", "'2024-01-01' is not YAML with one reading"),
+    ("name: 2001-12-14t21:59:43.10-05:00", "is not YAML with one reading"),
+    ("name: =", "'=' is not YAML with one reading"),
+    (f"seed: {10**400}", "expected a whole number from 0 to 9,223,372,036,854,775,807"),
+    (f"optim: {{lr: {10**400}}}", "expected a number above 0 and up to 10"),
+    (f"optim: {{lr: {'1' * 60_000}.0}}", "expected a number above 0 and up to 10"),
+    (f"optim: {{lr: '{'9' * 60_000}'}}", "expected a number above 0 and up to 10"),
+    ("optim: {lr: 1e999}", "optim.lr is '1e999'"),
+    ("optim: {lr: 1.0e+999}", "optim.lr is inf"),
+    ("optim: {lr: .inf}", "optim.lr is inf"),
+    ("optim: {lr: -.INF}", "optim.lr is -inf"),
+    ("optim: {lr: 'nan'}", "optim.lr is 'nan'"),
+    ("seed: \N{FULLWIDTH DIGIT ONE}", "seed is"),
+    ("schedule: {epochs: 1e999}", "At most 1e+12, in any unit"),
+    ("schedule: {epochs: 1e300 epochs}", "At most 1e+12, in any unit"),
+    (f"schedule: {{epochs: {10**400}}}", "expected a number with its unit"),
+    ("schedule: {epochs: '1" + " " * 60_000 + "!'}", "expected a number with its unit"),
+    ("augment: {randaugment: rand-m" + "9" * 60_000 + "}", "expected a sentence such as"),
+    ("augment: {randaugment: rand-" + "m9-" * 20_000 + "}", "expected a sentence such as"),
+    ("a: " + "[" * 60_000, "nested too deep"),
+    ("{a: " * 16_000, "nested too deep"),
+    ("- " * 30_000, "nested too deep"),
+    ("a: " + "{b: " * 10 + "1" + "}" * 10, "nested too deep"),
+    ("<<: {seed: 1}", "there is no key '<<'"),
+    ("optim:\n  <<: {lr: 1}", "there is no key 'optim.<<'"),
+    ("seed: !!int 7", "'tag:yaml.org,2002:int' is no kind of value that a recipe has"),
+    ("seed: ! 7", "'!' is no kind of value"),
+    ("name: !!binary aGVsbG8=", "is no kind of value that a recipe has"),
+    ("!!set {seed: 1}", "is no kind of value that a recipe has"),
+    ("seed: 1\n---\nseed: 2", "another document"),
+    ("seed: \0", "my.yaml is not YAML"),
+    ('name: "a\\0b"', "name is 'a\\x00b'; expected a word or a path"),
+    ('name: "\\ud800"', "expected a word or a path"),
+    ('"\\e[31m": 1', r"there is no key '\x1b[31m'"),
+    ("not_seen: [" + "a," * 32_000 + "]", "a list of 0 to 100"),
+    ("not_seen:\n" + "- a\n" * 16_000, "a list of 0 to 100"),
+    ("x" * 1000 + ": 1", "there is no key 'xxx"),
+    ("".join(f"k{index}: 1\n" for index in range(7000)), "there is no key 'k0'"),
+    ("\n" * 65_000, "there is no learning rate"),
+    ("#" * 65_000, "there is no learning rate"),
+]
+"""What strangers write: (text, words of the error)."""
+
+
+@pytest.mark.parametrize(("content", "words"), HOSTILE, ids=[f"{content[:24]!r}" for content, _ in HOSTILE])
+def test_m12_hostile_yaml_is_refused_at_once(content: str, words: str) -> None:
+    began = time.process_time()
+    message = said(content)
+    assert time.process_time() - began < 2
+    assert words in message
+    assert len(message) < 2500
+    assert message.isprintable() or "\n" in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("optim.lr=1e999", "optim.lr=nan", "optim.lr=-inf", f"optim.lr={10**400}", "ema.decay=.9.9"),
+        *(f"seed={10**400}", f"seed={'9' * 60_000}", "seed=1:30", "seed=\N{FULLWIDTH DIGIT ONE}", "seed=0x10"),
+        *("optim.betas=0.9," + "0.9," * 20_000, "data.path=a\0b", f"data.path={'x' * 70_000}", "model.name=\udcff"),
+        *("schedule.epochs=1e999 epochs", f"schedule.epochs=1{' ' * 60_000}!", "x" * 60_000, f"{'x' * 60_000}=1"),
+        "augment.randaugment=rand-m" + "9" * 60_000,
+    ],
+    ids=lambda change: f"{change[:24]!r}",
+)
+def test_m12_hostile_words_of_the_command_line_are_refused_at_once(change: str) -> None:
+    recipe, began = load_recipe("sbb_in1k_wee"), time.process_time()
+    with pytest.raises(RecipeError) as raised:
+        override(recipe, [change])
+    assert time.process_time() - began < 2
+    assert len(str(raised.value)) < 2500
+
+
+def test_m12_a_strangers_run_folder(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    for content, words in [
+        (BOMB.encode(), "no anchors and no aliases"),
+        (b"\xff\xfes\0e\0e\0d\0", "cannot be read as text"),
+        (b"seed: 1\0", "is not YAML"),
+        (b"# " + b"x" * (1 << 20), "more than 65,536 bytes"),
+    ]:
+        path.write_bytes(content)
+        for place in (tmp_path, path):
+            with pytest.raises(RecipeError, match=words):
+                load_recipe(place)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: no disk has so much
+    with pytest.raises(RecipeError, match="more than 65,536 bytes"):
+        load_recipe(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(RecipeError, match="no file or run folder of that name"):
+        load_recipe(tmp_path)
+    path.unlink()
+    path.write_bytes(b"\xef\xbb\xbfoptim:\r\n  lr: 1e-3\r\n")  # as Windows writes it
+    assert load_recipe(tmp_path).optim.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a\0b", "x" * 5000, "a/" * 3000, "\udcff"], ids=["empty", "nul", "long", "deep", "half"]
+)
+def test_what_is_no_name_of_a_file_is_no_recipe(name: str) -> None:
+    with pytest.raises(RecipeError, match="no file or run folder of that name"):
+        load_recipe(name)
+
+
+def test_texts_that_look_like_numbers_are_read_back_as_texts() -> None:
+    for word in (
+        "010",
+        "0o17",
+        "0x10",
+        "1:30",
+        "2024-01-01",
+        "1e5",
+        "08",
+        "<<",
+        "=",
+        "~",
+        "no",
+        ".nan",
+        "9" * 60,
+        "&a",
+        "!a",
+    ):
+        recipe = override(load_recipe("sbb_in1k_wee"), [f"data.path={word}"])
+        assert parse_recipe(to_yaml(recipe), "recipe.yaml") == recipe
+        assert recipe.data.path == word
 
 
 IMPOSSIBLE = [

@@ -13,7 +13,13 @@ UNITS: tuple[Unit, ...] = ("epochs", "steps", "samples", "%")
 
 EXPECTED = "a number with its unit, such as 20 epochs, 1000 steps, 1.5M samples or 5 %"
 
-_TEXT = re.compile(r"(\d+(?:[_,]\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)\s*([kKmM]?)\s*([a-z]*|%)")
+_TEXT = re.compile(r"(\d+(?:[_,]\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)\s*([kKmM]?)\s*([a-z]*|%)", re.ASCII)
+_LONGEST = 60
+"""Characters of a duration: what is longer is none, and would only take long to be found so."""
+
+_MOST = 1e12
+"""Of any unit: a million epochs of ImageNet are as many samples."""
+
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 _SPELLINGS: dict[str, Unit] = {unit.removesuffix("s"): unit for unit in UNITS} | {unit: unit for unit in UNITS}
 
@@ -41,11 +47,13 @@ class Duration:
         Raises:
             ValueError: it is none of these; the message says what would be right.
         """
-        match = _TEXT.fullmatch(text.strip())
+        match = _TEXT.fullmatch(text.strip()) if len(text) <= _LONGEST else None
         if match is None:
             raise ValueError(EXPECTED)
         digits, factor, word = match.groups()
         value = float(re.sub("[_,]", "", digits)) * _FACTORS[factor.lower()]
+        if not value <= _MOST:
+            raise ValueError(f"At most {_MOST:g}, in any unit.")
         unit = _SPELLINGS.get(word) if word else bare or (None if value else "steps")
         if unit is None:
             raise ValueError(f"The units are {', '.join(UNITS)}.")

@@ -7,6 +7,7 @@ YAML takes `2e-4` for a string and `no` for false.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
@@ -52,9 +53,13 @@ def whole(low: int, high: int) -> Kind:
     return Kind(f"a whole number from {low:,} to {high:,}", read, _whole_or_word)
 
 
+_SIGNS = re.compile(r"\s*[-+]?[0-9._][-+0-9._eE]{0,39}\s*")
+"""All that a number can be written with: neither `nan` nor the digits of other scripts, and no thousand of them."""
+
+
 def _whole_or_word(word: str) -> int | str:
     try:
-        return int(word)
+        return int(word) if _SIGNS.fullmatch(word) else word
     except ValueError:
         return word  # `read` says what is wrong with it
 
@@ -63,11 +68,13 @@ def number(low: float, high: float, above: bool = False) -> Kind:
     """A number from `low` (above it, if so said) to `high`."""
 
     def read(value: Any) -> float:
+        if isinstance(value, bool | list | dict) or (isinstance(value, str) and not _SIGNS.fullmatch(value)):
+            raise ValueError
         try:
             found = float(value)  # also of a string: so YAML reads 2e-4
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError from None
-        if isinstance(value, bool) or not low <= found <= high or (above and found == low):
+        if not low <= found <= high or (above and found == low):
             raise ValueError
         return found
 
@@ -86,12 +93,20 @@ def flag() -> Kind:
     return Kind("true or false", read, lambda word: words.get(word.lower(), word))
 
 
+_LONGEST = 4096
+"""Characters of a path, as Linux has it."""
+
+
 def text() -> Kind:
-    """A string that is not empty."""
+    """A string that is not empty, and that a file or its name can hold."""
 
     def read(value: Any) -> str:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _LONGEST:
             raise ValueError
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # half a character, as YAML can spell it
+            raise ValueError from None
         return value
 
     return Kind("a word or a path", read)
@@ -199,7 +214,7 @@ def unknown_key(key: str, origin: str, allowed: list[str]) -> RecipeError:
     leaf = key.rpartition(".")[2]
     same = [name for name in allowed if name.rpartition(".")[2] == leaf]
     near = f"Did you mean {' or '.join(map(repr, same))}?" if same else did_you_mean(key, allowed)
-    return RecipeError(f"{origin}: there is no key {key!r}.", near or f"There are: {', '.join(allowed)}.")
+    return RecipeError(f"{origin}: there is no key {shorten(key)}.", near or f"There are: {', '.join(allowed)}.")
 
 
 def plain_part(part: Any) -> Iterator[tuple[str, Any]]:

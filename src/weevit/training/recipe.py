@@ -8,6 +8,7 @@ is an error that names the line and the nearest key. The shipped recipes stand i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from weevit.errors import RecipeError, did_you_mean
 from weevit.training.combinations import check
 from weevit.training.duration import Duration
 from weevit.training.kinds import Kind, kind_of, plain_part, read_part, read_value, unknown_key
-from weevit.training.recipe_file import Raw, apply_overrides, read_yaml, write_value
+from weevit.training.recipe_file import MAX_BYTES, Raw, apply_overrides, read_yaml, write_value
 from weevit.training.schema import (
     PARTS,
     AugmentPart,
@@ -30,6 +31,7 @@ from weevit.training.schema import (
     Recipe,
     SchedulePart,
 )
+from weevit.zoo.strict_json import shorten
 
 __all__ = [
     "FOLDER",
@@ -95,11 +97,14 @@ def find(name_or_path: str | Path) -> Path:
     given = str(name_or_path)
     if given in names():
         return FOLDER / f"{given}.yaml"
-    path = Path(name_or_path).expanduser()
-    path = path / "recipe.yaml" if path.is_dir() else path
-    if not path.is_file():
+    path, found = Path(name_or_path), False
+    with suppress(OSError):  # a name that is too long for a file
+        path = path.expanduser()
+        path = path / "recipe.yaml" if path.is_dir() else path
+        found = path.is_file()
+    if not found:
         raise RecipeError(
-            f"No recipe {given!r}: not one of {', '.join(names())}, and no file or run folder of that name.",
+            f"No recipe {shorten(given)}: not one of {', '.join(names())}, and no file or run folder of that name.",
             did_you_mean(given, names()) or "weevit recipe list",
         )
     return path
@@ -231,14 +236,18 @@ KINDS = _all_kinds()
 def _base(name: Any, raw: Raw) -> Raw:
     if not isinstance(name, str) or name not in names():
         raise RecipeError(
-            f"{raw.at('based_on')}: based_on is {name!r}; there are {', '.join(names())}.",
-            did_you_mean(str(name), names()),
+            f"{raw.at('based_on')}: based_on is {shorten(name)}; there are {', '.join(names())}.",
+            did_you_mean(name, names()) if isinstance(name, str) else "",
         )
     return read_yaml(_text(FOLDER / f"{name}.yaml"), name)
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:  # `find` saw a regular file; no more of it is read than a recipe has
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise RecipeError(f"{path} has more than {MAX_BYTES:,} bytes; a recipe has fewer.")
+        return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read as text: {error}.") from None

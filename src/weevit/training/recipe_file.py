@@ -1,8 +1,14 @@
-"""A recipe's text: YAML with one reading, where each key stands, words of the command line, and values written back."""
+"""A recipe's text: YAML with one reading, where each key stands, words of the command line, and values written back.
+
+A recipe may be a stranger's. YAML can say much in few bytes: an alias stands for all that its anchor holds, a tag for
+a type, `1:30` for 90, `010` for 8. A recipe needs none of it, so none of it is read: what is read is as large as the
+file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +18,13 @@ from weevit.errors import RecipeError
 from weevit.training.kinds import Kind, unknown_key
 from weevit.zoo.strict_json import shorten
 
-MAX_CHARACTERS = 1 << 20
+MAX_BYTES = 1 << 16
+"""Thirty times the longest recipe that is shipped; the slowest text of that size is read in less than one second."""
+
 MAX_DEPTH = 8
 
-_PLAIN_TAGS = (yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG)
+_SHOWN = 120
+"""Characters of what was given that an error shows."""
 
 SOURCE = ""
 """The key in `Raw.origins` that stands for the whole file."""
@@ -46,24 +55,49 @@ class Raw:
         return Raw(values, {**base.origins, **self.origins})
 
 
+class _Refused(yaml.MarkedYAMLError):
+    """Sound YAML that a recipe does not use."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Makes nodes of what a recipe may hold: no aliases, anchors and tags, and nothing nested deep."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise _Refused(problem="a recipe has no anchors and no aliases (& and *)", problem_mark=mark)
+        if event.tag is not None:
+            problem = f"{shorten(event.tag)} is no kind of value that a recipe has"
+            raise _Refused(problem=problem, problem_mark=mark)
+        if self._depth > MAX_DEPTH:
+            raise _Refused(problem="this is nested too deep for a recipe", problem_mark=mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 def read_yaml(content: str, source: str) -> Raw:
     """Parse YAML that has one reading: plain values only, and no key twice in one place.
 
     Raises:
-        RecipeError: it is not YAML, not a mapping, too large or too deep, or a key stands there twice.
+        RecipeError: it is not YAML, not a mapping, too large or too deep, a key stands there twice, or a value means
+            one thing to one program and another to the next.
     """
-    if len(content) > MAX_CHARACTERS:
-        raise RecipeError(f"{source} has {len(content):,} characters; a recipe has at most {MAX_CHARACTERS:,}.")
+    if len(content) > MAX_BYTES:
+        raise RecipeError(f"{source} has {len(content):,} characters; a recipe has at most {MAX_BYTES:,}.")
     try:
-        node = yaml.compose(content, yaml.SafeLoader)
+        node = yaml.compose(content, _Loader)
         origins = {SOURCE: source}
         values = {} if node is None else _plain(node, "", source, origins)
+    except _Refused as error:
+        raise RecipeError(f"{source}, line {_line(error)}: {error.problem}.") from None
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError(f"{source}, line {line}: this is not YAML: {error.problem}.") from None
-    except RecipeError:
-        raise
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # the last one of a date in no calendar, for instance
+        raise RecipeError(f"{source}, line {_line(error)}: this is not YAML: {str(error.problem)[:_SHOWN]}.") from None
+    except yaml.YAMLError as error:  # a character that YAML does not have, NUL for instance
         raise RecipeError(f"{source} is not YAML: {shorten(str(error))}.") from None
     if not isinstance(values, dict):
         raise RecipeError(
@@ -72,15 +106,15 @@ def read_yaml(content: str, source: str) -> Raw:
     return Raw(values, origins)
 
 
+def _line(error: yaml.MarkedYAMLError) -> int:
+    return error.problem_mark.line + 1 if error.problem_mark else 1
+
+
 def _plain(node: Any, path: str, source: str, origins: dict[str, str]) -> Any:
     """A YAML node as dicts, lists and plain values; notes where each key stands."""
     line = f"{source}, line {node.start_mark.line + 1}"
-    if path.count(".") > MAX_DEPTH:
-        raise RecipeError(f"{line}: {path} is nested too deep for a recipe.")
     if isinstance(node, yaml.ScalarNode):
-        return yaml.SafeLoader("").construct_object(node)
-    if node.tag not in _PLAIN_TAGS:
-        raise RecipeError(f"{line}: {shorten(node.tag)} is no kind of value that a recipe has.")
+        return _value(node, line)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, f"{path}.", source, origins) for item in node.value]
     found: dict[str, Any] = {}
@@ -90,10 +124,56 @@ def _plain(node: Any, path: str, source: str, origins: dict[str, str]) -> Any:
             raise RecipeError(f"{line}: a key is a word.")
         key = f"{path}.{key_node.value}" if path else key_node.value
         if key_node.value in found:
-            raise RecipeError(f"{line}: {key} stands there twice; the first is at {origins[key].partition(', ')[2]}.")
+            first = origins[key].partition(", ")[2]
+            raise RecipeError(f"{line}: {shorten(key)[1:-1]} stands there twice; the first is at {first}.")
         origins[key] = line
         found[key_node.value] = _plain(value_node, key, source, origins)
     return found
+
+
+_DIGITS = 40
+"""Of a number. One with more is left as text, which no kind of number takes."""
+
+_WHOLE = re.compile(rf"[-+]?(0|[1-9][0-9_]{{0,{_DIGITS}}})")
+_FLAGS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+
+
+def _whole(text: str) -> int | str | None:
+    if _WHOLE.fullmatch(text):
+        return int(text.replace("_", ""))
+    return text if len(text) > _DIGITS and ":" not in text else None
+
+
+def _number(text: str) -> float | str | None:
+    if text.lower().lstrip("+-") in (".inf", ".nan"):
+        return float(text.replace(".", ""))
+    if ":" in text:
+        return None
+    return float(text.replace("_", "")) if len(text) <= _DIGITS else text
+
+
+_TAGS: dict[str, Callable[[str], Any]] = {
+    "tag:yaml.org,2002:str": lambda text: text,
+    "tag:yaml.org,2002:bool": lambda text: _FLAGS[text.lower()],
+    "tag:yaml.org,2002:int": _whole,
+    "tag:yaml.org,2002:float": _number,
+}
+"""What YAML 1.1 takes a value for -> its value; None where YAML 1.2 would take it for something else."""
+
+
+def _value(node: Any, line: str) -> Any:
+    """One value. Octal and sexagesimal numbers, dates and `<<` are refused: they are text to other readers of YAML."""
+    if node.tag == "tag:yaml.org,2002:null":
+        return None
+    read = _TAGS.get(node.tag)
+    value = read(node.value) if read else None
+    if value is None:
+        raise RecipeError(
+            f"{line}: {shorten(node.value)} is not YAML with one reading: a number or date to some programs, text to "
+            "others.",
+            "Put it in quotes if it is text.",
+        )
+    return value
 
 
 def apply_overrides(raw: Raw, overrides: Sequence[str], kinds: Mapping[str, Kind]) -> Raw:
@@ -112,13 +192,13 @@ def apply_overrides(raw: Raw, overrides: Sequence[str], kinds: Mapping[str, Kind
     for word in overrides:
         key, sign, value = word.partition("=")
         if not sign:
-            raise RecipeError(f"{word!r} changes nothing: a change is key=value.", "For instance optim.lr=2e-4.")
+            raise RecipeError(f"{shorten(word)} changes nothing: a change is key=value.", "For instance optim.lr=2e-4.")
         if key not in kinds:
-            raise unknown_key(key, word, list(kinds))
+            raise unknown_key(key, word[:_SHOWN], list(kinds))
         part, dot, name = key.rpartition(".")
         place = _part(values, part, raw) if dot else values
         place[name] = kinds[key].from_text(value)
-        origins[key] = word
+        origins[key] = word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
     return Raw(values, origins)
 
 

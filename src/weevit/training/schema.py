@@ -18,9 +18,12 @@ from weevit.training.randaugment import RandAugment
 Pair = tuple[float, float]
 RGB = tuple[float, float, float]
 
+_LONGEST_SENTENCE = 200
+"""Characters of RandAugment's language: its seven words have fewer than a hundred."""
+
 
 def _sentence(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _LONGEST_SENTENCE:
         raise ValueError
     RandAugment.parse(value)
     return value
