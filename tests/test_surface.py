@@ -69,7 +69,7 @@ def test_the_error_tree_is_the_one_that_is_drawn() -> None:
 
 
 def test_images_errors_have_a_status() -> None:
-    statuses = {"missing", "unreadable", "decode_error", "unsupported", "too_large"}
+    statuses = {"missing", "unreadable", "decode_error", "unsupported", "too_large", "not_finite"}
     kinds = [
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.ImageError)
     ]

@@ -256,6 +256,7 @@ class _Rows:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 continue
+            rows = rows[np.isfinite(rows["vector"]).all(axis=1)]  # others mean nothing, and are computed anew
             self._known.update(zip(map(bytes, rows["hash"]), rows["vector"], strict=True))
 
     def _sound(self, path: Path) -> npt.NDArray[np.void] | None:

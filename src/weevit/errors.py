@@ -20,7 +20,8 @@
     │   │   ├── TruncatedImageError
     │   │   └── CorruptImageError
     │   ├── UnsupportedImageError     unsupported    a real picture that weevit does not read
-    │   └── TooLargeImageError        too_large      over the limit of bytes or pixels
+    │   ├── TooLargeImageError        too_large      over the limit of bytes or pixels
+    │   └── NotFiniteError            not_finite     the model's answer is NaN or infinite
     ├── InputsFailedError             an array was asked for, and some inputs have no row to give
     ├── JobError                      a job's folder or inputs are not what the job needs
     ├── DatasetError                  pictures with classes that do not fit together
@@ -158,6 +159,12 @@ class TooLargeImageError(ImageError):
     """More bytes or more pixels than the limit; found before anything was decoded."""
 
     status = kind = "too_large"
+
+
+class NotFiniteError(ImageError):
+    """The answer holds NaN or infinity: the model's weights or its preprocessing overflow. Nothing follows from it."""
+
+    status = kind = "not_finite"
 
 
 class InputsFailedError(WeevitError):

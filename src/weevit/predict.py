@@ -5,7 +5,7 @@ sources ── decode, resize, crop (threads) ── batches ── one pass thr
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -19,12 +19,12 @@ from PIL import Image
 from weevit.engine.ahead import batches, map_ahead
 from weevit.engine.session import Engine, Request, Session, open_session
 from weevit.engine.threads import choose_threads
-from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
+from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError, did_you_mean
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess
 from weevit.images.source import Source, open_image
 from weevit.images.sources import Expansion, Inputs, expand, is_one
-from weevit.results import Answer, Array, Result, decide, unit_length
+from weevit.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.hub import Progress
@@ -204,10 +204,17 @@ class Predictor:
 
         Returns:
             `embedding`, (B, embed_dim) float32, and `logits`, (B, num_classes) float32, where there is a classifier.
+
+        Raises:
+            InputsFailedError: an answer is NaN or infinite; the message names the rows.
         """
         session = self._session(self._request((), None))
         rows = [session.run(batch) for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        answers = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        failed = [(f"row {row}", reason) for row, reason in _not_finite(answers)]
+        if failed:
+            raise InputsFailedError(failed, len(pixels))
+        return answers
 
     # ---- how it is answered
 
@@ -257,8 +264,8 @@ class Predictor:
                 if picture.pixels is None:
                     yield picture.result
                     continue
-                own = {name: values[row] for name, values in answers.items()}
-                yield self._answer(picture.result, own, outputs, topk)
+                own = {name: values[row] for name, values in answers.items() if _is_wanted(name, outputs)}
+                yield self._answer(picture.result, own, topk)
                 row += 1
 
     def _pictures(self, sources: Iterator[Source]) -> Iterator[_Picture]:
@@ -285,20 +292,22 @@ class Predictor:
             )
         return self._sessions[request]
 
-    def _answer(self, empty: Result, own: dict[str, Array], outputs: tuple[Output, ...], topk: int) -> Result:
+    def _answer(self, empty: Result, own: dict[str, Array], topk: int) -> Result:
+        try:
+            refuse_not_finite(own)
+        except NotFiniteError as error:
+            return replace(empty, status=error.status, error=f"{error.kind}: {error.message}")
         tokens = {int(name.removeprefix("block_")): value for name, value in own.items() if name.startswith("block_")}
         maps = {name.removeprefix("attention_"): value for name, value in own.items() if name.startswith("attention_")}
         prefix = self.checkpoint.architecture.num_prefix
         rows, columns = self.preprocessing.height // PATCH, self.preprocessing.width // PATCH
-        wants_logits = "logits" in outputs
-        answer = (
-            decide(own["logits"], topk, self.checkpoint.labels, self.checkpoint.decision) if wants_logits else Answer()
-        )
+        logits, embedding = own.get("logits"), own.get("embedding")
+        answer = Answer() if logits is None else decide(logits, topk, self.checkpoint.labels, self.checkpoint.decision)
         return replace(
             empty,
             **vars(answer),
-            logits=own["logits"].copy() if wants_logits else None,
-            embedding=own["embedding"].copy() if "embedding" in outputs else None,
+            logits=None if logits is None else logits.copy(),
+            embedding=None if embedding is None else embedding.copy(),
             features={
                 i: np.ascontiguousarray(value[prefix:].T.reshape(-1, rows, columns)) for i, value in tokens.items()
             },
@@ -358,6 +367,21 @@ def load(
         reduced_jpeg=reduced_jpeg,
         cache=cache,
     )
+
+
+def _is_wanted(name: str, outputs: Sequence[Output]) -> bool:
+    """Whether an output of the graph was asked for; logits and embedding come with every one."""
+    return name in outputs or name not in ("logits", "embedding")
+
+
+def _not_finite(answers: Mapping[str, Array]) -> Iterator[tuple[int, str]]:
+    """(row, reason) of each row of a batch that means nothing."""
+    finite = np.all([np.isfinite(values).all(axis=1) for values in answers.values()], axis=0)
+    for row in np.flatnonzero(~finite):
+        try:
+            refuse_not_finite({name: values[row] for name, values in answers.items()})
+        except NotFiniteError as error:
+            yield int(row), f"{error.kind}: {error.message}"
 
 
 def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:

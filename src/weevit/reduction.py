@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.engine.ahead import map_ahead
-from weevit.errors import ImageError, UsageError
+from weevit.errors import ImageError, InputsFailedError, UsageError
 from weevit.images.decode import is_reduced
 from weevit.images.preprocess import preprocess
 from weevit.images.source import Source, open_image
@@ -110,7 +110,12 @@ def _pair(predictor: Predictor, source: Source) -> _Pair | None:
 def _compare(predictor: Predictor, looked_at: int, pairs: list[_Pair]) -> Reduction:
     small, whole = np.stack([pair.small for pair in pairs]), np.stack([pair.whole for pair in pairs])
     difference = np.abs(small.astype(np.int16) - whole)
-    answers = predictor.forward(small), predictor.forward(whole)
+    try:
+        answers = predictor.forward(small), predictor.forward(whole)
+    except InputsFailedError as error:  # a row without an answer is passed over, as an input without one
+        failed = {name for name, _ in error.failures}
+        left = [pair for row, pair in enumerate(pairs) if f"row {row}" not in failed]
+        return _compare(predictor, looked_at, left) if left else Reduction(looked_at)
     first, second = (unit_length(own["embedding"]) for own in answers)
     classes = [own["logits"].argmax(1) for own in answers if "logits" in own]
     seconds = np.array([pair.seconds for pair in pairs]).sum(0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from weevit.errors import NotFiniteError
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 
@@ -132,7 +133,23 @@ def _prediction(index: int, probability: float, labels: Sequence[Label] | None) 
     return Prediction(index, labels[index].id, labels[index].name, probability)
 
 
+def refuse_not_finite(answers: Mapping[str, npt.NDArray[np.floating]]) -> None:
+    """Refuse answers to one image that mean nothing: with NaN every comparison is false, and none says so.
+
+    Args:
+        answers: name for people -> values of any shape.
+
+    Raises:
+        NotFiniteError: one of them is NaN or infinite; the message names all that are.
+    """
+    bad = [name for name, values in answers.items() if not np.isfinite(values).all()]
+    if bad:
+        raise NotFiniteError(f"NaN or infinity in {', '.join(bad)}: the model's weights or its mean and std overflow")
+
+
 def unit_length(rows: Array) -> Array:
     """Each row divided by its L2 norm; a row of zeros stays as it is."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
+    # In float64, in which no square of a float32 overflows or vanishes, and without a copy of the rows.
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))[:, None]
+    units = np.empty(rows.shape, np.float32)
+    return np.divide(rows, np.where(norms == 0, 1, norms), out=units, dtype=np.float64, casting="same_kind")

@@ -67,6 +67,7 @@ def explain(
     for number, source in enumerate(sources):
         try:
             explanation = explain_source(model, source, layer)
+            scored = score(model, explanation, seed=seed) if deletion else None
         except ImageError as error:
             failed = Result(source.name, error.status, f"{error.kind}: {error.message}")
             tally.add(answers.told(failed))
@@ -77,7 +78,6 @@ def explain(
         path = output / f"{Path(source.name).stem}.{number}.png" if into_folder else output
         sheet = draw_explanation(explanation, heads)
         write_whole(path, lambda file, sheet=sheet: sheet.save(file, "PNG"))  # type: ignore[misc]
-        scored = score(model, explanation, seed=seed) if deletion else None
         if json_lines:
             print(answers.json_line(_facts(explanation, scored, path)), flush=True)
         else:

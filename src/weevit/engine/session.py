@@ -98,9 +98,11 @@ def _build(checkpoint: Checkpoint, request: Request, spelling: Literal["fused", 
     from weevit.graph.vit import GraphOptions, build_graph  # onnx costs 0.2 s, which a cached graph does not need
 
     options = GraphOptions(**asdict(request), spelling=spelling)
-    model = build_graph(
-        checkpoint.architecture, checkpoint.tensors(), checkpoint.preprocessing, checkpoint.grid, options
-    )
+    # Weights that overflow where they are folded give answers that are not finite, and those have a status.
+    with np.errstate(over="ignore", invalid="ignore"):
+        model = build_graph(
+            checkpoint.architecture, checkpoint.tensors(), checkpoint.preprocessing, checkpoint.grid, options
+        )
     return bytes(model.SerializeToString())
 
 

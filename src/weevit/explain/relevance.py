@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from weevit.errors import ImageError, UsageError
+from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError
 from weevit.graph.folds import Block, fold_block
 from weevit.images.source import Source
 from weevit.predict import Predictor
-from weevit.results import Array, Result
+from weevit.results import Array, Result, refuse_not_finite
 from weevit.zoo.architectures import NORM_EPS, Architecture
 
 GREY = 128
@@ -85,11 +85,16 @@ def explain_source(model: Predictor, source: Source, layer: int = -1, topk: int 
         raise source.value
     pixels = model.crop(source)
     (result,) = model.stream([source.value], ("logits", "features", "attention"), range(arch.depth), topk)
+    if not result.ok:
+        raise NotFiniteError((result.error or "").partition(": ")[2])  # whatever else may be wrong, `crop` has said
     result = replace(result, input=source.name)
     attention = [result.attention[index] for index in range(arch.depth)]
     tokens = [np.concatenate([result.prefix[i], _flat(result.features[i])]) for i in range(arch.depth)]
-    steps = steps_of(arch, model.checkpoint.tensors(), attention, tokens)
-    start = _start(arch, model.checkpoint.tensors(), tokens[-1], result.top[0].index)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = steps_of(arch, model.checkpoint.tensors(), attention, tokens)
+        start = _start(arch, model.checkpoint.tensors(), tokens[-1], result.top[0].index)
+        relevance = _share(rollout(steps, start)[arch.num_prefix :])
+    refuse_not_finite({"relevance": relevance})
     grid = next(iter(result.features.values())).shape[1:]
     chosen = np.abs(attention[layer % arch.depth])
     n = arch.num_prefix
@@ -97,7 +102,7 @@ def explain_source(model: Predictor, source: Source, layer: int = -1, topk: int 
     return Explanation(
         result=result,
         pixels=pixels,
-        relevance=_share(rollout(steps, start)[n:]).reshape(grid),
+        relevance=relevance.reshape(grid),
         heads=asked.reshape(-1, *grid),
         layer=layer % arch.depth,
         prefix=chosen[:, :n, n:].mean(axis=0).reshape(n, *grid),
@@ -186,6 +191,9 @@ def deletion(model: Predictor, explanation: Explanation, steps: int = 14, seed: 
         explanation: of one picture.
         steps: the patches are removed in so many equal parts.
         seed: of the random order.
+
+    Raises:
+        ImageError: with some patches removed there is no answer.
     """
     order = np.argsort(-explanation.relevance.ravel(), kind="stable")
     shuffled = np.random.default_rng(seed).permutation(len(order))
@@ -206,6 +214,9 @@ def _mean_probability(
             row, column = divmod(int(patch), columns)
             picture[row * height : (row + 1) * height, column * width : (column + 1) * width] = GREY
         pictures.append(picture)
-    logits = model.forward(np.stack(pictures))["logits"].astype(np.float64)
+    try:
+        logits = model.forward(np.stack(pictures))["logits"].astype(np.float64)
+    except InputsFailedError as error:
+        raise NotFiniteError(f"with patches removed, {error.failures[0][1].partition(': ')[2]}") from error
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     return float((exponents[:, index] / exponents.sum(axis=1)).mean())

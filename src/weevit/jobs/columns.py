@@ -11,7 +11,7 @@ import numpy as np
 
 from weevit.errors import UsageError, did_you_mean
 from weevit.predict import Output, Predictor, block_indices
-from weevit.results import Result, unit_length
+from weevit.results import Result, refuse_not_finite, unit_length
 from weevit.zoo.architectures import PATCH
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Column:
         kind: of a value.
         shape: of a row's values; they lie flat in a list of fixed size. Empty for one value, and for strings of which
             there may be any number.
-        value: the values of one answered result: an array of that shape, strings, or one truth value.
+        value: the values of one answered result: an array of that shape, strings, or one truth value; a
+            `NotFiniteError` where the column's type is too narrow for them.
     """
 
     name: str
@@ -87,7 +88,10 @@ def _embed_columns(options: dict[str, Any], predictor: Predictor) -> list[Column
     def vector(result: Result) -> npt.NDArray[Any]:
         assert result.embedding is not None
         own = unit_length(result.embedding[None])[0] if options["normalize"] else result.embedding
-        return own.astype(options["dtype"], copy=False)
+        with np.errstate(over="ignore"):  # of float16, above 65,504
+            narrow = own.astype(options["dtype"], copy=False)
+        refuse_not_finite({f"the embedding as {options['dtype']}": narrow})
+        return narrow
 
     width = predictor.checkpoint.architecture.embed_dim
     return [Column("embedding", options["dtype"], (width,), vector)]

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weevit.errors import JobError, UsageError
+from weevit.errors import JobError, NotFiniteError, UsageError
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.images.tables import pyarrow
@@ -323,7 +323,12 @@ class _Job:
     def _fill(self, row: Row, result: Result) -> None:
         row.status, row.error = result.status, result.error
         row.width, row.height = result.width, result.height
-        row.answers = [column.value(result) for column in self.columns] if result.ok else None
+        if not result.ok:
+            return
+        try:
+            row.answers = [column.value(result) for column in self.columns]
+        except NotFiniteError as error:
+            row.status, row.error = error.status, f"{error.kind}: {error.message}"
 
     def _keep(self, work: _Work) -> None:
         """Write a shard, before an answer of the next one is taken: a kill costs no more than one of them.

@@ -14,6 +14,7 @@ from weevit.errors import RecipeError
 from weevit.training.duration import Duration
 from weevit.training.kinds import Kind, duration, flag, number, one_of, optional, setting, several, text, whole
 from weevit.training.randaugment import RandAugment
+from weevit.zoo.fields import CROP, MEAN, STD
 
 Pair = tuple[float, float]
 RGB = tuple[float, float, float]
@@ -75,11 +76,11 @@ class DataPart:
     validation_share: float = setting(0.2, number(0, 0.9, above=True))
     hold_out: float | None = setting(None, optional(number(0, 0.9, above=True)))
     repeats: int = setting(0, whole(0, 16))
-    crop_pct: float = setting(0.95, number(0, 1, above=True))
+    crop_pct: float = setting(0.95, number(*CROP))
     crop_mode: Literal["center", "squash", "border"] = setting("center", one_of("center", "squash", "border"))
     interpolation: Literal["bilinear", "bicubic"] = setting("bicubic", one_of("bilinear", "bicubic"))
-    mean: RGB | None = setting(None, optional(several(number(0, 1), 3, 3)))
-    std: RGB | None = setting(None, optional(several(number(0, 1, above=True), 3, 3)))
+    mean: RGB | None = setting(None, optional(several(number(*MEAN), 3, 3)))
+    std: RGB | None = setting(None, optional(several(number(*STD), 3, 3)))
 
 
 @dataclass(frozen=True)

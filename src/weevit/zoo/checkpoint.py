@@ -270,7 +270,8 @@ def write_checkpoint(
 
     Raises:
         TensorMismatchError: not exactly the tensors of the architecture.
-        CheckpointError: a tensor holds NaN or infinity, or the number of labels is not that of the classes.
+        CheckpointError: a tensor holds NaN or infinity, the number of labels is not that of the classes, or a value of
+            the config would be refused when it is read.
     """
     folder = Path(folder)
     arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
@@ -285,6 +286,7 @@ def write_checkpoint(
     config.update(_label_fields(labels))
     if decision is not None:
         config[KEY] = decision.as_json()
+    parse_decision(config, parse_config(config, CONFIG_FILE).num_classes or 0, CONFIG_FILE)  # or nobody could read it
     folder.mkdir(parents=True, exist_ok=True)
     _write_files(folder, {to_timm_name(name, architecture): array for name, array in arrays.items()}, config)
     return read_checkpoint(folder)

@@ -18,18 +18,13 @@ from typing import Any, Literal, cast
 from weevit.errors import CheckpointError, UnknownModelError, did_you_mean
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.fields import (
+    NUMBERS,
     Fields,
     boolean,
-    channels,
-    channels_height_width,
-    height_width,
     index_to_name,
     name_to_text,
-    number,
     one_of,
-    rgb,
     text,
-    whole,
 )
 from weevit.zoo.labels import Label, imagenet_labels
 from weevit.zoo.safetensors_file import open_regular
@@ -38,8 +33,6 @@ from weevit.zoo.weights import BY_NAME, Preprocessing, Weight
 
 MAX_CONFIG_BYTES = 16 << 20
 """12,000 classes with long descriptions have 1 MB."""
-
-MAX_CLASSES = 1_000_000
 
 HARMLESS_ARGS = frozenset(
     [
@@ -126,7 +119,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
     if pool == "token" and not base.class_token:
         raise fields.wrong("global_pool", "token", f"{base.name} has no class token, so it can only be 'avg'")
     fc_norm = fields.get("fc_norm", boolean)
-    num_classes = fields.get("num_classes", whole(0, MAX_CLASSES))
+    num_classes = fields.get("num_classes", NUMBERS["num_classes"])
     in_chans, img_size, preprocessing, notes = _input(fields, weight)
     labels, label_notes = _labels(fields, num_classes)
     is_published = _is_published(weight, num_classes, labels)
@@ -175,10 +168,7 @@ def _check_model_args(fields: Fields, arch: Architecture) -> None:
 
 
 _PREPROCESSING: dict[str, Callable[[Any], Any]] = {
-    "input_size": channels_height_width,
-    "mean": rgb(-100, 100),
-    "std": rgb(0, 100),
-    "crop_pct": number(0, 1),
+    **{key: NUMBERS[key] for key in ("input_size", "mean", "std", "crop_pct")},
     "interpolation": one_of("nearest", "bilinear", "bicubic", "lanczos", shown="filter"),
     "crop_mode": one_of("center", "squash", "border", shown="crop"),
 }
@@ -189,7 +179,7 @@ def _input(fields: Fields, weight: Weight | None) -> tuple[int, tuple[int, int] 
     found: dict[str, Any] = {key: fields.get(key, check) for key, check in _PREPROCESSING.items()}
     notes = _fill(found, weight, fields.where)
     in_chans, height, width = found["input_size"]
-    img_size = fields.get("img_size", height_width)
+    img_size = fields.get("img_size", NUMBERS["img_size"])
     if img_size and fields.get("fixed_input_size", boolean):
         height, width = img_size  # the model takes no other size; older exports kept the size of their source here
     preprocessing = Preprocessing(
@@ -201,7 +191,7 @@ def _input(fields: Fields, weight: Weight | None) -> tuple[int, tuple[int, int] 
         found["mean"],
         found["std"],
     )
-    return fields.get("in_chans", channels) or in_chans, img_size, preprocessing, notes
+    return fields.get("in_chans", NUMBERS["in_chans"]) or in_chans, img_size, preprocessing, notes
 
 
 def _fill(found: dict[str, Any], weight: Weight | None, where: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weevit.errors import CheckpointError
-from weevit.zoo.fields import Fields, boolean, number
+from weevit.zoo.fields import NUMBERS, Fields, boolean
 
 KEY = "weevit"
 
@@ -64,17 +64,17 @@ def parse_decision(raw: Mapping[str, Any], num_classes: int, where: str) -> Deci
         return None
     fields = _object(raw[KEY], f"{where}: {KEY}")
     unknown = _object(fields.get("unknown", _anything) or {}, f"{where}: {KEY}.unknown")
-    thresholds = fields.get("label_thresholds", _shares)
+    thresholds = fields.get("label_thresholds", NUMBERS["label_thresholds"])
     if thresholds is not None and len(thresholds) != num_classes:
         raise CheckpointError(
             f"{fields.where}.label_thresholds has {len(thresholds)} numbers for {num_classes} classes."
         )
     return Decision(
-        threshold=unknown.get("threshold", number(0, 1)),
-        coverage=unknown.get("coverage", number(0, 1)),
+        threshold=unknown.get("threshold", NUMBERS["threshold"]),
+        coverage=unknown.get("coverage", NUMBERS["coverage"]),
         multi_label=fields.get("multi_label", boolean) or False,
         label_thresholds=thresholds,
-        temperature=fields.get("temperature", number(0, 1e6)) or 1.0,
+        temperature=fields.get("temperature", NUMBERS["temperature"]) or 1.0,
     )
 
 
@@ -86,9 +86,3 @@ def _object(value: Any, where: str) -> Fields:
 
 def _anything(value: Any) -> Any:
     return value
-
-
-def _shares(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list):
-        raise ValueError("a list of numbers above 0 and up to 1")
-    return tuple(number(0, 1)(one) for one in value)

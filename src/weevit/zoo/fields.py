@@ -77,12 +77,13 @@ def whole(low: int, high: int) -> Callable[[Any], int]:
     return check
 
 
-def number(low: float, high: float) -> Callable[[Any], float]:
-    """A number above `low` (not equal to it) and up to `high`."""
+def number(low: float, high: float, above: bool = False) -> Callable[[Any], float]:
+    """A number from `low` (above it, if so said) to `high`."""
+    allowed = f"a number above {low:g} and up to {high:g}" if above else f"a number from {low:g} to {high:g}"
 
     def check(value: Any) -> float:
-        if type(value) not in (int, float) or not low < value <= high:
-            raise ValueError(f"a number above {low:g} and up to {high:g}")
+        if type(value) not in (int, float) or not low <= value <= high or (above and value == low):
+            raise ValueError(allowed)
         return float(value)
 
     return check
@@ -97,6 +98,13 @@ def one_of(*allowed: str, shown: str) -> Callable[[Any], str]:
         return value
 
     return check
+
+
+def shares(value: Any) -> tuple[float, ...]:
+    """A list of probabilities, none of them 0."""
+    if not isinstance(value, list):
+        raise ValueError("a list of numbers above 0 and up to 1")
+    return tuple(number(0, 1, above=True)(one) for one in value)
 
 
 def rgb(low: float, high: float) -> Callable[[Any], RGB]:
@@ -162,3 +170,24 @@ def name_to_text(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError("an object from label name to description")
     return dict(value)
+
+
+MAX_CLASSES = 1_000_000
+
+MEAN, STD, CROP = (-10.0, 10.0), (1e-3, 10.0), (0.1, 1.0)
+"""Of pixels from 0 to 1. The least std that was published is 1/255; with 1e-38 every answer would be NaN."""
+
+NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "num_classes": whole(0, MAX_CLASSES),
+    "in_chans": channels,
+    "img_size": height_width,
+    "input_size": channels_height_width,
+    "mean": rgb(*MEAN),
+    "std": rgb(*STD),
+    "crop_pct": number(*CROP),
+    "threshold": number(0, 1, above=True),
+    "coverage": number(0, 1, above=True),
+    "label_thresholds": shares,
+    "temperature": number(1e-6, 1e6),
+}
+"""Every number that is read from a `config.json`, and what it may be."""
