@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from weevit.engine import session
 from weevit.engine.cache import GraphCache
 from weevit.engine.session import Request, graph_key, open_session
 from weevit.errors import EngineError, UsageError
+from weevit.zoo import checkpoint as zoo_checkpoint
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 
+EMBEDDED = Path(zoo_checkpoint.__file__).parent / "embedded"
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
 REQUEST = Request(64, 96)
 
@@ -94,3 +97,15 @@ def test_unknown_engine(checkpoint: Checkpoint) -> None:
 def test_a_batch_of_the_wrong_shape(checkpoint: Checkpoint) -> None:
     with pytest.raises(EngineError, match="shape"):
         open_session(checkpoint, REQUEST, 2).run(PIXELS[:, :32])
+
+
+def test_openvino_answers_several_threads_at_once() -> None:
+    """One request for all threads gave 206 of 300 images another image's answer."""
+    pytest.importorskip("openvino")
+    model = read_checkpoint(EMBEDDED / "digits")
+    images = np.random.default_rng(0).integers(0, 256, (200, 1, 64, 64, 3), dtype=np.uint8)
+    session = open_session(model, Request(64, 64), 1, engine="openvino")
+    alone = [session.run(image)["embedding"] for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: session.run(image)["embedding"], images))
+    assert np.abs(np.concatenate(alone) - np.concatenate(together)).max() < 1e-5

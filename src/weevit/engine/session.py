@@ -195,7 +195,11 @@ def _run_onnxruntime(session: Any, pixels: Pixels) -> Outputs:
 
 
 class _OpenVino:
-    """OpenVINO on the CPU, from standard operators only."""
+    """OpenVINO on the CPU, from standard operators only.
+
+    A compiled model that is called has one request for all threads, which overwrite each other's answers: each run
+    takes a request of its own.
+    """
 
     def __init__(self, model: bytes, threads: int) -> None:
         import onnx
@@ -213,12 +217,21 @@ class _OpenVino:
         except Exception as error:  # as above: no common base
             raise EngineError(f"OpenVINO could not load the graph: {error}") from error
         # OpenVINO keeps the order of the outputs, but may call them by another name that the same value has.
+        self._idle: list[Any] = []
         self._names = [output.name for output in onnx.load_model_from_string(model).graph.output]
 
     def run(self, pixels: Pixels, steady: bool = False) -> Outputs:
         del steady  # nothing is known of how OpenVINO cuts its work
         try:
-            values = self._compiled(pixels)
+            request = self._request()
+            values = request.infer(pixels)  # copies, so that the request can be used again
+            self._idle.append(request)
         except Exception as error:
             raise EngineError(f"OpenVINO could not run a batch of shape {pixels.shape}: {error}") from error
         return {name: np.asarray(values[index]) for index, name in enumerate(self._names)}
+
+    def _request(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._compiled.create_infer_request()
