@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import fakes
 import pytest
 
 from weevit.errors import CheckpointError, MalformedFileError, UnknownModelError
+from weevit.zoo.architectures import get_architecture
+from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.config import MAX_CONFIG_BYTES, parse_config, read_config
+from weevit.zoo.decision import Decision
+from weevit.zoo.fields import NUMBERS, Fields
 from weevit.zoo.labels import Label, imagenet_labels
 from weevit.zoo.weights import BY_NAME
 
@@ -201,3 +206,68 @@ def test_a_huge_config_is_refused_by_its_size(tmp_path: Path) -> None:
         handle.truncate(MAX_CONFIG_BYTES + 1)
     with pytest.raises(CheckpointError, match="the limit"):
         read_config(path)
+
+
+# ---- every number of a stranger's config, at and beyond its ends (row P2)
+
+HUGE = (1e308, -1e308, float("inf"), float("-inf"), float("nan"), 10**400, -(10**400), "1", True, ["x"], {}, -1)
+
+ENDS: dict[str, tuple[list[Any], list[Any]]] = {
+    "num_classes": ([0, 1_000_000], [1_000_001, 0.0]),
+    "in_chans": ([1, 3], [0, 2, 4, 3.0]),
+    "img_size": ([16, 4096, [16, 32]], [0, 8, 4112, 24, 224.0]),
+    "input_size": ([[3, 16, 4096]], [[3, 0, 16], [3, 16, 4112], [3, 16, 17], [0, 16, 16], [3, 16, 10**400]]),
+    "mean": ([[-10, 0, 10], [0.5]], [[10.1, 0, 0], [0, -10.1, 0], [0, 0, float("nan")], [0, 0, 10**400]]),
+    "std": ([[0.001, 1 / 255, 10]], [[1e-38] * 3, [0.0009, 1, 1], [1, 0, 1], [1, 1, 10.1], [1, 1, -0.5]]),
+    "crop_pct": ([0.1, 0.875, 1, 1.0], [0.0999, 0, 1.0001, 1e-300, 2]),
+    "threshold": ([1e-9, 1], [0, 1.001]),
+    "coverage": ([0.01, 1], [0, 95]),
+    "label_thresholds": ([[1e-6, 1], []], [[0, 1], [0.5, 1.5], [0.5, float("nan")], ["0.5"]]),
+    "temperature": ([1e-6, 1, 1e6], [0, 1e-7, 1e7]),
+}
+
+
+def test_p2_every_number_has_its_ends_here() -> None:
+    assert ENDS.keys() == NUMBERS.keys()
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_p2_every_number_of_a_config_has_a_range(key: str) -> None:
+    fine, wrong = ENDS[key]
+    for value in fine:
+        Fields({key: value}, "config.json").get(key, NUMBERS[key])
+    for value in [*wrong, *HUGE]:
+        if value not in fine:
+            with pytest.raises(CheckpointError, match=rf"config.json: {key} is .*: expected ") as raised:
+                Fields({key: value}, "config.json").get(key, NUMBERS[key])
+            assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 400, "1" * 5000, "1e-38", "NaN", "Infinity"])
+@pytest.mark.parametrize("key", ["mean", "std", "crop_pct"])
+def test_p2_numbers_as_json_spells_them(key: str, number: str, tmp_path: Path) -> None:
+    value = number if key == "crop_pct" else f"[0.5, {number}, 0.5]"
+    text = json.dumps(custom(**{key: "HERE"})).replace('"HERE"', value)
+    (tmp_path / "config.json").write_text(text)
+    if (key, number) == ("mean", "1e-38"):
+        assert parse_config(read_config(tmp_path / "config.json"), "config.json").preprocessing.mean[1] == 1e-38
+        return
+    with pytest.raises(CheckpointError):
+        parse_config(read_config(tmp_path / "config.json"), "config.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("preprocessing", {"std": (1e-38,) * 3}),
+        ("preprocessing", {"crop_pct": 0.0}),
+        ("decision", {"temperature": 1e9}),
+    ],
+)
+def test_p2_what_could_not_be_read_is_not_written(part: str, values: dict[str, Any], tmp_path: Path) -> None:
+    arch, seen = get_architecture(fakes.TINY), BY_NAME[fakes.TINY_TAG].preprocessing
+    preprocessing = replace(seen, **values) if part == "preprocessing" else seen
+    decision = Decision(**values) if part == "decision" else None
+    with pytest.raises(CheckpointError, match=next(iter(values))):
+        write_checkpoint(tmp_path / "m", arch, fakes.tensors(arch, 3), preprocessing, decision=decision)
+    assert not (tmp_path / "m").exists()
