@@ -153,12 +153,63 @@ def test_a_few_pictures_that_are_all_right_make_nothing_certain() -> None:
     assert softmax(4.0 * np.eye(3)[targets] / found).max() < 1
 
 
-@pytest.mark.parametrize("coverage", [0.05, 0.5, 0.9, 0.95, 1.0])
-def test_a_threshold_keeps_its_share(coverage: float) -> None:
-    logits, _ = drawn(1.0, 997)
+@pytest.mark.parametrize("coverage", [0.05, 0.5, 0.9, 0.95])
+@pytest.mark.parametrize("count", [19, 20, 40, 997])
+def test_a_threshold_keeps_its_share_of_new_images(coverage: float, count: int) -> None:
+    """Of these and one new image, each is as likely as any other to be the k-th: of count + 1, not of count."""
+    logits, _ = drawn(1.0, count)
     threshold = calibration.unknown_threshold(logits, coverage)
-    kept = (softmax(logits).max(axis=1) >= threshold).mean()
-    assert coverage <= kept < coverage + 1.5 / 997
+    assert threshold is not None
+    kept = (softmax(logits).max(axis=1) >= threshold).sum() / (count + 1)
+    assert coverage - 1e-9 <= kept < coverage + 1.5 / (count + 1)  # one more where two are equal but for rounding
+    new, _ = drawn(1.0)
+    thresholds = [
+        calibration.unknown_threshold(new[start : start + 40], coverage) or 0.0 for start in range(0, 8000, 40)
+    ]
+    best = softmax(new[8000:]).max(axis=1)
+    assert np.mean([(best >= one).mean() for one in thresholds]) >= coverage - 0.005
+
+
+def test_a_threshold_that_nothing_can_promise() -> None:
+    logits, _ = drawn(1.0, 100)
+    for coverage, needed in ((0.5, 1), (0.9, 9), (0.95, 19), (0.99, 99)):
+        assert calibration.unknown_threshold(logits[:needed], coverage) is not None
+        assert calibration.unknown_threshold(logits[: needed - 1], coverage) is None
+    all_of_them = calibration.unknown_threshold(logits, 1.0)
+    assert all_of_them is not None
+    assert (softmax(logits).max(axis=1) >= all_of_them).all()
+    assert calibration.unknown_threshold(logits[:0], 1.0) is None
+
+
+@pytest.mark.parametrize(("scale", "clear"), [(0.2, True), (1.0, False), (5.0, True)])
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_a_temperature_is_used_where_it_is_clearly_better(scale: float, clear: bool, kind: str) -> None:
+    logits, targets = drawn(scale, 300)
+    if kind == "labels":
+        targets = (np.random.default_rng(1).random(logits.shape) < sigmoid(logits / scale)).astype(np.uint8)
+    found = calibration.clear_temperature(logits, targets)
+    assert (found != 1) == clear
+    if clear:
+        assert found == calibration.temperature(logits, targets) == pytest.approx(scale, rel=0.25)
+
+
+def test_a_temperature_from_few_images_is_none() -> None:
+    """The best temperature of so few is far from the right one, 1, and now and then clearly so by chance."""
+    logits, targets = drawn(1.0, 8000)
+    used = 0
+    for start in range(0, 8000, 20):
+        own = slice(start, start + 20)
+        used += calibration.clear_temperature(logits[own], targets[own]) != 1
+        assert calibration.clear_temperature(logits[own][:9], targets[own][:9]) == 1
+    assert used <= 0.06 * 400
+
+
+def test_equal_embeddings_tell_nothing_and_overflow_nothing() -> None:
+    """Their standard deviation is rounding alone, and to divide by it would make weights of 1e15."""
+    row = np.random.default_rng(0).normal(0, 1, WIDTH).astype(np.float32)
+    head = path(np.repeat(row[None], 7, axis=0), np.arange(7) % 2, 2).fit(10.0)
+    assert np.abs(head.weight).max() < 1e-3
+    assert np.abs(head.logits(np.random.default_rng(1).normal(0, 100, (9, WIDTH)))).max() < 10
 
 
 def test_label_thresholds_give_the_best_f1() -> None:
@@ -168,6 +219,9 @@ def test_label_thresholds_give_the_best_f1() -> None:
     targets[:, 4] = 0
     found = calibration.label_thresholds(logits, targets)
     assert found[4] == 1.0
+    once = np.zeros((300, 1), np.uint8)
+    once[7] = 1
+    assert calibration.label_thresholds(logits[:, :1], once) == (0.5,)
     for k in range(4):
         probabilities = sigmoid(logits[:, k])
         best = max(f1_score(targets[:, k], probabilities >= cut) for cut in np.unique(probabilities))

@@ -46,7 +46,7 @@ _FAILURES = 10
     "--calibrate", default="folds", show_default=True,
     help="folds (of the training pictures) or validation: where the temperature is from.",
 )  # fmt: skip
-@click.option("--allow-missing", is_flag=True, help="Splits may lack classes.")
+@click.option("--allow-missing", is_flag=True, help="Splits may lack classes, and classes have a single image.")
 @options.output
 @options.json_lines
 @options.strict
@@ -128,7 +128,9 @@ def _plain(done: Fit) -> dict[str, object]:
 
 def _lines(done: Fit) -> list[str]:
     """What was chosen and how good it is, a line each."""
-    rows = [("chosen", f"{done.chosen.name} ({done.measure} in cross-validation {done.chosen.score:.1%})")]
+    compared = done.chosen.score == done.chosen.score  # NaN where there was nothing to compare it by
+    score = f"{done.measure} in cross-validation {done.chosen.score:.1%}" if compared else "nothing to compare it by"
+    rows = [("chosen", f"{done.chosen.name} ({score})")]
     for name, evaluation in done.evaluations.items():
         rows.append((name, _figures(evaluation)))
     errors = done.calibration.errors

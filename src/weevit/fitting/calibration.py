@@ -16,6 +16,12 @@ from weevit.fitting.heads import Floats
 _COLDEST, _HOTTEST = 1e-4, 1e4
 """A strongly regularised head may be a hundred times less sure than it is right."""
 
+FEWEST = 10
+"""Images from which a temperature can be: the standard error of fewer is a guess itself."""
+
+CLEARLY = 2.0
+"""Standard errors by which a temperature must lower the loss to be better than none."""
+
 _DRAWS = 200
 
 _HAIR = 1 - 1e-4
@@ -35,6 +41,23 @@ def temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
     return _coolest(logits, targets)[0]
 
 
+def clear_temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
+    """The temperature where it is clearly better than none on these images; 1, which changes nothing, where not.
+
+    The best temperature of few images is mostly their noise. So it must lower the loss by twice the standard error of
+    that difference, image by image, and may not make the calibration error greater. What other rules do on other
+    images: `python benchmarks/fit_small.py`.
+    """
+    if len(logits) < FEWEST:
+        return 1.0
+    found = temperature(logits, targets)
+    soft = _smoothed(logits, targets)
+    losses = _binary_losses if targets.ndim == 2 else _losses
+    lower = losses(logits, soft) - losses(logits / found, soft)
+    clear = lower.mean() > CLEARLY * lower.std(ddof=1) / np.sqrt(len(lower))
+    return found if clear and calibration_error(logits / found, targets) <= calibration_error(logits, targets) else 1.0
+
+
 def least_loss(logits: Floats, targets: npt.NDArray[Any]) -> float:
     """The mean log-loss at that temperature, in nats: how much the logits know, however sure they are."""
     return _coolest(logits, targets)[1]
@@ -44,48 +67,65 @@ def _coolest(logits: Floats, targets: npt.NDArray[Any]) -> tuple[float, float]:
     """The temperature, and the loss that it gives."""
     from scipy.optimize import minimize_scalar
 
-    truth = targets.astype(np.float64) if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
-    share = 1 / (len(logits) + 2)
-    soft = truth * (1 - share) + share * (0.5 if targets.ndim == 2 else 1 / logits.shape[1])
-    loss = _binary_loss if targets.ndim == 2 else _loss
+    soft = _smoothed(logits, targets)
+    losses = _binary_losses if targets.ndim == 2 else _losses
     bounds = (np.log(_COLDEST), np.log(_HOTTEST))
-    found = minimize_scalar(lambda power: loss(logits / np.exp(power), soft), bounds=bounds, method="bounded")
+    found = minimize_scalar(
+        lambda power: float(losses(logits / np.exp(power), soft).mean()), bounds=bounds, method="bounded"
+    )
     return float(np.exp(found.x)), float(found.fun)
 
 
-def _loss(logits: Floats, soft: Floats) -> float:
+def _smoothed(logits: Floats, targets: npt.NDArray[Any]) -> Floats:
+    truth = targets.astype(np.float64) if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
+    share = 1 / (len(logits) + 2)
+    return np.asarray(truth * (1 - share) + share * (0.5 if targets.ndim == 2 else 1 / logits.shape[1]))
+
+
+def _losses(logits: Floats, soft: Floats) -> Floats:
+    """(n)"""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(shifted).sum(axis=1)) - (soft * shifted).sum(axis=1)).mean())
+    return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - (soft * shifted).sum(axis=1))
 
 
-def _binary_loss(logits: Floats, soft: Floats) -> float:
-    return float((np.logaddexp(0, logits) - soft * logits).mean())
+def _binary_losses(logits: Floats, soft: Floats) -> Floats:
+    """(n), mean over labels."""
+    return np.asarray((np.logaddexp(0, logits) - soft * logits).mean(axis=1))
 
 
-def unknown_threshold(logits: Floats, coverage: float) -> float:
-    """The probability at or above which lie the best answers of this share of the pictures, or a little more.
+def unknown_threshold(logits: Floats, coverage: float) -> float | None:
+    """The probability at or above which the best answer of a new image lies with at least this probability.
+
+    Of n images and one more like them, each is as likely as any other to be the k-th least sure of all n + 1. So the
+    k-th of the n is undercut by a new one in k of n + 1 cases (split conformal prediction, arXiv:2107.07511).
 
     Args:
         logits: (n, K), calibrated, of pictures of known classes that the head was not fitted to.
-        coverage: the share that is to keep its class, in (0, 1].
+        coverage: the share that is to keep its class, in (0, 1]; at 1, all of these images do.
+
+    Returns:
+        None where so few images can promise nothing: 19 are needed for 95 %, 99 for 99 %.
     """
+    rank = int((1 - coverage) * (len(logits) + 1) + 1e-9)
+    if not len(logits) or (rank == 0 and coverage < 1):
+        return None
     best = np.sort(softmax(logits).max(axis=1))
-    return float(best[int((1 - coverage) * len(best) + 1e-9)]) * _HAIR
+    return float(best[max(rank, 1) - 1]) * _HAIR
 
 
 def label_thresholds(logits: Floats, targets: npt.NDArray[Any]) -> tuple[float, ...]:
     """For each label the probability from which saying that it is there gives the best F1.
 
     The threshold lies half-way between the two neighbouring probabilities; of equally good ones it is the one nearest
-    to 0.5. A label that never occurs is never said.
+    to 0.5. A label that never occurs is never said; of one that occurs once there is nothing to learn, and it is 0.5.
     """
     probabilities = sigmoid(logits)
     return tuple(_best_threshold(probabilities[:, k], targets[:, k]) for k in range(targets.shape[1]))
 
 
 def _best_threshold(probabilities: Floats, truth: npt.NDArray[Any]) -> float:
-    if not truth.any():
-        return 1.0
+    if truth.sum() < 2:
+        return 0.5 if truth.any() else 1.0
     order = np.argsort(-probabilities, kind="stable")
     falling, hits = probabilities[order], np.cumsum(truth[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from weevit import embeddings
 from weevit._version import __version__
@@ -27,13 +25,26 @@ from weevit.evaluation.model import describe
 from weevit.evaluation.results import Evaluation
 from weevit.fitting import calibration
 from weevit.fitting.answered import Answered
-from weevit.fitting.folder import MODEL, Log, begin_writing, hold, machine, write_run
-from weevit.fitting.heads import Floats, Head
+from weevit.fitting.evidence import Judged, answered, out_of_fold
+from weevit.fitting.floor import check_floor
+from weevit.fitting.folder import (
+    MODEL,
+    Log,
+    begin_writing,
+    discarded_on_error,
+    hold,
+    install,
+    machine,
+    staged,
+    write_run,
+    writing,
+)
+from weevit.fitting.heads import Head
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Pictures, Search, final, search
 from weevit.predict import Predictor, load
 from weevit.reports.page import require_jinja
-from weevit.zoo.checkpoint import Checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import DEFAULT_MODEL
@@ -99,7 +110,8 @@ def fit(
         validation_share: of the training pictures, where there is no validation split.
         calibrate: what temperature and threshold are from: `folds`, the training pictures, each judged by a head that
             did not see it; or `validation`.
-        allow_missing: splits may lack classes.
+        allow_missing: splits may lack classes, and classes may have a single image to learn from; of such ones nothing
+            is known but what they look like, and nothing is calibrated where they are more than 2 % of the images.
         cache: the folder of all caches of embeddings; weevit's own by default.
         watch: told how far it is.
         should_stop: asked while pictures are embedded.
@@ -146,27 +158,25 @@ class _Run:
             with self._timed("fit"):
                 plain = final(pictures, found.linear.settings["strength"])
             # ---- how sure it may be
-            answers = {name: (plain.logits(embedded[name].vectors), dataset.split(name)) for name in embedded}
-            tuned = self._calibrate(found, pictures, _answered(*answers[VALIDATION], embedded[VALIDATION]))
-            head = plain.cooled(tuned.temperature)
-            decision = self._decide(found, pictures, _answered(*answers[VALIDATION], embedded[VALIDATION]), tuned)
-            # ---- a checkpoint
-            with self._timed("write"):
-                begin_writing(self.folder)
-                checkpoint = self._write(head, decision, dataset, len(pictures.targets))
-                written = Predictor(
-                    checkpoint,
-                    threads=self.predictor.threads.count,
-                    engine=self.predictor.engine,
-                    limits=self.predictor.limits,
-                )
-                difference = _difference(written, head, dataset.split(VALIDATION), embedded[VALIDATION])
-            # ---- how good it is
-            evaluations = {
-                name: _judge(written, dataset, dataset.split(name), embedded[name], head)
-                for name in (VALIDATION, TEST)
-                if name in embedded
+            split = dataset.split(VALIDATION)
+            judged = {
+                "folds": out_of_fold(found, pictures),
+                "validation": answered(plain.logits(embedded[VALIDATION].vectors), split, embedded[VALIDATION]),
             }
+            tuned = self._calibrate(judged)
+            head = plain.cooled(tuned.temperature)
+            decision = self._decide(judged[self.settings.calibrate], tuned.temperature)
+            # ---- a checkpoint, and how good it is
+            with self._timed("write"), staged(self.folder) as stage:
+                written = self._write(stage, head, decision, dataset, len(pictures.targets))
+                difference = _difference(written, head, split, embedded[VALIDATION])
+                evaluations = {
+                    name: _judge(written, dataset, dataset.split(name), embedded[name], head)
+                    for name in (VALIDATION, TEST)
+                    if name in embedded
+                }
+                begin_writing(self.folder)
+                checkpoint = install(stage, self.folder)
         fit = Fit(
             folder=self.folder,
             checkpoint=checkpoint,
@@ -188,7 +198,8 @@ class _Run:
             seconds=self.seconds,
             notes=(*dataset.notes, *self.notes, *found.notes),
         )
-        self._report(fit, dataset)
+        with discarded_on_error(self.folder):
+            self._report(fit, dataset)
         return fit
 
     def _read(self, data: str | Path | Dataset) -> Dataset:
@@ -202,6 +213,8 @@ class _Run:
                 f"{dataset.path} has one class, {dataset.classes[0]!r}: a classifier tells several apart.",
                 "Put pictures of anything else into a second folder, called other for instance.",
             )
+        if not own.allow_missing:
+            check_floor(dataset)  # before anything is computed; once more when it is known what can be read
         counts = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
         self.log(f"{dataset.path}: {len(dataset.classes):,} classes, {counts}")
         return dataset
@@ -240,13 +253,24 @@ class _Run:
         empty = [dataset.classes[place] for place in np.flatnonzero(counts == 0)]
         if empty and not self.settings.allow_missing:
             raise DatasetError(f"No training picture of {', '.join(empty[:10])} could be read.")
+        places = np.flatnonzero(embedded.ok)
+        hashes = [embedded.hashes[place] for place in places]
+        if not self.settings.allow_missing:
+            check_floor(dataset, places.tolist(), hashes)
+        keys = [str(place) if digest is None else digest for place, digest in enumerate(hashes)]
+        groups = np.unique(keys, return_inverse=True)[1].astype(np.int64)
         balanced = self.settings.class_weights == "balanced"
-        return Pictures(embedded.vectors[embedded.ok], targets, len(dataset.classes), balanced)
+        return Pictures(embedded.vectors[places], targets, len(dataset.classes), balanced, groups)
 
     def _search(self, dataset: Dataset, embedded: Embedded, pictures: Pictures) -> Search:
         split = dataset.split(TRAIN).take(np.flatnonzero(embedded.ok))
+        assert pictures.groups is not None
+        different = int(pictures.groups.max()) + 1
+        k = max(2, min(self.settings.folds, different))
+        if k < self.settings.folds:
+            self.notes.append(f"{k} folds: there are {different} different training images")
         groups = [digest for digest, ok in zip(embedded.hashes, embedded.ok, strict=True) if ok]
-        cuts = splitting.folds(split, self.settings.folds, self.settings.seed, groups)
+        cuts = splitting.folds(split, k, self.settings.seed, groups)
 
         def moved(done: int, total: int, last: str) -> None:
             self.watch(Stage("choosing", done, total, last))
@@ -257,36 +281,47 @@ class _Run:
         self.log(f"chosen: {found.linear.name}")
         return found
 
-    def _calibrate(self, found: Search, pictures: Pictures, judged: _Judged) -> Calibration:
-        logits, targets = judged.logits, judged.targets
-        temperatures = {
-            "folds": calibration.temperature(found.logits, pictures.targets),
-            "validation": calibration.temperature(logits, targets),
-        }
-        chosen = temperatures[self.settings.calibrate]
-        self.log(f"temperature {chosen:.4f} by {self.settings.calibrate}")
-        error, chance, seed = calibration.calibration_error, calibration.error_by_chance, self.settings.seed
+    def _calibrate(self, judged: Mapping[str, Judged]) -> Calibration:
+        by, seed = self.settings.calibrate, self.settings.seed
+        own, (logits, targets) = judged[by], (judged["validation"].logits, judged["validation"].targets)
+        temperatures = {name: calibration.clear_temperature(one.logits, one.targets) for name, one in judged.items()}
+        chosen = temperatures[by]
+        self.log(f"temperature {chosen:.4f} by {by}")
+        if chosen == 1:
+            self.notes.append(f"not calibrated: {own.why_not or 'no temperature is clearly better than none'}")
+        error, chance, folds = calibration.calibration_error, calibration.error_by_chance, judged["folds"]
         errors = {
             "before": error(logits, targets),
             "after": error(logits / chosen, targets),
             "with_folds": error(logits / temperatures["folds"], targets),
             "with_validation": error(logits / temperatures["validation"], targets),
             "by_chance": chance(logits / chosen, targets, seed),
-            "out_of_fold": error(found.logits / chosen, pictures.targets),
-            "out_of_fold_by_chance": chance(found.logits / chosen, pictures.targets, seed),
+            "out_of_fold": error(folds.logits / chosen, folds.targets),
+            "out_of_fold_by_chance": chance(folds.logits / chosen, folds.targets, seed),
         }
-        return Calibration(self.settings.calibrate, chosen, temperatures, errors)
+        if errors["after"] > errors["before"]:
+            self.notes.append(
+                f"on the {len(targets):,} validation images the calibration error is {errors['after']:.1%}, and "
+                f"{errors['before']:.1%} without the temperature; that is from {len(own.targets):,} images of {by}, on "
+                "which it is clearly better"
+            )
+        return Calibration(by, chosen, temperatures, errors)
 
-    def _decide(self, found: Search, pictures: Pictures, judged: _Judged, tuned: Calibration) -> Decision:
-        if pictures.multi_label:
-            thresholds = calibration.label_thresholds(found.logits / tuned.temperature, pictures.targets)
-            return Decision(multi_label=True, label_thresholds=thresholds, temperature=tuned.temperature)
-        logits = found.logits if self.settings.calibrate == "folds" else judged.logits
-        threshold = calibration.unknown_threshold(logits / tuned.temperature, self.settings.coverage)
-        self.log(f"unknown below {threshold:.4f}, for a coverage of {self.settings.coverage:g}")
-        return Decision(threshold, self.settings.coverage, temperature=tuned.temperature)
+    def _decide(self, judged: Judged, temperature: float) -> Decision:
+        logits, coverage = judged.logits / temperature, self.settings.coverage
+        if judged.targets.ndim == 2:
+            thresholds = calibration.label_thresholds(logits, judged.targets)
+            return Decision(multi_label=True, label_thresholds=thresholds, temperature=temperature)
+        threshold = calibration.unknown_threshold(logits, coverage)
+        if threshold is None:
+            why = judged.why_not or f"{len(logits):,} images cannot promise a coverage of {coverage:g}"
+            self.notes.append(f"no answer is called unknown: {why}")
+            return Decision(temperature=temperature)
+        self.log(f"unknown below {threshold:.4f}, for a coverage of {coverage:g}")
+        return Decision(threshold, coverage, temperature=temperature)
 
-    def _write(self, head: Head, decision: Decision, dataset: Dataset, pictures: int) -> Checkpoint:
+    def _write(self, stage: Path, head: Head, decision: Decision, dataset: Dataset, pictures: int) -> Predictor:
+        """The checkpoint, written beside its place, as a predictor under the name that it will have."""
         base = self.predictor.checkpoint
         self.watch(Stage("writing", 0, 1))
         tensors = base.tensors() | {"head.weight": head.weight, "head.bias": head.bias}
@@ -296,9 +331,17 @@ class _Run:
         )
         about = {"description": description} | ({"license": base.license} if base.license else {})
         labels = [Label(name, name) for name in dataset.classes]
-        folder, seen = self.folder / MODEL, self.predictor.preprocessing
+        seen = self.predictor.preprocessing
         grid = None if base.architecture.position == "rope" else base.grid  # those are computed, for any size
-        return write_checkpoint(folder, base.architecture, tensors, seen, labels, about, decision, grid)
+        with writing(stage):
+            found = write_checkpoint(stage, base.architecture, tensors, seen, labels, about, decision, grid)
+        name = f"{base.architecture.name} ({self.folder.resolve().name})"
+        return Predictor(
+            replace(found, name=name, source=str(self.folder / MODEL)),
+            threads=self.predictor.threads.count,
+            engine=self.predictor.engine,
+            limits=self.predictor.limits,
+        )
 
     def _report(self, fit: Fit, dataset: Dataset) -> None:
         facts = {
@@ -322,27 +365,16 @@ def _first(embedded: Embedded) -> str:
     return f"The first: {': '.join(embedded.failures[0][::2])}." if embedded.failures else "It has none."
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """Logits of pictures that the head was not fitted to, and what is right."""
-
-    logits: Floats
-    targets: npt.NDArray[Any]
-
-
-def _answered(logits: Floats, split: Split, embedded: Embedded) -> _Judged:
-    return _Judged(logits[embedded.ok], split.targets[embedded.ok])
-
-
 def _difference(written: Predictor, head: Head, split: Split, embedded: Embedded) -> float:
     """The greatest difference of a logit between the checkpoint, read back and run, and the head."""
     places = np.flatnonzero(embedded.ok)[:_ASKED]
     results = written.stream(split.take(places).sources, outputs=("logits",), topk=1, steady=True)
-    logits = np.stack([result.logits for result in results if result.logits is not None])
-    difference = float(np.abs(logits - head.logits(embedded.vectors[places])).max())
+    logits = [result.logits for result in results if result.logits is not None]
+    expected = head.logits(embedded.vectors[places])
+    difference = float(np.abs(np.stack(logits) - expected).max()) if len(logits) == len(places) else float("inf")
     if not difference < _TOLERANCE:
         raise CheckpointError(
-            f"{written.checkpoint.path.parent} does not answer as the head that was fitted: {difference:.1e} apart.",
+            f"{written.checkpoint.source} does not answer as the head that was fitted: {difference:.1e} apart.",
             "Please report it, with what `weevit doctor` says.",
         )
     return difference

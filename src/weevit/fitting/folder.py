@@ -15,23 +15,70 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from weevit.errors import UsageError
+from weevit.errors import OutputError, UsageError
 from weevit.evaluation.saved import finite, json_bytes, with_errors, write_bytes, write_evaluation
 from weevit.fitting.results import Fit
 from weevit.locks import take_lock
 from weevit.provenance import provenance
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.manifest import replace_file
 
 SCHEMA = "weevit.fit/1"
 MODEL, RUN, LOG, METRICS, FAILURES = "model", "run.json", "log.txt", "metrics.jsonl", "failures.csv"
 REPORT_HTML, REPORT_JSON = "report.html", "report.json"
-_LOCK = ".lock"
+_LOCK, _STAGE = ".lock", ".unfinished"
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder beside `model/` for what is not yet known to be sound; it is gone in the end, whatever happens."""
+    stage = folder / _STAGE
+    shutil.rmtree(stage, ignore_errors=True)  # of a fit that was killed
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def install(stage: Path, folder: Path) -> Checkpoint:
+    """Put the checkpoint in its place: the manifest comes last, without which what is there is refused or is whole.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    model = folder / MODEL
+    with writing(model):
+        shutil.rmtree(model, ignore_errors=True)  # of an earlier fit, whose other files are replaced too
+        stage.rename(model)
+    return read_checkpoint(model)
+
+
+@contextmanager
+def discarded_on_error(folder: Path) -> Iterator[None]:
+    """Take the model away again if what tells how good it is cannot be written: half a fit is none."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder / MODEL, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the operating system's errors into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
+        ) from error
 
 
 @contextmanager
@@ -54,6 +101,7 @@ def hold(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        shutil.rmtree(folder / _STAGE, ignore_errors=True)
         if {path.name for path in folder.iterdir()} <= {_LOCK}:
             (folder / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):
@@ -63,7 +111,9 @@ def hold(folder: Path) -> Iterator[None]:
 def _refuse_other(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a fit is a folder.", "-o runs/mine")
-    there = sorted(path.name for path in folder.iterdir() if path.name != _LOCK) if folder.exists() else []
+    there = (
+        sorted(path.name for path in folder.iterdir() if path.name not in (_LOCK, _STAGE)) if folder.exists() else []
+    )
     if there and not _is_fit(folder):
         shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
         raise UsageError(f"{folder} is not empty and holds no fit, but {shown}.", "Choose a new --output.")
@@ -104,10 +154,10 @@ def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
     """
     from weevit.fitting.page import fit_page
 
-    folder, figures = fit.folder, fit.as_json()
+    folder, figures = fit.folder, finite(fit.as_json())
     for name, evaluation in fit.evaluations.items():
         write_evaluation(evaluation, folder / name)
-    lines = [json.dumps(finite(one), allow_nan=False) + "\n" for one in figures["candidates"]]
+    lines = [json.dumps(one, allow_nan=False) + "\n" for one in figures["candidates"]]
     write_bytes(folder / METRICS, "".join(lines).encode())
     _write_failures(fit)
     write_bytes(folder / REPORT_HTML, fit_page(fit, facts).encode("utf-8", "backslashreplace"))

@@ -28,6 +28,9 @@ STRENGTHS = tuple(10 ** (power / 2) for power in range(-8, 3))
 _STEPS = 5000
 """More than a fit of anything but noise takes; about 40 are usual."""
 
+_CONSTANT = 1e-7
+"""Of the size of the embeddings: a number that varies less says nothing."""
+
 _NEVER = -30.0
 """The logit of a class of which there was nothing to learn from: as good as never answered, and finite."""
 
@@ -90,7 +93,8 @@ class _Scale:
     def of(cls, vectors: Array) -> _Scale:
         exact = np.asarray(vectors, np.float64)
         std = exact.std(axis=0)
-        return cls(exact.mean(axis=0), np.where(std > 0, std, 1.0))
+        least = _CONSTANT * np.sqrt((exact**2).mean())  # rounding alone has some: of equal images, all there is
+        return cls(exact.mean(axis=0), np.where(std > least, std, 1.0))
 
     def standardised(self, vectors: Array) -> Floats:
         return (np.asarray(vectors, np.float64) - self.mean) / self.std

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import log10
+from math import isfinite, log10
 from typing import Any
 
 from weevit.evaluation.report import model_line, short_name, tile
@@ -58,8 +58,9 @@ def _tiles(fit: Fit) -> Iterator[dict[str, str]]:
             bounds = interval((found["top1_low"], found["top1_high"]))
             yield tile(f"{name}: right", percent(found["top1"]), f"{bounds} at 95 %, {len(evaluation.rows):,} pictures")
             yield tile(f"{name}: calibration error", percent(found["ece"]), "ECE, 15 bins")
-            note = f"of {percent(found['known'])}; the others are “unknown”"
-            yield tile(f"{name}: right where a class is named", percent(found["known_top1"]), note)
+            if "known" in found:
+                note = f"of {percent(found['known'])}; the others are “unknown”"
+                yield tile(f"{name}: right where a class is named", percent(found["known_top1"]), note)
     note = f"{number(fit.computed)} pictures looked at, {number(fit.cached)} known from before"
     yield tile("time", f"{fit.seconds['total']:.1f} s", note)
 
@@ -77,9 +78,11 @@ def _notices(fit: Fit) -> list[tuple[str, str]]:
     return notices
 
 
-def _tried(fit: Fit) -> Svg:
+def _tried(fit: Fit) -> Svg | None:
     """The score over the strength of the regularisation, and the best of nearest neighbours as a level."""
-    linear = [one for one in fit.candidates if one.kind == "linear"]
+    linear = [one for one in fit.candidates if one.kind == "linear" and isfinite(one.score)]
+    if not linear:
+        return None
     x = [log10(one.settings["strength"]) for one in linear]
     series = [charts.Series("logistic regression", x, [one.score for one in linear], marks=True)]
     if fit.neighbours:

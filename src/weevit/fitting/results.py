@@ -59,11 +59,11 @@ class Calibration:
     Attributes:
         by: `folds`: from the training pictures, each judged by a head that did not see it; or `validation`.
         temperature: what the logits were divided by.
-        temperatures: what it would have been by `folds` and by `validation`.
+        temperatures: what it would have been by `folds` and by `validation`; 1 where none is clearly better.
         errors: ECE. `before` and `after`: on the validation pictures, without and with the temperature;
             `with_folds` and `with_validation`: the same with each of the two; `by_chance`: what the probabilities would
             show on so many pictures if they were exactly right; `out_of_fold`: on the training pictures, after, each
-            judged by a head that did not see it; `out_of_fold_by_chance`.
+            judged by a head that did not see it; `out_of_fold_by_chance`. NaN where nothing could be judged.
     """
 
     by: str

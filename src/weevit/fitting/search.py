@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,19 @@ class Pictures:
         targets: (n) class index, or (n, K) of 0 and 1 for any number of labels.
         num_classes: K.
         balanced: every class counts the same, in fitting and in the score.
+        groups: (n) the same number for copies of one image; every image is one by itself where None.
     """
 
     vectors: Array
     targets: npt.NDArray[Any]
     num_classes: int
     balanced: bool = False
+    groups: Ints | None = None
+
+    def take(self, places: Ints) -> Pictures:
+        """Those at some places."""
+        groups = None if self.groups is None else self.groups[places]
+        return replace(self, vectors=self.vectors[places], targets=self.targets[places], groups=groups)
 
     @property
     def multi_label(self) -> bool:
@@ -81,7 +88,7 @@ class Candidate:
         kind: `linear` or `neighbours`.
         settings: `strength`; or `count` and `weighting`.
         score: in cross-validation, by the measure of `Pictures.measure`.
-        right: (n) whether each picture was right; empty for labels.
+        right: whether each image was right that could be judged; empty for labels.
     """
 
     kind: str
@@ -109,6 +116,7 @@ class Search:
         neighbours: the best of the others; None where they were not tried.
         clear: whether those are clearly better than the best head, which then is written all the same.
         logits: (n, K) of the best head's like, each picture by the one that did not see it.
+        seen: (n) how many different images of its class that head had seen; where none, nothing was judged by it.
         notes: what was left out.
     """
 
@@ -118,6 +126,7 @@ class Search:
     neighbours: Candidate | None
     clear: bool
     logits: Floats = field(repr=False)
+    seen: Ints = field(repr=False)
     notes: tuple[str, ...] = ()
 
 
@@ -139,34 +148,68 @@ def search(
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
+    seen = _seen(pictures, folds)
+    known = np.flatnonzero(seen > 0)
+    if not len(known):
+        return _unjudged(pictures, seen)
     total = len(STRENGTHS) + 1
-    tried, linear, logits = _heads(pictures, folds, threads, lambda done, last: watch(done, total, last))
-    others = list(_neighbours(pictures, folds)) if len(pictures.targets) <= neighbours.MOST else []
+    tried, linear, logits = _heads(pictures, folds, known, threads, lambda done, last: watch(done, total, last))
+    others = list(_neighbours(pictures, folds, known)) if len(pictures.targets) <= neighbours.MOST else []
     watch(total, total, "nearest neighbours")
     near = max(others, key=lambda one: one.score, default=None)
-    clear = near is not None and _clearly(pictures, near, linear)
-    notes = () if others else (f"nearest neighbours were not tried: more than {neighbours.MOST:,} pictures",)
-    return Search(pictures.measure, (*tried, *others), linear, near, clear, logits, notes)
+    clear = near is not None and _clearly(pictures.take(known), near, linear)
+    notes: tuple[str, ...] = (
+        () if others else (f"nearest neighbours were not tried: more than {neighbours.MOST:,} pictures",)
+    )
+    if len(known) < len(seen):
+        left = f"{len(seen) - len(known):,} of {len(seen):,} images"
+        notes += (f"cross-validation leaves out {left}: no fold learned their class without them",)
+    return Search(pictures.measure, (*tried, *others), linear, near, clear, logits, seen, notes)
+
+
+def _seen(pictures: Pictures, folds: Folds) -> Ints:
+    """(n): of how many different images of its class the head that judges an image was made; labels are always judged.
+
+    A label that a fold lacks has the probability that such a label should have, and spoils no figure.
+    """
+    count = len(pictures.targets)
+    if pictures.multi_label:
+        return np.full(count, count, np.int64)
+    groups = np.arange(count) if pictures.groups is None else pictures.groups
+    seen = np.zeros(count, np.int64)
+    for learned, judged in folds:
+        pairs = np.unique(np.stack([pictures.targets[learned], groups[learned]]), axis=1)
+        seen[judged] = np.bincount(pairs[0], minlength=pictures.num_classes)[pictures.targets[judged]]
+    return seen
+
+
+def _unjudged(pictures: Pictures, seen: Ints) -> Search:
+    """Where every class has one image: the head in the middle, since there is nothing to compare any with."""
+    middle = Candidate("linear", {"strength": STRENGTHS[len(STRENGTHS) // 2]}, float("nan"), np.zeros(0, bool))
+    logits = np.zeros((len(seen), pictures.num_classes))
+    note = "nothing was compared in cross-validation: every class has one image"
+    return Search(pictures.measure, (middle,), middle, None, False, logits, seen, (note,))
 
 
 def _heads(
-    pictures: Pictures, folds: Folds, threads: int, watch: Callable[[int, str], None]
+    pictures: Pictures, folds: Folds, known: Ints, threads: int, watch: Callable[[int, str], None]
 ) -> tuple[list[Candidate], Candidate, Floats]:
-    """All that were tried, the best of them, and its logits."""
+    """All that were tried, the best of them by the images at the known places, and its logits."""
+    judged = pictures.take(known)
     tried: list[Candidate] = []
     best: tuple[Candidate, Floats] | None = None
     with one_thread_each(), ThreadPoolExecutor(threads, thread_name_prefix="weevit-fit") as pool:
         held_out = _HeldOut(pictures, folds, pool)
         for strength in STRENGTHS:
             logits = held_out.logits(strength)
-            tried.append(_candidate("linear", {"strength": strength}, pictures, logits))
+            tried.append(_candidate("linear", {"strength": strength}, judged, logits[known]))
             watch(len(tried), tried[-1].name)
-            if best is None or _better(pictures, (tried[-1], logits), best):
-                best = tried[-1], logits
-            if _over_the_top(tried, pictures):
+            if best is None or _better(judged, (tried[-1], logits[known]), best):
+                best, kept = (tried[-1], logits[known]), logits
+            if _over_the_top(tried, judged):
                 break
     assert best is not None
-    return tried, *best
+    return tried, best[0], kept
 
 
 def _better(pictures: Pictures, one: tuple[Candidate, Floats], best: tuple[Candidate, Floats]) -> bool:
@@ -222,18 +265,19 @@ class _HeldOut:
         return logits
 
 
-def _neighbours(pictures: Pictures, folds: Folds) -> Iterator[Candidate]:
+def _neighbours(pictures: Pictures, folds: Folds, known: Ints) -> Iterator[Candidate]:
     said: dict[tuple[int, str], Floats] = {}
-    for known, held_out in folds:
+    for learned, held_out in folds:
         own = neighbours.scores(
-            pictures.vectors[known], pictures.targets[known], pictures.vectors[held_out], pictures.num_classes
+            pictures.vectors[learned], pictures.targets[learned], pictures.vectors[held_out], pictures.num_classes
         )
         for count, weighting, votes in own:
             shape = (len(pictures.targets), pictures.num_classes)
             said.setdefault((count, weighting), np.full(shape, np.nan))[held_out] = votes
     for (count, weighting), votes in said.items():
         if not np.isnan(votes).any():  # the smallest fold has so many pictures
-            yield _candidate("neighbours", {"count": count, "weighting": weighting}, pictures, votes)
+            settings = {"count": count, "weighting": weighting}
+            yield _candidate("neighbours", settings, pictures.take(known), votes[known])
 
 
 def _candidate(kind: str, settings: dict[str, Any], pictures: Pictures, scores: Floats) -> Candidate:

@@ -278,13 +278,14 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
 
 def _calibrated(tuned: Checkpoint, answers: _Answers, folder: Path) -> Checkpoint:
     """Write the fine-tuned model with its temperature in the head, and the threshold under which it does not know."""
-    heat = calibration.temperature(answers.logits, answers.targets)
+    heat = calibration.clear_temperature(answers.logits, answers.targets)
     cooled = answers.logits / heat
     if answers.targets.ndim == 2:
         thresholds = calibration.label_thresholds(cooled, answers.targets)
         decision = Decision(multi_label=True, label_thresholds=thresholds, temperature=heat)
     else:
-        decision = Decision(calibration.unknown_threshold(cooled, COVERAGE), COVERAGE, temperature=heat)
+        threshold = calibration.unknown_threshold(cooled, COVERAGE)
+        decision = Decision(threshold, None if threshold is None else COVERAGE, temperature=heat)
     tensors = tuned.tensors()
     head = {name: tensors[name] / heat for name in ("head.weight", "head.bias")}
     return _write(tuned, tensors | head, decision, folder)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from weevit.datasets.dataset import TRAIN
+from weevit.fitting.floor import check_floor
 from weevit.training.choosing import PROBE, TUNED, FineTuned, choose, fit_probe, refuse_done
 from weevit.training.loop import resume, train
 from weevit.training.planning import Plan, make_plan
@@ -54,7 +55,7 @@ def finetune(
     Raises:
         UsageError: the folder holds something else, a fine-tuning that is done, or one that was begun with other
             weights or overrides.
-        DatasetError, ModelError: the data or the model cannot be had or used.
+        DatasetError, ModelError: the data or the model cannot be had or used; of a class there are too few images.
         TrainingError: the time suffices for nothing, or the run cannot go on.
         KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
     """
@@ -66,6 +67,7 @@ def finetune(
         model, recipe, overrides = begun.model, begun.recipe, begun.overrides
     chosen = DEFAULT_MODEL if model is None else model
     task = replace(Task.of(data, chosen, recipe, overrides), device=device, threads=threads)
+    check_floor(task.held)
     if begun is None:
         Begun(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
 
@@ -106,4 +108,5 @@ def plan_finetune(
     A few updates are made to measure that, which takes some seconds.
     """
     task = replace(Task.of(data, model, recipe, overrides), device=device, threads=threads)
+    check_floor(task.held)
     return make_plan(task, minutes, None)

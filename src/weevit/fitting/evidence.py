@@ -1,0 +1,60 @@
+"""What there is to calibrate by: images that a head was not fitted to, if they say enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.datasets.dataset import Split
+from weevit.embeddings import Embedded
+from weevit.fitting.calibration import FEWEST
+from weevit.fitting.heads import Floats
+from weevit.fitting.search import Pictures, Search
+
+_SEEN = 2
+"""Different images of its class that the head must have seen which judges an image: of one it knows much less than the
+final head, and is far less sure."""
+
+_MOST_LEFT_OUT = 0.02
+"""Share of the training images that cannot be judged so. All of them could be answered wrong, and a temperature from
+the others would be off by as much: two points at most."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Logits of pictures that the head was not fitted to, and what is right.
+
+    Attributes:
+        logits: (n, K).
+        targets: (n), or (n, K).
+        why_not: why they say too little for a calibration, for people; empty where they do not.
+    """
+
+    logits: Floats
+    targets: npt.NDArray[Any]
+    why_not: str = ""
+
+
+def out_of_fold(found: Search, pictures: Pictures) -> Judged:
+    """The training pictures, each by the head that did not see it; none where that would mislead."""
+    places = np.flatnonzero(found.seen >= _SEEN)
+    total, why_not = len(found.seen), ""
+    if total - len(places) > _MOST_LEFT_OUT * total:
+        why_not = (
+            f"for {total - len(places):,} of {total:,} training images there are fewer than {_SEEN} others of their "
+            "class to learn it from"
+        )
+        places = places[:0]
+    elif len(places) < FEWEST:
+        why_not = f"{len(places):,} training images are too few, {FEWEST} are needed"
+    return Judged(found.logits[places], pictures.targets[places], why_not)
+
+
+def answered(logits: Floats, split: Split, embedded: Embedded) -> Judged:
+    """The pictures of a split that have an answer."""
+    few = int(embedded.ok.sum()) < FEWEST
+    why_not = f"{embedded.ok.sum():,} validation images are too few, {FEWEST} are needed" if few else ""
+    return Judged(logits[embedded.ok], split.targets[embedded.ok], why_not)
