@@ -190,7 +190,10 @@ def test_a_temperature_is_used_where_it_is_clearly_better(scale: float, clear: b
     found = calibration.clear_temperature(logits, targets)
     assert (found != 1) == clear
     if clear:
-        assert found == calibration.temperature(logits, targets) == pytest.approx(scale, rel=0.25)
+        best = calibration.temperature(logits, targets)
+        assert min(1.0, best) < found < max(1.0, best)  # the nearest to 1 of those that are as good
+        assert found == pytest.approx(best, rel=0.15)
+        assert found == pytest.approx(scale, rel=0.3)
 
 
 def test_a_temperature_from_few_images_is_none() -> None:

@@ -213,6 +213,8 @@ class _Run:
                 f"{dataset.path} has one class, {dataset.classes[0]!r}: a classifier tells several apart.",
                 "Put pictures of anything else into a second folder, called other for instance.",
             )
+        if not all(name.strip() for name in dataset.classes):
+            raise DatasetError(f"{dataset.path}: a class has no name, or one of spaces only.", "Rename its folder.")
         if not own.allow_missing:
             check_floor(dataset)  # before anything is computed; once more when it is known what can be read
         counts = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
