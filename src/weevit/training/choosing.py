@@ -278,7 +278,7 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
 
 def _calibrated(tuned: Checkpoint, answers: _Answers, folder: Path) -> Checkpoint:
     """Write the fine-tuned model with its temperature in the head, and the threshold under which it does not know."""
-    heat = calibration.clear_temperature(answers.logits, answers.targets)
+    heat = calibration.temperature(answers.logits, answers.targets)
     cooled = answers.logits / heat
     if answers.targets.ndim == 2:
         thresholds = calibration.label_thresholds(cooled, answers.targets)
