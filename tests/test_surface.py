@@ -18,19 +18,8 @@ from weevit import errors
 
 SOURCE = Path(weevit.__file__).parent
 ROOMS = [
-    *(
-        "errors",
-        "telemetry",
-        "locks",
-        "provenance",
-        "zoo",
-        "images",
-        "datasets",
-        "graph",
-        "engine",
-        "results",
-        "reports",
-    ),
+    *("errors", "telemetry", "text", "extras", "arguments", "outputs", "locks", "provenance"),
+    *("zoo", "images", "datasets", "graph", "engine", "results", "reports"),
     *("predict", "reduction", "explain", "jobs", "embeddings", "evaluation", "fitting", "checking", "training", "cli"),
 ]
 """Imports point to the left only. `nn` and `data` stand beside: they may import zoo, images and graph."""

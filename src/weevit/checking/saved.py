@@ -12,8 +12,9 @@ import numpy as np
 from weevit.checking.fixes import Fix, fixes
 from weevit.checking.results import DataCheck, plain
 from weevit.errors import OutputError, UsageError
-from weevit.evaluation.saved import csv_bytes, finite, json_bytes, write_bytes
+from weevit.evaluation.saved import finite, json_bytes, write_bytes
 from weevit.reports.page import require_jinja
+from weevit.text import csv_bytes
 
 SCHEMA = "weevit.data-check/1"
 REPORT_HTML, REPORT_JSON, FIX_LIST = "report.html", "report.json", "fix-list.csv"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import Counter
@@ -157,8 +156,3 @@ def check_output(output: Path | None, endings: tuple[str, ...], option: str = "-
         raise OutputError(f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder {str(folder)!r} may not be written.", "Choose another --output.")
-
-
-def json_line(values: dict[str, Any]) -> str:
-    """One object, one line, plain ASCII where JSON can say it so; NaN would be a lie and is refused."""
-    return json.dumps(values, ensure_ascii=True, allow_nan=False)

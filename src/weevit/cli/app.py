@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -17,7 +18,9 @@ from importlib import import_module
 import click
 
 from weevit._version import __version__
+from weevit.cli.console import screened, tell
 from weevit.errors import UsageError, WeevitError, nearest
+from weevit.text import one_line
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -70,6 +73,11 @@ def entry() -> None:
 
 
 def _run(words: list[str]) -> int:
+    with screened():
+        return _screened(words)
+
+
+def _screened(words: list[str]) -> int:
     verbose = "-v" in words or "--verbose" in words
     try:
         _check_verb(words)
@@ -77,7 +85,7 @@ def _run(words: list[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, click.Abort):
-        print("\nInterrupted.", file=sys.stderr)
+        tell("", "Interrupted.")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `weevit models | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,7 +94,7 @@ def _run(words: list[str]) -> int:
         if verbose:
             traceback.print_exc()
         message, code = _explain(error, words)
-        print(f"weevit: {message}", file=sys.stderr)
+        tell(*f"weevit: {_unbroken(message, words)}".split("\n"))
         return code
 
 
@@ -99,6 +107,14 @@ def _check_verb(words: list[str]) -> None:
         raise UsageError(f"No verb {verb!r}.", f"There are: {', '.join(VERBS)}.")
     command = shlex.join(["weevit", near[0], *words[1:]])
     raise UsageError(f"No verb {verb!r}.", f"Did you mean {near[0]!r}?   {command}")
+
+
+def _unbroken(message: str, words: list[str]) -> str:
+    """The message with line feeds in what was typed spelled out: only our own begin a line."""
+    for part in {part for word in words if "\n" in word for part in re.split("[/=]", word)}:
+        if part.strip():
+            message = message.replace(part, one_line(part))
+    return message
 
 
 def _explain(error: Exception, words: list[str]) -> tuple[str, int]:

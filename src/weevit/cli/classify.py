@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weevit.cli import options
+from weevit.cli.console import say, say_json
+from weevit.text import one_line
 
 if TYPE_CHECKING:
     from weevit.results import Prediction, Result
@@ -72,11 +74,11 @@ def classify(
 
 def show_json(results: Iterator[Result]) -> Iterator[Result]:
     """Print one object a line, as answers come."""
-    from weevit.cli.answers import json_line, told
+    from weevit.cli.answers import told
     from weevit.cli.writers import classify_object
 
     for result in results:
-        print(json_line(classify_object(result)), flush=True)
+        say_json(classify_object(result))
         yield told(result)
 
 
@@ -89,10 +91,10 @@ def show_text(results: Iterator[Result]) -> Iterator[Result]:
         if not result.ok:
             continue
         if sys.stdout.isatty():
-            print(("\n" if number else "") + _with_bars(result), flush=True)
+            say(*[""] * bool(number), *_with_bars(result))
         else:
             classes = "; ".join(f"{p.probability:.1%} {_named(p)}" for p in result.top)
-            print(f"{result.input}: {_said(result)}{classes}", flush=True)
+            say(f"{result.input}: {_said(result)}{classes}")
 
 
 def _said(result: Result) -> str:
@@ -106,16 +108,16 @@ def _present(result: Result) -> str:
     return ", ".join(prediction.name for prediction in result.present or ()) or "none of its labels"
 
 
-def _with_bars(result: Result) -> str:
-    width = max(len(prediction.name) for prediction in result.top)
+def _with_bars(result: Result) -> list[str]:
+    width = max(len(one_line(prediction.name)) for prediction in result.top)
     lines = [
-        f"  {p.probability:6.1%}  {_bar(p.probability):<{_BAR}}  {p.name:<{width}}  {_other_id(p)}".rstrip()
+        f"  {p.probability:6.1%}  {_bar(p.probability):<{_BAR}}  {one_line(p.name):<{width}}  {_other_id(p)}".rstrip()
         for p in result.top
     ]
     head = f"{result.input}   {_present(result)}" if result.present is not None else result.input
     if result.unknown:
         head += "   unknown: no class is likely enough"
-    return "\n".join([head, *lines])
+    return [head, *lines]
 
 
 def _named(prediction: Prediction) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weevit.cli import options
+from weevit.text import one_line
 
 if TYPE_CHECKING:
     from weevit.evaluation.compare import Comparison
@@ -43,7 +44,7 @@ def compare(
     report/ writes a page for people (report.html), with the pictures on which they disagree, and report.json.
     """
     from weevit.cli import answers
-    from weevit.cli.console import EXIT_NOTHING, tell
+    from weevit.cli.console import EXIT_NOTHING, say, say_json, tell
     from weevit.cli.eval import watching
     from weevit.evaluation.compare import compare as run
     from weevit.evaluation.compare import comparison_json
@@ -58,10 +59,7 @@ def compare(
     own: dict[str, Any] = {"split": split, "allow_missing": allow_missing, "seed": seed}
     with watching(quiet) as watch:
         comparison = run(first, second, data, output, watch=watch, **own)
-    if json_lines:
-        print(answers.json_line(comparison_json(comparison)))
-    else:
-        print("\n".join(_lines(comparison)))
+    say_json(comparison_json(comparison)) if json_lines else say(*_lines(comparison))
     if output is not None and not quiet:
         tell(f"written: {output / 'report.html'} and report.json")
     return 0 if comparison.places else EXIT_NOTHING
@@ -70,7 +68,7 @@ def compare(
 def _lines(comparison: Comparison) -> list[str]:
     from weevit.evaluation.comparison_report import names_of, verdict
 
-    names, total = names_of(comparison), len(comparison.places)
+    names, total = [one_line(name) for name in names_of(comparison)], len(comparison.places)
     rights = comparison.both + comparison.only_first, comparison.both + comparison.only_second
     width = max(map(len, names))
     lines = [

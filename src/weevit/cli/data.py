@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weevit.cli import options
-from weevit.cli.console import EXIT_SOME_FAILED, tell
+from weevit.cli.console import EXIT_SOME_FAILED, say, say_json, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def check(
     if json_lines:
         _print_json(found)
     else:
-        print("\n".join(_lines(found)))
+        say(*_lines(found))
     if not quiet:
         _summary(found, output, fix_list, path)
     if strict and found.leaks:
@@ -111,10 +111,9 @@ def _watching(quiet: bool) -> Iterator[Watcher]:
 
 def _print_json(found: DataCheck) -> None:
     from weevit.checking.saved import json_lines
-    from weevit.cli.answers import json_line
 
     for values in json_lines(found):
-        print(json_line(values))
+        say_json(values)
 
 
 def _lines(found: DataCheck) -> Iterator[str]:

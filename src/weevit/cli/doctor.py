@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from weevit._version import __version__
 from weevit.cli import options
+from weevit.cli.console import say, say_json
 from weevit.provenance import installed
 
 _PARTS = {
@@ -32,12 +32,12 @@ def doctor(json_lines: bool) -> None:
     """Say what is installed, how many threads are used and why, where the caches are, whether the hub answers."""
     facts = examine()
     if json_lines:
-        click.echo(json.dumps(facts))
+        say_json(facts)
         return
     for title, values in facts.items():
-        click.echo(title)
+        say(title)
         for name, value in values.items():
-            click.echo(f"  {name:<16} {value}")
+            say(f"  {name:<16} {value}")
 
 
 def examine() -> dict[str, dict[str, Any]]:

@@ -48,7 +48,7 @@ def embed(
     from dataclasses import replace
 
     from weevit.cli import answers
-    from weevit.cli.console import Tally
+    from weevit.cli.console import Tally, say_json
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import EMBEDDING_WRITERS
     from weevit.results import unit_length
@@ -71,7 +71,7 @@ def embed(
             result = replace(result, embedding=unit_length(result.embedding[None])[0])
         if json_lines:
             vector = None if result.embedding is None else [float(value) for value in result.embedding]
-            print(answers.json_line(answers.failed_object(result) | {"embedding": vector}), flush=True)
+            say_json(answers.failed_object(result) | {"embedding": vector})
         if output is not None:
             results.append(result)
     written = EMBEDDING_WRITERS[output.suffix.lower()](output, results) if output is not None and tally.done else []

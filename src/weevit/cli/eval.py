@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weevit.cli import options
-from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, tell
+from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, say, say_json, tell
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def eval(
             own: dict[str, Any] = {"split": split, "allow_missing": allow_missing, "table": table, "watch": watch}
             one = evaluate(predictor, str(data), output, **own)
             found, values, lines = {"": one}, as_json(one), _lines(one)
-    print(answers.json_line(values) if json_lines else "\n".join(lines))
+    say_json(values) if json_lines else say(*lines)
     if not quiet:
         _summary(found, output)
     gated = found.get("imagenet") or next(iter(found.values()))

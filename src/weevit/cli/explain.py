@@ -46,7 +46,7 @@ def explain(
     registers take is printed for each block; --json prints it as one object a line.
     """
     from weevit.cli import answers
-    from weevit.cli.console import Tally, tell
+    from weevit.cli.console import Tally, say_json, tell
     from weevit.cli.writers import write_whole
     from weevit.explain.draw import draw_explanation
     from weevit.explain.relevance import deletion as score
@@ -72,14 +72,14 @@ def explain(
             failed = Result(source.name, error.status, f"{error.kind}: {error.message}")
             tally.add(answers.told(failed))
             if json_lines:
-                print(answers.json_line(answers.failed_object(failed)), flush=True)
+                say_json(answers.failed_object(failed))
             continue
         tally.add(explanation.result)
         path = output / f"{Path(source.name).stem}.{number}.png" if into_folder else output
         sheet = draw_explanation(explanation, heads)
         write_whole(path, lambda file, sheet=sheet: sheet.save(file, "PNG"))  # type: ignore[misc]
         if json_lines:
-            print(answers.json_line(_facts(explanation, scored, path)), flush=True)
+            say_json(_facts(explanation, scored, path))
         else:
             _tell(explanation, scored, path)
     if not quiet and len(sources) > 1:
@@ -100,13 +100,15 @@ def _facts(explanation: Explanation, scored: Deletion | None, path: Path) -> dic
 
 
 def _tell(explanation: Explanation, scored: Deletion | None, path: Path) -> None:
+    from weevit.cli.console import say
+
     best = explanation.result.top[0]
-    print(f"{explanation.result.input}: {best.probability:.1%} {best.name} -> {path}")
+    say(f"{explanation.result.input}: {best.probability:.1%} {best.name} -> {path}")
     if len(explanation.prefix):
         shares = " ".join(f"{share:.0%}" for share in explanation.prefix_share)
-        print(f"  share of the patches' attention that goes to class token and registers, by block: {shares}")
+        say(f"  share of the patches' attention that goes to class token and registers, by block: {shares}")
     if scored:
-        print(
+        say(
             f"  deletion score (mean probability of the class while patches go; low is faithful): {scored.map:.3f}, "
             f"random order {scored.random:.3f}, least relevant first {scored.reverse:.3f}"
         )

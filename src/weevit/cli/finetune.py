@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weevit.cli import options
+from weevit.cli.console import say, say_json, tell
 from weevit.cli.train import minutes
 from weevit.errors import UsageError
 
@@ -61,7 +62,7 @@ def finetune(
     how: dict[str, Any] = {"recipe": recipe, "minutes": minutes, "device": device, "threads": threads}
     if plan_only:
         plan = plan_finetune(data, model or options.DEFAULT_MODEL, words, **how)
-        click.echo(_json(plan.as_json()) if json_lines else "\n".join(plan.lines()))
+        say_json(plan.as_json()) if json_lines else say(*_split(plan.lines()))
         return 0
     if output is None:
         raise UsageError(
@@ -75,12 +76,7 @@ def finetune(
 
 def _finish(done: FineTuned, stop: Stop, json_lines: bool, quiet: bool, data: str) -> int:
     """Say what came of it; returns the exit code."""
-    from weevit.cli.console import tell
-
-    if json_lines:
-        click.echo(_json(done.as_json()))
-    else:
-        click.echo("\n".join(done.lines()))
+    say_json(done.as_json()) if json_lines else say(*_split(done.lines()))
     if not quiet:
         tell(f"next: weevit classify PICTURE -m {done.folder}" if done.chosen else f"next: {_again(done, data)}")
     return stop.exit_code if not done.chosen and stop.asked() else 0
@@ -90,7 +86,5 @@ def _again(done: FineTuned, data: str) -> str:
     return f"weevit finetune {shlex.quote(data)} -o {done.folder}   goes on from step {done.run.step:,}"
 
 
-def _json(values: dict[str, object]) -> str:
-    import json
-
-    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+def _split(texts: list[str]) -> list[str]:
+    return [line for text in texts for line in text.split("\n")]

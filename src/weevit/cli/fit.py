@@ -11,7 +11,7 @@ import click
 
 from weevit.cli import options
 from weevit.cli.app import EXIT_INTERRUPTED
-from weevit.cli.console import EXIT_SOME_FAILED, tell
+from weevit.cli.console import EXIT_SOME_FAILED, say, say_json, tell
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def fit(
                 watch=watch,
             )
     except KeyboardInterrupt:
-        tell("\nInterrupted. What was embedded is kept; the same command goes on from here.")
+        tell("", "Interrupted. What was embedded is kept; the same command goes on from here.")
         return EXIT_INTERRUPTED
-    print(answers.json_line(_plain(done)) if json_lines else "\n".join(_lines(done)))
+    say_json(_plain(done)) if json_lines else say(*_lines(done))
     if not quiet:
         _summary(done, data)
     return EXIT_SOME_FAILED if strict and done.failures else 0

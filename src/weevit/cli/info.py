@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from weevit.cli import options
+from weevit.cli.console import say, say_json
 
 
 @click.command()
@@ -23,15 +23,15 @@ def info(model: str, json_lines: bool) -> None:
     """
     facts = describe(model)
     if json_lines:
-        click.echo(json.dumps(facts))
+        say_json(facts)
         return
     for key, value in facts.items():
         if isinstance(value, dict):
-            click.echo(f"{key}")
+            say(f"{key}")
             for name, item in value.items():
-                click.echo(f"  {name:<30} {_plain(item)}")
+                say(f"  {name:<30} {_plain(item)}")
         else:
-            click.echo(f"{key:<32} {_plain(value)}")
+            say(f"{key:<32} {_plain(value)}")
 
 
 def describe(model: str) -> dict[str, Any]:

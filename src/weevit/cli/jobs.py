@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from weevit.cli import options
+from weevit.cli.console import say, say_json
 
 folder = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -30,24 +31,24 @@ def status(folder: Path, json_lines: bool) -> int:
     speed = found.computed / found.seconds if found.seconds else None
     left = None if found.total is None else found.total - found.done
     if json_lines:
-        from weevit.cli.answers import SCHEMA, json_line
+        from weevit.cli.answers import SCHEMA
 
         values = {"schema": SCHEMA, "verb": settings.verb, "model": settings.model, "total": found.total}
         values |= {"done": found.done, "left": left, "errors": dict(found.errors), "running": found.running}
-        print(json_line(values | {"images_per_second": speed and round(speed, 2)}))
+        say_json(values | {"images_per_second": speed and round(speed, 2)})
         return 0
     size = f"{settings.preprocessing['height']} x {settings.preprocessing['width']} px"
-    print(f"{settings.verb} · {settings.model} · {size} · weevit {settings.weevit}")
+    say(f"{settings.verb} · {settings.model} · {size} · weevit {settings.weevit}")
     total = "not counted yet" if found.total is None else f"{found.total:,}"
-    print(f"{found.done:,} of {total} rows done" + (f", {left:,} left" if left else ""))
+    say(f"{found.done:,} of {total} rows done" + (f", {left:,} left" if left else ""))
     if found.errors:
         where = f"   {found.error_list}" if found.error_list else ""
-        print(f"{found.errors.total():,} failed: {kinds(found.errors)}{where}")
+        say(f"{found.errors.total():,} failed: {kinds(found.errors)}{where}")
     if speed:
-        print(f"{speed:.1f} images/s in a worker")
-    print(f"running now: {', '.join(found.running) or 'nothing'}")
+        say(f"{speed:.1f} images/s in a worker")
+    say(f"running now: {', '.join(found.running) or 'nothing'}")
     if not left:
-        print(f'next: weevit.read_results("{folder}")')
+        say(f'next: weevit.read_results("{folder}")')
     return 0
 
 
@@ -61,13 +62,13 @@ def verify(folder: Path) -> int:
 
     wrong = 0
     for name, problem in verify_job(folder):
-        print(f"{folder / name}: {problem}")
+        say(f"{folder / name}: {problem}")
         wrong += 1
     plan = plan_of(folder)
     if wrong:
-        print(f"{wrong:,} of {len(plan):,} files are not as they should be.")
-        print("Delete those that differ, and give the command that wrote them again: it makes what is not there.")
+        say(f"{wrong:,} of {len(plan):,} files are not as they should be.")
+        say("Delete those that differ, and give the command that wrote them again: it makes what is not there.")
         return 1
     files = "1 file" if len(plan) == 1 else f"{len(plan):,} files"
-    print(f"{files}, {sum(shard.rows for shard in plan):,} rows: all as they were written")
+    say(f"{files}, {sum(shard.rows for shard in plan):,} rows: all as they were written")
     return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weevit.cli import answers, options
 from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, is_terminal, tell
-from weevit.cli.progress import PLAIN_EVERY
+from weevit.cli.progress import PLAIN_EVERY, counting_bar
 from weevit.errors import UsageError
 from weevit.jobs.folder import ERRORS, VANISHED
 from weevit.jobs.run import Progress, check_share, run_job
@@ -111,7 +111,7 @@ def _ctrl_c() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        tell("\nFinishing the shard in work. Ctrl-C again stops at once; then this shard is done again next time.")
+        tell("", "Finishing the shard in work. Ctrl-C again stops at once; then this shard is done again next time.")
 
     before = signal.signal(signal.SIGINT, heard)
     try:
@@ -125,26 +125,13 @@ def _watching(quiet: bool) -> Iterator[Watcher]:
     if quiet:
         yield lambda progress: None
     elif is_terminal():
-        with _bar() as watch:
-            yield watch
+        with counting_bar() as bar:
+            task = bar.add_task("", total=None)
+            yield lambda progress: bar.update(
+                task, total=progress.total, completed=progress.finished, description=_rate(progress)
+            )
     else:
         yield _plain()
-
-
-@contextmanager
-def _bar() -> Iterator[Watcher]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def watch(progress: Progress) -> None:
-            bar.update(task, total=progress.total, completed=progress.finished, description=_rate(progress))
-
-        yield watch
 
 
 def _plain() -> Watcher:

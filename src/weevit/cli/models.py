@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from fnmatch import fnmatchcase
 from typing import Any
 
 import click
 
 from weevit.cli import options
+from weevit.cli.console import say, say_json
 from weevit.errors import UnknownModelError, did_you_mean
 
 
@@ -33,7 +33,7 @@ def models(pattern: str, json_lines: bool) -> None:
         )
     if json_lines:
         for row in rows:
-            click.echo(json.dumps(row))
+            say_json(row)
         return
     _print_table(rows)
 
@@ -57,14 +57,12 @@ def summary(weight: Any) -> dict[str, Any]:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     width = max(len(row["name"]) for row in rows)
-    click.echo(
-        f"{'name':<{width}}  {'alias':<13} {'params':>8} {'GMACs':>7} {'size':>5} {'classes':>7} {'top-1':>6}  licence"
-    )
+    say(f"{'name':<{width}}  {'alias':<13} {'params':>8} {'GMACs':>7} {'size':>5} {'classes':>7} {'top-1':>6}  licence")
     for row in rows:
         top1 = "-" if row["top1"] is None else f"{row['top1']:.2f}"
-        click.echo(
+        say(
             f"{row['name']:<{width}}  {row['alias'] or '':<13} {row['params'] / 1e6:>6.1f} M {row['gmacs']:>7.2f} "
             f"{row['image_size']:>5} {row['num_classes']:>7} {top1:>6}  {row['license']}"
         )
     first = rows[0]["alias"] or rows[0]["name"]
-    click.echo(f"\n{len(rows)} models. An alias means exactly this weight.  Next: weevit info {first}")
+    say("", f"{len(rows)} models. An alias means exactly this weight.  Next: weevit info {first}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from weevit.cli.console import Tally, is_terminal, tell
+from weevit.cli.console import Tally, drawing, drawing_console, is_terminal, tell
+from weevit.text import one_line
 
 if TYPE_CHECKING:
     from weevit.zoo.hub import Progress
@@ -24,20 +25,28 @@ def images_progress(quiet: bool) -> Iterator[Callable[[Tally], None] | None]:
     elif is_terminal():
         with _bar() as bar:
             task = bar.add_task("", total=None)
-            yield lambda tally: bar.update(task, description=tally.line(), completed=tally.done + tally.failed.total())
+            yield lambda tally: bar.update(
+                task, description=one_line(tally.line()), completed=tally.done + tally.failed.total()
+            )
     else:
         yield _plain_lines()
 
 
 @contextmanager
 def _bar() -> Iterator[Any]:
-    from rich.console import Console
     from rich.progress import Progress as RichProgress
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TimeElapsedColumn
 
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = SpinnerColumn(), words_column(), TimeElapsedColumn()
+    with drawing(RichProgress(*columns, console=drawing_console(), transient=True)) as bar:
         yield bar
+
+
+def words_column() -> Any:
+    """The words of a bar, as they stand: without it, rich would take `[red]` in a name for a colour."""
+    from rich.progress import TextColumn
+
+    return TextColumn("{task.description}", markup=False)
 
 
 def _plain_lines() -> Callable[[Tally], None]:
@@ -60,21 +69,21 @@ def counted_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
     if quiet:
         yield lambda done, total, words: None
     elif is_terminal():
-        with _counting_bar() as bar:
+        with counting_bar() as bar:
             task = bar.add_task("", total=None)
-            yield lambda done, total, words: bar.update(task, total=total, completed=done, description=words)
+            yield lambda done, total, words: bar.update(task, total=total, completed=done, description=one_line(words))
     else:
         yield _counted_lines()
 
 
 @contextmanager
-def _counting_bar() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+def counting_bar() -> Iterator[Any]:
+    """A bar of how many of how many are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = BarColumn(), MofNCompleteColumn(), words_column(), TimeRemainingColumn()
+    with drawing(RichProgress(*columns, console=drawing_console(), transient=True)) as bar:
         yield bar
 
 
@@ -107,30 +116,24 @@ def download_progress(quiet: bool) -> Iterator[Progress | None]:
 def _download_bar() -> Iterator[Progress]:
     bar: Any = None
     tasks: dict[str, Any] = {}
+    with ExitStack() as drawn:
 
-    def moved(name: str, done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or _start_download_bar()  # most of the time the model is in the cache, and nothing has to be drawn
-        if name not in tasks:
-            tasks[name] = bar.add_task(name, total=total or None)
-        bar.update(tasks[name], completed=done, total=total or None)
+        def moved(name: str, done: int, total: int) -> None:
+            nonlocal bar  # most of the time the model is in the cache, and nothing has to be drawn
+            bar = bar or drawn.enter_context(drawing(_download_display()))
+            if name not in tasks:
+                tasks[name] = bar.add_task(one_line(name), total=total or None)
+            bar.update(tasks[name], completed=done, total=total or None)
 
-    try:
         yield moved
-    finally:
-        if bar is not None:
-            bar.stop()
 
 
-def _start_download_bar() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def _download_display() -> Any:
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-    bar.start()
-    return bar
+    columns = words_column(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    return RichProgress(*columns, console=drawing_console(), transient=True)
 
 
 def _plain_download() -> Progress:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from weevit.cli import options
+from weevit.cli.console import say, say_json
+from weevit.text import one_line
 
 if TYPE_CHECKING:
     from weevit.training.recipe import Recipe
@@ -30,14 +31,14 @@ def list_(json_lines: bool) -> None:
     rows = [summary(load_recipe(name), header(name)) for name in names()]
     if json_lines:
         for row in rows:
-            click.echo(json.dumps(row))
+            say_json(row)
         return
     columns = ("name", "epochs", "batch", "rate", "loss", "about")
     shown = [dict(zip(columns, columns, strict=True)), *rows]
     widths = {key: max(len(_cell(row[key])) for row in shown) for key in columns[:-1]}
     for row in shown:
-        click.echo("  ".join(f"{_cell(row[key]):<{width}}" for key, width in widths.items()) + f"  {row['about']}")
-    click.echo(f"\n{len(rows)} recipes.  Next: weevit recipe show {rows[0]['name']}")
+        say("  ".join(f"{_cell(row[key]):<{width}}" for key, width in widths.items()) + f"  {row['about']}")
+    say("", f"{len(rows)} recipes.  Next: weevit recipe show {rows[0]['name']}")
 
 
 def summary(recipe: Recipe, head: str) -> dict[str, Any]:
@@ -70,13 +71,13 @@ def show(name: str, changes: tuple[str, ...], json_lines: bool) -> None:
 
     What is printed can be saved, changed and run.
     """
-    from weevit.training.recipe import flat, header, load_recipe, to_yaml
+    from weevit.training.recipe import flat, header, load_recipe
 
     found, head = load_recipe(name, changes), header(name)
     if json_lines:
-        click.echo(json.dumps(flat(found)))
+        say_json(flat(found))
         return
-    click.echo(f"{head}\n\n{to_yaml(found)}" if head else to_yaml(found), nl=False)
+    say(*([*head.split("\n"), ""] if head else []), *yaml_lines(found))
 
 
 @recipe.command()
@@ -95,20 +96,27 @@ def diff(first: str, second: str, json_lines: bool) -> None:
     rows = difference(one, two)
     if json_lines:
         for key, *values in rows:
-            click.echo(json.dumps({"key": key, "first": values[0], "second": values[1]}))
+            say_json({"key": key, "first": values[0], "second": values[1]})
         return
     cells = [
-        ("", first, second),
+        ("", one_line(first), one_line(second)),
         *((key, _said(one, key, ours), _said(two, key, theirs)) for key, ours, theirs in rows),
     ]
     widths = [max(len(row[column]) for row in cells) for column in (0, 1)]
     for row in cells:
-        click.echo(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}")
+        say(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}")
     if not rows:
-        click.echo("The two say the same.")
+        say("The two say the same.")
+
+
+def yaml_lines(recipe: Recipe) -> list[str]:
+    """A recipe as it is printed, a line each."""
+    from weevit.training.recipe import to_yaml
+
+    return to_yaml(recipe).removesuffix("\n").split("\n")
 
 
 def _said(recipe: Recipe, key: str, value: Any) -> str:
     from weevit.training.recipe_file import write_value
 
-    return write_value(value) + (" (not seen)" if key in recipe.not_seen else "")
+    return one_line(write_value(value)) + (" (not seen)" if key in recipe.not_seen else "")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from weevit.cli.app import EXIT_INTERRUPTED
-from weevit.cli.console import is_terminal, tell
+from weevit.cli.console import is_terminal, tell, terminal
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
@@ -54,7 +53,7 @@ class Stop:
         if not self.number:
             self.number = number
             more = " Ctrl-C again stops at once." if number == signal.SIGINT else ""
-            tell(f"\nSaving where it is, then stopping.{more}")
+            tell("", f"Saving where it is, then stopping.{more}")
 
     def listen(self, wakes: socket.socket) -> None:
         """Of the second thread: wait for a signal, then for the work, then save in its stead."""
@@ -72,10 +71,10 @@ class Stop:
                 self._save()
                 tell("The step in work took too long: saved as it was before it.")
             except Exception as error:
-                tell(f"weevit: {error}")
+                tell(*f"weevit: {error}".split("\n"))
         if is_terminal():
-            sys.stderr.write("\x1b[?25h")  # the live view hides the cursor
-        sys.stderr.flush()
+            terminal().write("\x1b[?25h")  # the live view hides the cursor
+        terminal().flush()
         os._exit(self.exit_code)
 
     def over(self) -> None:

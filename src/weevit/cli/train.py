@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from weevit.cli import options
+from weevit.cli.console import say, say_json, tell
+from weevit.cli.recipe import yaml_lines
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,11 +65,10 @@ def train(
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
     from weevit.training.begin import resolved
-    from weevit.training.recipe import to_yaml
 
     words = [*changes, *_options_as_changes(model, source, minutes, seed)]
     if dry_run:
-        click.echo(to_yaml(resolved(recipe, data, words)), nl=False)
+        say(*yaml_lines(resolved(recipe, data, words)))
         return 0
     if output is None:
         raise UsageError("Where should the run go? --output was not given.", f"weevit train {recipe} ... -o runs/first")
@@ -102,12 +103,11 @@ def _from(source: str | None) -> str | None:
 
 def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
     """Say what became of a run and what to do next; returns the exit code."""
-    from weevit.cli.console import tell
     from weevit.training.loop import INTERRUPTED
     from weevit.training.watch import shown, span
 
     if json_lines:
-        click.echo(_json(run))
+        say_json(_facts(run))
     if not quiet:
         if run.best:
             figure = f"{run.best.figure} {shown(run.best.figure, run.best.value)}"
@@ -119,8 +119,8 @@ def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
     return stop.exit_code if run.stopped == INTERRUPTED and stop.asked() else 0
 
 
-def _json(run: Run) -> str:
-    import json
+def _facts(run: Run) -> dict[str, Any]:
+    from weevit.evaluation.saved import finite
 
     values = {
         "schema": "weevit.run/1",
@@ -134,4 +134,5 @@ def _json(run: Run) -> str:
         "digest": run.digest,
         "minutes": round(run.minutes, 3),
     }
-    return json.dumps(values, ensure_ascii=False)
+    plain: dict[str, Any] = finite(values)
+    return plain

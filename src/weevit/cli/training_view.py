@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from weevit.cli.console import is_terminal, tell
+from weevit.cli.console import drawing, drawing_console, is_terminal, tell
 from weevit.cli.progress import PLAIN_EVERY
 from weevit.cli.stopping import Stop
+from weevit.text import on_screen
 
 if TYPE_CHECKING:
     from weevit.training.watch import Progress, Watcher
@@ -30,7 +31,7 @@ def watching(quiet: bool, stop: Stop) -> Iterator[Watcher]:
         with _table() as (moved, say):
             yield Watcher(moved, say, **heard)
     else:
-        yield Watcher(_plain(), tell, **heard)
+        yield Watcher(_plain(), lambda text: tell(*text.split("\n")), **heard)
 
 
 def _plain() -> Callable[[Progress], None]:
@@ -49,18 +50,16 @@ def _plain() -> Callable[[Progress], None]:
 @contextmanager
 def _table() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
     """A table that is drawn over; sentences are printed above it."""
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(stderr=True)
-    with Live(console=console, refresh_per_second=REDRAWN, transient=True) as live:
+    with drawing(Live(console=drawing_console(), refresh_per_second=REDRAWN, transient=True)) as live:
 
         def moved(progress: Progress) -> None:
             live.update(drawn(progress))
 
         def say(text: str) -> None:
-            live.console.print(Text(text))
+            live.console.print(Text(on_screen(text)))
 
         yield moved, say
 

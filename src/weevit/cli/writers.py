@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +9,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from weevit.cli.answers import failed_object, json_line
+from weevit.cli.answers import failed_object
 from weevit.errors import OutputError
 from weevit.images.tables import pyarrow
+from weevit.text import csv_row, json_line, list_line
 from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
@@ -102,11 +101,9 @@ def write_csv(path: Path, results: Iterable[Result], columns: Columns) -> None:
     """One row an input."""
 
     def write(file: IO[bytes]) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns.names())
-        writer.writerows(columns.row(result) for result in results)
-        text.detach()
+        file.write(csv_row(columns.names()).encode())
+        for result in results:
+            file.write(csv_row(columns.row(result)).encode("utf-8", "backslashreplace"))
 
     write_whole(path, write)
 
@@ -124,7 +121,7 @@ def write_embeddings_npy(path: Path, results: Sequence[Result]) -> list[Path]:
     answered = [result for result in results if result.embedding is not None]
     ids = path.with_suffix(".ids.txt")
     vectors = np.stack([result.embedding for result in answered if result.embedding is not None])
-    names = [f"{_one_line(result.input)}\n".encode() for result in answered]
+    names = [f"{list_line(result.input)}\n".encode() for result in answered]
     write_whole(path, lambda file: np.save(file, vectors))
     write_whole(ids, lambda file: file.writelines(names))
     return [path, ids]
@@ -160,11 +157,6 @@ def write_features_npz(path: Path, results: Sequence[Result]) -> dict[str, tuple
     names = np.array([result.input for result in answered])
     write_whole(path, lambda file: np.savez(file, **arrays, inputs=names))
     return shapes
-
-
-def _one_line(name: str) -> str:
-    """A file name may hold a line break; a line of a list may not."""
-    return name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 WRITERS: dict[str, Callable[[Path, Iterable[Any], Columns], None]] = {

@@ -7,9 +7,8 @@ JSON is written last, so that a folder that has one is whole.
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from weevit.evaluation.results import Evaluation, Row
 from weevit.images.source import Source
 from weevit.images.tables import pyarrow
 from weevit.reports.page import require_jinja
+from weevit.text import csv_bytes, plain_cell
 from weevit.zoo.labels import Label
 from weevit.zoo.manifest import replace_file
 
@@ -180,19 +180,6 @@ def with_errors(path: Path, write: Callable[[], T]) -> T:
         ) from error
 
 
-def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """A table with a header; floats as exactly as they are read back, nothing for None."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _cell(value: Any) -> Any:
-    return int(value) if isinstance(value, bool) else value
-
-
 def json_bytes(values: Mapping[str, Any]) -> bytes:
     """One object, as a file."""
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -222,7 +209,7 @@ def _read_rows(folder: Path) -> tuple[Row, ...]:
     if parquet.is_file():
         return tuple(Row(**row) for row in pyarrow().parquet.read_table(parquet).to_pylist())
     with (folder / f"{PREDICTIONS}.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(_row(values) for values in csv.DictReader(file))
+        return tuple(_row({name: plain_cell(text) for name, text in values.items()}) for values in csv.DictReader(file))
 
 
 def _row(values: dict[str, str]) -> Row:

@@ -12,8 +12,6 @@ log.txt
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import time
@@ -27,8 +25,8 @@ from weevit.evaluation.saved import finite, json_bytes, with_errors, write_bytes
 from weevit.fitting.results import Fit
 from weevit.locks import take_lock
 from weevit.provenance import provenance
+from weevit.text import csv_bytes
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
-from weevit.zoo.manifest import replace_file
 
 SCHEMA = "weevit.fit/1"
 MODEL, RUN, LOG, METRICS, FAILURES = "model", "run.json", "log.txt", "metrics.jsonl", "failures.csv"
@@ -177,11 +175,7 @@ def _write_failures(fit: Fit) -> None:
     if not fit.failures:
         with_errors(path, lambda: path.unlink(missing_ok=True))  # of a fit that was here before
         return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("split", "id", "status", "error"), *fit.failures])
-    data = text.getvalue().encode("utf-8", "backslashreplace")
-    with_errors(path, lambda: replace_file(path, lambda tmp: tmp.write_bytes(data)))
+    write_bytes(path, csv_bytes(("split", "id", "status", "error"), fit.failures))
 
 
 def machine() -> dict[str, Any]:

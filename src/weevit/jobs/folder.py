@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from weevit.jobs.plan import PLAN, Shard, read_plan
 from weevit.jobs.settings import JOB, Settings, refuse_other, write_settings
 from weevit.jobs.shards import read_table
 from weevit.locks import is_taken, take_lock
+from weevit.text import csv_row
 from weevit.zoo.manifest import replace_file
 
 ERRORS = "errors.csv"
@@ -108,13 +108,12 @@ def write_errors(folder: Path, files: Iterable[str]) -> None:
     """List every input without an answer in `errors.csv`: id, status, error."""
 
     def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "status", "error"])
+        with path.open("wb") as file:
+            file.write(csv_row(["id", "status", "error"]).encode())
             for name in files:
                 table = read_table(folder / name, ["id", "status", "error"])
                 rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-                writer.writerows(row for row in rows if row[1] != "ok")
+                file.writelines(csv_row(row).encode("utf-8", "backslashreplace") for row in rows if row[1] != "ok")
 
     replace_file(folder / ERRORS, write)
 

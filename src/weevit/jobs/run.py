@@ -30,6 +30,7 @@ from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row, write_shard
 from weevit.predict import Predictor
 from weevit.results import Result
+from weevit.text import list_line
 from weevit.zoo.manifest import replace_file, sha256_file
 
 
@@ -232,7 +233,7 @@ class _Job:
         self.old = OldRows(self.folder, files, self.columns, only_ok=self.retry_failed)
         vanished = sorted({name for name in self.old.ids() if id_hash(name) not in names.seen})
         self.progress.vanished = len(vanished)
-        text = "".join(f"{name}\n" for name in vanished)
+        text = "".join(f"{list_line(name)}\n" for name in vanished)
         with writing(self.folder):
             replace_file(self.folder / VANISHED, lambda tmp: tmp.write_text(text, encoding="utf-8"))
 

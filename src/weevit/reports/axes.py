@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
+from weevit.text import one_line
+
 WIDTH = 460
 _SCALE = 1.1
 """Pixels a unit, of a picture that is not fitted into its column."""
@@ -123,7 +125,7 @@ class Plot:
 
 def picture(title: str, width: float, height: float, parts: Iterable[str]) -> Svg:
     """A whole picture; the title is what is read aloud in its place."""
-    name = escape(title, quote=True)
+    name = escape(one_line(title), quote=True)
     body = "".join(parts)
     shape = f'viewBox="0 0 {unit(width)} {unit(height)}" width="{unit(width * _SCALE)}"'
     return Svg(f'<svg {shape} role="img" aria-label="{name}">{body}</svg>')
@@ -131,7 +133,7 @@ def picture(title: str, width: float, height: float, parts: Iterable[str]) -> Sv
 
 def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
     """A line of text; `anchor` is `start`, `middle` or `end`."""
-    return f'<text x="{unit(x)}" y="{unit(y)}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
+    return f'<text x="{unit(x)}" y="{unit(y)}" class="{kind}" text-anchor="{anchor}">{escape(one_line(words))}</text>'
 
 
 def segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
@@ -142,7 +144,8 @@ def segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 def box(x: float, y: float, width: float, height: float, kind: str, tip: str = "") -> str:
     """A filled rectangle; `tip` is shown under the pointer."""
     shape = f'<rect x="{unit(x)}" y="{unit(y)}" width="{unit(max(width, 0))}" height="{unit(max(height, 0))}"'
-    return f'{shape} class="{kind}"><title>{escape(tip)}</title></rect>' if tip else f'{shape} class="{kind}"/>'
+    title = f"<title>{escape(one_line(tip))}</title>"
+    return f'{shape} class="{kind}">{title}</rect>' if tip else f'{shape} class="{kind}"/>'
 
 
 def unit(value: float) -> str:

@@ -2,7 +2,8 @@
 
 Every page extends `templates/base.html`, which has the style (light and dark, phone and desktop) and a content policy
 that forbids whatever does not lie in the file itself; `templates/parts.html` has tiles, tables, charts and galleries.
-Names of files and classes come from strangers: whatever is put into a template is escaped, but for `charts.Svg`.
+Names of files and classes come from strangers: whatever is put into a template is
+escaped, but for `charts.Svg`, and marks that nobody sees are spelled out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from weevit._version import __version__
 from weevit.errors import MissingExtraError, OutputError
+from weevit.text import on_screen
 from weevit.zoo.manifest import replace_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -91,6 +93,11 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
+def _shown(value: Any) -> Any:
+    """A name with its marks for writing from right to left and the like spelled out; pictures are no names."""
+    return on_screen(value) if type(value) is str else value
+
+
 @cache
 def _environment() -> Any:
     try:
@@ -100,6 +107,7 @@ def _environment() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

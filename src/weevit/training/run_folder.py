@@ -11,7 +11,6 @@ state/        checkpoints to go on from
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import shutil
@@ -27,6 +26,7 @@ from safetensors import SafetensorError
 from weevit.errors import OutputError, TrainingError, UsageError, WeevitError
 from weevit.locks import take_lock
 from weevit.provenance import provenance
+from weevit.text import csv_bytes
 from weevit.training.state import METRICS, Row, to_lines
 from weevit.zoo.manifest import replace_file
 
@@ -208,14 +208,9 @@ def write_metrics(folder: Path, rows: list[Row]) -> None:
     write_text(folder / METRICS, to_lines(rows))
     columns = list(dict.fromkeys(name for row in rows for name in row))
 
-    def write(tmp: Path) -> None:
-        with tmp.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
+    data = csv_bytes(columns, [[row.get(name) for name in columns] for row in rows])
     with writing(folder):
-        replace_file(folder / CSV, write)
+        replace_file(folder / CSV, lambda tmp: tmp.write_bytes(data))
 
 
 def write_bad(folder: Path, bad: Mapping[str, tuple[str, str]]) -> None:
@@ -223,14 +218,9 @@ def write_bad(folder: Path, bad: Mapping[str, tuple[str, str]]) -> None:
     if not bad:
         return
 
-    def write(tmp: Path) -> None:
-        with tmp.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "kind", "error"])
-            writer.writerows([name, *bad[name]] for name in sorted(bad))
-
+    data = csv_bytes(("id", "kind", "error"), [(name, *bad[name]) for name in sorted(bad)])
     with writing(folder):
-        replace_file(folder / BAD, write)
+        replace_file(folder / BAD, lambda tmp: tmp.write_bytes(data))
 
 
 def log(folder: Path, line: str) -> None:
