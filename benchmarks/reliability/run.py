@@ -46,6 +46,10 @@ ROWS = {
     "M3": ("malformed safetensors: refused before a tensor is made", ["tests/zoo/test_safetensors_file.py"]),
     "M5": ("a hub that cuts, lies and fails: nothing unverified stays", ["tests/zoo/test_hub.py"]),
     "M12": ("recipes that grow, wait or overflow: refused at once", ["tests/training/test_recipe.py", "-k", "m12_"]),
+    "M10": (
+        "control characters, marks of direction, formulas in names: none on a screen, no table split",
+        ["tests/test_text.py", "tests/cli/test_screen.py"],
+    ),
     "M6": ("offline: from the cache, or a clear error within 2 s", ["tests/zoo/test_hub.py", "-k", "offline or cache"]),
     "P2": ("answers that are NaN or infinite: a status, in every way they are had", ["tests", "-k", "p2_"]),
 }

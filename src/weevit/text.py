@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _SIGNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-"""What makes a cell a formula where it comes first; the last four are the first four at the width of East Asian signs."""
+"""What makes a cell a formula where it comes first; the last four are `=+-@` in the width of East Asian signs."""
 
 _COMPUTED = re.compile(rf"['\s]*[{_SIGNS}]")
 _PUT_IN_FRONT = re.compile(rf"'['\s]*[{_SIGNS}]")

@@ -100,7 +100,7 @@ class _Screen:
 
 @contextmanager
 def screened() -> Iterator[None]:
-    """While the block runs, whatever anybody prints is text; may be nested, for rich puts streams of its own in front."""
+    """While the block runs, whatever anybody prints is text. May be nested: rich puts streams of its own in front."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(Any, stream if stream is None else _Screen(stream)) for stream in before)
     try:

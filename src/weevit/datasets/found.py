@@ -15,6 +15,7 @@ from weevit.datasets.dataset import ALL, ORDER, TEST, TRAIN, VALIDATION, Dataset
 from weevit.errors import DatasetError, ImageError, did_you_mean
 from weevit.images.source import Source, printable
 from weevit.images.sources import natural_key
+from weevit.text import one_line
 
 SPLITS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
 """What a split may be called, in small letters -> its name."""
@@ -113,7 +114,7 @@ _LAYOUT = (
 def _check_labels(found: Found) -> None:
     if not found.unlabelled:
         return
-    shown = [f"  {source.name}{_why(source)}" for _, source in found.unlabelled[:_SHOWN]]
+    shown = [f"  {one_line(source.name + _why(source))}" for _, source in found.unlabelled[:_SHOWN]]
     total = len(found.unlabelled) + sum(map(len, found.rows.values()))
     message = "\n".join([f"{found.path}: {len(found.unlabelled):,} of {total:,} pictures have no class:", *shown])
     raise DatasetError(message + _more(len(found.unlabelled)), _LAYOUT)
@@ -134,8 +135,8 @@ def _check_classes(found: Found, by_name: Mapping[str, int], origin: str, allow_
         more = [name for name in sorted(there, key=natural_key) if name not in by_name]
         if less or more:
             empty = {name for where, name in found.empty if where == split}
-            marked = [f"  - {name}{'   (its folder is empty)' if name in empty else ''}" for name in less]
-            marked += [f"  + {name}" for name in more]
+            marked = [f"  - {one_line(name)}{'   (its folder is empty)' if name in empty else ''}" for name in less]
+            marked += [f"  + {one_line(name)}" for name in more]
             lines += [f"{_title(split)} ({len(less)} lacking, {len(more)} more):", *marked[:_SHOWN]]
             lines += [_more(len(marked)).strip("\n")] * (len(marked) > _SHOWN)
             extra, lacking = extra + more, lacking + less

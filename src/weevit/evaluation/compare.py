@@ -27,6 +27,7 @@ from weevit.evaluation.saved import (
     write_bytes,
 )
 from weevit.predict import Predictor
+from weevit.text import one_line
 
 SCHEMA = "weevit.comparison/1"
 
@@ -194,7 +195,7 @@ def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
 
 def _listed(sign: str, names: Sequence[str]) -> str:
     more = f"  {sign} ... and {len(names) - 10:,} more\n" if len(names) > 10 else ""
-    return "".join(f"  {sign} {name}\n" for name in names[:10]) + more
+    return "".join(f"  {sign} {one_line(name)}\n" for name in names[:10]) + more
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:

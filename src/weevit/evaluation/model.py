@@ -14,6 +14,7 @@ from weevit.datasets.found import class_name
 from weevit.errors import DatasetError, UsageError, did_you_mean
 from weevit.evaluation.metrics import Ints
 from weevit.predict import Predictor
+from weevit.text import one_line
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.counts import count
 from weevit.zoo.labels import Label
@@ -87,7 +88,7 @@ def match_classes(names: Sequence[str], labels: Sequence[Label], allow_missing: 
 def _misfit(extra: Sequence[str], missing: Sequence[str], allowed: Sequence[str]) -> DatasetError:
     lines = ["The classes of the data are not those of the model (+ only in the data, - only in the model):"]
     for sign, names in (("+", extra), ("-", missing)):
-        lines += [f"  {sign} {name}" for name in names[:_SHOWN]]
+        lines += [f"  {sign} {one_line(name)}" for name in names[:_SHOWN]]
         lines += [f"  {sign} ... and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
     if extra:
         return DatasetError("\n".join(lines), did_you_mean(extra[0], allowed))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from weevit.errors import CheckpointError, TensorMismatchError
+from weevit.text import one_line
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig
 from weevit.zoo.labels import imagenet_labels
@@ -61,7 +62,7 @@ def _differences(name: str, entry: Entry, shape: Shape) -> Iterator[str]:
 
 
 def _cut(lines: list[str]) -> list[str]:
-    shown = [f"  {line}" for line in lines[:_SHOWN]]
+    shown = [f"  {one_line(line)}" for line in lines[:_SHOWN]]
     return shown if len(lines) <= _SHOWN else [*shown, f"  {lines[0][0]} ... and {len(lines) - _SHOWN} more"]
 
 

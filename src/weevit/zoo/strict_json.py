@@ -7,9 +7,12 @@ mean two things to two programs.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn
 
 from weevit.errors import MalformedFileError
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
@@ -20,7 +23,8 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         what: the file's name for the error.
 
     Raises:
-        MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, nested too deep.
+        MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, a lone surrogate, nested too
+            deep.
     """
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -30,9 +34,19 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         raise MalformedFileError(f"{what} is nested too deep to be what it claims.") from None
     except ValueError as error:
         raise MalformedFileError(f"{what} is not valid JSON: {error}.") from None
+    if _HALF.search(text) and not _is_text(value):
+        raise MalformedFileError(f"{what} has half a character in it (a lone surrogate), which no file can hold.")
     if not isinstance(value, dict):
         raise MalformedFileError(f"{what} holds a JSON {type(value).__name__}, where an object {{...}} is expected.")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
