@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from weevit.arguments import MAX_BATCH, one_of, whole
 from weevit.engine.ahead import batches, map_ahead
-from weevit.engine.session import Engine, Request, Session, open_session
+from weevit.engine.session import ENGINES, Engine, Request, Session, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError, did_you_mean
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
@@ -27,6 +28,7 @@ from weevit.images.sources import Expansion, Inputs, expand, is_one
 from weevit.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
+from weevit.zoo.fields import check_side
 from weevit.zoo.hub import Progress
 from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import DEFAULT_MODEL
@@ -72,8 +74,8 @@ class Predictor:
         reduced_jpeg: bool = False,
         cache: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise UsageError(f"A batch has at least one image: batch_size={batch_size} was given.", "The default is 8.")
+        whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
+        one_of("engine", engine, ENGINES)
         if checkpoint.in_chans != 3:
             raise UsageError(
                 f"{checkpoint.name} takes {checkpoint.in_chans} channels; pictures are answered from 3.",
@@ -84,7 +86,8 @@ class Predictor:
         self.engine = engine
         self.preprocessing = checkpoint.preprocessing
         if image_size is not None:
-            height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+            sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+            height, width = map(check_side, sides)
             self.preprocessing = replace(checkpoint.preprocessing, height=height, width=width)
         self._batch_size = batch_size
         self.limits = limits
@@ -233,8 +236,7 @@ class Predictor:
         )
 
     def _check_head(self, wanted: bool, topk: int) -> None:
-        if topk < 1:
-            raise UsageError(f"topk is 1 or more: {topk} was given.")
+        whole("topk", topk, 1)
         if wanted and not self.checkpoint.num_classes:
             raise UsageError(
                 f"{self.checkpoint.name} has no classifier (num_classes is 0), so there are no logits.",

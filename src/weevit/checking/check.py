@@ -82,7 +82,7 @@ def check_data(
         OutputError: what was found cannot be written.
     """
     start = time.monotonic()
-    check_output(output, fix_list)
+    check_output(output, fix_list, data, model)
     if embeddings:
         require_sklearn()
     dataset, odd, differences = _read(data)

@@ -12,32 +12,46 @@ import numpy as np
 from weevit.checking.fixes import Fix, fixes
 from weevit.checking.results import DataCheck, plain
 from weevit.errors import OutputError, UsageError
-from weevit.evaluation.saved import finite, json_bytes, write_bytes
-from weevit.reports.page import require_jinja
-from weevit.text import csv_bytes
+from weevit.evaluation.saved import finite, json_bytes, refuse_others, write_bytes
+from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
+from weevit.reports.page import is_page, require_jinja
+from weevit.text import csv_bytes, csv_row
 
 SCHEMA = "weevit.data-check/1"
+_FIX_COLUMNS = [field.name for field in fields(Fix)]
 REPORT_HTML, REPORT_JSON, FIX_LIST = "report.html", "report.json", "fix-list.csv"
 
 
-def check_output(output: str | Path | None, fix_list: str | Path | None) -> None:
+def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs: object) -> None:
     """Find out that what is found could not be written before anything is looked at.
 
     Raises:
-        UsageError: a name that cannot be meant.
+        UsageError: a name that cannot be meant, an input, or something that was not written here.
         MissingExtraError: jinja2 is not installed.
         OutputError: a folder cannot be made.
     """
+    given = [one for one in inputs if isinstance(one, str | Path)]
     if output is not None:
         require_jinja()
-        path = Path(output)
+        path = local(output)
         if not _is_page(path) and path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; a report is a folder, or a page that ends in .html.", "-o report")
+        if _is_page(path):
+            refuse_inputs(path, given)
+            refuse_foreign(path, lambda page: is_page(page, "check.html"), "page of weevit data check")
+        else:
+            refuse_others(path, (SCHEMA,), given, {FIX_LIST: _FIX_COLUMNS})
         _make(path.parent if _is_page(path) else path)
     if fix_list is not None:
+        refuse_inputs(local(fix_list, "--fix-list"), given, "--fix-list")
+        refuse_foreign(Path(fix_list), _is_fix_list, "list of weevit data check", "--fix-list")
         if Path(fix_list).suffix.lower() != ".csv":
             raise UsageError(f"A list of what to do ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
         _make(Path(fix_list).parent)
+
+
+def _is_fix_list(path: Path) -> bool:
+    return first_line(path) == csv_row(_FIX_COLUMNS).rstrip()
 
 
 def _is_page(path: Path) -> bool:
@@ -73,7 +87,7 @@ def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Pat
 
 
 def _fix_table(check: DataCheck) -> bytes:
-    return csv_bytes([field.name for field in fields(Fix)], [astuple(fix) for fix in fixes(check)])
+    return csv_bytes(_FIX_COLUMNS, [astuple(fix) for fix in fixes(check)])
 
 
 def as_json(check: DataCheck) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from weevit.cli.console import Tally, tell
 from weevit.cli.options import Loading, parse_image_size
 from weevit.cli.progress import download_progress
+from weevit.cli.signs import Signs, names_of
 from weevit.errors import OutputError, UsageError
 from weevit.images.decode import Limits
 from weevit.images.sources import Expansion, expand
+from weevit.images.tables import pyarrow
+from weevit.outputs import refuse_foreign, refuse_inputs
 
 if TYPE_CHECKING:
     from weevit.predict import Predictor
@@ -137,22 +141,38 @@ def is_folder(output: Path | None) -> bool:
     return output is not None and (output.is_dir() or not output.suffix)
 
 
-def check_output(output: Path | None, endings: tuple[str, ...], option: str = "--output") -> None:
-    """Refuse an output that could not be written before anything is computed.
+def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path], option: str = "--output") -> None:
+    """Refuse an output that could not be written, or would destroy something, before anything is computed.
+
+    Args:
+        output: a file.
+        signs: the allowed endings, and how the verb knows its own files.
+        inputs: what was typed.
+        option: the output's.
 
     Raises:
-        UsageError: another ending than the allowed.
+        UsageError: another ending than the allowed; an input; a file that the verb did not write.
         OutputError: its folder does not exist or may not be written.
+        MissingExtraError: what writes it is not installed.
     """
     if output is None:
         return
-    if output.suffix.lower() not in endings:
+    ending = output.suffix.lower()
+    if ending not in signs:
         other = ", or is a folder, with no ending" if option == "--output" else ""
         raise UsageError(
-            f"{option} ends in {', '.join(endings)}{other}: {str(output)!r} was given.", f"{option} out{endings[0]}"
+            f"{option} ends in {', '.join(signs)}{other}: {str(output)!r} was given.",
+            f"{option} out{next(iter(signs))}",
         )
     folder = output.absolute().parent
     if not folder.is_dir():
-        raise OutputError(f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {folder}")
+        raise OutputError(
+            f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {shlex.quote(str(folder))}"
+        )
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder {str(folder)!r} may not be written.", "Choose another --output.")
+    if ending == ".parquet":
+        pyarrow()
+    for written in (output, names_of(output)) if ending == ".npy" else (output,):
+        refuse_inputs(written, inputs, option)
+        refuse_foreign(written, signs[ending], "file that this verb wrote", option)

@@ -23,7 +23,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 @click.command()
 @options.inputs
 @options.loading_to_answer
-@click.option("--topk", type=int, default=5, show_default=True, help="How many classes to name.")
+@click.option("--topk", type=options.Whole(1), default=5, show_default=True, help="How many classes to name.")
 @options.output
 @options.job
 @options.json_lines
@@ -46,7 +46,7 @@ def classify(
     --output answers/ is a folder of Parquet files for any number of pictures: killed or stopped, the same command goes
     on where it was; when pictures were added or changed, only those are computed.
     """
-    from weevit.cli import answers
+    from weevit.cli import answers, signs
     from weevit.cli.console import Tally
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import WRITERS, table_columns
@@ -56,7 +56,8 @@ def classify(
 
         own: dict[str, Any] = {"topk": topk, "json_lines": json_lines}
         return answer_many("classify", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
-    answers.check_output(output, tuple(WRITERS))
+    answers.check_output(output, signs.CLASSIFY, inputs)
+    options.refuse_job(job, output)
     sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
     results: Iterator[Result] = predictor.stream(sources, outputs=("logits",), topk=topk)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @options.allow_urls
 @click.option("--split", help="Which part of the data; by default test, validation or all of it.")
 @click.option("--allow-missing", is_flag=True, help="The data may lack some of the models' classes.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@options.seed(help="Of the bootstrap.")
 @options.output
 @options.json_lines
 @options.quiet
@@ -46,12 +46,12 @@ def compare(
     from weevit.cli import answers
     from weevit.cli.console import EXIT_NOTHING, say, say_json, tell
     from weevit.cli.eval import watching
+    from weevit.evaluation.compare import SCHEMA, comparison_json
     from weevit.evaluation.compare import compare as run
-    from weevit.evaluation.compare import comparison_json
-    from weevit.evaluation.saved import check_folder
+    from weevit.evaluation.saved import check_report
 
     if output is not None:
-        check_folder(output)
+        check_report(output, SCHEMA, (loading.model, other, data))
     first: Any = loading.model
     second: Any = other
     if data is not None:

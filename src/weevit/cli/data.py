@@ -36,7 +36,7 @@ def data() -> None:
 @options.allow_urls
 @options.loading
 @click.option("--no-embeddings", is_flag=True, help="Ask no model; labels and crops are then not checked.")
-@click.option("--fix-list", type=click.Path(path_type=Path), help="Write what to remove or look at: FILE.csv.")
+@click.option("--fix-list", type=options.Output(), help="Write what to remove or look at: FILE.csv.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if a picture is in two splits, with 3 if one is broken.")
 @options.output
 @options.json_lines
@@ -61,7 +61,7 @@ def check(
     from weevit.checking.check import check_data
     from weevit.checking.saved import check_output
 
-    check_output(output, fix_list)
+    check_output(output, fix_list, path, loading.model)
     own: dict[str, Any] = {"fix_list": fix_list, "embeddings": not no_embeddings, "threads": loading.threads}
     with _watching(quiet) as watch:
         found = check_data(

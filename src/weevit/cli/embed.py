@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @options.inputs
 @options.loading_to_answer
 @click.option("--normalize", is_flag=True, help="Scale each vector to length 1.")
-@click.option("--dtype", default="float32", show_default=True, help="float32 or float16, with a folder as --output.")
+@click.option(
+    "--dtype", type=options.OneOf(("float32", "float16")), default="float32", show_default=True,
+    help="Of the numbers, with a folder as --output.",
+)  # fmt: skip
 @options.output
 @options.job
 @options.json_lines
@@ -47,7 +50,7 @@ def embed(
     """
     from dataclasses import replace
 
-    from weevit.cli import answers
+    from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import EMBEDDING_WRITERS
@@ -60,7 +63,8 @@ def embed(
 
         own: dict[str, Any] = {"normalize": normalize, "dtype": dtype, "json_lines": json_lines}
         return answer_many("embed", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
-    answers.check_output(output, tuple(EMBEDDING_WRITERS))
+    answers.check_output(output, signs.EMBED, inputs)
+    options.refuse_job(job, output, {"--dtype float16": dtype == "float16"})
     sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
     results: list[Result] = []

@@ -31,7 +31,10 @@ _FAILURES = 10
 @click.option("--split", help="Which part of the data; by default test, validation or all of it.")
 @click.option("--allow-missing", is_flag=True, help="The data may lack some of the model's classes.")
 @click.option("--min-top1", type=float, help="Exit with 1 if top-1 of all pictures is below this share, as in 0.9.")
-@click.option("--table", default="csv", show_default=True, help="csv or parquet: how predictions are written.")
+@click.option(
+    "--table", type=options.OneOf(("csv", "parquet")), default="csv", show_default=True,
+    help="How predictions are written.",
+)  # fmt: skip
 @options.output
 @options.json_lines
 @options.strict
@@ -59,12 +62,14 @@ def eval(
     """
     from weevit.cli import answers
     from weevit.evaluation.evaluate import evaluate
-    from weevit.evaluation.saved import as_json, check_folder
+    from weevit.evaluation.saved import SCHEMA as EVALUATION
+    from weevit.evaluation.saved import as_json, check_report
+    from weevit.evaluation.suite import SCHEMA as SUITE
     from weevit.evaluation.suite import evaluate_suite, suite_json
 
     _check(data, suite, min_top1)
     if output is not None:
-        check_folder(output, table)
+        check_report(output, EVALUATION if suite is None else SUITE, (loading.model, data, suite), table)
     predictor = answers.load_model(loading, quiet)
     with watching(quiet) as watch:
         if suite is not None:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.option("--heads", is_flag=True, help="Draw each head of a block too, and what prefix tokens look at.")
 @click.option("--layer", type=int, default=-1, show_default=True, help="The block for --heads, from 0.")
 @click.option("--deletion", is_flag=True, help="Score the map: remove patches in its order and watch the class.")
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the random order that --deletion compares with."
-)
+@options.seed(help="Of the random order that --deletion compares with.")
 @options.output
 @options.json_lines
 @options.strict
@@ -45,12 +43,14 @@ def explain(
     --output is a .png for one picture, an existing folder for several. The share of attention that class token and
     registers take is printed for each block; --json prints it as one object a line.
     """
-    from weevit.cli import answers
+    from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json, tell
+    from weevit.cli.signs import save_image
     from weevit.cli.writers import write_whole
     from weevit.explain.draw import draw_explanation
     from weevit.explain.relevance import deletion as score
     from weevit.explain.relevance import explain_source
+    from weevit.outputs import refuse_inputs
     from weevit.results import Result
 
     expansion = answers.read_inputs(inputs)
@@ -58,13 +58,17 @@ def explain(
     if output is None:
         raise UsageError("Where should the picture go? --output was not given.", "-o out.png")
     into_folder = output.is_dir()
-    if not into_folder:
-        answers.check_output(output, (".png",))
     if len(sources) > 1 and not into_folder:
         raise UsageError(f"{len(sources)} pictures do not go into one {output}.", "mkdir -p maps, and -o maps")
+    if into_folder:
+        refuse_inputs(output, inputs)
+    paths = [_path(output, source.name, number) if into_folder else output for number, source in enumerate(sources)]
+    files = [*inputs, *(source.value for source in sources if isinstance(source.value, str | Path))]
+    for path in paths:
+        answers.check_output(path, signs.EXPLAIN, files)
     model = answers.load_model(loading, quiet)
     tally = Tally()
-    for number, source in enumerate(sources):
+    for source, path in zip(sources, paths, strict=True):
         try:
             explanation = explain_source(model, source, layer)
             scored = score(model, explanation, seed=seed) if deletion else None
@@ -75,9 +79,8 @@ def explain(
                 say_json(answers.failed_object(failed))
             continue
         tally.add(explanation.result)
-        path = output / f"{Path(source.name).stem}.{number}.png" if into_folder else output
         sheet = draw_explanation(explanation, heads)
-        write_whole(path, lambda file, sheet=sheet: sheet.save(file, "PNG"))  # type: ignore[misc]
+        write_whole(path, lambda file, sheet=sheet: save_image(sheet, file, "explain"))  # type: ignore[misc]
         if json_lines:
             say_json(_facts(explanation, scored, path))
         else:
@@ -85,6 +88,12 @@ def explain(
     if not quiet and len(sources) > 1:
         tell(tally.line())
     return tally.exit_code(strict)
+
+
+def _path(folder: Path, name: str, number: int) -> Path:
+    """Of an image in a folder; a name that comes from a table or an archive may be no file name."""
+    stem = Path(name).stem.replace("\0", "")[:100]
+    return folder / f"{stem}.{number}.png"
 
 
 def _facts(explanation: Explanation, scored: Deletion | None, path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--layers", help="Blocks, from 0, as in 5,10,-1; the last by default.")
 @options.output
 @options.job
-@click.option("--pca", type=click.Path(path_type=Path), help="A .png: patch features as colours, for one picture.")
+@click.option("--pca", type=options.Output(), help="A .png: patch features as colours, for one picture.")
 @options.strict
 @options.quiet
 @options.verbose
@@ -43,7 +43,7 @@ def features(
 
     --output maps/ is a folder of Parquet files for any number of pictures, which a second run goes on with.
     """
-    from weevit.cli import answers
+    from weevit.cli import answers, signs
     from weevit.cli.console import Tally, tell
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import write_features_npz
@@ -55,11 +55,13 @@ def features(
 
         own: dict[str, Any] = {"layers": options.parse_layers(layers)}
         return answer_many("features", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
-    answers.check_output(output, (".npz",))
-    answers.check_output(pca, (".png",), "--pca")
+    blocks = options.parse_layers(layers)
+    answers.check_output(output, signs.FEATURES, inputs)
+    options.refuse_job(job, output)
+    answers.check_output(pca, signs.PCA, inputs, "--pca")
     sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
-    stream = predictor.stream(sources, outputs=("features",), layers=options.parse_layers(layers))
+    stream = predictor.stream(sources, outputs=("features",), layers=blocks)
     results: list[Result] = [
         answers.told(result) for result in answers.count_all(stream, tally, images_progress(quiet))
     ]
@@ -75,6 +77,7 @@ def features(
 
 def draw_colours(path: Path, predictor: Predictor, results: list[Result]) -> None:
     """Write `--pca` for the one answered picture."""
+    from weevit.cli.signs import save_image
     from weevit.cli.writers import write_whole
     from weevit.explain.draw import draw_principal
     from weevit.images.sources import expand
@@ -84,4 +87,4 @@ def draw_colours(path: Path, predictor: Predictor, results: list[Result]) -> Non
         raise UsageError(f"--pca draws one picture; {len(answered)} were answered.", "Name one picture.")
     (source,) = expand(answered[0].input)
     sheet = draw_principal(predictor.crop(source), answered[0].features)
-    write_whole(path, lambda file: sheet.save(file, "PNG"))
+    write_whole(path, lambda file: save_image(sheet, file, "features"))

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @options.allow_urls
 @click.option("--model", "-m", show_default=options.DEFAULT_MODEL, help="The weights to begin with.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder, new or empty, or a stopped one.")
+@click.option("--output", "-o", type=options.Output(), help="A folder, new or empty, or a stopped one.")
 @minutes
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, how long it takes, and do nothing.")
 @click.option("--recipe", default="finetune", show_default=True, help="To begin with: a name or a YAML file.")
-@click.option("--seed", type=int, help="Of every draw.")
+@options.seed(None)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
-@click.option("--threads", type=int, help="Threads to compute with; chosen by default.")
+@options.threads
 @options.json_lines
 @options.quiet
 @options.verbose

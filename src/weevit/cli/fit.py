@@ -29,11 +29,18 @@ _FAILURES = 10
 @click.argument("data")
 @options.allow_urls
 @options.loading
-@click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation that chooses the head.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @click.option(
-    "--class-weights", default="none", show_default=True, help="none, or balanced: all classes count the same."
+    "--folds",
+    type=options.Whole(2),
+    default=5,
+    show_default=True,
+    help="Of the cross-validation that chooses the head.",
 )
+@options.seed(help="Of all draws.")
+@click.option(
+    "--class-weights", type=options.OneOf(("none", "balanced")), default="none", show_default=True,
+    help="balanced: all classes count the same.",
+)  # fmt: skip
 @click.option(
     "--coverage", type=float, default=0.95, show_default=True,
     help="Share of pictures of known classes that keep their class; the others are called unknown.",
@@ -43,8 +50,8 @@ _FAILURES = 10
     help="Of the training pictures, where there is no validation split.",
 )  # fmt: skip
 @click.option(
-    "--calibrate", default="folds", show_default=True,
-    help="folds (of the training pictures) or validation: where the temperature is from.",
+    "--calibrate", type=options.OneOf(("folds", "validation")), default="folds", show_default=True,
+    help="Where the temperature is from: folds of the training pictures, or the validation pictures.",
 )  # fmt: skip
 @click.option("--allow-missing", is_flag=True, help="Splits may lack classes, and classes have a single image.")
 @options.output
@@ -75,11 +82,13 @@ def fit(
     from weevit.cli import answers
     from weevit.fitting.fit import fit as fit_head
     from weevit.fitting.folder import hold
+    from weevit.outputs import refuse_inputs
 
     if output is None:
         raise UsageError(
             "A fit is written into a folder: --output says which.", f"weevit fit {shlex.quote(data)} -o runs/mine"
         )
+    refuse_inputs(output, (loading.model, data), inside=True)
     with hold(output):  # refused before the model is loaded
         pass
     predictor = answers.load_model(loading, quiet)

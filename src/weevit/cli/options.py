@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -11,15 +12,60 @@ from typing import Any, TypeVar
 
 import click
 
+from weevit.arguments import MAX_BATCH, MAX_SEED, MAX_THREADS, one_of, whole
 from weevit.errors import UsageError
+from weevit.outputs import local
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "vit_pwee_patch16_reg1_gap_256.sbb_in1k"
 """The same as `weevit.zoo.weights.DEFAULT_MODEL`, here so that --help need not read the zoo (a test compares them)."""
 
-DEFAULT_MAX_PIXELS = 64_000_000
-"""The same as `weevit.images.decode.Limits`, for the same reason."""
+ENGINES = ("onnxruntime", "openvino")
+"""The same as `weevit.engine.session.ENGINES`, for the same reason."""
+
+DEFAULT_MAX_PIXELS, DEFAULT_SHARD_SIZE = 64_000_000, 512
+"""The same as in `weevit.images.decode.Limits` and `weevit.jobs.settings`, for the same reason."""
+
+
+class Whole(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
+    """A whole number within bounds; what is not one is our error, with a next thing to type."""
+
+    name = "integer"
+
+    def __init__(self, low: int, high: int | None = None, why: str = "") -> None:
+        self.low, self.high, self.why = low, high, why
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        del ctx
+        return whole(_name(param), value, self.low, self.high, self.why)
+
+
+class OneOf(click.Choice[str]):
+    """One of a few words, which --help lists; another is our error, with the nearest of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word."""
+        del ctx
+        return one_of(_name(param), value, self.choices)
+
+
+class Output(click.Path):
+    """A file or folder on this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; an address is refused before anything is loaded."""
+        del ctx
+        return local(value, _name(param))
+
+
+def _name(param: click.Parameter | None) -> str:
+    return param.opts[0] if param is not None else "value"
+
 
 
 def _permission(allowed: str) -> Callable[[click.Context, click.Parameter, bool], None]:
@@ -56,7 +102,8 @@ def inputs(verb: Verb) -> Verb:
     return click.argument("inputs", nargs=-1, required=True, metavar="INPUTS...")(allow_urls(verb))
 
 
-output = click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write the answers.")
+output = click.option("--output", "-o", type=Output(), help="Where to write the answers.")
+threads = click.option("--threads", type=Whole(1, MAX_THREADS), help="Threads to compute with; chosen by default.")
 json_lines = click.option("--json", "json_lines", is_flag=True, help="One JSON object a line on stdout, nothing else.")
 strict = click.option("--strict", is_flag=True, help="Exit with 3 if any input failed.")
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
@@ -84,13 +131,17 @@ _LOADING = (
         help="Alias, full tag, hf-hub:org/name, folder, run folder or .safetensors file.",
     ),
     click.option("--image-size", help="Input side in pixels, or HEIGHTxWIDTH; multiples of 16."),
-    click.option("--batch-size", type=int, default=8, show_default=True, help="Images in one pass."),
-    click.option("--threads", type=int, help="Threads to compute with; chosen by default."),
     click.option(
-        "--engine", default="onnxruntime", show_default=True, help="onnxruntime, or openvino where it is installed."
+        "--batch-size", type=Whole(1, MAX_BATCH, "a batch has at least one image"), default=8, show_default=True,
+        help="Images in one pass.",
+    ),
+    threads,
+    click.option(
+        "--engine", type=OneOf(ENGINES), default="onnxruntime", show_default=True,
+        help="What computes; openvino where it is installed.",
     ),
     click.option(
-        "--max-pixels", type=int, default=DEFAULT_MAX_PIXELS, show_default=True,
+        "--max-pixels", type=Whole(1), default=DEFAULT_MAX_PIXELS, show_default=True,
         help="Refuse larger pictures before decoding them.",
     ),
 )  # fmt: skip
@@ -112,9 +163,21 @@ class Job:
 
 _JOB = (
     click.option("--shard", default="1/1", help="With a folder as --output: do this share of the work, as in 3/16."),
-    click.option("--shard-size", type=int, default=512, show_default=True, help="Rows in a file of such a folder."),
+    click.option(
+        "--shard-size",
+        type=Whole(1, 1_000_000),
+        default=DEFAULT_SHARD_SIZE,
+        show_default=True,
+        help="Rows in a file of such a folder.",
+    ),
     click.option("--retry-failed", is_flag=True, help="Ask again for the rows of such a folder that have no answer."),
 )
+
+
+def seed(default: int | None = 0, help: str = "Of every draw.") -> Callable[[Verb], Verb]:
+    """The option --seed."""
+    shown = default is not None
+    return click.option("--seed", type=Whole(0, MAX_SEED), default=default, show_default=shown, help=help)
 
 
 def loading(verb: Verb) -> Verb:
@@ -149,10 +212,29 @@ def _packed(verb: Verb, name: str, kind: type[Any], declared: tuple[Any, ...]) -
     return packed  # type: ignore[return-value]
 
 
+def refuse_job(job: Job, output: Path | None, own: Mapping[str, bool] | None = None) -> None:
+    """Refuse what means something with a folder as output only, where there is none: else it would be passed over.
+
+    Args:
+        job: what was told about the folder.
+        output: a file, or None.
+        own: options of the verb that are of the kind -> whether they were given.
+    """
+    given = {"--shard": job.shard != "1/1", "--shard-size": job.shard_size != DEFAULT_SHARD_SIZE}
+    given |= {"--retry-failed": job.retry_failed} | dict(own or {})
+    for name in (name for name, was_given in given.items() if was_given):
+        where = "no --output" if output is None else f"the file {str(output)!r}"
+        raise UsageError(f"{name} is for a folder as --output; {where} was given.", "-o answers")
+
+
+_DEEPEST = 999
+_NUMBER = re.compile("[0-9]{1,9}")
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """`3/16` -> (3, 16)."""
     worker, _, workers = text.partition("/")
-    if not (worker.isdecimal() and workers.isdecimal()):
+    if not (_NUMBER.fullmatch(worker) and _NUMBER.fullmatch(workers)):
         raise UsageError(f"--shard is two numbers, as in 3/16: {text!r} was given.", "--shard 1/2")
     return int(worker), int(workers)
 
@@ -161,12 +243,14 @@ def parse_image_size(text: str | None) -> int | tuple[int, int] | None:
     """`320` -> 320, `256x320` -> (256, 320): height first."""
     if text is None:
         return None
+    from weevit.zoo.fields import check_side
+
     words = text.lower().split("x")
-    if len(words) > 2 or not all(word.isdecimal() for word in words):
+    if len(words) > 2 or not all(_NUMBER.fullmatch(word) for word in words):
         raise UsageError(
-            f"--image-size is a number or HEIGHTxWIDTH: {text!r} was given.", "For instance 320 or 256x320."
+            f"--image-size is a number or HEIGHTxWIDTH: {text[:60]!r} was given.", "For instance 320 or 256x320."
         )
-    sides = [int(word) for word in words]
+    sides = [check_side(int(word), "--image-size") for word in words]
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
@@ -175,6 +259,8 @@ def parse_layers(text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--layers is a list of block numbers: {text!r} was given.", "For instance 5,10,15.") from None
+        return [whole("--layers", word, -_DEEPEST, _DEEPEST) for word in text.split(",")]
+    except UsageError:
+        raise UsageError(
+            f"--layers is a list of block numbers: {text[:60]!r} was given.", "For instance 5,10,15."
+        ) from None

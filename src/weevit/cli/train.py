@@ -26,13 +26,13 @@ no_report = click.option("--no-report", is_flag=True, help="Leave out the report
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @options.allow_urls
 @click.option("--data", help="Pictures with classes: a folder, a table or archives; data.path of the recipe else.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="The run's folder, new or empty.")
+@click.option("--output", "-o", type=options.Output(), help="The run's folder, new or empty.")
 @click.option("--model", "-m", help="What to train instead of the recipe's model.name.")
 @click.option("--from", "source", help="Begin with the weights of this run, folder or model: a new run, continued.")
 @minutes
-@click.option("--seed", type=int, help="Of every draw.")
+@options.seed(None)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
-@click.option("--threads", type=int, help="Threads to compute with; chosen by default.")
+@options.threads
 @click.option("--dry-run", is_flag=True, help="Print the recipe as it would be followed, and train nothing.")
 @tensorboard
 @no_report

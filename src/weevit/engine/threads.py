@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from weevit.errors import UsageError
+from weevit.arguments import MAX_THREADS, whole
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,11 @@ def choose_threads(requested: int | None = None, root: Path = Path("/")) -> Thre
         root: where `/proc` and `/sys` are; another folder in tests.
 
     Raises:
-        UsageError: fewer than one was requested.
+        UsageError: fewer than one was requested, or more than `MAX_THREADS`.
     """
     if requested is not None:
-        if requested < 1:
-            raise UsageError(f"--threads is 1 or more: {requested} was given.", "Leave it out to have it chosen.")
-        return Threads(requested, "as asked")
+        count = whole("threads", requested, 1, MAX_THREADS, hint="Leave it out to have it chosen.")
+        return Threads(count, "as asked")
     cores = usable_cores()
     quota = cpu_quota(root)
     if quota is not None and quota < cores:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from weevit.arguments import MAX_SEED, whole
 from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import read_dataset
 from weevit.errors import DatasetError, UsageError
@@ -19,7 +20,7 @@ from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.saved import (
     REPORT_HTML,
     REPORT_JSON,
-    check_folder,
+    check_report,
     finite,
     is_evaluation,
     json_bytes,
@@ -109,8 +110,9 @@ def compare(
         UsageError: models without data, or evaluations with.
         DatasetError: the two evaluations are not of the same pictures and classes.
     """
+    whole("seed", seed, 0, MAX_SEED)
     if output is not None:
-        check_folder(Path(output))
+        check_report(output, SCHEMA, (first, second, data))
     if data is None:
         evaluations = [_saved(given) for given in (first, second)]
     else:

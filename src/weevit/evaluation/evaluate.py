@@ -22,7 +22,7 @@ from weevit.evaluation.metrics import Ints
 from weevit.evaluation.model import describe, labels_of, match_classes, unknown_below
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, with_unknown, worst_case
-from weevit.evaluation.saved import check_folder, write_evaluation
+from weevit.evaluation.saved import SCHEMA, check_report, write_evaluation
 from weevit.predict import Predictor, load
 from weevit.zoo.labels import Label
 
@@ -61,7 +61,7 @@ def evaluate(
         OutputError: the folder cannot be written.
     """
     if output is not None:
-        check_folder(Path(output), table)
+        check_report(output, SCHEMA, (model, data), table)
     predictor = model if isinstance(model, Predictor) else load(model)
     labels, decision = labels_of(predictor.checkpoint), predictor.checkpoint.decision
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)

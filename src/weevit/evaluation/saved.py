@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,8 +21,9 @@ from weevit.errors import OutputError, UsageError, WeevitError
 from weevit.evaluation.results import Evaluation, Row
 from weevit.images.source import Source
 from weevit.images.tables import pyarrow
-from weevit.reports.page import require_jinja
-from weevit.text import csv_bytes, plain_cell
+from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
+from weevit.reports.page import is_page, require_jinja
+from weevit.text import csv_bytes, csv_row, plain_cell
 from weevit.zoo.labels import Label
 from weevit.zoo.manifest import replace_file
 
@@ -29,6 +32,8 @@ T = TypeVar("T")
 SCHEMA = "weevit.evaluation/1"
 REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
 TABLES = ("csv", "parquet")
+
+_CLASS_COLUMNS = ("id", "name", "precision", "recall", "f1", "support", "answered")
 
 _POINTS = 201
 """Of the coverage curve in the JSON; the rows have them all."""
@@ -53,6 +58,79 @@ def check_folder(folder: Path, table: str = "csv") -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from error
+
+
+def check_report(output: str | Path, schema: str, inputs: Iterable[object], table: str = "csv") -> None:
+    """Find out that a report could not be written, or would destroy something, before anything is computed for it.
+
+    Args:
+        output: the folder.
+        schema: of the report.
+        inputs: models and data; those that are no paths are passed over.
+        table: `csv` or `parquet`.
+
+    Raises:
+        UsageError: an address; an input; a folder of something else; or as `check_folder`.
+        MissingExtraError, OutputError: as `check_folder`.
+    """
+    folder = local(output)
+    check_folder(folder, table)
+    refuse_others(folder, (schema,), inputs)
+
+
+def refuse_others(
+    folder: Path,
+    schemas: Sequence[str],
+    inputs: Iterable[object] = (),
+    headers: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Refuse a folder whose files the verb did not write, or in which an input lies.
+
+    Args:
+        folder: of a report.
+        schemas: of the reports that the verb writes.
+        inputs: models and data; those that are no paths are passed over.
+        headers: tables that the verb writes beside the report -> their columns.
+
+    Raises:
+        UsageError: it is not empty, and holds no such report.
+    """
+    refuse_inputs(folder, [one for one in inputs if isinstance(one, str | Path)], inside=True)
+    what = " or ".join(schema.removeprefix("weevit.").partition("/")[0] for schema in schemas)
+    refuse_foreign(folder, lambda path: _is_ours(path, schemas, headers), what)
+
+
+def _is_ours(folder: Path, schemas: Sequence[str], headers: Mapping[str, Sequence[str]]) -> bool:
+    """By the schema of its report; one that was stopped while it was written has none yet, but files with a sign."""
+    if (folder / "run.json").exists():  # a fit or a training, which has a report of its own
+        return False
+    try:
+        return json.loads((folder / REPORT_JSON).read_bytes())["schema"] in schemas
+    except FileNotFoundError:
+        return all(_has_sign(path, schemas, headers) for path in folder.iterdir() if not path.name.startswith("."))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _has_sign(path: Path, schemas: Sequence[str], headers: Mapping[str, Sequence[str]]) -> bool:
+    if path.is_dir():
+        return _is_ours(path, schemas, headers)
+    if path.name == REPORT_HTML:
+        return is_page(path)
+    if path.name == f"{PREDICTIONS}.parquet":
+        return path.read_bytes()[:4] == b"PAR1"
+    own = {f"{PREDICTIONS}.csv": [field.name for field in fields(Row)], PER_CLASS: _CLASS_COLUMNS, **headers}
+    columns = own.get(path.name)
+    return columns is not None and first_line(path).startswith(csv_row(columns).rstrip())
+
+
+def clear_evaluation(folder: Path) -> None:
+    """Delete what an evaluation wrote, so that none of a model that is gone stays behind; other files stay."""
+    names = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{ending}" for ending in TABLES))
+    for name in names:
+        with_errors(folder, lambda name=name: (folder / name).unlink(missing_ok=True))  # type: ignore[misc]
+    with suppress(OSError):  # not there, or not empty
+        folder.rmdir()
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -> None:
@@ -151,7 +229,7 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
 
 def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
     """A row a class: precision, recall, F1, support, how often answered; of labels the average precision too."""
-    columns = ["id", "name", "precision", "recall", "f1", "support", "answered"]
+    columns = list(_CLASS_COLUMNS)
     values = [getattr(evaluation.per_class, name).tolist() for name in columns[2:]]
     if evaluation.average_precision:
         columns, values = [*columns, "average_precision"], [*values, evaluation.average_precision]

@@ -17,7 +17,8 @@ from weevit.evaluation.rows import figures_of, ids_of, rows_of, with_unknown, wo
 from weevit.evaluation.saved import (
     REPORT_HTML,
     REPORT_JSON,
-    check_folder,
+    check_report,
+    clear_evaluation,
     finite,
     json_bytes,
     write_bytes,
@@ -108,7 +109,7 @@ def evaluate_suite(
         OutputError: the folder cannot be written.
     """
     if output is not None:
-        check_folder(Path(output), table)
+        check_report(output, SCHEMA, (model, suite), table)
     found = find_sets(Path(suite))
     predictor = model if isinstance(model, Predictor) else load(model)
     results: list[SetResult] = []
@@ -186,6 +187,9 @@ def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> Non
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
+    there = {one.name for one in suite.sets}
+    for name in (one.name for one in SETS if one.name not in there):
+        clear_evaluation(folder / name)  # of a suite that was here before
     for one in suite.sets:
         write_evaluation(one.evaluation, folder / one.name, table)
     write_bytes(folder / REPORT_HTML, suite_page(suite).encode("utf-8", "backslashreplace"))

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from weevit.explain.relevance import Explanation
 from weevit.results import Array
+from weevit.text import one_line
 
 Panel = tuple[str, Image.Image]
 
@@ -63,6 +64,7 @@ def panels(rows: Sequence[Sequence[Panel]]) -> Image.Image:
 
 def _fit(text: str, width: int, font: Any) -> str:
     """The text, cut to a width."""
+    text = one_line(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

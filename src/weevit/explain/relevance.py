@@ -18,12 +18,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from weevit.arguments import MAX_SEED, whole
 from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError
 from weevit.graph.folds import Block, fold_block
 from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.results import Array, Result, refuse_not_finite
 from weevit.zoo.architectures import NORM_EPS, Architecture
+
+MAX_STEPS = 1000
 
 GREY = 128
 """What a removed patch becomes: the middle of the range, which is zero after normalisation with mean 0.5."""
@@ -194,7 +197,10 @@ def deletion(model: Predictor, explanation: Explanation, steps: int = 14, seed: 
 
     Raises:
         ImageError: with some patches removed there is no answer.
+        UsageError: a number that is not allowed.
     """
+    whole("seed", seed, 0, MAX_SEED)
+    whole("steps", steps, 1, MAX_STEPS)
     order = np.argsort(-explanation.relevance.ravel(), kind="stable")
     shuffled = np.random.default_rng(seed).permutation(len(order))
     index = explanation.result.top[0].index

@@ -42,6 +42,7 @@ from weevit.fitting.folder import (
 from weevit.fitting.heads import Head
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Pictures, Search, final, search
+from weevit.outputs import local, refuse_inputs
 from weevit.predict import Predictor, load
 from weevit.reports.page import require_jinja
 from weevit.zoo.checkpoint import write_checkpoint
@@ -126,7 +127,9 @@ def fit(
     own = Settings(folds, seed, class_weights, coverage, validation_share, calibrate, allow_missing)
     own.check()
     require_jinja()
-    output = Path(output)
+    output = local(output)
+    given = (model.checkpoint.path if isinstance(model, Predictor) else model, data)
+    refuse_inputs(output, [one for one in given if isinstance(one, str | Path)], inside=True)
     with hold(output):
         predictor = model if isinstance(model, Predictor) else load(model)
         run = _Run(predictor, output, own, watch)

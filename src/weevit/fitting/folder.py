@@ -20,10 +20,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from weevit.datasets.dataset import TEST, VALIDATION
 from weevit.errors import OutputError, UsageError
-from weevit.evaluation.saved import finite, json_bytes, with_errors, write_bytes, write_evaluation
+from weevit.evaluation.saved import clear_evaluation, finite, json_bytes, with_errors, write_bytes, write_evaluation
 from weevit.fitting.results import Fit
 from weevit.locks import take_lock
+from weevit.outputs import refuse_foreign
 from weevit.provenance import provenance
 from weevit.text import csv_bytes
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
@@ -109,12 +111,7 @@ def hold(folder: Path) -> Iterator[None]:
 def _refuse_other(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a fit is a folder.", "-o runs/mine")
-    there = (
-        sorted(path.name for path in folder.iterdir() if path.name not in (_LOCK, _STAGE)) if folder.exists() else []
-    )
-    if there and not _is_fit(folder):
-        shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
-        raise UsageError(f"{folder} is not empty and holds no fit, but {shown}.", "Choose a new --output.")
+    refuse_foreign(folder, _is_fit, "fit")
 
 
 def _is_fit(folder: Path) -> bool:
@@ -166,8 +163,13 @@ def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
 
 
 def begin_writing(folder: Path) -> None:
-    """Say that the folder holds a fit that is not whole, before the first file of another is replaced."""
+    """Say that the folder holds a fit that is not whole, before the first file of another is replaced.
+
+    The evaluations of the fit that was there go at once: beside another model they would be taken for its own.
+    """
     write_bytes(folder / RUN, json_bytes({"schema": SCHEMA, "verb": "fit", "status": "unfinished"}))
+    for name in (VALIDATION, TEST):
+        clear_evaluation(folder / name)
 
 
 def _write_failures(fit: Fit) -> None:

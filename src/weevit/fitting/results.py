@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from weevit.errors import UsageError, did_you_mean
+from weevit.arguments import MAX_SEED, one_of, whole
+from weevit.errors import UsageError
 from weevit.evaluation.results import Evaluation
 from weevit.fitting.search import Candidate
 from weevit.zoo.checkpoint import Checkpoint
@@ -38,18 +39,14 @@ class Settings:
         """
         if self.folds < 2:
             raise UsageError(f"Folds are 2 or more: {self.folds} was given.", "The default is 5.")
+        whole("seed", self.seed, 0, MAX_SEED)
         if not 0 < self.coverage <= 1:
             raise UsageError(
                 f"The coverage is a share above 0 and up to 1: {self.coverage:g} was given.",
                 "0.95 lets one in twenty pictures of known classes be called unknown.",
             )
         for name, allowed in CHOICES.items():
-            given = getattr(self, name)
-            if given not in allowed:
-                option = "--" + name.replace("_", "-")
-                raise UsageError(
-                    f"{option} is {' or '.join(allowed)}: {given!r} was given.", did_you_mean(str(given), allowed)
-                )
+            one_of("--" + name.replace("_", "-"), getattr(self, name), allowed)
 
 
 @dataclass(frozen=True)

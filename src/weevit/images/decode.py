@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, features
 
+from weevit.arguments import whole
 from weevit.errors import (
     CorruptImageError,
     EmptyImageError,
@@ -59,6 +60,11 @@ class Limits:
 
     max_bytes: int = 256 * 2**20
     max_pixels: int = 64_000_000
+
+    def __post_init__(self) -> None:
+        """Refuse limits that would let nothing through."""
+        whole("max_bytes", self.max_bytes, 1)
+        whole("max_pixels", self.max_pixels, 1)
 
 
 DEFAULT_LIMITS = Limits()

@@ -28,6 +28,7 @@ from weevit.jobs.plan import Digest, Shard, groups, make_plan, read_plan, write_
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row, write_shard
+from weevit.outputs import local
 from weevit.predict import Predictor
 from weevit.results import Result
 from weevit.text import list_line
@@ -113,7 +114,7 @@ def run_job(
     pyarrow()
     check_share(*shard)
     settings = settings_of(predictor, verb, dict(options), shard_size)
-    folder = Path(folder)
+    folder = local(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     sources = expand(lasting)
     with hold(folder, settings, *shard) as alone:

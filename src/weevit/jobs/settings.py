@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit._version import __version__
+from weevit.arguments import whole
 from weevit.errors import JobError, UsageError
 from weevit.jobs.columns import VERBS, Column
 from weevit.predict import Predictor
@@ -16,7 +17,7 @@ from weevit.zoo.manifest import replace_file
 
 JOB = "job.json"
 SCHEMA = "weevit.job/1"
-DEFAULT_SHARD_SIZE = 512
+DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 512, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ def settings_of(predictor: Predictor, verb: str, options: dict[str, Any], shard_
     """
     if verb not in VERBS:
         raise UsageError(f"No job {verb!r}; there are {', '.join(VERBS)}.")
-    if shard_size < 1:
-        raise UsageError(f"A shard has at least one row: {shard_size} was given.", f"Default: {DEFAULT_SHARD_SIZE}.")
+    whole(
+        "shard_size", shard_size, 1, MAX_SHARD_SIZE, "a shard has at least one row", f"Default: {DEFAULT_SHARD_SIZE}."
+    )
     checkpoint = predictor.checkpoint
     return Settings(
         verb=verb,

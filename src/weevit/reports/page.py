@@ -8,6 +8,7 @@ escaped, but for `charts.Svg`, and marks that nobody sees are spelled out.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -20,6 +21,9 @@ from weevit.text import on_screen
 from weevit.zoo.manifest import replace_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
+
+_HEAD = 1024
+_MADE = re.compile('<meta name="generator" content="weevit [^",]*, ([a-z_.]+)">')
 
 NO_BREAK = "\u00a0"
 
@@ -35,7 +39,9 @@ def render(template: str, **values: Any) -> str:
         MissingExtraError: jinja2 is not installed.
     """
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    return str(_environment().get_template(template).render(version=__version__, made=made, **values))
+    return str(
+        _environment().get_template(template).render(version=__version__, made=made, template=template, **values)
+    )
 
 
 def write_page(path: str | Path, html: str) -> Path:
@@ -54,6 +60,17 @@ def write_page(path: str | Path, html: str) -> Path:
             f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
         ) from error
     return path
+
+
+def is_page(path: Path, template: str = "") -> bool:
+    """Whether a file is a page that was rendered here, from a template where one is named."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    found = _MADE.search(head.decode("utf-8", "replace"))
+    return found is not None and template in ("", found[1])
 
 
 def require_jinja() -> None:

@@ -97,9 +97,11 @@ def write_report(work: Work) -> str:
     A report that cannot be written is no reason for a run to fail: it can be made again.
     """
     from weevit.evaluation.evaluate import evaluate
+    from weevit.evaluation.saved import write_evaluation
 
     try:
-        found = evaluate(work.folder / run_folder.MODEL, work.dataset, work.folder, split="validation")
+        found = evaluate(work.folder / run_folder.MODEL, work.dataset, split="validation")
+        write_evaluation(found, work.folder)
     except WeevitError as error:
         return f"No report: {error.message}"
     name = "map" if found.multi_label else "top1"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from weevit.errors import CheckpointError
+from weevit.errors import CheckpointError, UsageError
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.strict_json import shorten
 from weevit.zoo.weights import RGB
@@ -125,6 +125,22 @@ def side(value: Any) -> int:
     if whole(PATCH, MAX_SIDE)(value) % PATCH:
         raise ValueError(f"a multiple of the patch size, {PATCH}")
     return cast(int, value)
+
+
+def check_side(value: int, name: str = "image_size") -> int:
+    """The same for what a user asks for.
+
+    Raises:
+        UsageError: another number; the nearest side is named.
+    """
+    try:
+        return side(value)
+    except ValueError:
+        nearest = min(max(PATCH, round(value / PATCH) * PATCH), MAX_SIDE)
+        raise UsageError(
+            f"{name} is a multiple of {PATCH} from {PATCH} to {MAX_SIDE:,}: {str(value)[:40]} was given.",
+            f"The nearest is {nearest}.",
+        ) from None
 
 
 def height_width(value: Any) -> tuple[int, int]:

@@ -23,8 +23,8 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         what: the file's name for the error.
 
     Raises:
-        MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, a lone surrogate, nested too
-            deep.
+        MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, nested too deep, a
+            lone surrogate.
     """
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)

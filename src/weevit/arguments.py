@@ -1,0 +1,70 @@
+"""Numbers and words that a user gives, checked in one way for the command line and for Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from weevit.errors import UsageError, did_you_mean
+
+MAX_THREADS = 1024
+"""More are refused: each costs memory, and an engine that is asked for a million ends the process."""
+
+MAX_BATCH = 4096
+"""Images in one pass; more are refused: a batch is held in memory before it is answered."""
+
+MAX_SEED = 2**63 - 1
+
+_LONGEST = 60
+
+
+def whole(name: str, value: object, low: int, high: int | None = None, why: str = "", hint: str = "") -> int:
+    """A whole number from `low` to `high`; text is read.
+
+    Args:
+        name: what it is called where it was given: `--topk`, `topk`.
+        value: what was given.
+        low, high: the ends, both allowed; None for no upper end.
+        why: after the range, in brackets.
+        hint: the next thing to type.
+
+    Raises:
+        UsageError: another number, or none.
+    """
+    reason = f" ({why})" if why else ""
+    hint = hint or (f"For instance {name} {max(low, 1)}." if name.startswith("-") else "")
+    number = _number(value)
+    if number is None:
+        raise UsageError(f"{name} is a whole number, {low:,} or more{reason}: {_short(value)} was given.", hint)
+    if number < low:
+        raise UsageError(f"{name} is {low:,} or more{reason}: {_short(number)} was given.", hint)
+    if high is not None and number > high:
+        raise UsageError(f"{name} is at most {high:,}: {_short(number)} was given.", f"{name} {high}" if hint else "")
+    return number
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, str):
+        return int(value) if re.fullmatch("-?[0-9]{1,40}", value.strip()) else None
+    try:
+        return None if isinstance(value, bool) else value.__index__()  # type: ignore[attr-defined]
+    except AttributeError:
+        return None
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
+    """One of a few words.
+
+    Raises:
+        UsageError: another; the nearest is named.
+    """
+    words = list(allowed)
+    if value not in words:
+        near = did_you_mean(str(value)[:_LONGEST], words)
+        raise UsageError(f"{name} is {' or '.join(words)}: {_short(value)} was given.", near)
+    return str(value)
+
+
+def _short(value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) and abs(value) < 10**_LONGEST else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

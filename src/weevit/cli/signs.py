@@ -1,0 +1,113 @@
+"""By what each verb knows a file that it wrote: what has no such sign is not replaced."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from weevit.outputs import Sign, first_line
+
+_START = ["input", "status", "error", "width", "height"]
+"""The columns that every table of answers begins with."""
+
+SOFTWARE = "Software"
+"""The key of an image's text that says what made it."""
+
+
+def answers_csv(path: Path) -> bool:
+    """Whether `classify` wrote it."""
+    return first_line(path).split(",")[:6] == [*_START, "index1"]
+
+
+def answers_jsonl(path: Path) -> bool:
+    """Whether `classify` wrote it."""
+    try:
+        line = json.loads(first_line(path))
+        return {"schema", "input", "status", "error"} <= set(line)
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def answers_parquet(path: Path) -> bool:
+    """Whether `classify` wrote it."""
+    return _columns(path)[:6] == [*_START, "index1"]
+
+
+def embeddings_parquet(path: Path) -> bool:
+    """Whether `embed` wrote it."""
+    return _columns(path) == [*_START, "embedding"]
+
+
+def _columns(path: Path) -> list[str]:
+    from weevit.images.tables import pyarrow
+
+    try:
+        return list(pyarrow().parquet.read_schema(path).names)
+    except Exception:  # pyarrow's errors share no base class but this
+        return []
+
+
+def embeddings_npy(path: Path) -> bool:
+    """Whether `embed` wrote it, or the names beside it: an array of vectors, and as many names."""
+    import numpy as np
+
+    array, ids = path.with_name(path.name.removesuffix(".ids.txt").removesuffix(".npy") + ".npy"), names_of(path)
+    try:
+        vectors = np.load(array, mmap_mode="r", allow_pickle=False)
+        with ids.open("rb") as lines:
+            count = sum(1 for _ in lines)
+    except (OSError, ValueError, EOFError):
+        return False
+    return bool(vectors.ndim == 2 and vectors.dtype == np.float32 and len(vectors) == count)
+
+
+def names_of(path: Path) -> Path:
+    """`vectors.npy` -> `vectors.ids.txt`, which is written beside it."""
+    return path if path.name.endswith(".ids.txt") else path.with_suffix(".ids.txt")
+
+
+def maps_npz(path: Path) -> bool:
+    """Whether `features` wrote it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = set(file.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+    return "inputs.npy" in names and all(name.startswith("block_") for name in names - {"inputs.npy"})
+
+
+def image_by(verb: str) -> Sign:
+    """Tells whether a verb drew an image."""
+
+    def drew(path: Path) -> bool:
+        from PIL import Image
+
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                return bool(image.info.get(SOFTWARE) == f"weevit {verb}")
+        except Exception:  # whatever is wrong with it, it is none of ours
+            return False
+
+    return drew
+
+
+def save_image(image: Any, file: Any, verb: str) -> None:
+    """Write a PNG that says which verb drew it."""
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text(SOFTWARE, f"weevit {verb}")
+    image.save(file, "PNG", pnginfo=text)
+
+
+Signs = Mapping[str, Sign]
+"""Ending of an output -> whether a file that is there was written by the verb."""
+
+CLASSIFY: Signs = {".csv": answers_csv, ".jsonl": answers_jsonl, ".parquet": answers_parquet}
+EMBED: Signs = {".npy": embeddings_npy, ".parquet": embeddings_parquet}
+FEATURES: Signs = {".npz": maps_npz}
+PCA: Signs = {".png": image_by("features")}
+EXPLAIN: Signs = {".png": image_by("explain")}

@@ -1,0 +1,138 @@
+"""Where results may go: never over an input, nor over what the verb did not write itself, nor to an address.
+
+What a verb wrote is known by a sign in the file: the columns of a table, the schema of a report, a line in an image.
+Whoever asks brings the way to tell; the rule, its errors and the name that is proposed instead stand here, once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from stat import S_ISREG
+
+from weevit.errors import OutputError, UsageError
+
+Sign = Callable[[Path], bool]
+"""Tells of a file or folder that is there whether the verb that asks has written it."""
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_LOOKED_AT = 1 << 16
+
+
+def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
+    """The path that an output is written to.
+
+    Raises:
+        UsageError: an address (`s3://...`, `http://...`): results are written on this machine.
+    """
+    text = os.fspath(given)
+    if _ADDRESS.match(text):
+        name = text.rstrip("/").rpartition("/")[2] or "out"
+        raise UsageError(
+            f"{option} is a file or folder on this machine, and {text!r} is an address.",
+            f"{option} {name}   and copy it there",
+        )
+    if not text:
+        raise UsageError(f"{option} is the name of a file or folder: an empty one was given.", f"{option} out")
+    return Path(text)
+
+
+def refuse_inputs(
+    output: Path, inputs: Iterable[str | os.PathLike[str]], option: str = "--output", inside: bool = False
+) -> None:
+    """Refuse an output that is an input, under whatever name: a link, other capitals, another way to the same file.
+
+    Args:
+        output: a file or folder.
+        inputs: paths; whatever is not there, or no path (an address, a pattern), is passed over.
+        option: the output's.
+        inside: refuse an input that lies in the output folder, too.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if not _there(output):
+        return
+    real = Path(os.path.realpath(output))
+    for given in inputs:
+        if not _there(given):
+            continue
+        if _same(output, given):
+            raise UsageError(
+                f"{option} is {str(output)!r}, which is the input {os.fspath(given)!r} itself: it would be lost.",
+                f"{option} {free_name(output)}",
+            )
+        if inside and real in Path(os.path.realpath(given)).parents:
+            raise UsageError(
+                f"The input {os.fspath(given)!r} lies in the folder {str(output)!r}, which {option} names.",
+                f"{option} {free_name(output)}",
+            )
+
+
+def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output") -> None:
+    """Refuse a file that was not written by the verb that would replace it, or a folder that has such files.
+
+    Args:
+        output: a file, or a folder; nothing there, or an empty folder, is well.
+        ours: tells whether the verb wrote it.
+        what: what it would be then: `table of weevit classify`.
+        option: the output's.
+
+    Raises:
+        UsageError: it did not.
+        OutputError: the folder cannot be listed.
+    """
+    if not _there(output):
+        return
+    if output.is_dir():
+        there = sorted(name for name in _listed(output) if not name.startswith("."))
+        if there and not ours(output):
+            shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
+            raise UsageError(
+                f"{output} is not empty and holds no {what}, but {shown}.", f"{option} {free_name(output)}"
+            )
+    elif not S_ISREG(output.stat().st_mode) or not ours(output):
+        raise UsageError(
+            f"{output} is there, and is no {what}: what weevit did not write it does not replace.",
+            f"{option} {free_name(output)}",
+        )
+
+
+def free_name(path: Path) -> Path:
+    """The next name like it that nothing has: `answers-2.csv`."""
+    number = 2
+    while _there(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):
+        number += 1
+    return free
+
+
+def first_line(path: Path) -> str:
+    """The start of a text file, up to its first line feed; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(_LOOKED_AT).decode("utf-8", "replace").rstrip("\n")
+    except OSError:
+        return ""
+
+
+def _there(path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.lexists(path) and os.path.exists(path)  # noqa: PTH110 - text of any kind
+    except (OSError, ValueError):
+        return False
+
+
+def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121 - text of any kind
+    except (OSError, ValueError):
+        return False
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names, not paths
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be looked into: {error.strerror or error}.", "Choose another.") from error
