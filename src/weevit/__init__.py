@@ -139,9 +139,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        from weevit.errors import MissingExtraError
+        from weevit.extras import missing
 
-        raise MissingExtraError(f"weevit.{name} needs PyTorch.", 'pip install "weevit[train]"') from error
+        raise missing("train", f"weevit.{name} needs PyTorch.") from error
     globals()[name] = value
     return value
 

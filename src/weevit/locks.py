@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weevit.errors import MissingExtraError, WeevitError
+from weevit.errors import WeevitError
+from weevit.extras import missing
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -55,5 +56,5 @@ def _filelock() -> Any:
     try:
         import filelock
     except ImportError as error:
-        raise MissingExtraError("A folder is held with filelock.", 'pip install "weevit[data]"') from error
+        raise missing("data", "A folder is held with filelock.") from error
     return filelock

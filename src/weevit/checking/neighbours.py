@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from weevit.datasets.dataset import IntArray, Split
 from weevit.datasets.splitting import folds
-from weevit.errors import MissingExtraError
+from weevit.extras import missing
 
 TIMES = 5.0
 """How many times as probable as its own label another class is where a label is suspect."""
@@ -67,9 +67,10 @@ def require_sklearn() -> Any:
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
-        raise MissingExtraError(
+        raise missing(
+            "data",
             "Labels are checked with scikit-learn, which is not installed.",
-            'pip install "weevit[data]"   or leave that part out: --no-embeddings',
+            "or leave that part out: --no-embeddings",
         ) from error
     return LogisticRegression
 

@@ -12,6 +12,7 @@ import click
 from weevit._version import __version__
 from weevit.cli import options
 from weevit.cli.console import say, say_json
+from weevit.extras import install
 from weevit.provenance import installed
 
 _PARTS = {
@@ -59,7 +60,7 @@ def examine() -> dict[str, dict[str, Any]]:
 
 def _extra(extra: str) -> str:
     there = all(installed(name) for name in _PARTS[extra])
-    return "installed" if there else f'pip install "weevit[{extra}]"'
+    return "installed" if there else install(extra)
 
 
 def _engines() -> dict[str, str]:

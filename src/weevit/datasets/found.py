@@ -157,7 +157,10 @@ def _hint(extra: Sequence[str], known: Sequence[str]) -> str:
     if extra:
         near = did_you_mean(extra[0], known)
         return f"{extra[0]!r}: {near}" if near else "Rename, move or remove what is too much."
-    return "allow_missing takes a split that lacks classes; each class keeps its place."
+    return (
+        "Add images of what lacks, or take it out of the other splits. With --allow-missing (allow_missing=True), "
+        "weevit eval, compare and fit take splits that lack classes: each class keeps its place."
+    )
 
 
 def _split(found: Found, name: str, by_name: Mapping[str, int]) -> Split:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from weevit._version import __version__
 from weevit.engine.cache import GraphCache
 from weevit.engine.memory import give_back
-from weevit.errors import EngineError, MissingExtraError, OutputError, UsageError, did_you_mean
+from weevit.errors import EngineError, OutputError, UsageError, did_you_mean
+from weevit.extras import missing
 from weevit.zoo.checkpoint import Checkpoint
 
 Engine = Literal["onnxruntime", "openvino"]
@@ -207,9 +208,7 @@ class _OpenVino:
         try:
             import openvino
         except ImportError as error:
-            raise MissingExtraError(
-                "The engine 'openvino' is not installed.", 'pip install "weevit[openvino]"'
-            ) from error
+            raise missing("openvino", "The engine 'openvino' is not installed.") from error
         try:
             core = openvino.Core()
             settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}

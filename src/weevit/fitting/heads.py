@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from weevit.errors import MissingExtraError
+from weevit.extras import missing
 from weevit.results import Array
 
 Floats = npt.NDArray[np.float64]
@@ -152,7 +152,5 @@ def _model(balanced: bool) -> Any:
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
-        raise MissingExtraError(
-            "Heads are fitted with scikit-learn, which is not installed.", 'pip install "weevit[data]"'
-        ) from error
+        raise missing("data", "Heads are fitted with scikit-learn, which is not installed.") from error
     return LogisticRegression(warm_start=True, max_iter=_STEPS, class_weight="balanced" if balanced else None)

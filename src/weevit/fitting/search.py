@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weevit.errors import MissingExtraError
 from weevit.evaluation.metrics import average_precision
+from weevit.extras import missing
 from weevit.fitting import neighbours
 from weevit.fitting.calibration import least_loss
 from weevit.fitting.heads import STRENGTHS, Floats, Head, Path, path
@@ -236,9 +236,7 @@ def one_thread_each() -> Iterator[None]:
         from sklearn.exceptions import ConvergenceWarning
         from threadpoolctl import threadpool_limits
     except ImportError as error:
-        raise MissingExtraError(
-            "Heads are fitted with scikit-learn, which is not installed.", 'pip install "weevit[data]"'
-        ) from error
+        raise missing("data", "Heads are fitted with scikit-learn, which is not installed.") from error
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield

@@ -32,13 +32,13 @@ from urllib.parse import urlsplit
 from weevit.errors import (
     EmptyImageError,
     ImageError,
-    MissingExtraError,
     MissingImageError,
     TooLargeImageError,
     UnreadableImageError,
     UsageError,
     did_you_mean,
 )
+from weevit.extras import missing
 from weevit.images.decode import Limits
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import ABSENT, Source
@@ -150,7 +150,7 @@ def _file(address: str, trusted_host: str | None) -> RemoteFile:
 
         kind: Any = fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        raise MissingExtraError(f"{protocol}:// addresses: {error}", 'pip install "weevit[remote]"') from error
+        raise missing("remote", f"{protocol}:// addresses: {error}") from error
     except ValueError as error:  # this fsspec has no such protocol
         raise UsageError(f"{protocol}:// addresses: {error}", _EXAMPLES) from error
     options = {"get_client": partial(_web_client, trusted_host)} if protocol in ("http", "https") else {}

@@ -16,12 +16,12 @@ from typing import Any
 
 from weevit.errors import (
     ImageError,
-    MissingExtraError,
     MissingImageError,
     TooLargeImageError,
     UnreadableImageError,
     UsageError,
 )
+from weevit.extras import missing
 from weevit.images.decode import Limits
 from weevit.images.source import File, Source, read_bytes
 
@@ -134,9 +134,7 @@ def pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError(
-            "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
-        ) from error
+        raise missing("data", "Parquet files need pyarrow, which is not installed.") from error
     return pyarrow
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from weevit._version import __version__
-from weevit.errors import MissingExtraError, OutputError
+from weevit.errors import OutputError
+from weevit.extras import missing
 from weevit.text import on_screen
 from weevit.zoo.manifest import replace_file
 
@@ -120,7 +121,7 @@ def _environment() -> Any:
     try:
         import jinja2
     except ImportError as error:
-        raise MissingExtraError("Reports need jinja2, which is not installed.", 'pip install "weevit[data]"') from error
+        raise missing("data", "Reports need jinja2, which is not installed.") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

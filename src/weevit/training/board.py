@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from weevit.errors import MissingExtraError
+from weevit.extras import missing
 from weevit.training.run_folder import BOARD
 from weevit.training.state import Row
 
@@ -60,5 +60,5 @@ def _writer_class() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingExtraError("--tensorboard needs TensorBoard.", 'pip install "weevit[train]"') from error
+        raise missing("train", "--tensorboard needs TensorBoard.") from error
     return SummaryWriter

@@ -36,9 +36,9 @@ from weevit.zoo.manifest import (
 )
 from weevit.zoo.matching import check_tensors, fitting_grid, infer_config, tensor_shape
 from weevit.zoo.safetensors_file import (
-    CONVERT_HINT,
     PICKLE_ENDINGS,
     Entry,
+    convert_hint,
     read_header,
     read_tensors,
     refuse_pickle,
@@ -190,7 +190,7 @@ def _no_weights(folder: Path) -> CheckpointError:
     if pickles:
         return CheckpointError(
             f"{folder} has no {WEIGHTS_FILE}, only {', '.join(pickles[:3])}: pickles and archives are never opened.",
-            CONVERT_HINT,
+            convert_hint(folder / pickles[0]),
         )
     return CheckpointError(
         f"{folder} has neither {WEIGHTS_FILE} nor model/{WEIGHTS_FILE}.",

@@ -11,9 +11,11 @@ Layout: 8 bytes, little-endian: length of the header | the header, a JSON object
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
+import shlex
 import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -67,11 +69,40 @@ _MAGIC = {
     b"version https://git-lfs": "a git-lfs pointer: the weights themselves were never fetched (git lfs pull)",
 }
 
-CONVERT_HINT = (
-    "Convert it once, on a machine that may run its code:\n"
-    "  python -c \"import timm; m = timm.create_model('ARCHITECTURE', checkpoint_path='FILE'); "
-    "timm.models.save_for_hf(m, 'FOLDER', safe_serialization=True)\""
-)
+_CONVERT = """import timm, torch
+from timm.models import load_state_dict, save_for_hf
+c = torch.load({file}, map_location="cpu", weights_only=False)
+s = load_state_dict({file}, weights_only=False)
+p = s.get("pos_embed")
+k = dict() if p is None else dict(img_size=16 * int(p.shape[1] ** 0.5))
+m = timm.create_model(c.get("arch") or "ARCHITECTURE", num_classes=len(s.get("head.weight", ())), **k)
+m.load_state_dict(s)
+save_for_hf(m, {folder}, safe_serialization=True)"""
+"""What timm's `train.py` saves names its architecture; where nothing does, a person has to. The number of classes and
+the image size are those of the tensors."""
+
+
+def convert_hint(file: Path | None = None) -> str:
+    """How a checkpoint that is a pickle becomes one that is not: a command for a machine that may run its code.
+
+    Args:
+        file: the checkpoint; None where it has no name here.
+    """
+    if file is None:
+        names = "FILE", "FOLDER"
+    else:
+        stem = file.name.removesuffix(file.suffix).removesuffix(".pth") or file.name
+        names = str(file), str(file.with_name(f"{stem}-safetensors"))
+    code = _CONVERT.format(file=_literal(names[0]), folder=_literal(names[1])).replace("\n", "; ")
+    return f"Convert it once, on a machine that may run its code:\n  python -c {shlex.quote(code)}"
+
+
+def _literal(text: str) -> str:
+    """A string as Python writes it, in double quotes, and in ASCII where it would not be text else."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+CONVERT_HINT = convert_hint()
 
 
 @dataclass(frozen=True)
@@ -162,7 +193,7 @@ def refuse_pickle(path: Path) -> None:
         raise CheckpointError(
             f"{path.name} is not opened: {path.suffix} files are pickles or archives, and reading a pickle runs the "
             "code in it. Weights are read from .safetensors files only.",
-            CONVERT_HINT,
+            convert_hint(path),
         )
 
 
@@ -173,7 +204,9 @@ def _header_bytes(file: BinaryIO, path: Path) -> tuple[bytes, int]:
     for magic, what in _MAGIC.items():
         # A header that begins right is let through: these bytes are also the length of an odd but sound header.
         if start.startswith(magic) and start[8:9] != b"{":
-            raise MalformedFileError(f"{path} is not a safetensors file but {what}; it is not opened.", CONVERT_HINT)
+            raise MalformedFileError(
+                f"{path} is not a safetensors file but {what}; it is not opened.", convert_hint(path)
+            )
     if size < 8:
         raise MalformedFileError(f"{path} has {size} bytes; a safetensors file begins with 8 bytes of header length.")
     length = int.from_bytes(start[:8], "little")

@@ -1,0 +1,69 @@
+"""Optional parts: how each is installed from where weevit itself came."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from weevit.errors import MissingExtraError
+
+
+def missing(extra: str, message: str, more: str = "") -> MissingExtraError:
+    """The error about a part that is not installed.
+
+    Args:
+        extra: `data`, `train`, `remote`, `openvino`, ...
+        message: what needs which package.
+        more: what else helps, after the command.
+    """
+    return MissingExtraError(message, install(extra) + (f"   {more}" if more else ""))
+
+
+def install(extra: str) -> str:
+    """The command that installs a part, as it can be typed: by the name on the index, or from the folder, archive or
+    repository that weevit was installed from, which pip records (PEP 610)."""
+    origin = _origin() or {}
+    address, folder = str(origin.get("url", "")), origin.get("dir_info")
+    if isinstance(folder, dict) and (path := _path(address)) is not None:
+        editable = "-e " if folder.get("editable") else ""
+        return f"pip install {editable}" + _quoted(f"{path}[{extra}]")
+    version_control = origin.get("vcs_info")
+    if isinstance(version_control, dict) and address:
+        commit = version_control.get("commit_id")
+        at = f"@{commit}" if isinstance(commit, str) else ""
+        kind = version_control.get("vcs", "git")
+        return "pip install " + _quoted(f"weevit[{extra}] @ {kind}+{address}{at}")
+    archive = _path(address)
+    if "archive_info" in origin and (address.startswith("https://") or archive is not None):
+        return "pip install " + _quoted(f"weevit[{extra}] @ {address}")
+    return "pip install " + _quoted(f"weevit[{extra}]")
+
+
+def _origin() -> dict[str, Any] | None:
+    """What pip recorded when it installed weevit from somewhere else than an index; None where it did not."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        found = json.loads(distribution("weevit").read_text("direct_url.json") or "null")
+    except (PackageNotFoundError, OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _path(address: str) -> Path | None:
+    """The file or folder that a `file://` address means, if it is still there."""
+    parts = urlsplit(address)
+    if parts.scheme != "file":
+        return None
+    path = unquote(parts.path)
+    path = path.lstrip("/") if os.name == "nt" else path
+    return Path(path) if os.path.exists(path) else None  # noqa: PTH110 - before a Path is made of it
+
+
+def _quoted(text: str) -> str:
+    """In double quotes, which every shell takes, but where one of them would look inside."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') and os.name != "nt" else f'"{text}"'
