@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from weevit.cli.console import Tally, tell
 from weevit.cli.options import Loading, parse_image_size
 from weevit.cli.progress import download_progress
 from weevit.cli.signs import Signs, names_of
-from weevit.errors import OutputError, UsageError
+from weevit.errors import MissingImageError, OutputError, UsageError, did_you_mean
 from weevit.images.decode import Limits
 from weevit.images.sources import Expansion, expand
 from weevit.images.tables import pyarrow
@@ -81,10 +81,33 @@ def read_inputs(words: Iterable[str], once: bool = True) -> Expansion:
 
 def begin(words: Iterable[str], loading: Loading, quiet: bool) -> tuple[Expansion, Predictor]:
     """The inputs and the model of a verb that answers, and what is to be said of them first."""
+    words = list(words)
+    check_there(words, loading.model)
     sources = read_inputs(words, once=not loading.reduced_jpeg)  # for measuring, some are read before
     predictor = load_model(loading, quiet)
     tell_reduction(predictor, sources)
     return sources, predictor
+
+
+def check_there(words: Sequence[str], model: str) -> None:
+    """Find out that nothing of what was named is there before a model is fetched for it.
+
+    Where the model is at hand it is asked as ever, and each input has its row.
+
+    Raises:
+        MissingImageError: there is nothing; the nearest name is told.
+    """
+    from weevit.zoo.resolve import needs_fetching
+
+    if any("://" in word or set(word) & set("*?[{") or word in ("-", "") or os.path.lexists(word) for word in words):
+        return
+    if words and needs_fetching(model):
+        path = Path(words[0])
+        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise MissingImageError(
+            f"{words[0]}: no such file, and nothing else to answer; the model was not fetched for it.",
+            did_you_mean(path.name, names),
+        )
 
 
 def tell_reduction(predictor: Predictor, sources: Expansion) -> None:

@@ -46,12 +46,14 @@ def compare(
     from weevit.cli import answers
     from weevit.cli.console import EXIT_NOTHING, say, say_json, tell
     from weevit.cli.eval import watching
+    from weevit.datasets.read import check_there
     from weevit.evaluation.compare import SCHEMA, comparison_json
     from weevit.evaluation.compare import compare as run
     from weevit.evaluation.saved import check_report
 
     if output is not None:
         check_report(output, SCHEMA, (loading.model, other, data))
+    check_there(data)
     first: Any = loading.model
     second: Any = other
     if data is not None:

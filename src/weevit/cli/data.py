@@ -60,8 +60,10 @@ def check(
     """
     from weevit.checking.check import check_data
     from weevit.checking.saved import check_output
+    from weevit.datasets.read import check_there
 
     check_output(output, fix_list, path, loading.model)
+    check_there(path)
     own: dict[str, Any] = {"fix_list": fix_list, "embeddings": not no_embeddings, "threads": loading.threads}
     with _watching(quiet) as watch:
         found = check_data(

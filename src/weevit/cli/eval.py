@@ -61,7 +61,9 @@ def eval(
     --suite imagenet/ measures those of ImageNet's test sets that are in the folder, beside the published figures.
     """
     from weevit.cli import answers
+    from weevit.datasets.read import check_there
     from weevit.evaluation.evaluate import evaluate
+    from weevit.evaluation.imagenet import find_sets
     from weevit.evaluation.saved import SCHEMA as EVALUATION
     from weevit.evaluation.saved import as_json, check_report
     from weevit.evaluation.suite import SCHEMA as SUITE
@@ -70,6 +72,9 @@ def eval(
     _check(data, suite, min_top1)
     if output is not None:
         check_report(output, EVALUATION if suite is None else SUITE, (loading.model, data, suite), table)
+    check_there(data)
+    if suite is not None:
+        find_sets(suite)
     predictor = answers.load_model(loading, quiet)
     with watching(quiet) as watch:
         if suite is not None:

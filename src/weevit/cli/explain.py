@@ -66,6 +66,7 @@ def explain(
     files = [*inputs, *(source.value for source in sources if isinstance(source.value, str | Path))]
     for path in paths:
         answers.check_output(path, signs.EXPLAIN, files)
+    answers.check_there(inputs, loading.model)
     model = answers.load_model(loading, quiet)
     tally = Tally()
     for source, path in zip(sources, paths, strict=True):

@@ -80,14 +80,23 @@ def fit(
     cross-validation on the training pictures only. --output runs/mine becomes a model like any other, with a report.
     """
     from weevit.cli import answers
+    from weevit.datasets.read import check_there
     from weevit.fitting.fit import fit as fit_head
     from weevit.fitting.folder import hold
+    from weevit.fitting.heads import require_sklearn
+    from weevit.fitting.results import Settings
     from weevit.outputs import refuse_inputs
+    from weevit.reports.page import require_jinja
 
     if output is None:
         raise UsageError(
             "A fit is written into a folder: --output says which.", f"weevit fit {shlex.quote(data)} -o runs/mine"
         )
+    own = Settings(folds, seed, class_weights, coverage, validation_share, calibrate, allow_missing)
+    own.check()
+    require_jinja()
+    require_sklearn()
+    check_there(data)
     refuse_inputs(output, (loading.model, data), inside=True)
     with hold(output):  # refused before the model is loaded
         pass
@@ -98,13 +107,7 @@ def fit(
                 data,
                 output,
                 predictor,
-                folds=folds,
-                seed=seed,
-                class_weights=class_weights,
-                coverage=coverage,
-                validation_share=validation_share,
-                calibrate=calibrate,
-                allow_missing=allow_missing,
+                **vars(own),
                 watch=watch,
             )
     except KeyboardInterrupt:

@@ -16,9 +16,11 @@ from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, is_terminal, tell
 from weevit.cli.progress import PLAIN_EVERY, counting_bar
 from weevit.errors import UsageError
-from weevit.jobs.folder import ERRORS, VANISHED
+from weevit.images.tables import pyarrow
+from weevit.jobs.folder import ERRORS, VANISHED, check_folder
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
+from weevit.outputs import refuse_inputs
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
@@ -45,6 +47,10 @@ def answer_many(
         )
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
+    pyarrow()
+    refuse_inputs(output, (*inputs, loading.model), inside=True)
+    check_folder(output)
+    answers.check_there(inputs, loading.model)
     sources = answers.read_inputs(inputs, once=False)
     predictor = answers.load_model(loading, quiet)
     if not (output / JOB).exists():  # said when it began

@@ -78,12 +78,24 @@ def _read_folder(found: Found, path: Path) -> None:
 
 
 def _read_file(found: Found, word: str) -> None:
-    pattern = any(sign in word for sign in "*?[{")
-    if "://" not in word and not pattern and not os.path.lexists(word):
-        beside = Path(word).parent
-        names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
-        raise DatasetError(f"{found.path}: there is nothing of this name.", did_you_mean(Path(word).name, names))
+    check_there(word)
     _read_container(found, word, ALL)
+
+
+def check_there(path: object) -> None:
+    """Find out that there is no data set before a model is fetched for it; what is no local path is passed over.
+
+    Raises:
+        DatasetError: nothing has this name; the nearest is named.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return
+    word = os.fspath(path)
+    if "://" in word or any(sign in word for sign in "*?[{") or os.path.lexists(word):
+        return
+    beside = Path(word).parent
+    names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
+    raise DatasetError(f"{printable(word)}: there is nothing of this name.", did_you_mean(Path(word).name, names))
 
 
 def _read_container(found: Found, word: str, split: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.datasets.dataset import Dataset, Split
-from weevit.datasets.read import read_dataset
+from weevit.datasets.read import check_there, read_dataset
 from weevit.errors import DatasetError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
@@ -62,6 +62,7 @@ def evaluate(
     """
     if output is not None:
         check_report(output, SCHEMA, (model, data), table)
+    check_there(data)
     predictor = model if isinstance(model, Predictor) else load(model)
     labels, decision = labels_of(predictor.checkpoint), predictor.checkpoint.decision
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)

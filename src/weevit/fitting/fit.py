@@ -17,7 +17,7 @@ from weevit import embeddings
 from weevit._version import __version__
 from weevit.datasets import splitting
 from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset, Split
-from weevit.datasets.read import read_dataset
+from weevit.datasets.read import check_there, read_dataset
 from weevit.embeddings import Embedded, embed_split
 from weevit.errors import CheckpointError, DatasetError
 from weevit.evaluation.evaluate import describe_data, evaluate
@@ -39,7 +39,7 @@ from weevit.fitting.folder import (
     write_run,
     writing,
 )
-from weevit.fitting.heads import Head
+from weevit.fitting.heads import Head, require_sklearn
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Pictures, Search, final, search
 from weevit.outputs import local, refuse_inputs
@@ -127,6 +127,8 @@ def fit(
     own = Settings(folds, seed, class_weights, coverage, validation_share, calibrate, allow_missing)
     own.check()
     require_jinja()
+    require_sklearn()
+    check_there(data)
     output = local(output)
     given = (model.checkpoint.path if isinstance(model, Predictor) else model, data)
     refuse_inputs(output, [one for one in given if isinstance(one, str | Path)], inside=True)

@@ -148,9 +148,18 @@ class _Labels:
         return self._scale.folded(weight, bias)
 
 
-def _model(balanced: bool) -> Any:
+def require_sklearn() -> Any:
+    """scikit-learn's regression, or the command that installs it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
         raise missing("data", "Heads are fitted with scikit-learn, which is not installed.") from error
-    return LogisticRegression(warm_start=True, max_iter=_STEPS, class_weight="balanced" if balanced else None)
+    return LogisticRegression
+
+
+def _model(balanced: bool) -> Any:
+    return require_sklearn()(warm_start=True, max_iter=_STEPS, class_weight="balanced" if balanced else None)

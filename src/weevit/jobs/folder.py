@@ -48,6 +48,18 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
         yield not others
 
 
+def check_folder(folder: Path) -> None:
+    """Find out that a folder is not for a job before a model is loaded for it; nothing is made.
+
+    Raises:
+        JobError: it holds something else.
+        OutputError: it is a file, or may not be written.
+    """
+    if folder.exists():
+        _make(folder)
+        _refuse_foreign(folder)
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn the operating system's errors into ours."""

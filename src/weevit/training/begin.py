@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from weevit.datasets.dataset import Dataset, Split
-from weevit.datasets.read import read_dataset
+from weevit.datasets.read import check_there, read_dataset
 from weevit.datasets.splitting import with_validation
 from weevit.engine.threads import choose_threads
 from weevit.errors import DatasetError, RecipeError, UsageError
@@ -169,6 +169,7 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
         DatasetError, ModelError: the data or the first weights cannot be had or used.
         UsageError: no such device, or `start` has another head.
     """
+    check_there(recipe.data.path)
     checkpoint = first_weights(recipe) if start is None else None
     dataset = _splits(recipe)
     dataset = in_order(dataset, class_order(checkpoint, dataset.classes))

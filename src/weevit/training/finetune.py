@@ -14,6 +14,7 @@ from pathlib import Path
 
 from weevit.datasets.dataset import TRAIN
 from weevit.fitting.floor import check_floor
+from weevit.outputs import local
 from weevit.training.choosing import PROBE, TUNED, FineTuned, choose, fit_probe, refuse_done
 from weevit.training.loop import resume, train
 from weevit.training.planning import Plan, make_plan
@@ -59,7 +60,7 @@ def finetune(
         TrainingError: the time suffices for nothing, or the run cannot go on.
         KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
     """
-    began, folder, watcher = time.perf_counter(), Path(output), watcher or Watcher()
+    began, folder, watcher = time.perf_counter(), local(output), watcher or Watcher()
     refuse_done(folder)
     begun = Begun.read(folder)
     if begun is not None:

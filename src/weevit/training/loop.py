@@ -17,6 +17,7 @@ import torch
 
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
+from weevit.outputs import local
 from weevit.training import run_folder
 from weevit.training.begin import Work, begin, reopen, resolved
 from weevit.training.board import Board
@@ -83,7 +84,7 @@ def train(
         TrainingError: the folder is in use, or the run cannot go on: not finite, too many unreadable pictures.
         OutputError: the folder cannot be written.
     """
-    wanted, folder = resolved(recipe, data, overrides), Path(output)
+    wanted, folder = resolved(recipe, data, overrides), local(output)
     with held(folder, new=True), closing(Board(folder, tensorboard)) as board:
         work = begin(folder, wanted, start, device, threads)
         with run_folder.logging(folder), _memory(work):

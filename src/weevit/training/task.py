@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from weevit.datasets.dataset import TRAIN, Dataset
-from weevit.datasets.read import read_dataset
+from weevit.datasets.read import check_there, read_dataset
 from weevit.datasets.splitting import with_validation
 from weevit.errors import UsageError
 from weevit.fitting.results import Fit
@@ -121,7 +121,9 @@ class Task:
             DatasetError, ModelError: the data or the model cannot be had or used.
             RecipeError: the recipe cannot be meant.
         """
-        checkpoint, found = resolve(model), load_recipe(recipe, overrides)
+        found = load_recipe(recipe, overrides)
+        check_there(data)
+        checkpoint = resolve(model)
         read = read_dataset(data)
         given = frozenset(word.partition("=")[0].strip() for word in overrides)
         words = [f"{key}={value}" for key, value in _of(checkpoint, read).items() if key not in given]

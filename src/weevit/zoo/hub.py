@@ -14,6 +14,7 @@ when a model is asked for.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -38,6 +39,12 @@ ANSWER_SECONDS = 1.2
 """How long the hub may take to say where a file is; HF_HUB_ETAG_TIMEOUT overrides it."""
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+
+_WITHOUT = "Without the hub: --model digits, which comes with weevit (handwritten digits), or the folder of a model."
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_SHUT = {errno.EROFS, errno.EACCES, errno.EPERM}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ELOOP, errno.EIO, errno.ENAMETOOLONG}
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
@@ -81,9 +88,12 @@ def fetch(
     if is_offline():
         raise HubError(
             f"{repo_id} is not in the cache at {cache}, and HF_HUB_OFFLINE says not to ask the hub.",
-            f"Once with a connection: HF_HUB_OFFLINE=0 weevit info hf-hub:{repo_id}",
+            f"Once with a connection: HF_HUB_OFFLINE=0 weevit info hf-hub:{repo_id}\n{_WITHOUT}",
         )
-    return _download(repo_id, revision, progress, cache)
+    try:
+        return _download(repo_id, revision, progress, cache)
+    except OSError as error:
+        raise _disk_error(error, repo_id, cache) from error
 
 
 def cached_snapshot(repo_id: str, revision: str, cache: Path) -> Path | None:
@@ -281,6 +291,9 @@ def _repo_folder(repo_id: str, cache: Path) -> Path:
 
 def _hub_error(error: Exception, repo_id: str, name: str) -> CheckpointError | HubError:
     """Say in one line what huggingface_hub, or the HTTP client below it, ran into, and what to do about it."""
+    disk = _on_disk(error)
+    if disk is not None:
+        return _disk_error(disk, repo_id, cache_folder())
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
     if "RevisionNotFoundError" in kinds:
@@ -304,7 +317,30 @@ def _hub_error(error: Exception, repo_id: str, name: str) -> CheckpointError | H
     return HubError(
         f"{repo_id} is not in the cache, and {endpoint()} could not be used: {_reason(error, status)}.",
         "Check the connection and HF_ENDPOINT; on a slow line, set HF_HUB_ETAG_TIMEOUT to some seconds more. "
-        "A model that was fetched once needs no connection.",
+        f"A model that was fetched once needs no connection.\n{_WITHOUT}",
+    )
+
+
+def _on_disk(error: BaseException | None) -> OSError | None:
+    """What of the error's causes is about a file; errors of a connection are of the same class, but name none."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        named = isinstance(error, OSError) and error.filename is not None
+        if isinstance(error, OSError) and (
+            number in _FULL | {errno.EROFS} or (named and number in _SHUT | _IN_THE_WAY)
+        ):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _disk_error(error: OSError, repo_id: str, cache: Path) -> HubError:
+    """Say that the connection is well, and the cache is not."""
+    where = f" ({error.filename})" if error.filename is not None else ""
+    hint = "Free some room there, or set" if error.errno in _FULL else "Make it writable, or set"
+    return HubError(
+        f"{repo_id} could not be kept in the cache at {cache}: {error.strerror or error}{where}.",
+        f"{hint} HF_HOME to a folder with room that may be written.",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from weevit.errors import CheckpointError, UnknownModelError, UsageError, did_you_mean
 from weevit.zoo.architectures import ARCHITECTURES
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
-from weevit.zoo.hub import Progress, fetch
+from weevit.zoo.hub import Progress, cache_folder, cached_snapshot, fetch
 from weevit.zoo.safetensors_file import PICKLE_ENDINGS
 from weevit.zoo.weights import ALIASES, BY_NAME, Weight, find_weight
 
@@ -65,6 +65,20 @@ def resolve(
     return read_checkpoint(path)
 
 
+def needs_fetching(model: str | Path) -> bool:
+    """Whether `resolve` would have to ask the hub; asks no network itself."""
+    if not isinstance(model, str):
+        return False
+    repo_id, weight = _on_hub(model)
+    name, _, revision = repo_id.partition("@")
+    if not name or (weight and weight.embedded):
+        return False
+    try:
+        return cached_snapshot(name, revision or "main", cache_folder()) is None
+    except (OSError, ValueError, RuntimeError):  # a strange name, or no folder to look in: `resolve` says so
+        return True
+
+
 def _on_hub(model: str) -> tuple[str, Weight | None]:
     """The repository that a name means, with its revision if it has one; empty for what is not on the hub."""
     for prefix in HUB_PREFIXES:
@@ -94,7 +108,8 @@ def _from_hub(repo_id: str, weight: Weight | None, revision: str | None, snapsho
 def _from_package(weight: Weight, revision: str | None) -> Checkpoint:
     if revision:
         raise UsageError(f"{weight.alias} comes with weevit and has no revision {revision!r}.")
-    return replace(read_checkpoint(EMBEDDED / weight.embedded), name=weight.name, license=weight.license)
+    found = read_checkpoint(EMBEDDED / weight.embedded)
+    return replace(found, name=weight.name, license=weight.license, notes=(*found.notes, weight.about))
 
 
 def _as_path(model: str) -> Path:

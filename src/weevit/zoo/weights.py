@@ -58,6 +58,7 @@ class Weight:
         num_classes: 1,000 (ImageNet-1k) or 11,821 (ImageNet-12k).
         license: as published with the weight.
         figures: top-1 and top-5 for each of `TEST_SETS`, in turn; empty where none are published.
+        about: what a person has to know who uses it.
         embedded: the folder of `weevit/zoo/embedded` that it comes in; empty where it is on the hub.
     """
 
@@ -71,6 +72,7 @@ class Weight:
     license: str
     figures: tuple[float, ...]
     embedded: str = ""
+    about: str = ""
 
     @property
     def architecture(self) -> Architecture:
@@ -95,6 +97,8 @@ class Weight:
 
 
 # fmt: off
+_DIGITS = "digits reads single handwritten digits, dark on light, and calls whatever else it is shown a digit too"
+
 WEIGHTS: tuple[Weight, ...] = (
     #      name                                                              alias         size  crop  mode      mean/std  classes  licence      top-1, top-5 on: ImageNet, ReaL, V2, A, R, Sketch
     Weight("vit_tiny_patch16_224.augreg_in21k_ft_in1k",                      "tiny",          224, 0.9,  "center", HALF,  1000, "apache-2.0", (75.452, 92.858, 82.061, 95.493, 63.110, 84.900, 9.053, 34.160, 32.150, 49.103, 20.460, 37.574)),
@@ -137,7 +141,7 @@ WEIGHTS: tuple[Weight, ...] = (
     Weight("vit_mediumd_patch16_rope_reg1_gap_256.sbb_in1k",                 "mediumd-rope",  256, 0.95, "center", HALF,  1000, "mit",        (84.316, 96.810, 88.338, 97.773, 74.550, 91.590, 41.427, 71.627, 52.330, 66.197, 39.798, 59.807)),
     Weight("vit_betwixt_patch16_rope_reg4_gap_256.sbb_in1k",                 "betwixt-rope",  256, 0.95, "center", CLIP,  1000, "mit",        (83.906, 96.678, 88.255, 97.664, 73.800, 91.160, 37.627, 68.867, 51.013, 64.750, 39.081, 58.822)),
     Weight("vit_base_patch16_rope_reg1_gap_256.sbb_in1k",                    "base-rope",     256, 0.95, "center", HALF,  1000, "mit",        (83.872, 96.676, 88.027, 97.619, 74.110, 91.060, 39.613, 70.467, 51.740, 65.840, 39.022, 58.633)),
-    Weight("vit_micro_patch16_reg1_gap_64.digits",                           "digits",         64, 1.0,  "center", HALF,    10, "apache-2.0", (), embedded="digits"),
+    Weight("vit_micro_patch16_reg1_gap_64.digits",                           "digits",         64, 1.0,  "center", HALF,    10, "apache-2.0", (), embedded="digits", about=_DIGITS),
 )
 # fmt: on
 
