@@ -102,6 +102,7 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
 
 def free_name(path: Path) -> Path:
     """The next name like it that nothing has: `answers-2.csv`."""
+    path = path if path.name.strip(".") else Path("out")
     number = 2
     while _there(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):
         number += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,33 @@ def doctor(json_lines: bool) -> None:
 
 def examine() -> dict[str, dict[str, Any]]:
     """All of it as plain data."""
-    return {
-        "weevit": {
-            "version": __version__,
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "installed": {name: installed(name) or "not installed" for part in _PARTS.values() for name in part},
-        "extras": {extra: _extra(extra) for extra in _PARTS if extra != "core"},
-        "engines": _engines(),
-        "threads": _threads(),
-        "caches": _caches(),
-        "hub": _hub(),
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "weevit": _weevit,
+        "installed": _installed,
+        "extras": lambda: {extra: _extra(extra) for extra in _PARTS if extra != "core"},
+        "engines": _engines,
+        "threads": _threads,
+        "caches": _caches,
+        "hub": _hub,
     }
+    return {title: _found(part) for title, part in parts.items()}
+
+
+def _found(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a part says, or what it ran into: whoever asks a doctor has something that is broken."""
+    try:
+        return part()
+    except Exception as error:
+        return {"could not be found out": f"{type(error).__name__}: {error}"}
+
+
+def _weevit() -> dict[str, Any]:
+    system = f"{platform.system()} {platform.machine()}"
+    return {"version": __version__, "python": platform.python_version(), "system": system}
+
+
+def _installed() -> dict[str, Any]:
+    return {name: installed(name) or "not installed" for part in _PARTS.values() for name in part}
 
 
 def _extra(extra: str) -> str:
@@ -90,12 +105,18 @@ def _caches() -> dict[str, str]:
     from weevit.engine import cache
     from weevit.zoo.hub import cache_folder as hub_folder
 
-    graphs = cache.GraphCache()
-    return {
-        "built graphs": _cache(graphs.folder, "graphs", graphs.entries(), graphs.limit),
-        "embeddings": _cache(embeddings.default_cache(), "models", embeddings.kept(), embeddings.DEFAULT_LIMIT),
-        "hub": f"{hub_folder()} · {_writable(hub_folder())}",
-    }
+    def graphs() -> str:
+        kept = cache.GraphCache()
+        return _cache(kept.folder, "graphs", kept.entries(), kept.limit)
+
+    def vectors() -> str:
+        return _cache(embeddings.default_cache(), "models", embeddings.kept(), embeddings.DEFAULT_LIMIT)
+
+    def hub() -> str:
+        return f"{hub_folder()} · {_writable(hub_folder())}"
+
+    asked: dict[str, Callable[[], str]] = {"built graphs": graphs, "embeddings": vectors, "hub": hub}
+    return {name: str(_found(lambda own=own: {"": own()}).popitem()[1]) for name, own in asked.items()}  # type: ignore[misc]
 
 
 def _cache(folder: Path, what: str, entries: list[tuple[Path, int]], limit: int) -> str:
@@ -106,6 +127,8 @@ def _cache(folder: Path, what: str, entries: list[tuple[Path, int]], limit: int)
 def _writable(folder: Path) -> str:
     """Whether files can be put there; a folder that is not there yet counts by its nearest parent."""
     there = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
+    if not there.is_dir():
+        return f"NOT writable: {there} is no folder"
     return "writable" if os.access(there, os.W_OK) else "NOT writable"
 
 
@@ -121,12 +144,12 @@ def _ask(address: str) -> str:
     import urllib.error
     import urllib.request
 
-    request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": f"weevit/{__version__}"})
     try:
+        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": f"weevit/{__version__}"})
         with urllib.request.urlopen(request, timeout=HUB_SECONDS):
             return "yes"
     except urllib.error.HTTPError as error:
         return f"yes (HTTP {error.code})"
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a proxy, a certificate or an address of any kind
         reason = getattr(error, "reason", error)
         return f"no: {reason}. Models in the cache work without it."

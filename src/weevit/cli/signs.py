@@ -56,12 +56,14 @@ def embeddings_npy(path: Path) -> bool:
 
     array, ids = path.with_name(path.name.removesuffix(".ids.txt").removesuffix(".npy") + ".npy"), names_of(path)
     try:
-        vectors = np.load(array, mmap_mode="r", allow_pickle=False)
-        with ids.open("rb") as lines:
+        with array.open("rb") as file, ids.open("rb") as lines:
+            first = np.lib.format.read_magic(file) == (1, 0)
+            header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)
             count = sum(1 for _ in lines)
     except (OSError, ValueError, EOFError):
         return False
-    return bool(vectors.ndim == 2 and vectors.dtype == np.float32 and len(vectors) == count)
+    return bool(len(shape) == 2 and dtype == np.float32 and shape[0] == count)
 
 
 def names_of(path: Path) -> Path:
