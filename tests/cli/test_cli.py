@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import click
 import numpy as np
@@ -317,17 +320,34 @@ def test_a_full_disk(weevit: Shell, photos_and_worse: Path, fake_tiny: Path) -> 
 
 
 def test_interrupted(fake_tiny: Path, tmp_path: Path) -> None:
-    for i in range(400):
-        Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / f"{i}.png")
-    words = [sys.executable, "-m", "weevit", "classify", str(tmp_path), "-m", str(fake_tiny), "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    """However slow or fast the machine: the list of inputs never ends before the signal has been heard."""
+    Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "a.png")
+    words = [sys.executable, "-m", "weevit", "classify", "-", "-m", str(fake_tiny), "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
+        feeding = threading.Thread(target=feed, args=(process.stdin, f"{tmp_path / 'a.png'}\n"), daemon=True)
+        feeding.start()
         process.stdout.readline()
         process.send_signal(2)
-        _, err = process.communicate(timeout=60)
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        err = process.stderr.read() if process.stderr else ""
+        process.wait(timeout=120)
+        feeding.join(timeout=120)
+        with contextlib.suppress(OSError):
+            process.stdin.close()
     assert process.returncode == 130
     assert "Interrupted" in err
     assert "Traceback" not in err
+
+
+def feed(stream: IO[str], line: str) -> None:
+    """Write a line again and again, until nobody reads it."""
+    with contextlib.suppress(OSError, ValueError):
+        while True:
+            stream.write(line)
+            stream.flush()
 
 
 # ---- the frozen surface

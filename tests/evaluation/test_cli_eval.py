@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -121,16 +120,45 @@ def test_compare(weevit_says: Says, colour_model: Path, other_model: Path, pictu
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process")
 def test_ctrl_c(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
+    """The signal comes while images are answered, however slow the machine: the last of them waits for it."""
     listed = tmp_path / "many.csv"
-    rows = [f"{path},{path.parent.name}\n" for path in sorted(pictures.rglob("*.png")) if path.name != "broken.png"]
-    listed.write_text("path,label\n" + "".join(rows * 40))
-    words = [*COMMAND, "eval", str(colour_model), str(listed), "-o", str(tmp_path / "out")]
+    paths = [path for path in sorted(pictures.rglob("*.png")) if path.name != "broken.png"]
+    listed.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
+    code = (
+        "import os, sys, time\n"
+        "from weevit.cli import app\n"
+        "from weevit.predict import Predictor\n"
+        "plain = Predictor.open\n"
+        "def opened(self, source):\n"
+        "    if source.name.endswith(sys.argv[1]):\n"
+        "        print('WAITS', file=sys.stderr, flush=True)\n"
+        "        while not os.path.exists(sys.argv[2]):\n"
+        "            time.sleep(0.01)\n"
+        "    return plain(self, source)\n"
+        "Predictor.open = opened\n"
+        "app.main(sys.argv[3:])\n"
+    )
+    last = f"{paths[-1].parent.name}/{paths[-1].name}"
+    heard = tmp_path / "heard"
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        last,
+        str(heard),
+        "eval",
+        str(colour_model),
+        str(listed),
+        "-o",
+        str(tmp_path / "out"),
+    ]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "out").exists():
-            time.sleep(0.01)
-        time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
         assert process.stderr is not None
+        for line in process.stderr:
+            if "WAITS" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        heard.touch()
         said = process.stderr.read()
     assert process.returncode == 130, said
     assert "Interrupted." in said

@@ -235,7 +235,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """`3/16` -> (3, 16)."""
     worker, _, workers = text.partition("/")
     if not (_NUMBER.fullmatch(worker) and _NUMBER.fullmatch(workers)):
-        raise UsageError(f"--shard is two numbers, as in 3/16: {text!r} was given.", "--shard 1/2")
+        raise UsageError(f"--shard is two numbers, as in 3/16: {text[:60]!r} was given.", "--shard 1/2")
     return int(worker), int(workers)
 
 

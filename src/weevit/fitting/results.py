@@ -45,6 +45,11 @@ class Settings:
                 f"The coverage is a share above 0 and up to 1: {self.coverage:g} was given.",
                 "0.95 lets one in twenty pictures of known classes be called unknown.",
             )
+        if not 0 < self.validation_share < 1:
+            raise UsageError(
+                f"The share for validation is more than 0 and less than 1: {self.validation_share:g} was given.",
+                "The default is 0.2.",
+            )
         for name, allowed in CHOICES.items():
             one_of("--" + name.replace("_", "-"), getattr(self, name), allowed)
 
