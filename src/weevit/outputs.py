@@ -13,6 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from weevit.errors import OutputError, UsageError
+from weevit.text import typed
 
 Sign = Callable[[Path], bool]
 """Tells of a file or folder that is there whether the verb that asks has written it."""
@@ -32,7 +33,7 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
         name = text.rstrip("/").rpartition("/")[2] or "out"
         raise UsageError(
             f"{option} is a file or folder on this machine, and {text!r} is an address.",
-            f"{option} {name}   and copy it there",
+            f"{option} {typed(name)}   and copy it there",
         )
     if not text:
         raise UsageError(f"{option} is the name of a file or folder: an empty one was given.", f"{option} out")
@@ -62,12 +63,12 @@ def refuse_inputs(
         if _same(output, given):
             raise UsageError(
                 f"{option} is {str(output)!r}, which is the input {os.fspath(given)!r} itself: it would be lost.",
-                f"{option} {free_name(output)}",
+                f"{option} {typed(free_name(output))}",
             )
         if inside and real in Path(os.path.realpath(given)).parents:
             raise UsageError(
                 f"The input {os.fspath(given)!r} lies in the folder {str(output)!r}, which {option} names.",
-                f"{option} {free_name(output)}",
+                f"{option} {typed(free_name(output))}",
             )
 
 
@@ -91,12 +92,12 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
         if there and not ours(output):
             shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
             raise UsageError(
-                f"{output} is not empty and holds no {what}, but {shown}.", f"{option} {free_name(output)}"
+                f"{output} is not empty and holds no {what}, but {shown}.", f"{option} {typed(free_name(output))}"
             )
     elif not S_ISREG(output.stat().st_mode) or not ours(output):
         raise UsageError(
             f"{output} is there, and is no {what}: what weevit did not write it does not replace.",
-            f"{option} {free_name(output)}",
+            f"{option} {typed(free_name(output))}",
         )
 
 

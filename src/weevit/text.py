@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,6 +35,11 @@ def on_screen(text: str) -> str:
 def one_line(text: object) -> str:
     """The same for what must not begin a line of its own: a name, a reason."""
     return on_screen(str(text)).replace("\n", "\\n")
+
+
+def typed(path: object) -> str:
+    """A path as it is typed into a shell, for the commands in hints."""
+    return shlex.quote(str(path))
 
 
 def _seen(letter: str) -> str:

@@ -18,7 +18,24 @@ SOURCE = Path(weevit.__file__).parent
 COMMAND = re.compile(r"\bweevit ((?:[a-z]+)(?: (?:check|status|verify|list|show|diff)\b)?)((?: +[^\s`\"',;]+)*)")
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]+|-[a-z])(?![\w-])")
 OF_OTHERS = {"--upgrade", "--rdzv-backend", "--standalone", "--nproc-per-node", "--cpus", "--cpuset-cpus"}
-PROSE = {"weevit", "itself", "adds", "is", "was", "has", "may", "does", "reads", "and", "or", "did", "with", "will", "goes", "knows"}
+PROSE = {
+    "weevit",
+    "itself",
+    "adds",
+    "is",
+    "was",
+    "has",
+    "may",
+    "does",
+    "reads",
+    "and",
+    "or",
+    "did",
+    "with",
+    "will",
+    "goes",
+    "knows",
+}
 """Words that follow the name in a sentence that is no command."""
 
 
@@ -77,6 +94,38 @@ def test_an_option_in_a_message_is_there() -> None:
             if " " in text or text.startswith("--"):
                 missing = set(OPTION.findall(text)) - known - OF_OTHERS - {"--help", "-h", "-c", "-e", "-p"}
                 assert not missing, f"{path.relative_to(SOURCE)}:{line}: {missing} in {text!r}"
+
+
+NO_PATHS = {
+    "first",
+    "repo_id",
+    "self.name",
+    "rows[0]['name']",
+    "folder",
+    "data",
+    "run.step",
+    "run.total",
+    "done.run.step",
+}
+"""What else may stand in a command: names of ours, or what was quoted in the line before."""
+
+
+def test_a_path_in_a_command_is_quoted() -> None:
+    """A folder called `my run` would be two words."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.JoinedStr):
+                continue
+            before = ""
+            for part in node.values:
+                if isinstance(part, ast.Constant):
+                    before += part.value
+                    continue
+                value = ast.unparse(part.value)  # type: ignore[attr-defined]
+                if re.search(r"\bweevit [a-z]+( [^.,;:]*)?$", before.rpartition("   ")[2]):
+                    quoted = re.match(r"(typed|shlex\.quote|_command|convert_hint)\(", value)
+                    assert quoted or value in NO_PATHS, f"{path.relative_to(SOURCE)}:{node.lineno}: {value}"
+                before += "X"
 
 
 def test_words_of_python_are_no_advice_for_the_command_line() -> None:

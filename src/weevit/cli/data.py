@@ -10,6 +10,7 @@ import click
 
 from weevit.cli import options
 from weevit.cli.console import EXIT_SOME_FAILED, say, say_json, tell
+from weevit.text import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,4 +182,4 @@ def _summary(found: DataCheck, output: Path | None, fix_list: Path | None, path:
         tell(f"not checked: {text}")
     tell(f"{len(found.pictures):,} pictures in {found.seconds:.0f} s")
     written = [str(name) for name in (output, fix_list) if name is not None]
-    tell(f"written: {' and '.join(written)}" if written else f"next: weevit data check {path} -o report")
+    tell(f"written: {' and '.join(written)}" if written else f"next: weevit data check {typed(path)} -o report")

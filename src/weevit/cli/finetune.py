@@ -12,6 +12,7 @@ from weevit.cli import options
 from weevit.cli.console import say, say_json, tell
 from weevit.cli.train import minutes
 from weevit.errors import UsageError
+from weevit.text import typed
 
 if TYPE_CHECKING:
     from weevit.cli.stopping import Stop
@@ -78,12 +79,12 @@ def _finish(done: FineTuned, stop: Stop, json_lines: bool, quiet: bool, data: st
     """Say what came of it; returns the exit code."""
     say_json(done.as_json()) if json_lines else say(*_split(done.lines()))
     if not quiet:
-        tell(f"next: weevit classify PICTURE -m {done.folder}" if done.chosen else f"next: {_again(done, data)}")
+        tell(f"next: weevit classify PICTURE -m {typed(done.folder)}" if done.chosen else f"next: {_again(done, data)}")
     return stop.exit_code if not done.chosen and stop.asked() else 0
 
 
 def _again(done: FineTuned, data: str) -> str:
-    return f"weevit finetune {shlex.quote(data)} -o {done.folder}   goes on from step {done.run.step:,}"
+    return f"weevit finetune {shlex.quote(data)} -o {typed(done.folder)}   goes on from step {done.run.step:,}"
 
 
 def _split(texts: list[str]) -> list[str]:

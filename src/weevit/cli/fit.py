@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from weevit.cli import options
 from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_SOME_FAILED, say, say_json, tell
 from weevit.errors import UsageError
+from weevit.text import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def fit(
 
     if output is None:
         raise UsageError(
-            "A fit is written into a folder: --output says which.", f"weevit fit {shlex.quote(data)} -o runs/mine"
+            "A fit is written into a folder: --output says which.", f"weevit fit {typed(data)} -o runs/mine"
         )
     own = Settings(folds, seed, class_weights, coverage, validation_share, calibrate, allow_missing)
     own.check()
@@ -186,7 +186,6 @@ def _summary(done: Fit, data: str) -> None:
         f"{done.computed:,} pictures embedded, {done.cached:,} known · {done.seconds['total']:.1f} s · "
         f"report: {done.folder / 'report.html'}"
     )
-    folder = shlex.quote(str(done.folder))
-    tell(f"next: weevit classify new.jpg --model {folder}")
+    tell(f"next: weevit classify new.jpg --model {typed(done.folder)}")
     if "test" in done.evaluations or not done.validation_cut:  # else what was fitted to would be in it
-        tell(f"      weevit eval {folder} {shlex.quote(data)}")
+        tell(f"      weevit eval {typed(done.folder)} {typed(data)}")

@@ -21,6 +21,7 @@ from weevit.jobs.folder import ERRORS, VANISHED, check_folder
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
 from weevit.outputs import refuse_inputs
+from weevit.text import typed
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
@@ -43,7 +44,7 @@ def answer_many(
     if json_lines:
         raise UsageError(
             f"--json prints answers, and the folder {str(output)!r} keeps them: both at once is not possible.",
-            f"Leave --json out; weevit jobs status {output} --json   says how far it is",
+            f"Leave --json out; weevit jobs status {typed(output)} --json   says how far it is",
         )
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
@@ -96,7 +97,7 @@ def _summary(done: Progress, output: Path) -> None:
     if done.interrupted:
         tell(f"Stopped with {done.total - done.finished:,} rows left. The same command goes on from here.")
     elif done.rest:
-        tell(f"This share is done; {done.rest:,} rows of others are not: weevit jobs status {output}")
+        tell(f"This share is done; {done.rest:,} rows of others are not: weevit jobs status {typed(output)}")
     else:
         tell(f'next: weevit.read_results("{output}")')
 

@@ -11,6 +11,7 @@ from weevit.cli import options
 from weevit.cli.console import say, say_json, tell
 from weevit.cli.recipe import yaml_lines
 from weevit.errors import UsageError
+from weevit.text import typed
 
 if TYPE_CHECKING:
     from weevit.cli.stopping import Stop
@@ -71,7 +72,9 @@ def train(
         say(*yaml_lines(resolved(recipe, data, words)))
         return 0
     if output is None:
-        raise UsageError("Where should the run go? --output was not given.", f"weevit train {recipe} ... -o runs/first")
+        raise UsageError(
+            "Where should the run go? --output was not given.", f"weevit train {typed(recipe)} ... -o runs/first"
+        )
     with stopping() as stop, watching(quiet, stop) as watcher:
         run = begin(
             recipe,
@@ -113,9 +116,9 @@ def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
             figure = f"{run.best.figure} {shown(run.best.figure, run.best.value)}"
             tell(f"best: {figure} after step {run.best.step:,} · {run.model} · {span(60 * run.minutes)}")
         if run.step < run.total:
-            tell(f"next: weevit resume {run.folder}   goes on from step {run.step:,} of {run.total:,}")
+            tell(f"next: weevit resume {typed(run.folder)}   goes on from step {run.step:,} of {run.total:,}")
         else:
-            tell(f"next: weevit classify PICTURE -m {run.folder}")
+            tell(f"next: weevit classify PICTURE -m {typed(run.folder)}")
     return stop.exit_code if run.stopped == INTERRUPTED and stop.asked() else 0
 
 

@@ -23,7 +23,7 @@ from weevit.images.source import Source
 from weevit.images.tables import pyarrow
 from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
-from weevit.text import csv_bytes, csv_row, plain_cell
+from weevit.text import csv_bytes, csv_row, plain_cell, typed
 from weevit.zoo.labels import Label
 from weevit.zoo.manifest import replace_file
 
@@ -183,7 +183,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{folder} holds no whole evaluation: {error}.", f"weevit eval MODEL DATA -o {folder}   makes one"
+            f"{folder} holds no whole evaluation: {error}.", f"weevit eval MODEL DATA -o {typed(folder)}   makes one"
         ) from error
 
 

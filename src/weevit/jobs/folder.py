@@ -12,7 +12,7 @@ from weevit.jobs.plan import PLAN, Shard, read_plan
 from weevit.jobs.settings import JOB, Settings, refuse_other, write_settings
 from weevit.jobs.shards import read_table
 from weevit.locks import is_taken, take_lock
-from weevit.text import csv_row
+from weevit.text import csv_row, typed
 from weevit.zoo.manifest import replace_file
 
 ERRORS = "errors.csv"
@@ -96,7 +96,7 @@ def _lock_path(folder: Path, worker: int, workers: int) -> Path:
 def _lock(folder: Path, worker: int, workers: int) -> Iterator[None]:
     busy = JobError(
         f"Another process works on {folder} with --shard {worker}/{workers}.",
-        f"Wait for it, or watch it: weevit jobs status {folder}",
+        f"Wait for it, or watch it: weevit jobs status {typed(folder)}",
     )
     with writing(folder):
         lock = take_lock(_lock_path(folder, worker, workers), busy)

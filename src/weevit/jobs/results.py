@@ -15,6 +15,7 @@ from weevit.jobs.manifest import Line, done, read_lines
 from weevit.jobs.plan import Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import read_table, vectors
+from weevit.text import typed
 from weevit.zoo.manifest import sha256_file
 
 
@@ -54,7 +55,9 @@ def read_results(
     for number in sorted(there):
         path = folder / there[number].file
         if verify and sha256_file(path) != there[number].sha256:
-            raise JobError(f"{path} is not what was written: its sha256 differs.", f"weevit jobs verify {folder}")
+            raise JobError(
+                f"{path} is not what was written: its sha256 differs.", f"weevit jobs verify {typed(folder)}"
+            )
         tables.append(read_table(path, columns))
     if not tables:
         raise JobError(f"{folder} has no rows yet.")

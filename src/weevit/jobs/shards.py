@@ -14,6 +14,7 @@ import numpy as np
 from weevit.errors import JobError
 from weevit.images.tables import pyarrow
 from weevit.jobs.columns import Column
+from weevit.text import typed
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> Any:
     try:
         return arrow.parquet.ParquetFile(path).read(columns=columns)
     except (OSError, arrow.ArrowException) as error:
-        raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {path.parent}") from error
+        raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {typed(path.parent)}") from error
 
 
 def vectors(table: Any, name: str) -> Any:

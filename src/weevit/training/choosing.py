@@ -39,6 +39,7 @@ from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
 from weevit.predict import Predictor
 from weevit.results import Array
+from weevit.text import typed
 from weevit.training import run_folder
 from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
@@ -169,7 +170,9 @@ def refuse_done(folder: Path) -> None:
     """
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if RECORD in there:
-        raise UsageError(f"{folder} holds a fine-tuning that is done.", f"weevit classify PICTURE --model {folder}")
+        raise UsageError(
+            f"{folder} holds a fine-tuning that is done.", f"weevit classify PICTURE --model {typed(folder)}"
+        )
     if there and BEGUN not in there:
         shown = ", ".join(sorted(there)[:3])
         raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")

@@ -18,6 +18,7 @@ import torch
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
 from weevit.outputs import local
+from weevit.text import typed
 from weevit.training import run_folder
 from weevit.training.begin import Work, begin, reopen, resolved
 from weevit.training.board import Board
@@ -248,7 +249,7 @@ def _memory(work: Work) -> Iterator[None]:
         batch, pieces = work.recipe.loop.batch_size, work.machine.pieces
         raise TrainingError(
             f"The memory of {work.machine.device} does not hold a batch of {batch} in {pieces} piece(s).",
-            f"A new run with loop.accumulate={2 * pieces}, or auto; this one's weights: --from {work.folder}",
+            f"A new run with loop.accumulate={2 * pieces}, or auto; this one's weights: --from {typed(work.folder)}",
         ) from error
 
 

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from weevit.errors import OutputError, TrainingError, UsageError, WeevitError
 from weevit.locks import take_lock
 from weevit.provenance import provenance
-from weevit.text import csv_bytes
+from weevit.text import csv_bytes, typed
 from weevit.training.state import METRICS, Row, to_lines
 from weevit.zoo.manifest import replace_file
 
@@ -94,7 +94,7 @@ def _not_ours(folder: Path, done: str, error: OSError) -> OutputError:
 def _refuse_used(folder: Path) -> None:
     there = sorted({path.name for path in folder.iterdir()} - {LOCK, RECIPE, STATE})
     if RUN in there:
-        raise UsageError(f"{folder} holds a run already.", f"weevit resume {folder}   goes on with it")
+        raise UsageError(f"{folder} holds a run already.", f"weevit resume {typed(folder)}   goes on with it")
     if there:
         shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
         raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
@@ -166,7 +166,7 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
         raise TrainingError(
             f"{folder} cannot be resumed: to resume is to go on with the same run, and this would be another one:\n"
             + "\n".join(lines),
-            f"Put it back as it was, or begin a new run from these weights: weevit train ... --from {folder}",
+            f"Put it back as it was, or begin a new run from these weights: weevit train ... --from {typed(folder)}",
         )
 
 
@@ -193,7 +193,7 @@ def writing(folder: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
             f"{folder} cannot be written: {reason}. The checkpoints stand.",
-            f"Free some room, or make it writable, then: weevit resume {folder}",
+            f"Free some room, or make it writable, then: weevit resume {typed(folder)}",
         ) from error
 
 

@@ -33,6 +33,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from weevit.errors import CheckpointError, OutputError, TrainingError
+from weevit.text import typed
 from weevit.training.durable import replacing_folder, sync
 from weevit.training.ema import Ema
 from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, write_manifest
@@ -269,7 +270,7 @@ def _writing(folder: Path, needed: int) -> Iterator[None]:
         raise OutputError(
             f"The checkpoint could not be written to {folder}: {reason}. It needs {needed:,} bytes; "
             f"{free:,} are free. Checkpoints that were there before still stand.",
-            f"Free some room, then: weevit resume {folder.parent}",
+            f"Free some room, then: weevit resume {typed(folder.parent)}",
         ) from error
 
 
