@@ -21,6 +21,7 @@ from PIL import Image
 from weevit.cli import options
 from weevit.cli.app import VERBS, cli, main
 from weevit.images.decode import Limits
+from weevit.reports import page
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.weights import DEFAULT_MODEL, WEIGHTS
@@ -129,6 +130,121 @@ def test_doctor(weevit: Shell) -> None:
 def test_doctor_offline_asks_nothing(weevit: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert json.loads(weevit("doctor", "--json").out)["hub"]["answers"].startswith("not asked")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HF_ENDPOINT": "junk"},
+        {"HF_ENDPOINT": "http://[::bad"},
+        {"WEEVIT_CACHE": "/dev/null/x", "HF_HOME": "/dev/null/y"},
+        {"https_proxy": "nonsense://[", "http_proxy": "nonsense://["},
+        {"HF_HOME": "\x1b]0;x\x07" + "long" * 2000},
+    ],
+)
+def test_doctor_never_falls_ill(weevit: Shell, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    said = weevit("doctor")
+    assert said.code == 0
+    assert "\x1b" not in said.out
+    facts = json.loads(weevit("doctor", "--json").out)
+    if "WEEVIT_CACHE" in environment:
+        assert all("NOT writable: /dev/null is no folder" in text for text in facts["caches"].values())
+
+
+def test_doctor_tells_what_is_broken_and_goes_on(weevit: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from weevit.cli import doctor
+
+    for name in ("_engines", "_threads", "_hub", "_installed", "_writable"):
+        monkeypatch.setattr(doctor, name, broken)
+    facts = json.loads(weevit("doctor", "--json").out)
+    assert facts["engines"] == facts["hub"] == {"could not be found out": "RuntimeError: broken"}
+    assert facts["caches"]["hub"] == "RuntimeError: broken"
+    assert facts["weevit"]["version"]
+
+
+def broken(*args: object) -> None:
+    raise RuntimeError("broken")
+
+
+def test_doctor_writes_nothing(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("WEEVIT_CACHE", "HF_HOME")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    words = [sys.executable, "-B", "-m", "weevit", "doctor"]
+    subprocess.run(words, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    assert list(tmp_path.rglob("*")) == []
+
+
+# ---- what is checked before a model is fetched
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("classify ct.png", "Did you mean 'cat.png'?"),
+        ("embed ct.png -o v.npy", "Did you mean 'cat.png'?"),
+        ("features ct.png -o m.npz", "Did you mean 'cat.png'?"),
+        ("explain ct.png -o x.png", "Did you mean 'cat.png'?"),
+        ("classify ct.png -o job", "Did you mean 'cat.png'?"),
+        ("eval tiny dta", "Did you mean 'data'?"),
+        ("eval tiny --suite dta", "dta cannot be read"),
+        ("compare tiny wee dta", "Did you mean 'data'?"),
+        ("data check dta", "Did you mean 'data'?"),
+        ("fit dta -o mine", "Did you mean 'data'?"),
+        ("finetune dta -o mine", "Did you mean 'data'?"),
+        ("train digits_micro --data dta -o mine --from tiny", "Did you mean 'data'?"),
+        ("classify cat.png", "--model digits"),
+    ],
+)
+def test_a_typo_is_no_problem_of_the_hub(
+    weevit: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    if line.startswith(("train", "finetune")):
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 20)).save(tmp_path / "cat.png")
+    (tmp_path / "data").mkdir()
+    done = weevit(*line.split())
+    assert done.code in (1, 2)
+    assert said in done.err
+    assert ("127.0.0.1" in done.err) == (line == "classify cat.png")  # where alone there is something to ask for
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.png", "data"]
+
+
+@pytest.mark.parametrize(
+    ("line", "package"),
+    [
+        ("classify cat.png -o a.parquet", "pyarrow"),
+        ("embed cat.png -o a.parquet", "pyarrow"),
+        ("classify cat.png -o job", "pyarrow"),
+        ("eval tiny data -o out", "jinja2"),
+        ("eval tiny data -o out --table parquet", "pyarrow"),
+        ("compare tiny wee data -o out", "jinja2"),
+        ("data check data -o out", "jinja2"),
+        ("data check data", "sklearn.linear_model"),
+        ("fit data -o mine", "jinja2"),
+        ("fit data -o mine", "sklearn.linear_model"),
+    ],
+)
+def test_extras_are_asked_for_first(
+    weevit: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, package: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 20)).save(tmp_path / "cat.png")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("weevit.reports.page._environment", page._environment.__wrapped__)
+    done = weevit(*line.split())
+    assert done.code == 1
+    assert 'pip install "weevit[data]"' in done.err
+    assert "127.0.0.1" not in done.err
+
+
+def test_digits_says_what_it_is_for(weevit: Shell, photos_and_worse: Path) -> None:
+    said = weevit("classify", photos_and_worse / "a.png", "-m", "digits")
+    assert "note: digits reads single handwritten digits" in said.err
+    assert "handwritten" in weevit("info", "digits").out
 
 
 # ---- classify

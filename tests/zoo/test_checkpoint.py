@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -406,3 +408,26 @@ def test_reading_a_local_folder_imports_neither_the_hub_nor_torch(vit_tiny: Path
     )
     done = subprocess.run([sys.executable, "-c", code, str(vit_tiny)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [('it\'s "one" best.pth.tar', {"num_classes": 7, "img_size": 96}), ("x.pth", {"num_classes": 0})],
+)
+def test_the_command_that_converts_a_pickle_works_as_it_is_printed(
+    tmp_path: Path, file: str, options: dict[str, int]
+) -> None:
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    name = "vit_tiny_patch16_224"
+    model = timm.create_model(name, **options)
+    content = {"arch": name, "state_dict": model.state_dict(), "args": argparse.Namespace(lr=1.0)}
+    torch.save(content, tmp_path / file)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(tmp_path / file)
+    command = shlex.split(caught.value.hint.splitlines()[1])
+    assert command[:2] == ["python", "-c"]
+    subprocess.run([sys.executable, *command[1:]], check=True, cwd=tmp_path, capture_output=True)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    found = read_checkpoint(folder)
+    assert found.num_classes == options["num_classes"]
+    assert found.grid == (options.get("img_size", 224) // 16,) * 2

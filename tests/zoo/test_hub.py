@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import fakes
+import huggingface_hub
 import pytest
 from huggingface_hub import constants, file_download
 from loopback_hub import COMMIT, Fault, LoopbackHub
@@ -20,6 +23,7 @@ from weevit.errors import CheckpointError, ChecksumError, HubError, UsageError
 from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.hub import cache_folder, fetch
 from weevit.zoo.manifest import MANIFEST
+from weevit.zoo.resolve import needs_fetching
 
 REPO = f"timm/{fakes.TINY_TAG}"
 WEIGHTS = "model.safetensors"
@@ -324,3 +328,61 @@ def test_a_hub_that_lacks_what_is_published(hub: LoopbackHub) -> None:
         fetch(name)
     assert "HF_ENDPOINT says which hub is asked" in caught.value.hint
     assert name not in caught.value.hint  # it is what was given
+
+
+def test_a_cache_that_cannot_be_written_is_no_dead_connection(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    with pytest.raises(HubError, match="could not be kept in the cache at") as caught:
+        fetch(REPO)
+    assert "onnection" not in str(caught.value)
+    assert "HF_HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("number", "named", "hint"),
+    [
+        (errno.ENOSPC, False, "Free some room"),
+        (errno.EDQUOT, True, "Free some room"),
+        (errno.EROFS, False, "Make it writable"),
+        (errno.EACCES, True, "Make it writable"),
+        (errno.ECONNREFUSED, False, "Check the connection"),
+        (errno.ENETUNREACH, False, "Check the connection"),
+        (errno.EACCES, False, "Check the connection"),  # of a socket, in a sandbox
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_the_system_says_is_told(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, number: int, named: bool, hint: str, wrapped: bool
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        error = OSError(number, os.strerror(number), *(["/cache/blob"] if named else []))
+        if not wrapped:
+            raise error
+        raise RuntimeError("of another kind") from error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fails)
+    with pytest.raises(HubError) as caught:
+        fetch(REPO)
+    assert hint in caught.value.hint
+    assert ("--model digits" in caught.value.hint) == (hint == "Check the connection")
+
+
+def test_a_full_disk_at_the_last_step(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("weevit.zoo.hub.replace_file", full)
+    with pytest.raises(HubError, match="No space left"):
+        fetch(REPO)
+
+
+def test_whether_a_model_is_at_hand(hub: LoopbackHub, folder: Path) -> None:
+    assert needs_fetching(f"hf-hub:{REPO}")
+    assert needs_fetching("pwee")
+    assert needs_fetching("hf-hub:../x@y")
+    fetch(REPO)
+    for here in (f"hf-hub:{REPO}", f"hf-hub:{REPO}@main", "digits", str(folder), folder, "./nowhere", "nothing"):
+        assert not needs_fetching(here)
