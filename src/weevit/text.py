@@ -52,7 +52,7 @@ def _seen(letter: str) -> str:
 
 def json_line(values: dict[str, Any]) -> str:
     """One object, one line, in ASCII without control characters; NaN would be a lie and is refused."""
-    return json.dumps(values, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
+    return json.dumps(values, ensure_ascii=True, allow_nan=False)
 
 
 def list_line(name: str) -> str:

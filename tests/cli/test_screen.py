@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from weevit.cli import app
-from weevit.cli.console import screened, terminal
-from weevit.text import plain_cell
+from weevit.cli.console import drawing, screened, terminal
+from weevit.cli.progress import words_column
+from weevit.text import one_line, plain_cell
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
 from weevit.zoo.labels import Label
 from weevit.zoo.resolve import resolve
@@ -208,6 +209,22 @@ def test_whatever_others_print_is_text_too(capfd: pytest.CaptureFixture[str]) ->
     assert not set(out) & FORBIDDEN
     assert not set(err.replace("\x1b[?25h", "")) & FORBIDDEN
     assert err.endswith("\x1b[?25h")
+
+
+def test_what_others_print_above_a_bar_is_text_too() -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system=None, width=200)
+    with screened(), drawing(Progress(words_column(), console=console, transient=True)) as bar:
+        bar.add_task(f"[red]words[/] of a name [/oops] {one_line(NASTY)}")
+        print(NASTY)
+        sys.stderr.write(f"{NASTY}\n")
+    assert "\x1b[" in file.getvalue()
+    assert "[red]words[/] of a name [/oops]" in file.getvalue()
+    for sign in ("\x1b]", "\x07", "\x9b", "\u202e", "\u200b", "\u2028", "\x85", "\x7f"):
+        assert sign not in file.getvalue()
 
 
 @pytest.mark.parametrize("environment", [{"LANG": "C", "LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
