@@ -1,14 +1,15 @@
 """Print the lowest versions that pyproject.toml allows for the core and some extras, as constraints for pip.
 
-    python .ci/lowest.py data remote > lowest.txt && pip install -c lowest.txt ".[data,remote]"
+python .ci/lowest.py data remote > lowest.txt && pip install -c lowest.txt ".[data,remote]"
 """
 
 from __future__ import annotations
 
 import re
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 extras = [project["optional-dependencies"][name] for name in sys.argv[1:]]

@@ -56,8 +56,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; no traceback ever reaches the user unless -v asks for it."""
     # What Pillow thinks of odd metadata is no news for a person who asked what is in the picture.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # onnxruntime reports to its makers and keeps a device's id in ~/.cache, unless told not to before its import.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Arrow's own allocator (mimalloc) takes 14 MB to write a shard of 0.4 MB.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))

@@ -67,7 +67,6 @@ def _name(param: click.Parameter | None) -> str:
     return param.opts[0] if param is not None else "value"
 
 
-
 def _permission(allowed: str) -> Callable[[click.Context, click.Parameter, bool], None]:
     """What a flag does: allow addresses of a kind, in this process and in those that it starts."""
 

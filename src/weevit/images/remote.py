@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 from weevit.errors import (
     EmptyImageError,
     ImageError,
+    MissingExtraError,
     MissingImageError,
     TooLargeImageError,
     UnreadableImageError,
@@ -123,7 +124,7 @@ def remote_file(address: str) -> RemoteFile:
         UsageError: an address of a kind that is not read.
         MissingExtraError: fsspec, or its package for this kind, is not installed.
     """
-    return _file(address, trusted_host=urlsplit(address).hostname)
+    return _file(address, trusted_host=_host(address))
 
 
 def listed_file(address: str) -> RemoteFile:
@@ -138,7 +139,7 @@ def listed_file(address: str) -> RemoteFile:
             "an address inside a list or table; such addresses are fetched only with --allow-urls"
         )
     try:
-        return _file(address, trusted_host=urlsplit(address).hostname if allowed == "private" else None)
+        return _file(address, trusted_host=_host(address) if allowed == "private" else None)
     except (UsageError, MissingExtraError) as error:  # one odd row never ends a run
         raise UnreadableImageError(" ".join(str(error).split())) from error
 
@@ -163,6 +164,13 @@ def _file(address: str, trusted_host: str | None) -> RemoteFile:
 
 
 _EXAMPLES = "For instance s3://bucket/photos or https://host/photo.jpg."
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # brackets that do not close
+        return None
 
 
 def _protocol(address: str) -> str:
