@@ -234,12 +234,10 @@ def test_what_is_no_file_is_never_ours(tmp_path: Path) -> None:
 
 def test_job_options_without_a_job_are_refused(says: Says, folder: Path) -> None:
     for line in (
-        *(
-            "classify cat.png --shard 1/2",
-            "classify cat.png -o a.csv --shard 1/2",
-            "embed cat.png -o v2.npy --retry-failed",
-        ),
-        *("features cat.png -o m.npz --shard-size 7"),
+        "classify cat.png --shard 1/2",
+        "classify cat.png -o a.csv --shard 1/2",
+        "embed cat.png -o v2.npy --retry-failed",
+        "features cat.png -o m.npz --shard-size 7",
         "embed cat.png -o v2.npy --dtype float16",
     ):
         code, err = says(f"{line} -m digits")
