@@ -24,7 +24,7 @@ from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageEr
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess
 from weevit.images.source import Source, open_image
-from weevit.images.sources import Expansion, Inputs, expand, is_one
+from weevit.images.sources import Expansion, Inputs, expand, is_folder, is_one
 from weevit.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
@@ -318,7 +318,7 @@ class Predictor:
         )
 
     def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Answers:
-        folder = isinstance(inputs, str | Path) and Path(inputs).is_dir()
+        folder = isinstance(inputs, str | Path) and is_folder(Path(inputs))
         return next(results) if is_one(inputs) and not folder else list(results)
 
 

@@ -24,6 +24,7 @@ from weevit.errors import (
     TooLargeImageError,
     TruncatedImageError,
     UnreadableImageError,
+    UnsupportedImageError,
     UsageError,
 )
 from weevit.images.decode import DEFAULT_LIMITS, Enough, Limits, decode, from_array, read_file, to_rgb
@@ -206,10 +207,52 @@ class Slice:
         return f"{self.stamp}-{self.offset:x}-{self.size:x}"
 
 
+MAX_PATH, MAX_NAME = 4095, 255
+"""Bytes that a path, and a name in it, may have on the file systems that there are."""
+
+
+def why_no_path(text: str) -> ImageError | None:
+    """What keeps a text from being a path, whatever is on the disk; None where nothing does."""
+    if len(text) <= MAX_NAME and text.isascii() and text.isprintable() and not text.isspace() and text[:5] != "data:":
+        return None if text else MissingImageError("an empty path")
+    if text.isspace():
+        return MissingImageError("a path of spaces only")
+    shown = printable(text) if len(text) <= MAX_NAME else shortened(printable(text), MAX_NAME)
+    if text[:5] == "data:" and ("," in text[:200] or text.startswith("data:image/")):
+        return UnsupportedImageError(
+            f"{shown}: a data URI, not a path", "Decode it, and give the bytes or a file with them."
+        )
+    return _why_no_name(text, shown)
+
+
+def _why_no_name(text: str, shown: str) -> ImageError | None:
+    if "\0" in text:
+        return MissingImageError(f"{shown!r}: a NUL in a path")
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:
+        return MissingImageError(f"{shown}: half a surrogate pair in a path, which no file has")
+    longest = max(map(len, data.split(os.fsencode(os.sep))))
+    if longest > MAX_NAME or len(data) > MAX_PATH:
+        limit = f"{MAX_NAME} in a name, {MAX_PATH:,} in a path"
+        return MissingImageError(f"{shown}: a name of {max(longest, len(data)):,} bytes; the limit is {limit}")
+    return None
+
+
 def printable(path: str | Path) -> str:
     """A path as text that any terminal, file or database takes."""
     text = str(path)
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= MAX_PATH else shortened(text)
+
+
+def shortened(text: str, length: int = MAX_PATH) -> str:
+    """A text of at most about this length; what is too long keeps its beginning, and a hash tells it from others."""
+    if len(text) <= length:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{text[:100]}... ({len(text):,} characters, {digest})"
 
 
 def _stamp(path: str | Path) -> str:

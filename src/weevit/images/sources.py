@@ -19,7 +19,7 @@ from PIL import Image
 
 from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError
 from weevit.images.formats import EXTENSIONS
-from weevit.images.source import File, LocalFile, Source, Value, printable
+from weevit.images.source import File, LocalFile, Source, Value, printable, why_no_path
 
 OneInput: TypeAlias = "str | os.PathLike[str] | Source | Value"
 Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
@@ -50,7 +50,7 @@ class Expansion:
             if isinstance(item, Source):
                 yield item
             elif isinstance(item, str | os.PathLike):
-                for word in _without_braces(os.fspath(item)):
+                for word in _without_braces(os.fsdecode(item)):
                     yield from self._from_word(word)
             else:
                 yield Source(f"{_kind(item)}[{position}]", item)
@@ -60,16 +60,18 @@ class Expansion:
             from weevit.images.remote import expand_remote
 
             yield from expand_remote(word, self.left_out)
+        elif wrong := why_no_path(word):
+            yield Source(printable(word), wrong)
         elif any(sign in word for sign in "*?[") and not _exists(Path(word)):
             yield from self._from_pattern(word)
-        elif word.lower().endswith(CONTAINERS) and not _is_folder(Path(word)):
+        elif word.lower().endswith(CONTAINERS) and not is_folder(Path(word)):
             yield from read_container(LocalFile(Path(word)), self.left_out)
         else:
             yield from self._from_path(Path(word))
 
     def _from_pattern(self, pattern: str) -> Iterator[Source]:
         names = sorted(glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - takes absolute patterns too
-        found = [Path(name) for name in names if not _is_folder(Path(name))]
+        found = [Path(name) for name in names if not is_folder(Path(name))]
         if not found:
             yield Source(printable(Path(pattern)), MissingImageError(f"{pattern}: no file has a name like this"))
         for path in found:
@@ -79,7 +81,7 @@ class Expansion:
                 yield _file(path)
 
     def _from_path(self, path: Path) -> Iterator[Source]:
-        if not _is_folder(path):
+        if not is_folder(path):
             yield _file(path)
             return
         found = False
@@ -146,18 +148,27 @@ def expand(inputs: Inputs | Expansion) -> Expansion:
 
 def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:
     """The inputs that a list, table or archive holds or names, by its ending; one that cannot be read is one source."""
-    name = file.name.lower()
+    found = False
     try:
-        if name.endswith((".tar", ".tar.gz", ".tgz")):
-            from weevit.images.archives import read_tar
-
-            yield from read_tar(file, left_out)
-        else:
-            from weevit.images.tables import READERS
-
-            yield from READERS[name[name.rindex(".") :]](file)
+        for source in _held_in(file, left_out):
+            found = True
+            yield source
     except ImageError as error:
+        found = True
         yield Source(file.name, error)
+    if not found:
+        yield Source(file.name, MissingImageError(f"{file.name}: no image in this file, and the name of none"))
+
+
+def _held_in(file: File, left_out: Counter[str]) -> Iterator[Source]:
+    name = file.name.lower()
+    if name.endswith((".tar", ".tar.gz", ".tgz")):
+        from weevit.images.archives import read_tar
+
+        return read_tar(file, left_out)
+    from weevit.images.tables import READERS
+
+    return READERS[name[name.rindex(".") :]](file)
 
 
 def natural_key(name: str) -> str:
@@ -224,7 +235,8 @@ def _without_braces(word: str) -> Iterator[str]:
         yield from _without_braces(f"{word[: found.start()]}{number:0{len(first)}}{word[found.end() :]}")
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder; False where that cannot be known."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # no permission on the way, or a NUL in the name: reading it will say so

@@ -1,0 +1,134 @@
+"""Members of a compressed archive, which can only be read from its beginning on.
+
+A member is held as it passes while few bytes are held already, and read again when it is opened otherwise: what a
+reader has in memory is bounded, whatever an archive of a few kilobytes unpacks to.
+"""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import BinaryIO
+
+from weevit.errors import TooLargeImageError, TruncatedImageError, UnreadableImageError
+from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.source import File
+
+MAX_HELD_BYTES = 128 << 20
+"""Of the members of one archive that are waiting to be opened."""
+
+MAX_MEMBER_BYTES = 32 << 20
+"""A larger member is not held at all."""
+
+MAX_RATIO = 100
+"""Such a member may unpack to this many times its bytes in the archive: photos reach 2, scans of blank pages 50."""
+
+_STEP = 1 << 20
+
+
+class Member:
+    """A member of a compressed archive.
+
+    Attributes:
+        data: its bytes; None where they have to be read again.
+    """
+
+    def __init__(self, archive: Packed, offset: int, size: int, data: bytes | None) -> None:
+        self._archive, self._offset, self._size, self.data = archive, offset, size, data
+
+    def read(self, limits: Limits) -> bytes:
+        """All of them."""
+        if self._size > limits.max_bytes:
+            raise TooLargeImageError(f"{self._size:,} bytes; the limit is {limits.max_bytes:,}")
+        return self._archive.again(self._offset, self._size) if self.data is None else self.data
+
+    def fingerprint(self) -> str:
+        """The archive's, and the place in it."""
+        return f"{self._archive.stamp}-{self._offset:x}-{self._size:x}"
+
+
+class Packed:
+    """A compressed archive, and how much of it is held.
+
+    Args:
+        file: the archive.
+        position: how many of its bytes were read so far.
+    """
+
+    def __init__(self, file: File, position: Callable[[], int]) -> None:
+        self.file, self.stamp = file, file.fingerprint()
+        self._position = position
+        self._waiting: deque[tuple[weakref.ref[Member], int]] = deque()
+        self._held = 0
+        self._own = threading.local()
+
+    def take(self, offset: int, size: int, read: Callable[[int], bytes]) -> Member:
+        """The member that begins here; `read` gives its next bytes, none at the end of the archive.
+
+        Raises:
+            TooLargeImageError: over the limit of bytes, or a bomb.
+            TruncatedImageError: the archive ends in the middle of it.
+        """
+        if size > DEFAULT_LIMITS.max_bytes:
+            raise TooLargeImageError(f"{size:,} bytes; the limit is {DEFAULT_LIMITS.max_bytes:,}")
+        if size > MAX_MEMBER_BYTES:
+            self._check_ratio(size, read)
+        if size > MAX_MEMBER_BYTES or not self._has_room(size):
+            return Member(self, offset, size, None)
+        data = read(size)
+        if len(data) < size:
+            raise TruncatedImageError("the archive ends in the middle of it")
+        member = Member(self, offset, size, data)
+        self._waiting.append((weakref.ref(member), size))
+        self._held += size
+        return member
+
+    def _check_ratio(self, size: int, read: Callable[[int], bytes]) -> None:
+        before, done = self._position(), 0
+        while done < MAX_MEMBER_BYTES:
+            part = read(_STEP)
+            if not part:
+                raise TruncatedImageError("the archive ends in the middle of it")
+            done += len(part)
+        if done > MAX_RATIO * max(1, self._position() - before):
+            raise TooLargeImageError(
+                f"{size:,} bytes that are packed to less than a {MAX_RATIO}th of that", "Unpack the archive first."
+            )
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so many bytes more may be held; members are let go of in about their order."""
+        while self._waiting and self._waiting[0][0]() is None:
+            self._held -= self._waiting.popleft()[1]
+        return self._held + size <= MAX_HELD_BYTES
+
+    def again(self, offset: int, size: int) -> bytes:
+        """A member's bytes from a second reading, which goes on where the thread's last one ended."""
+        try:
+            stream = self._stream(offset)
+            stream.seek(offset)
+            data = stream.read(size)
+        except (EOFError, OSError, gzip.BadGzipFile) as error:
+            raise UnreadableImageError(f"{self.file.name}: {error}") from error
+        if len(data) < size:
+            raise TruncatedImageError(f"{self.file.name} ends in the middle of this member")
+        return data
+
+    def _stream(self, offset: int) -> gzip.GzipFile:
+        own: _Again | None = getattr(self._own, "again", None)
+        if own is None or own.stream.tell() > offset:
+            self._own.again = own = _Again(self.file.open())
+        return own.stream
+
+
+class _Again:
+    """A reading from the beginning; closed when its thread or the archive is gone, for nobody else could."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self.stream = gzip.GzipFile(fileobj=handle)
+
+    def __del__(self) -> None:
+        self._handle.close()
