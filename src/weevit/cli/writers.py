@@ -11,7 +11,7 @@ import numpy as np
 
 from weevit.cli.answers import failed_object
 from weevit.errors import OutputError
-from weevit.images.tables import pyarrow
+from weevit.images.parquet import pyarrow
 from weevit.text import csv_row, json_line, list_line
 from weevit.zoo.manifest import replace_file
 

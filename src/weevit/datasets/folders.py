@@ -4,6 +4,8 @@
 - A folder without a picture is no class: it is as if it were not there, and noted.
 - Pictures beside the class folders belong to none; they are left out, and noted.
 - Names that begin with a dot are left out.
+- One folder in another, with the classes or splits in that, is looked into: `images/dress/1.jpg`.
+- The same folders in several folders could be classes, or those above them could be: that is an error.
 - Links are followed, but not back into the data set: a class would take the pictures of another.
 """
 
@@ -16,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weevit.datasets.dataset import ALL
-from weevit.datasets.found import Found, class_name, split_of
+from weevit.datasets.found import FILLERS, Found, class_name, split_of
 from weevit.errors import DatasetError, MissingImageError
+from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, printable
 from weevit.images.sources import CONTAINERS, expand, natural_key
 
@@ -37,6 +40,11 @@ class Listing:
         names = [name for name in self.files if name.lower().endswith(CONTAINERS)]
         return [self.path / name for name in names if not name.lower().endswith(".txt")]
 
+    @property
+    def has_images(self) -> bool:
+        """Whether a name in it ends like an image's."""
+        return any(os.path.splitext(name)[1].lower() in EXTENSIONS for name in self.files)  # noqa: PTH122 - text
+
 
 def list_folder(path: Path) -> Listing:
     """What is in a folder.
@@ -55,6 +63,28 @@ def list_folder(path: Path) -> Listing:
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}.") from error
     return Listing(path, *(tuple(sorted(names, key=natural_key)) for names in (folders, files, hidden)))
+
+
+def unwrapped(found: Found, listing: Listing, split: str = ALL) -> Listing:
+    """The listing of the only folder in a folder, as long as there are folders or containers in that.
+
+    Args:
+        found: is told.
+        listing: of the folder.
+        split: whose folder it is; where it is none's, a folder that is called like one is looked at as such.
+    """
+    top = listing
+    while len(listing.folders) == 1 and not listing.containers and not listing.has_images:
+        name = listing.folders[0]
+        stays = _leads_up(listing.path, name) or (split == ALL and split_of(name))
+        below = None if stays else list_folder(listing.path / name)
+        if below is None or below.has_images or not (below.folders or below.containers):
+            break
+        listing = below
+    if listing is not top:
+        _note_beside(found, top)
+        found.notes.append(f"{printable(top.path)} has one folder: read from {printable(listing.path)}")
+    return listing
 
 
 def split_folders(top: Listing) -> dict[str, Listing]:
@@ -78,11 +108,36 @@ def split_folders(top: Listing) -> dict[str, Listing]:
 def read_classes(found: Found, split: str, listing: Listing) -> None:
     """Add the pictures of all class folders in a folder."""
     _note_beside(found, listing)
+    below: dict[str, frozenset[str]] = {}
     for name in listing.folders:
         if _leads_up(listing.path, name):
             found.notes.append(f"{printable(listing.path / name)} leads back to where it lies; left out")
         else:
-            _read_class(found, split, listing.path / name)
+            below[name] = _read_class(found, split, listing.path / name)
+    _check_one_reading(listing.path, below)
+
+
+def _check_one_reading(path: Path, below: dict[str, frozenset[str]]) -> None:
+    """Refuse folders that may be classes, where the same folders in them may be, too: `fold_0/hat`, `fold_1/hat`.
+
+    Args:
+        path: where they lie.
+        below: folder -> the folders in it that have images; none where images lie in itself.
+    """
+    times = Counter(name for inside in below.values() for name in inside if name.lower() not in FILLERS)
+    shared = tuple(name for name, count in times.items() if count > 1)
+    if not shared:
+        return
+    above = [name for name, inside in below.items() if inside & set(shared)]
+    every = sorted({name for inside in below.values() for name in inside}, key=natural_key)
+    raise DatasetError(
+        f"{printable(path)} can be read in two ways: {_some(above)} all have the folders "
+        f"{_some(sorted(shared, key=natural_key))} in them.\n"
+        f"  either the classes are {_some(list(below))}\n"
+        f"  or the classes are {_some(every)}, and the folders above them are parts of the data",
+        "For the first, put the images of each class into one folder. For the second, call the parts train, validation "
+        "and test, or give one of them. A table with the columns path and label can say either.",
+    )
 
 
 def note_others(found: Found, top: Listing, splits: dict[str, Listing]) -> None:
@@ -107,7 +162,8 @@ def _note_hidden(found: Found, listing: Listing) -> None:
         found.notes.append(f"hidden in {printable(listing.path)}, left out: {_some(listing.hidden)}")
 
 
-def _read_class(found: Found, split: str, folder: Path) -> None:
+def _read_class(found: Found, split: str, folder: Path) -> frozenset[str]:
+    """Add the images of a class; returns the folders in it that have all of them."""
     name = class_name(folder.name)
     walk = expand(folder)
     own = _Own(folder, Path(found.path))
@@ -127,6 +183,7 @@ def _read_class(found: Found, split: str, folder: Path) -> None:
         found.notes.append(f"links in {printable(folder)} lead back into the data set; not followed: {own.left_out}")
     if count and folder.is_dir():
         _note_hidden(found, _listed_or_empty(folder))
+    return own.folders()
 
 
 def _listed_or_empty(folder: Path) -> Listing:
@@ -141,16 +198,31 @@ class _Own:
 
     Attributes:
         left_out: linked folders that lead to the pictures of other classes, or round in a circle.
+        direct: whether one lies in the folder itself.
     """
 
     def __init__(self, folder: Path, top: Path) -> None:
         self._real, self._top = os.path.realpath(folder), os.path.realpath(top)
         self._known = {str(folder): True}
+        self._folder = str(folder)
         self.left_out = 0
+        self.direct = False
 
     def holds(self, source: Source) -> bool:
         """Whether no link on the way to it leads back into the data set."""
-        return not isinstance(source.value, str) or self._holds_folder(os.path.dirname(source.value))  # noqa: PTH120
+        if not isinstance(source.value, str):
+            return True
+        where = os.path.dirname(source.value)  # noqa: PTH120 - text, once for each picture
+        self.direct = self.direct or where == self._folder
+        return self._holds_folder(where)
+
+    def folders(self) -> frozenset[str]:
+        """Those in the folder that lead to its pictures; none where it has some itself."""
+        if self.direct:
+            return frozenset()
+        start = len(self._folder.rstrip(os.sep)) + 1
+        own = (known[start:].partition(os.sep)[0] for known, holds in self._known.items() if holds)
+        return frozenset(filter(None, own))
 
     def _holds_folder(self, folder: str) -> bool:
         if folder not in self._known:
@@ -192,13 +264,14 @@ def read_folder(path: Path, found: Found) -> Iterator[tuple[str | None, Path]]:
     Raises:
         DatasetError: neither classes nor splits, or a folder that cannot be listed.
     """
-    top = list_folder(path)
+    top = unwrapped(found, list_folder(path))
     splits = split_folders(top)
     if splits:
         note_others(found, top, splits)
     elif top.folders and all(map(split_of, top.folders)):
         raise DatasetError(f"{path}: no folder in {_some(top.folders)}, where one for each class should be.")
     for split, listing in (splits or {ALL: top}).items():
+        listing = unwrapped(found, listing, split)
         if listing.folders or not listing.containers:
             read_classes(found, split, listing)
         else:

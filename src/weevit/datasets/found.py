@@ -17,11 +17,21 @@ from weevit.images.source import Source, printable
 from weevit.images.sources import natural_key
 from weevit.text import one_line
 
-SPLITS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
+SPLITS = {
+    **{"train": TRAIN, "training": TRAIN},
+    **{"val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "dev": VALIDATION},
+    **{"test": TEST, "testing": TEST},
+}
 """What a split may be called, in small letters -> its name."""
 
+FILLERS = frozenset(
+    ["data", "dataset", "set", "images", "image", "imgs", "img", "pictures", "photos"]
+    + ["jpg", "jpeg", "png", "raw", "seg", "x", "split", "folder", "files"]
+)
+"""Words that may stand beside it, as in `seg_train`, `test set` and `x_train`; as folders they are hardly classes."""
+
 _SHOWN = 12
-_FIRST_WORD = re.compile("[A-Za-z]+")
+_WORD = re.compile("[A-Za-z]+")
 
 Labels = tuple[str, ...]
 
@@ -35,6 +45,8 @@ class Found:
         rows: split -> each picture with its labels.
         unlabelled: (split, picture) of those of which nothing says what they are.
         empty: (split, class) of class folders without a picture.
+        inner: how many are in a split because of a folder in an archive.
+        unread: rows of tables that could not be read, so that nothing says what they are.
         multi_label: whether a picture may have any number of labels.
         notes: what was left out.
     """
@@ -43,6 +55,8 @@ class Found:
     rows: dict[str, list[tuple[Source, Labels]]] = field(default_factory=dict)
     unlabelled: list[tuple[str, Source]] = field(default_factory=list)
     empty: list[tuple[str, str]] = field(default_factory=list)
+    inner: int = 0
+    unread: list[Source] = field(default_factory=list)
     multi_label: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -70,13 +84,20 @@ def class_name(text: str) -> str:
 
 def split_of(name: str) -> str | None:
     """The split that a folder, or a value in a table, names; case does not count. None where it names none."""
-    return SPLITS.get(name.strip().lower())
+    words = [_bare(word) for word in _WORD.findall(name.lower())]
+    splits = [SPLITS[word] for word in words if word in SPLITS]
+    return splits[0] if len(splits) == 1 and all(word in SPLITS or word in FILLERS for word in words) else None
+
+
+def _bare(word: str) -> str:
+    """`trainset` -> `train`."""
+    return next((bare for end in ("set", "data") if (bare := word.removesuffix(end)) != word and bare in SPLITS), word)
 
 
 def split_of_file(name: str) -> str | None:
-    """The split that the name of a table or archive begins with: `train-00000-of-00002.parquet`."""
-    word = _FIRST_WORD.match(name)
-    return split_of(word[0]) if word else None
+    """The split that the name of a table or archive is, or begins with: `train-00000-of-00002.parquet`."""
+    word = _WORD.match(name)
+    return split_of(name.partition(".")[0]) or (split_of(word[0]) if word else None)
 
 
 def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: bool = False) -> Dataset:
@@ -92,6 +113,7 @@ def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: 
         DatasetError: no pictures, pictures without a class, or classes that differ.
     """
     _check_labels(found)
+    _note_unread(found)
     splits = [name for name in ORDER if name in found.rows]
     if not splits:
         raise DatasetError("\n  ".join([f"{found.path}: no pictures with classes.", *found.notes]), _LAYOUT)
@@ -107,8 +129,15 @@ def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: 
 
 _LAYOUT = (
     "Give a folder with a folder of pictures for each class, with or without train/, validation/ and test/ above them; "
-    "a table with the columns path and label; or tars whose members have classes."
+    "a table with the columns path and label; or tars whose members have classes, each `1.cls` next to its `1.jpg`."
 )
+
+
+def _note_unread(found: Found) -> None:
+    if found.unread:
+        shown = "; ".join(why.message for source in found.unread[:3] if isinstance(why := source.value, ImageError))
+        more = f"; and {len(found.unread) - 3:,} more" if len(found.unread) > 3 else ""
+        found.notes.append(f"rows that could not be read, left out: {shown}{more}")
 
 
 def _check_labels(found: Found) -> None:

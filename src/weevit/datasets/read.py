@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from weevit.datasets.dataset import ALL, Dataset
+from weevit.datasets.dataset import ALL, TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.folders import read_folder
 from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
 from weevit.errors import DatasetError, ImageError, did_you_mean
-from weevit.images.source import File, LocalFile, printable
+from weevit.images.source import TARGETS, File, LocalFile, Source, printable
 from weevit.images.sources import expand
-from weevit.images.tables import ROW_READERS, TARGETS
+from weevit.images.tables import ROW_READERS
 
-SPLIT_COLUMNS = ("split", "subset", "partition")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+FLAG_COLUMNS = {
+    **dict.fromkeys(("is_valid", "is_val", "is_validation"), (VALIDATION, TRAIN)),
+    "is_test": (TEST, TRAIN),
+    "is_train": (TRAIN, TEST),
+}
+"""Column -> the split of a row where it is true, and where no column says another."""
+
+FLAGS = {
+    **dict.fromkeys(("true", "1", "1.0", "yes", "t", "y"), True),
+    **dict.fromkeys(("false", "0", "0.0", "no", "f", "n"), False),
+}
 LABELS_COLUMNS = ("labels", "classes", "targets", "tags")
 SEPARATOR = ";"
 
@@ -26,11 +38,12 @@ def read_dataset(
     """Pictures with classes.
 
     Args:
-        path: a folder with `train`, `val` (or `validation`, `valid`) and `test`, in any case, and a folder for each
-            class in those; a folder with a folder for each class; a table (`.csv`, `.tsv`, `.parquet`; local or at an
-            address) with columns for path and label, and perhaps `split`; `labels` in its place holds any number of
-            labels, with `;` between them or as a list. Tars and Parquet files that hold the pictures, one by one, as a
-            pattern, or in a folder, where their names or folders may begin with a split's name.
+        path: a folder with `train`, `val` (or `validation`, `valid`, `dev`) and `test`, in any case, also as in
+            `Training` or `seg_train`, and a folder for each class in those; a folder with a folder for each class; a
+            table (`.csv`, `.tsv`, `.parquet`; local or at an address) with columns for path and label, and perhaps
+            `split` or fastai's `is_valid`; `labels` in its place holds any number of labels, with `;` between them or
+            as a list. Tars and Parquet files that hold the images, one by one, as a pattern, or in a folder, where
+            their names or folders, or folders in a tar, may be called like splits.
         classes: the names of the classes in the order that is to hold, as a model has them. By default, the natural
             order of the names in `train`, or in the only split.
         allow_missing: whether a split may lack some of the classes. An extra one is always an error.
@@ -58,6 +71,7 @@ def find(path: str | os.PathLike[str]) -> Found:
             _read_file(found, word)
     except ImageError as error:  # about the table or archive itself
         raise DatasetError(f"{found.path} cannot be read: {error.message}.") from error
+    _check_inner_splits(found)
     if ALL in found.rows and len(found.rows) > 1:
         source, _ = found.rows[ALL][0]
         raise DatasetError(f"{found.path}: {len(found.rows[ALL]):,} rows have no split, the first is {source.name}.")
@@ -109,15 +123,69 @@ def _read_container(found: Found, word: str, split: str) -> None:
         _read_table(found, remote_file(word), split)
     else:
         for source in expand(word):
-            found.add(split, source, None if source.target is None else (source.target,))
+            inner = _split_in_archive(source) if split == ALL else None
+            found.inner += inner is not None
+            found.add(inner or split, source, None if source.target is None else (source.target,))
+
+
+def _split_in_archive(source: Source) -> str | None:
+    """The split that a folder in an archive names: of `x.tar/data/train/1.jpg` the first that does."""
+    inside = _IN_ARCHIVE.search(source.name)
+    folders = inside[1].split("/")[:-1] if inside else []
+    return next((split for folder in folders if (split := split_of(folder))), None)
+
+
+_IN_ARCHIVE = re.compile(r"\.(?:tar|tar\.gz|tgz)/(.*)", re.IGNORECASE)
+
+
+def _check_inner_splits(found: Found) -> None:
+    """Folders in archives are splits where there are two or more: one alone is what was given."""
+    if found.inner and len(found.rows) == 1:
+        found.rows = {ALL: next(iter(found.rows.values()))}
 
 
 def _read_table(found: Found, file: File, split: str) -> None:
-    rows = ROW_READERS[os.path.splitext(file.name)[1].lower()](file, SPLIT_COLUMNS, LABELS_COLUMNS, TARGETS)  # noqa: PTH122
-    for source, (where, many, one) in rows:
+    ending = os.path.splitext(file.name)[1].lower()  # noqa: PTH122 - may be an address
+    places = [(name,) for name in (*SPLIT_COLUMNS, *FLAG_COLUMNS)]
+
+    def unused(names: Sequence[str]) -> None:
+        if names:
+            shown = ", ".join(printable(name)[:40] for name in names[:20])
+            more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+            found.notes.append(f"columns of {printable(file.name)} that were not used: {shown}{more}")
+
+    for source, values in ROW_READERS[ending](file, *places, LABELS_COLUMNS, TARGETS, unused=unused):
+        if values is None:
+            found.unread.append(source)
+            continue
+        *where, many, one = values
         labels = _labels(many, one)
         found.multi_label = found.multi_label or isinstance(many, str | list) or isinstance(one, list)
-        found.add(split if where is None else _split(file, str(where)), source, labels)
+        found.add(_where(file, where) or split, source, labels)
+
+
+def _where(file: File, cells: Sequence[Any]) -> str | None:
+    """The split of a row from its cells; None where none says anything.
+
+    Raises:
+        DatasetError: they contradict one another, or what one says is no split.
+    """
+    words, flags = cells[: len(SPLIT_COLUMNS)], cells[len(SPLIT_COLUMNS) :]
+    told = {_split(file, str(cell)) for cell in words if cell is not None}
+    others: set[str] = set()
+    for (name, (split, other)), cell in zip(FLAG_COLUMNS.items(), flags, strict=True):
+        if cell is not None:
+            (told if _flag(file, name, cell) else others).add(split if _flag(file, name, cell) else other)
+    if len(told) > 1:
+        raise DatasetError(f"{file.name}: a row is of two splits, {' and '.join(sorted(told))}.", "Keep one column.")
+    return next(iter(told or sorted(others, reverse=True)), None)
+
+
+def _flag(file: File, name: str, cell: Any) -> bool:
+    value = FLAGS.get(str(cell).strip().lower())
+    if value is None:
+        raise DatasetError(f"{file.name}: {str(cell)[:40]!r} in the column {name!r} is neither true nor false.")
+    return value
 
 
 def _labels(many: Any, one: Any) -> Labels | None:

@@ -19,8 +19,8 @@ import numpy as np
 
 from weevit.errors import OutputError, UsageError, WeevitError
 from weevit.evaluation.results import Evaluation, Row
+from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
-from weevit.images.tables import pyarrow
 from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
 from weevit.text import csv_bytes, csv_row, plain_cell, typed

@@ -22,10 +22,7 @@ from typing import Any
 from weevit.errors import ImageError, TruncatedImageError, UnreadableImageError
 from weevit.images.formats import EXTENSIONS
 from weevit.images.packed import Packed
-from weevit.images.source import MAX_PATH, File, Slice, Source, Stored, shortened
-
-TARGETS = ("label", "class", "target", "class_name")
-"""What a class is called in a table or a `.json`."""
+from weevit.images.source import MAX_PATH, TARGETS, File, Slice, Source, Stored, shortened
 
 _MAX_CLASS_BYTES = 1000
 _MAX_JSON_BYTES = 1 << 16
@@ -65,8 +62,7 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
         size = handle.seek(0, 2)
         handle.seek(0)
         try:
-            mode = "r|gz" if packed else "r:"
-            archive = _Archive.open(fileobj=handle, mode=mode, tarinfo=_Header)  # noqa: SIM115
+            archive = _Archive.open(fileobj=handle, mode="r|gz" if packed else "r:", tarinfo=_Header)
         except Exception as error:  # what reading trips over: bytes that are no archive may be anything
             raise UnreadableImageError(
                 f"{file.name}: not a tar archive, or one without a beginning: {error}"

@@ -29,6 +29,9 @@ from weevit.errors import (
 )
 from weevit.images.decode import DEFAULT_LIMITS, Enough, Limits, decode, from_array, read_file, to_rgb
 
+TARGETS = ("label", "class", "target", "class_name")
+"""What a table or an archive calls the class of an image."""
+
 ABSENT = "absent"
 """The fingerprint of a file that is not there: one that appears later differs from it."""
 

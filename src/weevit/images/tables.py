@@ -1,78 +1,84 @@
-"""Lists and tables of pictures: text files, CSV, and Parquet with paths or with the pictures themselves.
+"""Lists and tables of images: text files, CSV, and Parquet with paths or with the images themselves.
 
-A table has a column of paths or of encoded pictures, and may have one of ids and one of classes; which they are is told
+A table has a column of paths or of encoded images, and may have one of ids and one of classes; which they are is told
 by their names (`PATHS`, `IDS`, `TARGETS`). Paths are meant from the table's own folder on.
+
+One row is one source: where a row says nothing that could be read, a source that raises.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import threading
-from collections import OrderedDict
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
-from weevit.errors import (
-    ImageError,
-    MissingImageError,
-    TooLargeImageError,
-    UnreadableImageError,
-    UsageError,
-)
-from weevit.extras import missing
-from weevit.images.decode import Limits
-from weevit.images.source import File, Source, read_bytes
+from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError, WeevitError
+from weevit.images.lines import MAX_LINE, lines, open_text, rows
+from weevit.images.parquet import Cell, Parquet
+from weevit.images.source import MAX_PATH, TARGETS, File, Source, printable, why_no_path
 
 PATHS = ("path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "image", "url")
 IDS = ("id", "key", "image_id")
-TARGETS = ("label", "class", "target", "class_name")
 PICTURES = ("image", "img", "jpg", "png", "webp", "bytes", "image_bytes")
 
-MAX_ROW_GROUP_BYTES = 1 << 30
-"""Pictures of a Parquet file are read a row group at a time; the hub's files have about 50 MB in each."""
+Row: TypeAlias = "tuple[Source, list[Any] | None]"
+"""A source, and its values in further columns; None where the row could not be read."""
+
+Unused: TypeAlias = Callable[[Sequence[str]], None]
+"""Told the names of the columns that nothing was read from."""
 
 
 def read_list(file: File) -> Iterator[Source]:
     """A path a line; empty lines are skipped. The line is the source's name."""
-    with _text(file) as lines:
-        for number, line in enumerate(lines, 1):
-            entry = line.rstrip("\r\n")
-            if entry.strip():
-                yield _row(file, number, entry, None, None)
+    with open_text(file) as text:
+        for number, line in enumerate(lines(text), 1):
+            if line is None:
+                yield _unread(f"{file.name}#line{number}", f"a line of more than {MAX_LINE:,} characters")
+            elif not line.isspace():
+                yield _source(file, line.rstrip("\r\n"))
 
 
 def read_csv(file: File) -> Iterator[Source]:
     """Rows of a CSV (or, for `.tsv`, tab-separated) file with a header.
 
     Raises:
-        UsageError: no column of paths.
+        UsageError: no column of paths, or two.
     """
     return (source for source, _ in csv_rows(file))
 
 
-def csv_rows(file: File, *wanted: Sequence[str]) -> Iterator[tuple[Source, list[Any]]]:
+def csv_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
     """The same, each with its text in further columns: of each of `wanted`, the first name that there is, else None."""
-    with _text(file) as lines:
-        delimiter = "\t" if file.name.lower().endswith(".tsv") else ","
-        try:
-            reader = csv.reader(lines, delimiter=delimiter)
-            header = next(reader, [])
-            path, key, target = (_column(header, names) for names in (PATHS, IDS, TARGETS))
-            if path is None:
-                raise _no_column(file, header, PATHS)
-            further = [_column(header, names) for names in wanted]
-            for number, row in enumerate(reader, 2):
-                if row:
-                    source = _row(file, number, *(_cell(row, place) for place in (path, key, target)))
-                    yield source, [_cell(row, place) for place in further]
-        except csv.Error as error:
-            raise UsageError(f"{file.name} cannot be read as a table: {error}.") from error
+    with open_text(file) as text:
+        found = rows(text, "\t" if file.name.lower().endswith(".tsv") else ",")
+        _, header = next(found, (1, []))
+        if isinstance(header, str):
+            raise UsageError(f"{file.name} cannot be read as a table: {header}.")
+        path, *others = (column(file, header, names) for names in (PATHS, IDS, TARGETS, *wanted))
+        if path is None:
+            raise no_column(file, header, PATHS)
+        unused(_without(header, (path, *others)))
+        number = 1
+        for line, cells in found:
+            if cells:
+                number += 1
+                yield _csv_row(file, (number, line), cells, (len(header), path, *others))
+
+
+def _csv_row(file: File, numbers: tuple[int, int], cells: list[str] | str, places: tuple[int | None, ...]) -> Row:
+    number, line = numbers
+    width, path, key, target, *further = places
+    wrong = cells if isinstance(cells, str) else ""
+    if not wrong and any(cells[width:]):
+        wrong = f"{len(cells)} cells in a table of {width} columns: is there a comma without quotes around it?"
+    if wrong:
+        return _unread(f"{file.name}#row{number}", f"line {line}: {wrong}"), None
+    texts = [_cell(cells, place) for place in (path, key, target)]
+    return row_of_path(file, number, *texts), [_cell(cells, place) for place in further]
 
 
 def read_parquet(file: File) -> Iterator[Source]:
-    """Rows of a Parquet file: paths, or encoded pictures as bytes or as the hub's struct of bytes and path.
+    """Rows of a Parquet file: paths, or encoded images as bytes or as the hub's struct of bytes and path.
 
     Raises:
         UsageError: no column of either, or not a Parquet file.
@@ -81,31 +87,32 @@ def read_parquet(file: File) -> Iterator[Source]:
     return (source for source, _ in parquet_rows(file))
 
 
-def parquet_rows(file: File, *wanted: Sequence[str]) -> Iterator[tuple[Source, list[Any]]]:
-    """The same, each with its values in further columns, as `csv_rows`; lists stay lists."""
-    pictures = _Parquet(file)
-    names = pictures.names
-    key, target = (_column(names, known) for known in (IDS, TARGETS))
-    image = _column([name if pictures.holds(place) else "" for place, name in enumerate(names)], PICTURES)
-    path = _column(names, PATHS)
+def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
+    """The same, each with its values in further columns, as `csv_rows`; lists stay lists.
+
+    Where the file says what its numbers of classes are called, as the hub's files do, they have those names.
+    """
+    table = Parquet(file)
+    image = column(file, [name if table.holds(place) else "" for place, name in enumerate(table.names)], PICTURES)
+    path = None if image is not None else column(file, table.names, PATHS)
     if image is None and path is None:
-        raise _no_column(file, names, (*PICTURES, *PATHS))
-    further = [_column(names, known) for known in wanted]
+        raise no_column(file, table.names, (*PICTURES, *PATHS))
+    key, target, *further = (column(file, table.names, names) for names in (IDS, TARGETS, *wanted))
+    places = (path, key, target, *further)
+    unused(_without(table.names, (image, *places)))
     number = 0
-    for group in range(pictures.groups):
-        places = (key, target, path if image is None else None, *further)
-        columns = list(dict.fromkeys(place for place in places if place is not None))
-        table = pictures.columns(group, columns) if columns else {}
-        for row in range(pictures.rows(group)):
+    for group in range(table.groups):
+        for row, values in enumerate(table.rows(group, [place for place in places if place is not None])):
             number += 1
-            own = [None if place is None or place not in table else table[place][row] for place in (path, key, target)]
-            texts = [None if value is None else str(value) for value in own]
-            if image is None:
-                source = _row(file, number, *texts)
+            own = [None if place is None else values[place] for place in places]
+            named, texts = own[0], [text_of(value) for value in own[:3]]
+            place = path if isinstance(named, bytes) and texts[0] is None else image
+            if place is None:
+                source = row_of_path(file, number, *texts)
             else:
                 name = texts[1] or f"{file.name}#row{number}"
-                source = Source(name, Cell(pictures, image, group, row, number), texts[2])
-            yield source, [None if place is None else table[place][row] for place in further]
+                source = Source(printable(name), Cell(table, place, group, row, number), texts[2] or None)
+            yield source, own[3:]
 
 
 READERS: dict[str, Callable[[File], Iterator[Source]]] = {
@@ -116,7 +123,7 @@ READERS: dict[str, Callable[[File], Iterator[Source]]] = {
 }
 """Ending -> what reads it."""
 
-ROW_READERS: dict[str, Callable[..., Iterator[tuple[Source, list[Any]]]]] = {
+ROW_READERS: dict[str, Callable[..., Iterator[Row]]] = {
     ".csv": csv_rows,
     ".tsv": csv_rows,
     ".parquet": parquet_rows,
@@ -124,143 +131,71 @@ ROW_READERS: dict[str, Callable[..., Iterator[tuple[Source, list[Any]]]]] = {
 """The same for tables, with further columns."""
 
 
-def pyarrow() -> Any:
-    """The library, or the command that installs it.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing("data", "Parquet files need pyarrow, which is not installed.") from error
-    return pyarrow
-
-
-class Cell:
-    """A picture in a Parquet file; its bytes are read when they are wanted."""
-
-    def __init__(self, table: _Parquet, column: int, group: int, row: int, number: int) -> None:
-        self._table, self._column, self._group, self._row, self._number = table, column, group, row, number
-
-    def read(self, limits: Limits) -> bytes:
-        """The encoded picture."""
-        value = self._table.picture(self._column, self._group, self._row)
-        if isinstance(value, dict):
-            if value.get("bytes") is None and value.get("path"):
-                return read_bytes(self._table.file.beside(value["path"]), limits)
-            value = value.get("bytes")
-        if value is None:
-            raise MissingImageError(f"{self._table.file.name}: row {self._number} holds no picture")
-        if len(value) > limits.max_bytes:
-            raise TooLargeImageError(f"{len(value):,} bytes; the limit is {limits.max_bytes:,}")
-        return bytes(value)
-
-    def fingerprint(self) -> str:
-        """The file's, and the row."""
-        return f"{self._table.stamp}-{self._number:x}"
-
-
-class _Parquet:
-    """A Parquet file, read a row group at a time; the last two groups of pictures are kept for all threads."""
-
-    def __init__(self, file: File) -> None:
-        arrow = pyarrow()
-        self.file = file
-        self.stamp = file.fingerprint()
+def text_of(value: Any) -> str | None:
+    """A value as text; None where there is none: bytes that are no text, no number."""
+    if isinstance(value, bytes):
         try:
-            with file.open() as raw:
-                parquet = arrow.parquet.ParquetFile(raw)
-        except (arrow.ArrowInvalid, OSError) as error:
-            raise UsageError(f"{file.name} is not a whole Parquet file: {error}.") from error
-        self._metadata: Any = parquet.metadata
-        self._schema: Any = parquet.schema_arrow
-        self.names: list[str] = self._schema.names
-        self.groups: int = parquet.num_row_groups
-        self._kept: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def rows(self, group: int) -> int:
-        """Rows of a row group."""
-        return int(self._metadata.row_group(group).num_rows)
-
-    def holds(self, place: int) -> bool:
-        """Whether a column holds encoded pictures rather than their paths."""
-        import pyarrow.types as types
-
-        kind = self._schema.field(place).type
-        if types.is_struct(kind):
-            return bool(kind.get_field_index("bytes") >= 0)
-        return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-    def columns(self, group: int, places: Sequence[int]) -> dict[int, list[Any]]:
-        """Small columns of a row group as lists."""
-        table = self._read(group, places)
-        return {place: table.column(self.names[place]).to_pylist() for place in places}
-
-    def picture(self, place: int, group: int, row: int) -> Any:
-        """One cell, as Python's bytes or dict."""
-        with self._lock:
-            key = (place, group)
-            if key not in self._kept:
-                size = self._metadata.row_group(group).total_byte_size
-                if size > MAX_ROW_GROUP_BYTES:
-                    raise TooLargeImageError(
-                        f"{self.file.name}: a row group of {size:,} bytes; the limit is {MAX_ROW_GROUP_BYTES:,}"
-                    )
-                self._kept[key] = self._read(group, [place]).column(0)
-                while len(self._kept) > 2:
-                    self._kept.popitem(last=False)
-            column = self._kept[key]
-        return column[row].as_py()
-
-    def _read(self, group: int, places: Sequence[int]) -> Any:
-        """Some columns of a row group; the file is opened for it, for nobody would be there to close it later."""
-        import pyarrow.parquet
-
-        try:
-            with self.file.open() as raw:
-                parquet = pyarrow.parquet.ParquetFile(raw, metadata=self._metadata, pre_buffer=False)
-                return parquet.read_row_group(group, columns=[self.names[place] for place in places])
-        except ImageError:
-            raise
-        except Exception as error:  # pyarrow's errors share no base class but this
-            raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
+            text = value.decode() if len(value) <= MAX_PATH else ""
+        except UnicodeDecodeError:
+            return None
+        return text if text.isprintable() and text else None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(value)
 
 
-def _row(file: File, number: int, path: str | None, key: str | None, target: str | None) -> Source:
-    if not path:
+def row_of_path(file: File, number: int, path: str | None, key: str | None, target: str | None) -> Source:
+    """The source that a row of a table means."""
+    if not path or path.isspace():
         name = key or f"{file.name}#row{number}"
-        return Source(name, MissingImageError(f"{file.name}: row {number} has no path"), target or None)
+        return Source(printable(name), MissingImageError(f"{file.name}: row {number} has no path"), target or None)
+    return _source(file, path, key, target)
+
+
+def _source(file: File, path: str, key: str | None = None, target: str | None = None) -> Source:
+    """What a path in a file means; one that cannot be meant is the failure of its row alone."""
+    name = printable(key or path)
     try:
-        return Source(key or path, file.beside(path), target or None)
+        wrong = None if "://" in path else why_no_path(path)
+        return Source(name, wrong or file.beside(path), target or None)
     except ImageError as error:
-        return Source(key or path, error, target or None)
+        return Source(name, error, target or None)
+    except WeevitError as error:
+        return Source(name, UnreadableImageError(f"{error.message} {error.hint}".strip()), target or None)
+
+
+def _unread(name: str, why: str) -> Source:
+    return Source(name, UnreadableImageError(f"{name}: {why}"))
 
 
 def _cell(row: Sequence[str], place: int | None) -> str | None:
     return row[place] if place is not None and place < len(row) else None
 
 
-def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The place of the first wanted column that there is; upper and lower case are the same."""
+def column(file: File, names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """The place of the first wanted column that there is; upper and lower case are the same.
+
+    Raises:
+        UsageError: two columns have that name.
+    """
     lower = [name.strip().lower() for name in names]
-    return next((lower.index(name) for name in wanted if name in lower), None)
+    found = next((name for name in wanted if name in lower), None)
+    if found is None:
+        return None
+    if lower.count(found) > 1:
+        raise UsageError(
+            f"{file.name} has {lower.count(found)} columns called {found!r}.", "Rename all but one of them."
+        )
+    return lower.index(found)
 
 
-def _no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> UsageError:
-    shown = ", ".join(repr(name) for name in names) or "none"
+def _without(names: Sequence[str], used: Iterable[int | None]) -> list[str]:
+    return [name for place, name in enumerate(names) if place not in set(used)]
+
+
+def no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> UsageError:
+    """The error of a table in which nothing says where the images are."""
+    shown = ", ".join(repr(printable(name)[:60]) for name in names[:40]) or "none"
     return UsageError(
         f"{file.name} has no column of pictures; its columns are {shown}.", f"Call it one of {', '.join(wanted)}."
     )
-
-
-@contextmanager
-def _text(file: File) -> Iterator[Iterable[str]]:
-    """Lines of UTF-8, with or without a byte order mark."""
-    try:
-        with file.open() as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as lines:
-            yield lines
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file.name} is not UTF-8 text: {error}.") from error

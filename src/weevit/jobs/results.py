@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit.errors import JobError
-from weevit.images.tables import pyarrow
+from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import ERRORS, plan_of, running
 from weevit.jobs.manifest import Line, done, read_lines
 from weevit.jobs.plan import Digest, read_plan

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weevit.errors import JobError, NotFiniteError, UsageError
+from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
-from weevit.images.tables import pyarrow
 from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.folder import ERRORS, VANISHED, hold, tidy, write_errors, writing
 from weevit.jobs.manifest import Line, append, done, manifest_name, mend, read_lines

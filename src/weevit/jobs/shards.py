@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from weevit.errors import JobError
-from weevit.images.tables import pyarrow
+from weevit.images.parquet import pyarrow
 from weevit.jobs.columns import Column
 from weevit.text import typed
 

@@ -1,0 +1,345 @@
+"""Parquet files, read a few rows at a time: what a file of a few kilobytes may unpack to is never held at once.
+
+Parquet keeps a value that comes often once (dictionary encoding), so that neither the file's size nor what its footer
+says of a row group bounds what its rows take; a row takes at most what its column takes in the file, unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from weevit.errors import (
+    ImageError,
+    MissingExtraError,
+    MissingImageError,
+    TooLargeImageError,
+    UnreadableImageError,
+    UsageError,
+)
+from weevit.images.decode import Limits
+from weevit.images.source import File, read_bytes, shortened, why_no_path
+
+MAX_ROW_GROUP_BYTES = 64 << 20
+"""What a column of a row group may unpack to whatever it takes in the file."""
+
+MAX_RATIO = 100
+"""A larger one may unpack to this many times its bytes: images hardly get smaller."""
+
+MAX_VALUES = 1000
+"""Values in a cell, on average."""
+
+_BATCH_BYTES, _BATCH_ROWS = 64 << 20, 1024
+_KEPT_BYTES = 64 << 20
+_REELS = 4
+_BLOCK = 1 << 20
+_MAX_FEATURES_BYTES = 4 << 20
+
+
+def pyarrow() -> Any:
+    """The library, or the command that installs it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError(
+            "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
+        ) from error
+    return pyarrow
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is needed to read rows of a file."""
+
+    file: File
+    metadata: Any
+
+    def batches(self, group: int, names: Sequence[str]) -> Generator[Any, None, None]:
+        """Some columns of a row group, as many rows at a time as cannot take too much.
+
+        Raises:
+            ImageError: they cannot be read, or not within the limits.
+        """
+        import pyarrow.parquet
+
+        unpacked = self._check_sizes(group, names)
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, unpacked)))
+        try:
+            with self.file.open() as raw:
+                parquet = pyarrow.parquet.ParquetFile(raw, metadata=self.metadata, pre_buffer=False, buffer_size=_BLOCK)
+                yield from parquet.iter_batches(batch_size=rows, row_groups=[group], columns=names, use_threads=False)
+        except ImageError:
+            raise
+        except Exception as error:  # as above
+            raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
+
+    def _check_sizes(self, group: int, names: Sequence[str]) -> int:
+        """What the columns take unpacked, by the file's own account."""
+        whole, found = self.metadata.row_group(group), 0
+        for number in range(whole.num_columns):
+            part = whole.column(number)
+            if part.path_in_schema.partition(".")[0] not in names and part.path_in_schema not in names:
+                continue
+            size = part.total_uncompressed_size
+            if size > max(MAX_ROW_GROUP_BYTES, MAX_RATIO * part.total_compressed_size):
+                raise TooLargeImageError(f"{self.file.name}: a row group of {size:,} bytes that are packed to nothing")
+            if part.num_values > MAX_VALUES * max(1, whole.num_rows):
+                raise TooLargeImageError(f"{self.file.name}: a row group with {part.num_values:,} values in its cells")
+            found += max(0, size)
+        return found
+
+
+class Parquet:
+    """A Parquet file.
+
+    Attributes:
+        names: of its columns.
+        groups: how many row groups it has.
+    """
+
+    def __init__(self, file: File) -> None:
+        arrow = pyarrow()
+        self.file = file
+        self.stamp = file.fingerprint()
+        try:
+            with file.open() as raw:
+                parquet = arrow.parquet.ParquetFile(raw)
+                self._content = _Content(file, parquet.metadata)
+                self._schema: Any = parquet.schema_arrow
+        except ImageError:
+            raise
+        except Exception as error:  # pyarrow's errors share no base class but this
+            raise UsageError(f"{file.name} is not a whole Parquet file: {error}.") from error
+        self.names: list[str] = self._schema.names
+        self.groups: int = self._content.metadata.num_row_groups
+        self._classes = _class_names(self._schema.metadata or {})
+        weakref.finalize(self, _forget, id(self))
+
+    def holds(self, place: int) -> bool:
+        """Whether a column holds encoded images rather than their paths."""
+        import pyarrow.types as types
+
+        kind = _plain(self._schema.field(place).type)
+        return _is_bytes(kind) or (types.is_struct(kind) and _child(kind, "bytes", _is_bytes) is not None)
+
+    def rows(self, group: int, places: Sequence[int]) -> Iterator[dict[int, Any]]:
+        """The values of small columns, row by row.
+
+        Raises:
+            ImageError: they cannot be read, or not within the limits.
+        """
+        if not places:
+            yield from ({} for _ in range(self._content.metadata.row_group(group).num_rows))
+            return
+        for place in places:
+            self._check_kind(place)
+        for batch in self._content.batches(group, [self.names[place] for place in places]):
+            columns = {place: self._values(batch, place) for place in places}
+            for row in range(len(batch)):
+                yield {place: column[row] for place, column in columns.items()}
+
+    def _check_kind(self, place: int) -> None:
+        """Structs and maps are no names, nor classes."""
+        import pyarrow.types as types
+
+        kind = _plain(self._schema.field(place).type)
+        if types.is_struct(kind) or types.is_map(kind) or types.is_union(kind):
+            raise UsageError(
+                f"{self.file.name}: the column {self.names[place]!r} holds {shortened(str(kind), 200)}.",
+                "Paths, ids and classes are text or numbers; images are bytes.",
+            )
+
+    def _values(self, batch: Any, place: int) -> list[Any]:
+        values: list[Any] = batch.column(self.names[place]).to_pylist()
+        names = self._classes.get(self.names[place])
+        return values if names is None else [_named(value, names) for value in values]
+
+    def image(self, place: int, group: int, row: int) -> tuple[bytes | None, str | None]:
+        """One cell with an image: its bytes, and its path."""
+        value = _reel(self._content, (id(self), group, place), self.names[place]).value(row)
+        if not isinstance(value, dict):
+            return value, None
+        kind = _plain(self._schema.field(place).type)
+        data, path = _child(kind, "bytes", _is_bytes), _child(kind, "path", _is_text)
+        return value.get(data), value.get(path)
+
+
+class Cell:
+    """An image in a Parquet file; its bytes are read when they are wanted."""
+
+    def __init__(self, table: Parquet, column: int, group: int, row: int, number: int) -> None:
+        self._table, self._column, self._group, self._row, self._number = table, column, group, row, number
+
+    def read(self, limits: Limits) -> bytes:
+        """The encoded image."""
+        data, path = self._table.image(self._column, self._group, self._row)
+        if data is None and path:
+            if "://" not in path and (wrong := why_no_path(path)):
+                raise wrong
+            return read_bytes(self._table.file.beside(path), limits)
+        if data is None:
+            raise MissingImageError(f"{self._table.file.name}: row {self._number} holds no picture")
+        if len(data) > limits.max_bytes:
+            raise TooLargeImageError(f"{len(data):,} bytes; the limit is {limits.max_bytes:,}")
+        return bytes(data)
+
+    def fingerprint(self) -> str:
+        """The file's, and the row."""
+        return f"{self._table.stamp}-{self._number:x}"
+
+
+class _Reel:
+    """The images of a row group one after another; the last ones are kept, for threads come in no order."""
+
+    def __init__(self, content: _Content, group: int, name: str) -> None:
+        self._begin = partial(content.batches, group, [name])
+        self._lock = threading.Lock()
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._batches = self._begin()
+        self._next = self._bytes = 0
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+
+    def value(self, row: int) -> Any:
+        """A row's value.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        with self._lock:
+            if row < self._next and row not in self._kept:
+                self._rewind()
+            while row >= self._next:
+                try:
+                    batch = next(self._batches)
+                except ImageError:
+                    self._rewind()  # the next one fails in the same words
+                    raise
+                except StopIteration:
+                    raise UnreadableImageError(f"the row group ends before its row {row + 1}") from None
+                for scalar in batch.column(0):
+                    self._keep(scalar.as_py())
+            return self._kept[row]
+
+    def _keep(self, value: Any) -> None:
+        self._kept[self._next] = value
+        self._next += 1
+        self._bytes += _size(value)
+        while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+    def __del__(self) -> None:
+        self._batches.close()  # and the file with it
+
+
+_reels: OrderedDict[tuple[int, ...], _Reel] = OrderedDict()
+"""(process, table, row group, column) -> its images; of all tables together, for there may be many."""
+
+_reels_lock = threading.RLock()
+
+
+def _reel(content: _Content, key: tuple[int, ...], name: str) -> _Reel:
+    key = (os.getpid(), *key)  # a forked process would move the parent's place in the file
+    with _reels_lock:
+        if key not in _reels:
+            _reels[key] = _Reel(content, key[2], name)
+        _reels.move_to_end(key)
+        while len(_reels) > _REELS:
+            _reels.popitem(last=False)
+        return _reels[key]
+
+
+def _forget(table: int) -> None:
+    with _reels_lock:
+        for key in [key for key in _reels if key[1] == table]:
+            _reels.pop(key)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    return len(value) if isinstance(value, bytes | str) else 0
+
+
+# ---- types
+
+
+def _plain(kind: Any) -> Any:
+    """The type of the values, without extensions and encodings around it."""
+    import pyarrow as arrow
+    import pyarrow.types as types
+
+    while True:
+        if isinstance(kind, arrow.BaseExtensionType):
+            kind = kind.storage_type
+        elif types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+            kind = kind.value_type
+        else:
+            return kind
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    kind = _plain(kind)
+    tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    kind = _plain(kind)
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_string_view))
+
+
+def _child(kind: Any, name: str, fits: Callable[[Any], bool]) -> str | None:
+    """The field of a struct of that name, or the only one that fits."""
+    fields = [kind.field(place) for place in range(kind.num_fields)]
+    fitting = [field.name for field in fields if fits(field.type)]
+    return name if name in fitting else fitting[0] if len(fitting) == 1 else None
+
+
+# ---- names of classes
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Column -> the names of its classes, as Hugging Face's `datasets` keeps them in a file's schema."""
+    text = metadata.get(b"huggingface", b"")
+    try:
+        features = json.loads(text)["info"]["features"] if len(text) <= _MAX_FEATURES_BYTES else {}
+        return {str(name): names for name, feature in features.items() if (names := _names_in(feature))}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def _names_in(feature: Any) -> list[str] | None:
+    if isinstance(feature, list) and len(feature) == 1:
+        return _names_in(feature[0])
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") != "ClassLabel":
+        return _names_in(feature.get("feature"))
+    names = feature.get("names")
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class; -1 stands for none, and a number without a name is no class."""
+    if isinstance(value, list):
+        found = [_named(each, names) for each in value]
+        return None if None in found else found
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
