@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -66,16 +65,24 @@ def model_line(predictor: Predictor) -> str:
 
 
 def read_inputs(words: Iterable[str], once: bool = True) -> Expansion:
-    """The command line's inputs; `-` alone means a list of paths on stdin, one a line.
+    """The command line's inputs; `-` alone means stdin: a list of paths, one a line, or an image.
 
     Args:
         words: as they were typed.
         once: it will be read once, so that lines on stdin are answered as they come.
+
+    Raises:
+        UsageError: an empty word, or nothing on stdin.
     """
     words = list(words)
+    empty = next((word for word in words if not word.strip()), None)
+    if empty is not None:
+        raise UsageError(f"An input is a path or an address: {empty!r} was given.", "The current folder is called `.`")
     if words == ["-"]:
-        lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
-        return expand(lines if once else list(lines))
+        from weevit.cli.stdin import stdin_inputs
+
+        given = stdin_inputs()
+        return expand(given if once else list(given))
     return expand(words)
 
 

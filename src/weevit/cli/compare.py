@@ -45,22 +45,22 @@ def compare(
     """
     from weevit.cli import answers
     from weevit.cli.console import EXIT_NOTHING, say, say_json, tell
+    from weevit.cli.dataset import read_told
     from weevit.cli.eval import watching
-    from weevit.datasets.read import check_there
     from weevit.evaluation.compare import SCHEMA, comparison_json
     from weevit.evaluation.compare import compare as run
     from weevit.evaluation.saved import check_report
 
     if output is not None:
         check_report(output, SCHEMA, (loading.model, other, data))
-    check_there(data)
     first: Any = loading.model
     second: Any = other
+    dataset = None if data is None else read_told(data, quiet, allow_missing)
     if data is not None:
         first, second = (answers.load_model(replace(loading, model=name), quiet) for name in (first, second))
     own: dict[str, Any] = {"split": split, "allow_missing": allow_missing, "seed": seed}
     with watching(quiet) as watch:
-        comparison = run(first, second, data, output, watch=watch, **own)
+        comparison = run(first, second, dataset, output, watch=watch, **own)
     say_json(comparison_json(comparison)) if json_lines else say(*_lines(comparison))
     if output is not None and not quiet:
         tell(f"written: {output / 'report.html'} and report.json")

@@ -147,8 +147,11 @@ def _lines(found: DataCheck) -> Iterator[str]:
 
 
 def _contents(found: DataCheck) -> Iterator[str]:
+    from weevit.datasets.dataset import listed
+
     splits = ", ".join(f"{name} {_of_split(found, name):,}" for name in found.counts)
     yield f"{len(found.pictures):,} pictures of {len(found.classes):,} classes: {splits}"
+    yield listed(found.classes)
     if found.imbalance > _UNEQUAL:
         yield f"the largest class has {found.imbalance:.1f} times as many pictures as the smallest"
     turned = sum(count for value, count in found.orientations.items() if value != 1)

@@ -61,7 +61,7 @@ def eval(
     --suite imagenet/ measures those of ImageNet's test sets that are in the folder, beside the published figures.
     """
     from weevit.cli import answers
-    from weevit.datasets.read import check_there
+    from weevit.cli.dataset import read_told
     from weevit.evaluation.evaluate import evaluate
     from weevit.evaluation.imagenet import find_sets
     from weevit.evaluation.saved import SCHEMA as EVALUATION
@@ -72,7 +72,7 @@ def eval(
     _check(data, suite, min_top1)
     if output is not None:
         check_report(output, EVALUATION if suite is None else SUITE, (loading.model, data, suite), table)
-    check_there(data)
+    dataset = None if data is None else read_told(data, quiet, allow_missing)
     if suite is not None:
         find_sets(suite)
     predictor = answers.load_model(loading, quiet)
@@ -82,7 +82,7 @@ def eval(
             found, values, lines = {one.name: one.evaluation for one in sets.sets}, suite_json(sets), _suite_lines(sets)
         else:
             own: dict[str, Any] = {"split": split, "allow_missing": allow_missing, "table": table, "watch": watch}
-            one = evaluate(predictor, str(data), output, **own)
+            one = evaluate(predictor, str(data) if dataset is None else dataset, output, **own)
             found, values, lines = {"": one}, as_json(one), _lines(one)
     say_json(values) if json_lines else say(*lines)
     if not quiet:

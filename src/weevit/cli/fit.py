@@ -80,7 +80,7 @@ def fit(
     cross-validation on the training pictures only. --output runs/mine becomes a model like any other, with a report.
     """
     from weevit.cli import answers
-    from weevit.datasets.read import check_there
+    from weevit.cli.dataset import read_told
     from weevit.fitting.fit import fit as fit_head
     from weevit.fitting.folder import hold
     from weevit.fitting.heads import require_sklearn
@@ -96,15 +96,15 @@ def fit(
     own.check()
     require_jinja()
     require_sklearn()
-    check_there(data)
     refuse_inputs(output, (loading.model, data), inside=True)
     with hold(output):  # refused before the model is loaded
         pass
+    dataset = read_told(data, quiet, allow_missing, notes=False)
     predictor = answers.load_model(loading, quiet)
     try:
         with watching(quiet) as watch:
             done = fit_head(
-                data,
+                dataset,
                 output,
                 predictor,
                 **vars(own),

@@ -69,6 +69,11 @@ class Dataset:
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))
 
+    def contents(self) -> str:
+        """How many images are in which split, and of which classes, in one line."""
+        splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
+        return f"{splits} · {listed(self.classes)}"
+
     def split(self, name: str) -> Split:
         """The split of that name.
 
@@ -99,3 +104,10 @@ class Dataset:
                 parts = (split.name, name, source.fingerprint(), *self.names_of(target))
                 digest.update(("\0".join(parts) + "\n").encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+
+def listed(classes: Sequence[str], shown: int = 8) -> str:
+    """`12 classes: bag, dress, ... and 4 more`: how many, and what they are called."""
+    names = ", ".join(name if len(name) <= 40 else f"{name[:40]}..." for name in classes[:shown])
+    more = f" and {len(classes) - shown:,} more" if len(classes) > shown else ""
+    return f"{len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {names}{more}"

@@ -25,8 +25,10 @@ SPLITS = {
 """What a split may be called, in small letters -> its name."""
 
 FILLERS = frozenset(
-    ["data", "dataset", "set", "images", "image", "imgs", "img", "pictures", "photos"]
-    + ["jpg", "jpeg", "png", "raw", "seg", "x", "split", "folder", "files"]
+    (
+        *("data", "dataset", "set", "images", "image", "imgs", "img", "pictures", "photos"),
+        *("jpg", "jpeg", "png", "raw", "seg", "x", "split", "folder", "files"),
+    )
 )
 """Words that may stand beside it, as in `seg_train`, `test set` and `x_train`; as folders they are hardly classes."""
 

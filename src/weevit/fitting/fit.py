@@ -222,8 +222,7 @@ class _Run:
             raise DatasetError(f"{dataset.path}: a class has no name, or one of spaces only.", "Rename its folder.")
         if not own.allow_missing:
             check_floor(dataset)  # before anything is computed; once more when it is known what can be read
-        counts = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
-        self.log(f"{dataset.path}: {len(dataset.classes):,} classes, {counts}")
+        self.log(f"{dataset.path}: {dataset.contents()}")
         return dataset
 
     def _embed(self, dataset: Dataset, cache: Path | None, should_stop: Callable[[], bool]) -> dict[str, Embedded]:

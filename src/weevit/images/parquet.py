@@ -18,12 +18,12 @@ from typing import Any
 
 from weevit.errors import (
     ImageError,
-    MissingExtraError,
     MissingImageError,
     TooLargeImageError,
     UnreadableImageError,
     UsageError,
 )
+from weevit.extras import missing
 from weevit.images.decode import Limits
 from weevit.images.source import File, read_bytes, shortened, why_no_path
 
@@ -53,9 +53,7 @@ def pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError(
-            "Parquet files need pyarrow, which is not installed.", 'pip install "weevit[data]"'
-        ) from error
+        raise missing("data", "Parquet files need pyarrow, which is not installed.") from error
     return pyarrow
 
 

@@ -392,8 +392,7 @@ def _first_notes(first: Start, dataset: Dataset, facts: dict[str, Any]) -> tuple
         f"{first.model.arch.name} · {parameters / 1e6:.1f} M parameters · {first.model.img_size[0]} px · "
         + (f"from {source}" if source else "fresh weights")
         + (", fresh head" if source and first.fresh_head else ""),
-        f"{', '.join(f'{len(split):,} {name}' for name, split in dataset.splits.items())} · "
-        f"{len(dataset.classes):,} classes · {facts['device']}, {facts['threads']} threads, {facts['precision']}"
+        f"{dataset.contents()} · {facts['device']}, {facts['threads']} threads, {facts['precision']}"
         + (f", batches in {facts['pieces']} pieces" if facts["pieces"] > 1 else ""),
         *dataset.notes,
         *(f"unlike the recipe it is based on: {line}" for line in facts["deviations"]),

@@ -73,6 +73,7 @@ def finetune(
         Begun(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
 
     # ---- a linear head, and how good it is on pictures that it was not fitted to
+    watcher.say(task.dataset.contents())
     watcher.say(f"a linear head on {task.checkpoint.name}, fitted to {len(task.held.split(TRAIN)):,} pictures")
     probe = fit_probe(task, task.held, folder / PROBE, watcher)
     watcher.say(f"{probe.chosen.name}: {probe.measure} {probe.chosen.score:.2%} in cross-validation")

@@ -1,0 +1,76 @@
+"""What comes on stdin in place of inputs: paths, one a line, or one image."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from weevit.errors import NotAnImageError, UnreadableImageError, UnsupportedImageError, UsageError
+from weevit.images.decode import DEFAULT_LIMITS, recognise
+from weevit.images.lines import MAX_LINE, lines
+from weevit.images.source import Source
+
+NAME = "-"
+"""Of an image on stdin, as it was given."""
+
+_BEGINNING = 512
+_NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+def stdin_inputs() -> Iterator[str | Source]:
+    """The image, or the paths as they come; they are separated by line ends or, as `find -print0` does it, by NULs.
+
+    Raises:
+        UsageError: stdin is closed or empty.
+    """
+    if sys.stdin is None:
+        raise UsageError("Stdin is closed, and `-` means what comes there.", "ls *.jpg | weevit classify -")
+    given: Any = sys.stdin.buffer
+    raw = given if hasattr(given, "peek") else io.BufferedReader(given)
+    head = raw.peek(1)[:_BEGINNING]
+    if not head:
+        raise UsageError("Nothing came on stdin, and `-` means what comes there.", "ls *.jpg | weevit classify -")
+    if _is_image(head):
+        return iter([Source(NAME, raw.read(DEFAULT_LIMITS.max_bytes + 1))])
+    wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return _between_nuls(raw) if b"\0" in head and not wide else _lines(raw, wide)
+
+
+def _is_image(head: bytes) -> bool:
+    """Whether these bytes begin an image, and not a path that is called so: `BM/1.jpg` could be a bitmap."""
+    try:
+        recognise(head)
+    except NotAnImageError:
+        return False
+    except UnsupportedImageError:
+        pass
+    return head[:1] in b"P%<" or _NO_TEXT.search(head) is not None
+
+
+def _lines(raw: Any, wide: bool) -> Iterator[str | Source]:
+    encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
+    text = io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="")
+    try:
+        for number, line in enumerate(lines(text), 1):
+            if line is None:
+                name = f"{NAME}#line{number}"
+                yield Source(name, UnreadableImageError(f"{name}: a line of more than {MAX_LINE:,} characters"))
+            elif not line.isspace():
+                yield line.rstrip("\r\n")
+    finally:
+        text.detach()  # or it would close stdin
+
+
+def _between_nuls(raw: Any) -> Iterator[str]:
+    rest = b""
+    while data := raw.read1(1 << 16):
+        *whole, rest = (rest + data).split(b"\0")
+        yield from (part.decode("utf-8", "surrogateescape") for part in whole if part.strip())
+        if len(rest) > MAX_LINE:
+            raise UsageError(f"A path of more than {MAX_LINE:,} bytes on stdin.", "find . -print0 | weevit classify -")
+    if rest.strip():
+        yield rest.decode("utf-8", "surrogateescape")
