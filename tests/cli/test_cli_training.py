@@ -55,7 +55,7 @@ def test_train_says_what_it_does_and_what_comes_next(cli: Cli, data: Path, monke
     assert (code, out) == (0, "")
     lines = said.splitlines()
     assert lines[0] == "vit_micro_patch16_reg1_gap_64 · 0.2 M parameters · 32 px · fresh weights"
-    assert lines[1] == "40 train, 9 validation · 3 classes · cpu, 1 threads, fp32"
+    assert lines[1] == "40 train, 9 validation · 3 classes: class 0, class 1, class 2 · cpu, 1 threads, fp32"
     assert sum(line.startswith("epoch 1/1 · step ") for line in lines) == 5
     assert lines[-2].startswith("best: ema_top1 ")
     assert lines[-1] == "next: weevit classify PICTURE -m run"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
@@ -33,6 +33,10 @@ _MAX_GLOBAL_BYTES = 1 << 16
 """Of all headers that speak of every member to come; each member has a copy."""
 
 _MAX_SPARSE_BLOCKS = 1000
+_MAX_BYTES, _MAX_RATIO = 3 << 30, 200
+"""What a compressed archive may unpack to in any case, and how many times its bytes beyond that."""
+
+_STEP = 16 << 20
 _MAX_DOTS = 16
 _MAX_ENDING = 16
 _NAMES = (
@@ -68,7 +72,7 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
                 f"{file.name}: not a tar archive, or one without a beginning: {error}"
             ) from error
         where = _Packed(archive, Packed(file, handle.tell)) if packed else _Plain(file, size)
-        members = _Members(archive, packed)
+        members = _Members(archive, handle.tell if packed else None)
         for _, group in groupby(members, key=lambda member: _key(member.name)):
             sample = _Sample(left_out)
             for member in group:
@@ -232,8 +236,8 @@ class _Header(tarfile.TarInfo):
 class _Members:
     """The members of an archive one after another; `broken` says afterwards why there were no more."""
 
-    def __init__(self, archive: _Archive, packed: bool) -> None:
-        self._archive, self._packed = archive, packed
+    def __init__(self, archive: _Archive, position: Callable[[], int] | None) -> None:
+        self._archive, self._position = archive, position
         self.broken = ""
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
@@ -241,8 +245,8 @@ class _Members:
             while (member := self._next()) is not None:
                 self._archive.members = []  # type: ignore[attr-defined]  # or the archive would remember all of them
                 yield member
-                if self._packed:
-                    self._skip()
+                if self._position:
+                    self._skip(self._position)
         except Exception as error:  # tarfile lets through what a broken header makes it trip over
             self.broken = str(error) or "it ends too soon"
 
@@ -250,12 +254,14 @@ class _Members:
         self._archive.names = 0
         return self._archive.next()
 
-    def _skip(self) -> None:
+    def _skip(self, position: Callable[[], int]) -> None:
         """Go behind a member of a compressed archive; tarfile would go on for years where its size is a lie."""
         stream: Any = self._archive.fileobj
         while (left := self._archive.offset - stream.tell()) > 0:
-            if not stream.read(min(left, 1 << 20)):
+            if not stream.read(min(left, _STEP)):
                 raise tarfile.ReadError("unexpected end of data")
+            if stream.tell() > max(_MAX_BYTES, _MAX_RATIO * position()):
+                raise tarfile.ReadError(f"it unpacks to more than {_MAX_RATIO} times its size")
 
 
 class _Plain:

@@ -33,6 +33,9 @@ MAX_ROW_GROUP_BYTES = 64 << 20
 MAX_RATIO = 100
 """A larger one may unpack to this many times its bytes: images hardly get smaller."""
 
+MAX_UNPACKED_BYTES = 1 << 30
+"""What the values of a row group may take, one after another, whatever the group unpacks to."""
+
 MAX_VALUES = 1000
 """Values in a cell, on average."""
 
@@ -82,6 +85,31 @@ class _Content:
             raise
         except Exception as error:  # as above
             raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
+
+    def values(self, group: int, name: str) -> Generator[Any, None, None]:
+        """The values of one column, one after another.
+
+        Raises:
+            ImageError: they cannot be read, or not within the limits.
+        """
+        count = self.counter(group, [name])
+        for batch in self.batches(group, [name]):
+            for scalar in batch.column(0):
+                value = scalar.as_py()
+                count(_size(value))
+                yield value
+
+    def counter(self, group: int, names: Sequence[str]) -> Callable[[int], None]:
+        """Takes the bytes of values as they come, and raises TooLargeImageError where it is the same over and over."""
+        limit, found = max(MAX_UNPACKED_BYTES, MAX_RATIO * self._check_sizes(group, names)), 0
+
+        def count(size: int) -> None:
+            nonlocal found
+            found += size
+            if found > limit:
+                raise TooLargeImageError(f"{self.file.name}: the rows of a group take more than {limit:,} bytes")
+
+        return count
 
     def _check_sizes(self, group: int, names: Sequence[str]) -> int:
         """What the columns take unpacked, by the file's own account."""
@@ -143,8 +171,11 @@ class Parquet:
             return
         for place in places:
             self._check_kind(place)
-        for batch in self._content.batches(group, [self.names[place] for place in places]):
+        names = [self.names[place] for place in places]
+        count = self._content.counter(group, names)
+        for batch in self._content.batches(group, names):
             columns = {place: self._values(batch, place) for place in places}
+            count(sum(_size(value) for column in columns.values() for value in column))
             for row in range(len(batch)):
                 yield {place: column[row] for place, column in columns.items()}
 
@@ -202,14 +233,15 @@ class _Reel:
     """The images of a row group one after another; the last ones are kept, for threads come in no order."""
 
     def __init__(self, content: _Content, group: int, name: str) -> None:
-        self._begin = partial(content.batches, group, [name])
+        self._begin = partial(content.values, group, name)
         self._lock = threading.Lock()
         self._rewind()
 
     def _rewind(self) -> None:
-        self._batches = self._begin()
+        self._values = self._begin()
         self._next = self._bytes = 0
         self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._failed: ImageError | None = None
 
     def value(self, row: int) -> Any:
         """A row's value.
@@ -221,16 +253,19 @@ class _Reel:
             if row < self._next and row not in self._kept:
                 self._rewind()
             while row >= self._next:
-                try:
-                    batch = next(self._batches)
-                except ImageError:
-                    self._rewind()  # the next one fails in the same words
-                    raise
-                except StopIteration:
-                    raise UnreadableImageError(f"the row group ends before its row {row + 1}") from None
-                for scalar in batch.column(0):
-                    self._keep(scalar.as_py())
+                self._keep(self._following())
             return self._kept[row]
+
+    def _following(self) -> Any:
+        if self._failed is not None:  # what follows is lost, too
+            raise type(self._failed)(self._failed.message, self._failed.hint)
+        try:
+            return next(self._values)
+        except StopIteration:
+            self._failed = UnreadableImageError("the row group ends before its last row")
+        except ImageError as error:
+            self._failed = error
+        raise self._failed
 
     def _keep(self, value: Any) -> None:
         self._kept[self._next] = value
@@ -240,7 +275,7 @@ class _Reel:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
 
     def __del__(self) -> None:
-        self._batches.close()  # and the file with it
+        self._values.close()  # and the file with it
 
 
 _reels: OrderedDict[tuple[int, ...], _Reel] = OrderedDict()
