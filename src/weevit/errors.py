@@ -47,9 +47,9 @@ class WeevitError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # a path may have bytes that are not UTF-8, which no terminal, file or database would take
+        self.message, self.hint = (text.encode("utf-8", "backslashreplace").decode() for text in (message, hint))
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import containers
 import pytest
 from PIL import Image
 
@@ -21,6 +22,7 @@ from weevit.errors import (
     TruncatedImageError,
     UnreadableImageError,
 )
+from weevit.images import archives, packed
 from weevit.images.decode import Limits
 from weevit.images.source import Source, open_image
 from weevit.images.sources import expand
@@ -245,3 +247,139 @@ def test_fingerprints_change_with_the_archive_and_only_then(tmp_path: Path) -> N
     with gzip.open(tmp_path / "x.tar.gz", "wb") as packed:
         packed.write(path.read_bytes())
     assert len({source.fingerprint() for source in sources(tmp_path / "x.tar.gz")}) == 2
+
+
+# ---- which class is whose
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("22.05.JPG 22.05.cls=7 22.06.JPG 22.06.cls=9", "7 9"),
+        ("22.05.cls=7 22.05.JPG 22.06.cls=9 22.06.JPG", "7 9"),
+        ("22.05.JPG 22.06.JPG 22.05.cls=7 22.06.cls=9", "7 9"),
+        ("22.05.JPG 22.05.CLS=7 22.06.JPG", "7 -"),
+        ("22.JPG 22.cls=1 22.05.JPG 22.05.cls=7 22.06.JPG", "1 7 -"),  # 22.06 may be of 22, or lack its own
+        ("0001.png 0001.seg.png 0001.cls=3 0002.seg.png 0002.cls=4", "3 3 4"),
+        ("0001.cls=3 0001.a.b.c.png", "3"),
+        ("a.b/22.05.png a.b/22.05.cls=1 a.c/22.05.png a.c/22.05.cls=2", "1 2"),
+        ("2022.05.seg.png 2022.05.png 2022.05.cls=5 2022.06.seg.png 2022.06.cls=6", "5 5 6"),
+        ("a.png a.cls=1 a.png a.cls=2", "1 2"),
+        ("a.cls=1 a.png a.cls=2 a.png", "1 2"),
+        ("a.png b.png a.cls=1 b.cls=2", "- -"),  # members of one sample follow one another
+        ("a.png a.json=!", "-"),
+        ('a.png a.json={"label":"cat"} b.png b.json={"label":5} c.png c.json={"x":1}', "cat 5 -"),
+        ('a.png a.json={"label":"cat"} a.cls=3', "3"),
+        ('a.png a.json={"label":["cat"]} b.json={"label":true} b.png', "- -"),
+        ("22.05.JPG 22.cls=1", "1"),
+        ("x.1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16.17.18.png x.cls=1", "-"),
+    ],
+)
+def test_each_image_has_its_own_class_or_none(tmp_path: Path, ending: str, names: str, expected: str) -> None:
+    members = []
+    for word in names.split():
+        name, _, content = word.partition("=")
+        members.append((name, content.encode() if content else png()))
+    found = sources(tar(tmp_path / f"x.{ending}", *members))
+    assert [source.target or "-" for source in found] == expected.split()
+
+
+# ---- what a small archive may unpack to
+
+
+def test_an_archive_without_an_image_is_one_failing_source(tmp_path: Path) -> None:
+    for path in (tar(tmp_path / "x.tar"), tar(tmp_path / "x.tgz", ("README", b"x"))):
+        (source,) = sources(path)
+        with pytest.raises(ImageError, match="no image in this file"):
+            open_image(source)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(("size", "chain", "fits"), [(300, 1, True), (1 << 19, 1, True), (1 << 19, 3, False)])
+def test_long_names_are_read_up_to_a_limit(tmp_path: Path, ending: str, size: int, chain: int, fits: bool) -> None:
+    data = b"".join(containers.long_names(chain, size))
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(data if ending == "tar" else gzip.compress(data))
+    found = expand(path)
+    first, *others = found
+    assert open_image(first).size == (4, 3)
+    if fits:
+        assert not others
+        assert found.left_out.total() == 1  # a name that does not end like an image's
+        return
+    (last,) = others
+    assert last.name == f"{path}#rest"
+    with pytest.raises(TruncatedImageError, match="a header for"):
+        open_image(last)
+
+
+def test_a_comment_about_all_members_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    few, many = tmp_path / "few.tar", tmp_path / "many.tar"
+    few.write_bytes(b"".join(containers.long_names(2, 20_000, global_=True)))
+    many.write_bytes(b"".join(containers.long_names(20, 20_000, global_=True)))
+    assert [source.name for source in sources(few)] == [f"{few}/first.png", f"{few}/a.png"]
+    assert [source.name for source in sources(many)] == [f"{many}/first.png", f"{many}#rest"]
+
+
+@pytest.mark.parametrize(("blocks", "rows"), [(900, ["a.png", "b.png"]), (1100, ["#rest"])])
+def test_a_map_of_holes_ends(tmp_path: Path, blocks: int, rows: list[str]) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(b"".join(containers.sparse(blocks)))
+    _, *found = sources(path)
+    assert [source.name.removeprefix(str(path)).lstrip("/") for source in found] == rows
+    with pytest.raises(ImageError):
+        open_image(found[0])
+    assert len(rows) == 1 or open_image(found[1]).size == (4, 3)
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tgz"])
+def test_members_that_are_not_held_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    monkeypatch.setattr(packed, "MAX_HELD_BYTES", 2000)
+    monkeypatch.setattr(packed, "MAX_MEMBER_BYTES", 500)
+    sizes = [*range(1, 31), 200, *range(31, 41)]  # one is too large to be held at all
+    found = sources(tar(tmp_path / f"x.{ending}", *((f"{number}.png", png(number)) for number in sizes)))
+    held = [source.value.data is not None for source in found if isinstance(source.value, packed.Member)]
+    assert len(held) == len(sizes)
+    assert held[0]
+    assert not held[30]
+    assert not any(held[31:])
+    assert sum(len(png(size)) for size, own in zip(sizes, held, strict=True) if own) <= 2000
+    order = [*range(len(sizes)), *random.Random(0).sample(range(len(sizes)), 20)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda place: open_image(found[place]).size[0], order)) == [sizes[n] for n in order]
+    assert len({source.fingerprint() for source in found}) == len(sizes)
+
+
+def test_what_was_opened_is_held_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MAX_HELD_BYTES", 5000)
+    path = tar(tmp_path / "x.tgz", *((f"{number}.png", png(4)) for number in range(100)))
+    for source in expand(path):
+        assert isinstance(source.value, packed.Member)
+        assert source.value.data is not None
+
+
+def test_a_member_that_is_packed_to_nothing_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MAX_MEMBER_BYTES", 4 << 20)
+    monkeypatch.setattr(packed, "_STEP", 1 << 16)
+    noise = random.Random(0).randbytes(5 << 20)
+    members = [
+        ("a.png", png(1)),
+        ("zeros.png", png(2) + bytes(8 << 20)),
+        ("noise.png", png(3) + noise),
+        ("b.png", png(4)),
+    ]
+    found = sources(tar(tmp_path / "x.tgz", *members))
+    assert widths([found[0], *found[2:]]) == [1, 3, 4]
+    with pytest.raises(TooLargeImageError, match="packed to less than"):
+        open_image(found[1])
+
+
+def test_an_archive_that_is_packed_to_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_MAX_BYTES", 4 << 20)
+    monkeypatch.setattr(archives, "_STEP", 1 << 20)
+    path = tar(tmp_path / "x.tgz", ("a.png", png(1)), ("zeros.bin", bytes(16 << 20)), ("b.png", png(2)))
+    first, rest = sources(path)
+    assert widths([first]) == [1]
+    with pytest.raises(TruncatedImageError, match="unpacks to more than 200 times"):
+        open_image(rest)

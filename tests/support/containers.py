@@ -67,6 +67,8 @@ def tar_of_small(members: int, size: int, ending: str = ".png") -> Iterator[byte
 
 def long_names(chain: int, size: int, global_: bool = False) -> Iterator[bytes]:
     """Headers in front of one member, each a name of this size or a comment about every member."""
+    yield header("first.png", len(png()))
+    yield from zeros(len(png()), png())
     kind = tarfile.XGLTYPE if global_ else tarfile.GNUTYPE_LONGNAME
     for number in range(chain):
         yield header("././@LongLink", size, kind)
@@ -81,6 +83,8 @@ def long_names(chain: int, size: int, global_: bool = False) -> Iterator[bytes]:
 
 def sparse(blocks: int) -> Iterator[bytes]:
     """A file with holes whose map goes on and on, and an image behind it."""
+    yield header("first.png", len(png()))
+    yield from zeros(len(png()), png())
     first = bytearray(header("a.png", 0, tarfile.GNUTYPE_SPARSE))
     first[482] = 1
     first[148:156] = b" " * 8
@@ -231,4 +235,75 @@ BOMBS: dict[str, tuple[str, Bomb]] = {
 
 def _text(path: Path, text: str) -> Path:
     path.write_text(text)
+    return path
+
+
+# ---- odd rows
+
+CONTAINERS = ("txt", "csv", "tsv", "parquet", "tar")
+
+ODD_PATHS = {
+    "nul": "a\0b.png",
+    "long name": "x" * 300 + ".png",
+    "long name of few letters": "ä" * 150 + ".png",
+    "long path": "x/" * 3000 + "a.png",
+    "41 KB": "y" * 41_000,
+    "half a surrogate pair": "a\ud800.png",
+    "bytes that are not UTF-8": "caf\udce9.png",
+    "through a file": "a.png/b.png",
+    "folder": "folder",
+    "above": ".",
+    "device": "/dev/null",
+    "home": "~/a.png",
+    "empty": "",
+    "spaces": "   ",
+    "data URI": "data:image/png;base64," + "iVBORw0KGgo" * 1000,
+    "escape": "\x1b[2J.png",
+    "missing": "gone.png",
+    "address": "nosuch://host/a.png",
+    "pattern": "*.nothing",
+}
+"""What it is -> a path that leads to no image."""
+
+
+def odd_place(folder: Path) -> Path:
+    """A folder with `a.png` and what the odd paths want."""
+    (folder / "a.png").write_bytes(png())
+    (folder / "folder").mkdir()
+    return folder
+
+
+def with_odd_row(folder: Path, kind: str, odd: str, good: int) -> Path | None:
+    """A container with one odd row between twice as many good ones; None where that row cannot be written there."""
+    path = folder / f"t.{kind}"
+    paths = ["a.png"] * good + [odd] + ["a.png"] * good
+    if kind == "tar":
+        return _tar_with(path, odd, good)
+    if kind == "parquet":
+        return _parquet_with(path, paths)
+    separator = {"txt": None, "csv": ",", "tsv": "\t"}[kind]
+    rows = paths if separator is None else [f"path{separator}label", *(f"{own}{separator}x" for own in paths)]
+    data = "\n".join(rows).encode("utf-8", "surrogatepass" if "\ud800" in odd else "surrogateescape")
+    path.write_bytes(data)
+    return path
+
+
+def _tar_with(path: Path, odd: str, good: int) -> Path | None:
+    if "\ud800" in odd or "\0" in odd or not odd.endswith(".png"):
+        return None  # a member of another name is no image
+    with tarfile.open(path, "w") as archive:
+        for number in range(2 * good + 1):
+            member = tarfile.TarInfo(odd if number == good else f"{number}.png")
+            member.size = 0 if number == good else len(png())
+            archive.addfile(member, io.BytesIO(b"" if number == good else png()))
+    return path
+
+
+def _parquet_with(path: Path, paths: list[str]) -> Path | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if any("\ud800" in own or "\udce9" in own for own in paths):
+        return None  # text in Parquet is UTF-8
+    pq.write_table(pa.table({"path": paths, "label": ["x"] * len(paths)}), path)
     return path

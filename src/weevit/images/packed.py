@@ -27,6 +27,8 @@ MAX_RATIO = 100
 """Such a member may unpack to this many times its bytes in the archive: photos reach 2, scans of blank pages 50."""
 
 _STEP = 1 << 20
+_READ_AHEAD = 20_480
+"""Bytes by which tarfile may be ahead in the archive."""
 
 
 class Member:
@@ -63,7 +65,8 @@ class Packed:
         self._position = position
         self._waiting: deque[tuple[weakref.ref[Member], int]] = deque()
         self._held = 0
-        self._own = threading.local()
+        self._again: list[_Again] = []
+        self._lock = threading.Lock()
 
     def take(self, offset: int, size: int, read: Callable[[int], bytes]) -> Member:
         """The member that begins here; `read` gives its next bytes, none at the end of the archive.
@@ -93,7 +96,7 @@ class Packed:
             if not part:
                 raise TruncatedImageError("the archive ends in the middle of it")
             done += len(part)
-        if done > MAX_RATIO * max(1, self._position() - before):
+        if done > MAX_RATIO * (self._position() - before + _READ_AHEAD):
             raise TooLargeImageError(
                 f"{size:,} bytes that are packed to less than a {MAX_RATIO}th of that", "Unpack the archive first."
             )
@@ -105,11 +108,12 @@ class Packed:
         return self._held + size <= MAX_HELD_BYTES
 
     def again(self, offset: int, size: int) -> bytes:
-        """A member's bytes from a second reading, which goes on where the thread's last one ended."""
+        """A member's bytes from a second reading, which goes on where the last one ended."""
         try:
-            stream = self._stream(offset)
-            stream.seek(offset)
-            data = stream.read(size)
+            with self._lock:
+                stream = self._stream(offset)
+                stream.seek(offset)
+                data = stream.read(size)
         except (EOFError, OSError, gzip.BadGzipFile) as error:
             raise UnreadableImageError(f"{self.file.name}: {error}") from error
         if len(data) < size:
@@ -117,18 +121,21 @@ class Packed:
         return data
 
     def _stream(self, offset: int) -> gzip.GzipFile:
-        own: _Again | None = getattr(self._own, "again", None)
-        if own is None or own.stream.tell() > offset:
-            self._own.again = own = _Again(self.file.open())
-        return own.stream
+        """The nearest of two readings: threads come in about the archive's order, but not quite."""
+        before = [one for one in self._again if one.stream.tell() <= offset]
+        if not before:
+            before = [_Again(self.file.open())]
+            self._again = [*sorted(self._again, key=_Again.place)[-1:], *before]
+        return max(before, key=_Again.place).stream
 
 
 class _Again:
-    """A reading from the beginning; closed when its thread or the archive is gone, for nobody else could."""
+    """A reading from the beginning; closed when the archive is gone, for nobody else could."""
 
     def __init__(self, handle: BinaryIO) -> None:
-        self._handle = handle
         self.stream = gzip.GzipFile(fileobj=handle)
+        weakref.finalize(self, handle.close)  # in a circle of garbage, `__del__` would come too late
 
-    def __del__(self) -> None:
-        self._handle.close()
+    def place(self) -> int:
+        """Where it is."""
+        return self.stream.tell()

@@ -257,15 +257,14 @@ class _Reel:
             return self._kept[row]
 
     def _following(self) -> Any:
-        if self._failed is not None:  # what follows is lost, too
-            raise type(self._failed)(self._failed.message, self._failed.hint)
-        try:
-            return next(self._values)
-        except StopIteration:
-            self._failed = UnreadableImageError("the row group ends before its last row")
-        except ImageError as error:
-            self._failed = error
-        raise self._failed
+        if self._failed is None:
+            try:
+                return next(self._values)
+            except StopIteration:
+                self._failed = UnreadableImageError("the row group ends before its last row")
+            except ImageError as error:
+                self._failed = error.with_traceback(None)
+        raise type(self._failed)(self._failed.message, self._failed.hint)  # what follows is lost, too
 
     def _keep(self, value: Any) -> None:
         self._kept[self._next] = value
