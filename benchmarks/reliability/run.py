@@ -27,6 +27,8 @@ ROWS = {
     "J6": ("tars: good members kept, bad ones listed", ["tests/images/test_archives.py"]),
     "J7": ("another model or preprocessing in the folder: refused", ["tests/jobs", "-k", "another_job"]),
     "J8": ("workers 1, 2, 4 and batches 1, 7, 64: the same bytes", ["tests/jobs", "-k", "batch_and_thread"]),
+    "J10": ("containers that unpack to gigabytes (in full: containers.py)", ["tests/images/test_bombs.py"]),
+    "J13": ("one odd row of every kind: one failed row (in full: odd_rows.py)", ["tests/images/test_odd_rows.py"]),
     "T1": ("training killed at steps: the same bytes in the end", [TRAINING, STATE, "-k", "t1_"]),
     "T2": ("killed at points of a save: a whole checkpoint, the same bytes", [TRAINING, STATE, "-k", "t2_ or crash"]),
     "T3": ("resumed inside an epoch: every picture once", [TRAINING, "-k", "t3_"]),

@@ -285,6 +285,18 @@ def test_each_image_has_its_own_class_or_none(tmp_path: Path, ending: str, names
     assert [source.target or "-" for source in found] == expected.split()
 
 
+def test_images_do_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_MAX_WAITING", 3)
+    members = [
+        *((f"2026.{number}.png", png(number)) for number in range(1, 7)),
+        ("2026.5.cls", b"5"),
+        ("2026.cls", b"0"),
+    ]
+    found = sources(tar(tmp_path / "x.tgz", *members))
+    assert widths(found) == [1, 2, 3, 4, 5, 6]
+    assert [source.target for source in found] == [None, None, None, None, "5", None]
+
+
 # ---- what a small archive may unpack to
 
 

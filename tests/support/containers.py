@@ -170,9 +170,9 @@ BOMBS: dict[str, tuple[str, Bomb]] = {
         ".tgz",
         lambda path, share: packed(path, tar_of_zeros(60, int(30 * MB * share), start=png(), ending="png")),
     ),
-    "tgz, 20,000 members under one key": (
+    "tgz, 12,000 members under one key": (
         ".tgz",
-        lambda path, share: packed(path, tar_of_small(int(20_000 * share), 40_000)),
+        lambda path, share: packed(path, tar_of_small(int(12_000 * share), 40_000)),
     ),
     "tgz, one member of 4 GB that is no image": (
         ".tgz",

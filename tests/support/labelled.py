@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,3 +33,16 @@ def folder(top: Path, counts: Mapping[str, int], start: int = 0) -> Path:
             put(top / name / f"{place}.png", png(number))
             number += 1
     return top
+
+
+def tar(path: Path, classes: Mapping[str, str]) -> Path:
+    """`{"train": "ab"}` -> train/0.png of class a, train/1.png of class b."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+        for folder, names in classes.items():
+            for number, name in enumerate(names):
+                for ending, content in (("png", png(number)), ("cls", name.encode())):
+                    member = tarfile.TarInfo(f"{folder}/{number}.{ending}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return path

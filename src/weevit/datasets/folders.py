@@ -81,6 +81,9 @@ def unwrapped(found: Found, listing: Listing, split: str = ALL) -> Listing:
         if below is None or below.has_images or not (below.folders or below.containers):
             break
         listing = below
+    several = len(listing.folders) > 1 or listing.containers or split_of(listing.path.name) or split_folders(listing)
+    if not several:
+        return top  # one class
     if listing is not top:
         _note_beside(found, top)
         found.notes.append(f"{printable(top.path)} has one folder: read from {printable(listing.path)}")

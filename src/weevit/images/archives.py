@@ -37,6 +37,9 @@ _MAX_BYTES, _MAX_RATIO = 3 << 30, 200
 """What a compressed archive may unpack to in any case, and how many times its bytes beyond that."""
 
 _STEP = 16 << 20
+_MAX_WAITING = 1000
+"""Images of a sample that wait for their classes; archives of `2026.11.26.jpg` may be one sample."""
+
 _MAX_DOTS = 16
 _MAX_ENDING = 16
 _NAMES = (
@@ -132,10 +135,10 @@ class _Sample:
         self._waiting.append((stem, name, value))
 
     def complete(self) -> Iterator[Source]:
-        """The images at the front whose own class has come: nothing that follows could change it."""
-        while self._waiting and self._waiting[0][0] in self.classes:
+        """The images at the front whose own class has come, which nothing that follows could change, or is too late."""
+        while self._waiting and (self._waiting[0][0] in self.classes or len(self._waiting) > _MAX_WAITING):
             stem, name, value = self._waiting.popleft()
-            yield Source(name, value, self.classes[stem])
+            yield Source(name, value, self.classes.get(stem))
 
     def end(self) -> Iterator[Source]:
         """The other images; then all is forgotten."""

@@ -1,0 +1,95 @@
+"""Stdin in place of inputs: lists in every spelling, one image, and nothing at all."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import containers
+import pytest
+from PIL import Image
+
+from weevit.cli.answers import read_inputs
+from weevit.errors import ImageError, UsageError
+from weevit.images.source import Source, open_image
+
+
+class _Stdin:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b c.png", "ä.png", "BM1.png"):
+        (tmp_path / name).write_bytes(containers.png())
+
+    def give(data: bytes, once: bool = True) -> list[Source]:
+        stdin = _Stdin(data)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        found = list(read_inputs(["-"], once))
+        assert not stdin.buffer.closed
+        return found
+
+    return give
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a.png\nb c.png\n\xc3\xa4.png",
+        b"a.png\r\nb c.png\r\n\r\n   \r\n\xc3\xa4.png\r\n",
+        b"\xef\xbb\xbfa.png\nb c.png\n\xc3\xa4.png\n",
+        "\ufeffa.png\r\nb c.png\r\nä.png\r\n".encode("utf-16-le"),
+        b"a.png\0b c.png\0\xc3\xa4.png\0",  # find -print0
+    ],
+)
+def test_paths_on_stdin(given: Any, data: bytes) -> None:
+    for once in (True, False):
+        found = given(data, once)
+        assert [source.name for source in found] == ["a.png", "b c.png", "ä.png"]
+        assert {open_image(source).size for source in found} == {(4, 3)}
+
+
+def test_odd_lines_are_rows(given: Any) -> None:
+    found = given(b"a.png\n\xff\xfe.png\n" + b"x" * 3_000_000 + b"\nBM1.png\n")
+    assert [source.name for source in found] == ["a.png", "\\udcff\\udcfe.png", "-#line3", "BM1.png"]
+    for source in found[1:3]:
+        with pytest.raises(ImageError):
+            open_image(source)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"])
+def test_an_image_on_stdin_is_one_input(given: Any, kind: str) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(stream, kind)
+    (source,) = given(stream.getvalue())
+    assert (source.name, open_image(source).size) == ("-", (40, 30))
+
+
+@pytest.mark.parametrize("data", [b"%PDF-1.7\n%x", b"<svg xmlns=''></svg>", b"\0\0\0\x18ftypheic\0\0\0\0"])
+def test_an_image_that_is_not_read_is_one_failed_row(given: Any, data: bytes) -> None:
+    (source,) = given(data)
+    with pytest.raises(ImageError, match="files are not read"):
+        open_image(source)
+
+
+def test_a_path_that_begins_like_an_image_is_a_path(given: Any) -> None:
+    assert [source.name for source in given(b"BM1.png\na.png\n")] == ["BM1.png", "a.png"]
+
+
+def test_nothing_on_stdin_is_an_error(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="Nothing came"):
+        given(b"")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="closed"):
+        read_inputs(["-"])
+
+
+@pytest.mark.parametrize("words", [[""], ["a.png", "  "], ["\t"]])
+def test_an_empty_word_is_an_error_and_never_the_folder(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="An input is a path"):
+        read_inputs(words)
