@@ -181,3 +181,24 @@ def test_a_photo_by_its_bytes(vit_tiny: Path, photos: list[Path]) -> None:
     buffer = io.BytesIO()
     Image.open(photos[0]).save(buffer, "PNG")
     assert np.allclose(model.run(buffer.getvalue()).logits, from_path.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "word", ["x" * 300, "data:image/png;base64," + "iVBORw0KGgo" * 4000, "a\0b", "", "  ", "a\ud800"]
+)
+def test_a_word_that_cannot_be_a_path_is_a_result(model: weevit.Predictor, word: str) -> None:
+    result = model.classify(word)
+    assert isinstance(result, weevit.Result)
+    assert result.status in ("missing", "unsupported")
+    assert len(f"{result.input}{result.error}".encode()) < 1500
+
+
+def test_a_locked_folder_is_a_result(model: weevit.Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*args: object, **how: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.stat", locked)
+    monkeypatch.setattr("pathlib.Path.stat", locked)
+    result = model.classify(str(tmp_path / "locked" / "a.png"))
+    assert isinstance(result, weevit.Result)
+    assert result.status == "unreadable"

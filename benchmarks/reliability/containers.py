@@ -3,7 +3,8 @@
     python benchmarks/reliability/containers.py [--share 1.0] [WORD ...]
 
 For each: its size, rows and how many of them are images, the peak of the process (with the imports), and seconds of
-processor time, which others on the machine do not add to. Limits: 600 MB and 10 s. WORDs choose those whose names have one of them.
+processor time, which others on the machine do not add to. Limits: 600 MB and 10 s. WORDs choose those whose names
+have one of them.
 """
 
 from __future__ import annotations

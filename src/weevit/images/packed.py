@@ -20,7 +20,7 @@ from weevit.images.source import File
 MAX_HELD_BYTES = 128 << 20
 """Of the members of one archive that are waiting to be opened."""
 
-MAX_MEMBER_BYTES = 32 << 20
+MAX_MEMBER_BYTES = 16 << 20
 """A larger member is not held at all."""
 
 MAX_RATIO = 100
@@ -65,8 +65,7 @@ class Packed:
         self._position = position
         self._waiting: deque[tuple[weakref.ref[Member], int]] = deque()
         self._held = 0
-        self._again: list[_Again] = []
-        self._lock = threading.Lock()
+        self._own = threading.local()
 
     def take(self, offset: int, size: int, read: Callable[[int], bytes]) -> Member:
         """The member that begins here; `read` gives its next bytes, none at the end of the archive.
@@ -108,12 +107,11 @@ class Packed:
         return self._held + size <= MAX_HELD_BYTES
 
     def again(self, offset: int, size: int) -> bytes:
-        """A member's bytes from a second reading, which goes on where the last one ended."""
+        """A member's bytes from a second reading, which goes on where the thread's last one ended."""
         try:
-            with self._lock:
-                stream = self._stream(offset)
-                stream.seek(offset)
-                data = stream.read(size)
+            stream = self._stream(offset)
+            stream.seek(offset)
+            data = stream.read(size)
         except (EOFError, OSError, gzip.BadGzipFile) as error:
             raise UnreadableImageError(f"{self.file.name}: {error}") from error
         if len(data) < size:
@@ -121,21 +119,16 @@ class Packed:
         return data
 
     def _stream(self, offset: int) -> gzip.GzipFile:
-        """The nearest of two readings: threads come in about the archive's order, but not quite."""
-        before = [one for one in self._again if one.stream.tell() <= offset]
-        if not before:
-            before = [_Again(self.file.open())]
-            self._again = [*sorted(self._again, key=_Again.place)[-1:], *before]
-        return max(before, key=_Again.place).stream
+        """A thread's own reading: each takes members in the archive's order, but they do not wait for one another."""
+        own: _Again | None = getattr(self._own, "again", None)
+        if own is None or own.stream.tell() > offset:
+            self._own.again = own = _Again(self.file.open())
+        return own.stream
 
 
 class _Again:
-    """A reading from the beginning; closed when the archive is gone, for nobody else could."""
+    """A reading from the beginning; closed when its thread or the archive is gone, for nobody else could."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self.stream = gzip.GzipFile(fileobj=handle)
         weakref.finalize(self, handle.close)  # in a circle of garbage, `__del__` would come too late
-
-    def place(self) -> int:
-        """Where it is."""
-        return self.stream.tell()
