@@ -318,7 +318,7 @@ class Predictor:
         )
 
     def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Answers:
-        folder = isinstance(inputs, str | Path) and is_folder(Path(inputs))
+        folder = isinstance(inputs, str | Path) and is_folder(inputs)
         return next(results) if is_one(inputs) and not folder else list(results)
 
 

@@ -235,10 +235,10 @@ def _without_braces(word: str) -> Iterator[str]:
         yield from _without_braces(f"{word[: found.start()]}{number:0{len(first)}}{word[found.end() :]}")
 
 
-def is_folder(path: Path) -> bool:
-    """Whether a path leads to a folder; False where that cannot be known."""
+def is_folder(path: str | Path) -> bool:
+    """Whether a path leads to a folder; False where that cannot be known, and for no text at all."""
     try:
-        return path.is_dir()
+        return path != "" and Path(path).is_dir()
     except (OSError, ValueError):  # no permission on the way, or a NUL in the name: reading it will say so
         return False
 
