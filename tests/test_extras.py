@@ -80,7 +80,7 @@ def test_every_missing_package_says_so_here(monkeypatch: pytest.MonkeyPatch, tmp
             assert 'pip install "weevit[' not in path.read_text(encoding="utf-8"), path
     monkeypatch.setattr(extras, "install", lambda extra: f"GET {extra}")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    from weevit.images.tables import pyarrow
+    from weevit.images.parquet import pyarrow
 
     with pytest.raises(MissingExtraError, match="GET data"):
         pyarrow()

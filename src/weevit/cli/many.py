@@ -16,7 +16,7 @@ from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, is_terminal, tell
 from weevit.cli.progress import PLAIN_EVERY, counting_bar
 from weevit.errors import UsageError
-from weevit.images.tables import pyarrow
+from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import ERRORS, VANISHED, check_folder
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB

@@ -42,7 +42,7 @@ def embeddings_parquet(path: Path) -> bool:
 
 
 def _columns(path: Path) -> list[str]:
-    from weevit.images.tables import pyarrow
+    from weevit.images.parquet import pyarrow
 
     try:
         return list(pyarrow().parquet.read_schema(path).names)

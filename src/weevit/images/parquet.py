@@ -158,7 +158,7 @@ class Parquet:
         import pyarrow.types as types
 
         kind = _plain(self._schema.field(place).type)
-        return _is_bytes(kind) or (types.is_struct(kind) and _child(kind, "bytes", _is_bytes) is not None)
+        return _is_bytes(kind) or (types.is_struct(kind) and _child(kind, "bytes", _may_be_bytes) is not None)
 
     def rows(self, group: int, places: Sequence[int]) -> Iterator[dict[int, Any]]:
         """The values of small columns, row by row.
@@ -201,7 +201,7 @@ class Parquet:
         if not isinstance(value, dict):
             return value, None
         kind = _plain(self._schema.field(place).type)
-        data, path = _child(kind, "bytes", _is_bytes), _child(kind, "path", _is_text)
+        data, path = _child(kind, "bytes", _may_be_bytes), _child(kind, "path", _is_text)
         return value.get(data), value.get(path)
 
 
@@ -329,6 +329,13 @@ def _is_bytes(kind: Any) -> bool:
     kind = _plain(kind)
     tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
     return any(test(kind) for test in tests)
+
+
+def _may_be_bytes(kind: Any) -> bool:
+    """Bytes, or the type of a field that has no value in any row: a file of the hub with paths only."""
+    import pyarrow.types as types
+
+    return _is_bytes(kind) or bool(types.is_null(kind))
 
 
 def _is_text(kind: Any) -> bool:
