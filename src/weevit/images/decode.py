@@ -43,6 +43,7 @@ from weevit.errors import (
     UsageError,
     WeevitError,
 )
+from weevit.images.exif import check_directory
 from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature
 
 
@@ -74,9 +75,6 @@ Enough: TypeAlias = "Callable[[tuple[int, int]], tuple[int, int]]"
 
 _BUDGET = 8
 """Bytes a pixel: decoded RGB takes 4 in Pillow, and turning it upright takes as much again."""
-
-_PROGRESSIVE = 10
-"""Bytes a pixel of a progressive JPEG, whose coefficients are all held until the last scan."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -156,7 +154,8 @@ def decode(
         raise EmptyImageError("zero bytes")
     kind = recognise(data)
     with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.open(data) as image:
-        _check_pixels(image.size, limits, _PROGRESSIVE if image.info.get("progressive") else kind.bytes_per_pixel)
+        _check_pixels(image.size, limits, getattr(image, "bytes_per_pixel", kind.bytes_per_pixel))
+        check_directory(_exif(image))
         kind.prepare(image, data)
         full = _reduce(image, enough) if enough else None
         rgb = _upright_rgb(image)
@@ -295,6 +294,9 @@ def _check_pillow_is_strict() -> None:
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     """Any of Pillow's modes to RGB; turned first, since most modes are smaller than RGB."""
+    if image.mode == "La":  # Pillow converts it to nothing else
+        image.load()
+        image = image.convert("LA")
     deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     if image.mode == "F" or (image.mode == "I" and not deep_grey):
         raise UnsupportedImageError(
@@ -331,6 +333,21 @@ def orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # cameras and editors write broken EXIF around whole pictures; browsers show them unturned, too
         return 1
+
+
+def _exif(image: Image.Image) -> bytes:
+    """What Pillow is going to read as EXIF, as it stands in the file."""
+    exif = image.info.get("exif")
+    if exif is None and (text := image.info.get(_EXIF_AS_TEXT)):
+        try:
+            exif = bytes.fromhex("".join(str(text).split("\n")[3:]))
+        except ValueError:
+            return b""
+    return exif if isinstance(exif, bytes) else b""
+
+
+_EXIF_AS_TEXT = "Raw profile type exif"
+"""Where ImageMagick puts it in a PNG."""
 
 
 def _high_byte(image: Image.Image, tags: Mapping[int, object]) -> Image.Image:

@@ -1,0 +1,33 @@
+"""Boxes of ISO media files (AVIF, HEIC, JPEG 2000): where each begins and ends (ISO/IEC 14496-12, 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+MAX_BOXES = 10_000
+"""Boxes on one level that are looked at."""
+
+
+def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, first byte of the content, behind its last byte) of each; the last may end behind the file's end."""
+    stop = len(data) if stop is None else stop
+    for _ in range(MAX_BOXES):
+        if start + 8 > stop:
+            return
+        size, head = int.from_bytes(data[start : start + 4], "big"), 8
+        if size == 1:
+            size, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
+        if size == 0:  # it goes on to the end
+            size = stop - start
+        if size < head:  # not a box
+            return
+        yield data[start + 4 : start + 8], start + head, start + size
+        start += size
+
+
+def end_early(data: bytes) -> bool:
+    """Whether the last box is longer than what is left of the file."""
+    last = 0
+    for _, _, last in boxes(data):
+        pass
+    return last > len(data) or 0 < len(data) - last < 8

@@ -1,0 +1,119 @@
+"""Directories of tags, as TIFF files have them and EXIF is made of: read no more of one than it can be.
+
+A tag says how many bytes its value has and where it lies; 20,000 tags may say so of the same megabyte, and Pillow
+before 13.0 copies each. So what a directory says is added up before Pillow sees it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from weevit.errors import TooLargeImageError
+
+MAX_TAGS = 4096
+"""Of one directory; cameras write some dozen."""
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Type of a value -> bytes."""
+
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One entry of a directory: where its values lie, and how many of which type."""
+
+    number: int
+    type: int
+    count: int
+    place: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return self.count * _SIZES.get(self.type, 0)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The first directory of a file.
+
+    Attributes:
+        order: `<` or `>`.
+        tags: the first of each number.
+        whole: whether the file has all of its entries.
+    """
+
+    order: str
+    tags: dict[int, Tag]
+    whole: bool
+
+    def integers(self, data: bytes, number: int, most: int = 1) -> tuple[int, ...]:
+        """The first so many values of a tag; none where there is no such tag, or no integer in it."""
+        tag = self.tags.get(number)
+        if tag is None or tag.type not in _INTEGERS:
+            return ()
+        count = min(most, tag.count)
+        try:
+            return struct.unpack_from(f"{self.order}{count}{_INTEGERS[tag.type]}", data, tag.place)
+        except struct.error:
+            return ()
+
+
+def read_directory(data: bytes) -> Directory:
+    """The first directory of a TIFF file or of EXIF data.
+
+    Raises:
+        TooLargeImageError: more tags than any real file has, or tags that share their values.
+    """
+    order = "<" if data.startswith(b"II") else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    start, head, entry, place = ("Q", "Q", "HHQ", 12) if big else ("I", "H", "HHI", 8)
+    tags: dict[int, Tag] = {}
+    whole = True
+    try:
+        (first,) = struct.unpack_from(order + start, data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + head, data, first)
+        at = first + struct.calcsize(order + head)
+        for seen, found in enumerate(_entries(data, order, entry, place, at, count)):
+            if seen == MAX_TAGS:
+                raise TooLargeImageError(f"a directory of {count:,} tags; the limit is {MAX_TAGS:,}")
+            tags.setdefault(found.number, found)
+    except (struct.error, OverflowError):  # Pillow, too, takes what it has until then
+        whole = False
+    _check_sizes(tags, len(data))
+    return Directory(order, tags, whole)
+
+
+def _entries(data: bytes, order: str, entry: str, place: int, at: int, count: int) -> Iterator[Tag]:
+    room = struct.calcsize(order + entry)
+    inside = 8 if place == 12 else 4
+    for _ in range(count):
+        number, kind, values = struct.unpack_from(order + entry, data, at)
+        size = values * _SIZES.get(kind, 0)
+        where = at + room
+        if size > inside:
+            (where,) = struct.unpack_from(order + ("Q" if inside == 8 else "I"), data, where)
+        yield Tag(number, kind, values, where)
+        at += room + inside
+
+
+def _check_sizes(tags: dict[int, Tag], size: int) -> None:
+    """Values behind the end are not read by anyone; the others cannot be more than the file has bytes."""
+    total = sum(min(tag.size, max(0, size - tag.place)) for tag in tags.values() if tag.size > 8)
+    if total > 2 * size + (1 << 16):
+        raise TooLargeImageError(f"tags with {total:,} bytes of values in {size:,} bytes: they share them")
+
+
+def check_directory(exif: bytes) -> None:
+    """Whether EXIF data may be read: with or without `Exif` before it.
+
+    Raises:
+        TooLargeImageError: see `read_directory`.
+    """
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    if len(exif) > 8:
+        read_directory(exif)

@@ -1,0 +1,292 @@
+"""JPEG: what a file is made of, and its pixels only where none is missing.
+
+libjpeg fills what it cannot decode with grey and gives a warning, which Pillow drops. simplejpeg is the same library
+(libjpeg-turbo) with the same settings, to the same pixels, and tells the warning. libjpeg tells only the first one,
+and a damaged header gives one too, though every pixel may be there; so a file with a warning is decoded once more
+without what decoding does not need.
+
+What libjpeg does not warn of is looked for here: components without a scan, scans of a progressive file that never
+came, and a long run of zeros in the data of a photo, as a lost sector leaves it.
+
+Format: ITU-T T.81, annex B. Not found: other bytes in the place of some, where they happen to decode to as many blocks.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError, UnsupportedImageError
+from weevit.images.exif import check_directory
+
+START, END = b"\xff\xd8", b"\xff\xd9"
+
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""The next marker in a header, and behind the data of a scan, in which restarts and stuffed bytes stand."""
+
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL, _PROGRESSIVE = {0xC0, 0xC1, 0xC9}, {0xC2, 0xCA}
+_TABLES, _SCAN, _EXIF = 0xC4, 0xDA, 0xE1
+_BARE = {0x01, *range(0xD0, 0xD9)}
+"""Markers without a length."""
+
+_NEEDED = _FRAMES | {_TABLES, 0xCC, 0xDB, 0xDD, 0xE0, 0xEE}
+"""Of a header, what decoding needs: frames, tables, restart interval, and the two segments that tell the colours."""
+
+MAX_SEGMENTS = 10_000
+MAX_JUNK = 1 << 20
+MAX_EXIF = 16 << 20
+"""Bytes. Real files have some hundred segments (profiles and maps in pieces of 64 KB)."""
+
+FEW_SCANS, MAX_SCANS = 20, 200
+SCAN_PIXELS = 1_000_000_000
+"""A scan costs time for each pixel, though it may have a few bytes only. libjpeg writes 10, mozjpeg up to 20."""
+
+
+@dataclass
+class Layout:
+    """What stands where in a file, up to its end.
+
+    Attributes:
+        kind: the frame's marker; 0 where there is none.
+        bits: of a sample.
+        size: (width, height).
+        components: their numbers, in the frame's order.
+        segments: (marker, first byte, behind its last) of those before the first scan.
+        scans: (components, first and last coefficient, high and low bit) of each.
+        data: first byte behind the first scan's header; 0 where there is no scan.
+        end: behind the end marker; 0 where there is none.
+    """
+
+    kind: int = 0
+    bits: int = 8
+    size: tuple[int, int] = (0, 0)
+    components: tuple[int, ...] = ()
+    segments: list[tuple[int, int, int]] = field(default_factory=list)
+    scans: list[tuple[tuple[int, ...], int, int, int, int]] = field(default_factory=list)
+    data: int = 0
+    end: int = 0
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Peak memory of decoding: with more than one scan, all coefficients are held until the last."""
+        if len(self.scans) < 2 and self.kind not in _PROGRESSIVE:
+            return 8
+        return 10 if len(self.components) < 4 else 16
+
+
+def read_layout(data: bytes) -> Layout:
+    """Walk through a file's markers; pixels are not looked at.
+
+    Raises:
+        TooLargeImageError: more segments, scans or EXIF than any real file has.
+        CorruptImageError: too much between the segments.
+    """
+    layout, junk, place, exif = Layout(), 0, 2, 0
+    for _ in range(MAX_SEGMENTS):
+        found = (_AFTER_SCAN if layout.scans else _MARKER).search(data, place)
+        if not found:
+            return layout
+        junk += 0 if layout.scans else found.start() - place
+        if junk > MAX_JUNK:
+            raise CorruptImageError("JPEG: the header has more between its parts than in them")
+        marker, start = data[found.end() - 1], found.end()
+        if marker == END[1]:
+            layout.end = start
+            return layout
+        if marker in _BARE:
+            place = start
+            continue
+        place = start + int.from_bytes(data[start : start + 2], "big")
+        exif += place - start if marker == _EXIF else 0
+        if exif > MAX_EXIF:
+            raise TooLargeImageError(f"JPEG: more than {MAX_EXIF:,} bytes of EXIF")
+        if _take(layout, marker, data, start, place) and _is_single(layout) and data.endswith(END):
+            layout.end = len(data)  # the decoder itself refuses another scan; no need to look for one
+            return layout
+    raise TooLargeImageError(f"JPEG: more than {MAX_SEGMENTS:,} segments")
+
+
+def _take(layout: Layout, marker: int, data: bytes, start: int, end: int) -> bool:
+    """Note a segment; whether it was a scan's header."""
+    body = data[start + 2 : end]
+    if marker == _SCAN:
+        _take_scan(layout, body)
+        layout.data = layout.data or end
+        return True
+    if not layout.scans:
+        layout.segments.append((marker, start - 2, end))
+    if marker in _FRAMES and not layout.kind and len(body) >= 6:
+        layout.kind = marker
+        layout.bits, height, width, count = struct.unpack_from(">BHHB", body)
+        layout.size = (width, height)
+        layout.components = tuple(body[6 : 6 + 3 * count : 3])
+    return False
+
+
+def _take_scan(layout: Layout, body: bytes) -> None:
+    count = body[0] if body else 0
+    first, last, bits = (tuple(body[1 + 2 * count : 4 + 2 * count]) + (0, 63, 0))[:3]
+    layout.scans.append((tuple(body[1 : 1 + 2 * count : 2]), first, last, bits >> 4, bits & 15))
+    allowed = max(FEW_SCANS, min(MAX_SCANS, SCAN_PIXELS // max(1, layout.size[0] * layout.size[1])))
+    if len(layout.scans) > allowed:
+        raise TooLargeImageError(f"JPEG: more than {allowed} scans")
+
+
+def _is_single(layout: Layout) -> bool:
+    return layout.kind in _SEQUENTIAL and len(layout.scans[0][0]) == len(layout.components)
+
+
+def check_whole(layout: Layout) -> None:
+    """Whether every component came, and a progressive file's scans to the last bit; libjpeg does not ask.
+
+    Raises:
+        TruncatedImageError: something never came.
+    """
+    low = {component: [-1] * 64 for component in layout.components}
+    for components, first, last, _, bit in layout.scans:
+        for component in components:
+            if component in low:
+                low[component][first : last + 1] = [bit] * len(low[component][first : last + 1])
+    for number, bits in enumerate(low.values()):
+        progressive = layout.kind in _PROGRESSIVE
+        if bits[0] != 0 or (progressive and (max(bits) > 0 or (number == 0 and min(bits) < 0))):
+            raise TruncatedImageError("JPEG: the file ends before its last scan")
+
+
+def pixels(data: bytes, layout: Layout, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """Every pixel of a file, or an error.
+
+    Args:
+        data: a whole file.
+        layout: of it.
+        size: (width, height) to decode at: a half, a quarter or an eighth, as `JpegImageFile.draft` gives it.
+
+    Returns:
+        uint8, (H, W, 3) RGB, for grey too, or (H, W, 4) CMYK as it is stored (Adobe's is inverted).
+
+    Raises:
+        DecodeError: pixels are missing, or may be.
+        UnsupportedImageError: not 8 bits a sample, or another kind of JPEG.
+    """
+    _check_kind(layout)
+    if not layout.scans:
+        raise TruncatedImageError("JPEG: the file ends before its first scan")
+    if not _is_single(layout):
+        check_whole(layout)
+    try:
+        found = _strict(data, layout, size)
+    except ValueError as error:
+        found = _second_try(data, layout, size, str(error))
+    if layout.kind in _SEQUENTIAL and _has_lost_sector(data, layout):
+        raise CorruptImageError("JPEG: a part of the data was overwritten with zeros")
+    return found
+
+
+def _check_kind(layout: Layout) -> None:
+    if layout.kind and (layout.bits != 8 or layout.kind not in _SEQUENTIAL | _PROGRESSIVE):
+        raise UnsupportedImageError(
+            f"JPEG: {layout.bits} bits a sample, or a lossless or hierarchical file, is not read",
+            "Convert it to an ordinary JPEG or to PNG first.",
+        )
+
+
+def _strict(data: bytes, layout: Layout, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    colours = "CMYK" if len(layout.components) == 4 else "RGB"
+    width, height = size or (0, 0)
+    decoded: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        data, colours, min_width=width, min_height=height, strict=True
+    )
+    if decoded.shape[1::-1] != (size or layout.size):
+        raise ValueError("the header tells two sizes")
+    return decoded
+
+
+def _second_try(data: bytes, layout: Layout, size: tuple[int, int] | None, reason: str) -> npt.NDArray[np.uint8]:
+    """Decode once more without what may have been warned of in vain."""
+    try:
+        return _strict(_without_blemishes(data, layout), layout, size)
+    except ValueError:
+        kind = TruncatedImageError if "remature end" in reason or not layout.end else CorruptImageError
+        raise kind(" ".join(f"JPEG: pixels are missing or wrong: {reason}".split())[:200]) from None
+
+
+def _without_blemishes(data: bytes, layout: Layout) -> bytes:
+    """Only what decoding needs, without padding behind the last row (zeros; an encoder pads with ones), with an end."""
+    header = b"".join(data[start:end] for marker, start, end in layout.segments if marker in _NEEDED)
+    first = data.rfind(b"\xff\xda", 0, layout.data)
+    body = data[first : layout.end - 2 if layout.end else len(data)]
+    trimmed = body.rstrip(b"\0")
+    if trimmed.endswith(b"\xff") and len(trimmed) < len(body):
+        trimmed += b"\0"  # it belonged to a stuffed byte
+    return START + header + trimmed + END
+
+
+_STEP = 256
+_LOST = bytes(128)
+
+
+def _has_lost_sector(data: bytes, layout: Layout) -> bool:
+    """Whether there is a run of zeros that no encoder writes. Looked for at every 256th byte, which takes no time."""
+    sample = data[layout.data : layout.end or len(data) : _STEP]
+    at = sample.find(0)
+    while at >= 0:
+        place = layout.data + at * _STEP
+        if data.startswith(_LOST, place):
+            return bool(data[place : layout.end - 2 if layout.end else None].strip(b"\0")) and not _zeros_are_flat(
+                data, layout
+            )
+        at = sample.find(0, at + 1)
+    return False
+
+
+def _zeros_are_flat(data: bytes, layout: Layout) -> bool:
+    """Whether the code of zeros is "no change, end of block" in every table: then they are an area of one colour."""
+    symbols = [first for marker, start, end in layout.segments if marker == _TABLES
+               for first in _first_symbols(data[start + 4 : end])]  # fmt: skip
+    return bool(symbols) and not any(symbols)
+
+
+def _first_symbols(body: bytes) -> Iterator[int]:
+    while len(body) > 17:
+        yield body[17]
+        body = body[17 + sum(body[1:17]) :]
+
+
+class StrictJpeg(JpegImageFile):
+    """Pillow's reader of the header, with the pixels from `pixels`. To be given a BytesIO of a whole file."""
+
+    def _open(self) -> None:
+        assert isinstance(self.fp, io.BytesIO)
+        self.data = self.fp.getvalue()  # no copy
+        self.layout = read_layout(self.data)
+        _check_kind(self.layout)
+        parts = [self.data[start + 4 : end] for marker, start, end in self.layout.segments if marker == _EXIF]
+        check_directory(b"".join(part[6:] for part in parts if part.startswith(b"Exif\0\0")))
+        super()._open()
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Peak memory of decoding."""
+        return self.layout.bytes_per_pixel
+
+    def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
+        """Decode, once."""
+        if self.tile:
+            if not self.layout.end:
+                JpegImageFile(io.BytesIO(self.data)).load()  # raises for nearly all; some have every pixel
+            found = pixels(self.data, self.layout, self.size if self.decoderconfig else None)
+            mode, raw = ("CMYK", "CMYK;I") if found.shape[2] == 4 else ("RGB", "RGB")
+            self.im = Image.frombuffer(mode, self.size, found, "raw", raw, 0, 1).im
+            self._mode, self.tile = mode, []
+        return super().load()
