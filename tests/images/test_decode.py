@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from weevit.errors import (
     UnsupportedImageError,
     UsageError,
 )
-from weevit.images.decode import Limits, decode, from_array, read_file, to_rgb
+from weevit.images.decode import Limits, decode, from_array, read_file, recognise, to_rgb
 from weevit.images.formats import FORMATS
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,6 +58,15 @@ def encoded(pixels: Pixels | Image.Image, kind: str, **options: Any) -> bytes:
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     stream = io.BytesIO()
     image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def heic(pixels: npt.NDArray[Any], mode: str = "RGB", **options: Any) -> bytes:
+    import pillow_heif
+
+    stream = io.BytesIO()
+    made = pillow_heif.from_bytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
+    made.save(stream, **({"quality": 90, "chroma": 444} | options))
     return stream.getvalue()
 
 
@@ -104,13 +114,28 @@ EVERY_FORMAT = {
     "ppm": encoded(photo_like(), "PPM"),
     "avif": encoded(photo_like(), "AVIF"),
     "jpeg 2000": encoded(photo_like(), "JPEG2000"),
+    "jpeg 2000 codestream": encoded(photo_like(), "JPEG2000", no_jp2=True, tile_size=(64, 64)),
+    "deflate tiff": encoded(photo_like(), "TIFF", compression="tiff_adobe_deflate"),
+    "jpeg tiff": encoded(photo_like(), "TIFF", compression="jpeg"),
+    "cmyk jpeg": encoded(Image.fromarray(photo_like()).convert("CMYK"), "JPEG"),
 }
-LOSSLESS = ("png", "lossless webp", "bmp", "tiff", "lzw tiff", "ppm", "jpeg 2000")
+LOSSLESS = (
+    "png", "lossless webp", "bmp", "tiff", "lzw tiff", "ppm", "jpeg 2000", "jpeg 2000 codestream", "deflate tiff",
+)  # fmt: skip
+HAS_HEIC = find_spec("pillow_heif") is not None
+"""Installed by the extra `heic`."""
+
+if HAS_HEIC:
+    EVERY_FORMAT |= {
+        "heic": heic(photo_like()),
+        "heic in tiles": heic(photo_like(), tile_size=64),
+        "deep heic": heic(photo_like().astype(np.uint16) * 256, "RGB;16"),
+    }
 
 
 def test_every_format_is_tried_here() -> None:
-    opened = {Image.open(io.BytesIO(data)).format for data in EVERY_FORMAT.values()}
-    assert opened == {row.name for row in FORMATS}
+    opened = {recognise(data).name for data in EVERY_FORMAT.values()}
+    assert opened == {row.name for row in FORMATS if HAS_HEIC or row.name != "HEIC"}
 
 
 # --- the right pixels
@@ -395,8 +420,8 @@ def test_a_flipped_bit_in_png_pixels_is_found() -> None:
         (b"just some text, saved as photo.jpg\n", NotAnImageError),
         (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", NotAnImageError),
         (bytes(1000), NotAnImageError),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), UnsupportedImageError),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100), UnsupportedImageError),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), CorruptImageError if HAS_HEIC else UnsupportedImageError),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100), CorruptImageError if HAS_HEIC else UnsupportedImageError),
         (b"%PDF-1.7\n", UnsupportedImageError),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", UnsupportedImageError),
         (b"8BPS\0\1" + bytes(50), UnsupportedImageError),
@@ -666,5 +691,5 @@ def test_many_threads_and_no_setting_changed() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(outcome, jobs))
-    assert results == [outcome(data) for data in jobs[:13]] * 20
+    assert results == [outcome(data) for data in jobs[: len(EVERY_FORMAT) + 1]] * 20
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))

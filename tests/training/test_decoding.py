@@ -14,7 +14,7 @@ from textures import texture
 
 torch = pytest.importorskip("torch")
 
-from weevit.errors import ImageError, TooLargeImageError, TruncatedImageError  # noqa: E402
+from weevit.errors import DecodeError, ImageError, TooLargeImageError, TruncatedImageError  # noqa: E402
 from weevit.images.decode import Limits  # noqa: E402
 from weevit.images.source import Source, open_image  # noqa: E402
 from weevit.training import decoding  # noqa: E402
@@ -48,7 +48,6 @@ def outcome(function: Any, data: bytes) -> Any:
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_files_are_taken_and_equal(name: str) -> None:
-    pytest.importorskip("torchvision")
     assert is_plain_jpeg(PLAIN[name])
     assert decoding._decoded(PLAIN[name]) is not None
     assert outcome(read_pixels, PLAIN[name]) == outcome(open_image, PLAIN[name])
@@ -121,9 +120,13 @@ def test_every_source_is_read(tmp_path: Path) -> None:
         assert caught.value.kind == kind
 
 
-def test_without_torchvisions_decoder_all_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_decoder", lambda: None)
-    assert outcome(read_pixels, PLAIN["progressive"]) == outcome(open_image, PLAIN["progressive"])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 3] + b"\xff\xd9", lambda data: data[:-40] + data[-20:]])
+def test_a_plain_file_with_missing_pixels_is_refused(damage: Any) -> None:
+    for name, data in PLAIN.items():
+        broken = damage(data)
+        assert is_plain_jpeg(broken), name
+        with pytest.raises(DecodeError):
+            read_pixels(Source("broken", broken))
 
 
 def test_photos_and_the_zoo_are_equal(shared: Path, photos: list[Path]) -> None:

@@ -90,7 +90,7 @@ def _look(source: Source, limits: Limits) -> Look:
         return Look(error)
     digest, size = hashlib.sha256(data).hexdigest(), len(data)
     try:
-        image, facts = decode(data, limits), facts_of(data)
+        image, facts = decode(data, limits, name=source.name), facts_of(data)
     except ImageError as error:
         return Look(error, digest, size)
     thumb = np.asarray(image.resize((THUMB, THUMB), Image.Resampling.LANCZOS), np.uint8)

@@ -17,10 +17,11 @@ from weevit.extras import install
 from weevit.provenance import installed
 
 _PARTS = {
-    "core": ("numpy", "pillow", "onnx", "onnxruntime", "safetensors", "huggingface_hub"),
+    "core": ("numpy", "pillow", "simplejpeg", "onnx", "onnxruntime", "safetensors", "huggingface_hub"),
     "data": ("pyarrow", "scikit-learn"),
     "train": ("torch", "torchvision"),
     "openvino": ("openvino",),
+    "heic": ("pillow-heif",),
 }
 """Extra -> what it installs."""
 

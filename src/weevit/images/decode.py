@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TypeAlias
 
 import numpy as np
@@ -43,8 +44,10 @@ from weevit.errors import (
     UsageError,
     WeevitError,
 )
+from weevit.images.budget import BUDGET
 from weevit.images.exif import check_directory
-from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature
+from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature, check_name
+from weevit.images.jpeg import check_opened
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,10 @@ def _check_bytes(size: int, limits: Limits) -> None:
 
 
 def decode(
-    data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS, enough: Enough | None = None
+    data: bytes | bytearray | memoryview,
+    limits: Limits = DEFAULT_LIMITS,
+    enough: Enough | None = None,
+    name: str = "",
 ) -> Image.Image:
     """The picture in the bytes of an image file: mode RGB, 8 bits, upright. See the module for all that is done to it.
 
@@ -141,6 +147,7 @@ def decode(
         limits: both are checked before a pixel is decoded.
         enough: how much of the picture is needed. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where that is
             enough: faster, to other pixels; `full_size` tells what it was. None: always the whole picture.
+        name: of the file, for kinds of images that only their names tell (see `formats.check_name`).
 
     Raises:
         EmptyImageError, NotAnImageError, TruncatedImageError, CorruptImageError: no whole picture in these bytes.
@@ -152,13 +159,15 @@ def decode(
     data = bytes(data)  # no copy where it is bytes already
     if not data:
         raise EmptyImageError("zero bytes")
-    kind = recognise(data)
+    kind = recognise(data, name)
     with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.open(data) as image:
-        _check_pixels(image.size, limits, getattr(image, "bytes_per_pixel", kind.bytes_per_pixel))
+        bytes_per_pixel = getattr(image, "bytes_per_pixel", kind.bytes_per_pixel)
+        _check_pixels(image.size, limits, bytes_per_pixel)
         check_directory(_exif(image))
         kind.prepare(image, data)
         full = _reduce(image, enough) if enough else None
-        rgb = _upright_rgb(image)
+        with BUDGET.lend(image.width * image.height * bytes_per_pixel):
+            rgb = _upright_rgb(image)
         if full:
             rgb.info[_REDUCED_FROM] = rgb.size, full
         return rgb
@@ -202,6 +211,8 @@ def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         raise UsageError(f"a picture of {image.width} x {image.height} pixels has nothing to look at")
     with _typed_errors(image.format or "picture"):
         _check_pixels(image.size, limits)
+        if image.format in ("JPEG", "MPO"):
+            check_opened(image)
         return _upright_rgb(image)
 
 
@@ -227,20 +238,24 @@ def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) ->
     return to_rgb(Image.fromarray(array), limits)
 
 
-def recognise(data: bytes) -> Format:
-    """The format of a file, by its first bytes.
+def recognise(data: bytes, name: str = "") -> Format:
+    """The format of a file, by its first bytes; `name` helps where they do not tell.
 
     Raises:
         NotAnImageError, UnsupportedImageError: none that is read here.
     """
-    for name, signature in KNOWN_BY_NAME_ONLY:
+    for known, signature in KNOWN_BY_NAME_ONLY:
         if _has(data, signature):
-            raise UnsupportedImageError(f"{name} files are not read", "Convert it to JPEG, PNG or WebP first.")
+            raise UnsupportedImageError(f"{known} files are not read", "Convert it to JPEG, PNG or WebP first.")
     kind = next((row for row in FORMATS if any(_has(data, signature) for signature in row.signatures)), None)
+    check_name(name, kind)
     if kind is None:
         raise NotAnImageError(f"the bytes are of no known picture format (they begin with {data[:8]!r})")
     if kind.codec and not features.check(kind.codec):
         raise UnsupportedImageError(f"this Pillow was built without {kind.name}", "pip install --upgrade pillow")
+    extra, module = kind.extra
+    if extra and find_spec(module) is None:
+        raise UnsupportedImageError(f'{kind.name} files are read with an extra: pip install "weevit[{extra}]"')
     return kind
 
 

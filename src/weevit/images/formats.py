@@ -3,6 +3,9 @@
 A reader is on the list when it finds the picture's size before it decodes a pixel, recognises its own files by their
 first bytes, and runs no other program. Left out for these reasons: EPS and WMF (start a program), ICO (decodes while
 it is being opened), TGA (has no signature, so that any file may pass for one), PSD and camera raw (no agreed picture).
+
+A known kind of image that is not read is still an input: in a folder it gives a row that says why there is no answer.
+Drawings and documents (SVG, PDF, EPS, metafiles) are not images in this sense; in a folder they are left out, counted.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import Any
 
 from PIL import ImageFile
 
-from weevit.images import bounds, boxes, jpeg2000, png, tiff
+from weevit.errors import UnsupportedImageError
+from weevit.images import bounds, boxes, heif, jpeg2000, png
+from weevit.images.exif import read_directory
 
 Signature = tuple[int, bytes]
 """Where in the file, and which bytes."""
@@ -35,10 +40,10 @@ class Format:
         bytes_per_pixel: peak memory of decoding to upright RGB, besides the file itself (measured at 64 megapixels). A
             reader of ours may say more for a single file, by an attribute of this name.
         codec: Pillow's name for the optional library behind the reader; empty where it cannot be missing.
+        extra: weevit's extra that installs the reader, and the module that it needs; empty where it is always there.
         check: called before opening, with the file; raises an ImageError for what takes more time or memory than it
             says, and for what lacks a part that the reader would fill up. Returns the bytes to be read.
-        prepare: called between opening and decoding; raises an ImageError for what Pillow would let pass, and puts
-            right what Pillow reads wrong.
+        prepare: called between opening and decoding; puts right what Pillow reads wrong.
         ends_early: whether a file that could not be decoded stops before its own structure says that it ends.
     """
 
@@ -48,6 +53,7 @@ class Format:
     signatures: tuple[Signature, ...]
     bytes_per_pixel: int
     codec: str = ""
+    extra: tuple[str, str] = ("", "")
     check: Callable[[bytes], bytes] = lambda data: data
     prepare: Callable[[Any, bytes], None] = lambda image, data: None
     ends_early: Callable[[bytes], bool] = lambda data: False
@@ -60,6 +66,10 @@ class Format:
 
 
 _PPM = tuple((0, b"P%d%c" % (kind, space)) for kind in range(1, 7) for space in b" \t\r\n")
+
+_HEIC = (*((8, b"he" + kind) for kind in (b"ic", b"ix", b"im", b"is", b"vc", b"vx", b"vm", b"vs")),
+         (16, b"heic"), (20, b"heic"))  # fmt: skip
+"""Also behind the brand `mif1`, which AVIF files may have too."""
 
 # fmt: off
 FORMATS: tuple[Format, ...] = (
@@ -75,8 +85,10 @@ FORMATS: tuple[Format, ...] = (
            check=bounds.check_bmp, ends_early=lambda data: len(data) < int.from_bytes(data[2:6], "little")),
     Format("TIFF", ".tif .tiff", "weevit.images.tiff.CheckedTiff",
            ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), 8,
-           prepare=tiff.prepare, ends_early=tiff.ends_early),
+           ends_early=lambda data: not read_directory(data).whole),
     Format("PPM", ".pbm .pfm .pgm .pnm .ppm", "PIL.PpmImagePlugin.PpmImageFile", _PPM, 10, check=bounds.check_ppm),
+    Format("HEIC", ".heic .heics .heif .heifs .hif", "weevit.images.heif.Heif", _HEIC, 12, extra=("heic", "pillow_heif"),
+           check=heif.check, ends_early=boxes.end_early),
     Format("AVIF", ".avif .avifs", "PIL.AvifImagePlugin.AvifImageFile",
            ((4, b"ftypavif"), (4, b"ftypavis"), (4, b"ftypmif1")), 14, "avif",
            ends_early=boxes.end_early),
@@ -86,8 +98,7 @@ FORMATS: tuple[Format, ...] = (
 )
 
 KNOWN_BY_NAME_ONLY: tuple[tuple[str, Signature], ...] = (
-    ("HEIC", (8, b"heic")), ("HEIC", (8, b"heix")), ("HEIC", (8, b"hevc")), ("HEIC", (16, b"heic")),
-    ("HEIC", (20, b"heic")), ("Canon raw (CR3)", (4, b"ftypcrx ")), ("Canon raw (CR2)", (8, b"CR\x02\0")),
+    ("Canon raw (CR3)", (4, b"ftypcrx ")), ("Canon raw (CR2)", (8, b"CR\x02\0")),
     ("Fujifilm raw", (0, b"FUJIFILMCCD-RAW")), ("QOI", (0, b"qoif")),
     ("JPEG XL", (0, b"\xff\x0a")), ("JPEG XL", (4, b"JXL \r\n\x87\n")),
     ("PDF", (0, b"%PDF-")), ("EPS", (0, b"%!PS")), ("EPS", (0, b"\xc5\xd0\xd3\xc6")), ("SVG", (0, b"<svg")),
@@ -97,8 +108,36 @@ KNOWN_BY_NAME_ONLY: tuple[tuple[str, Signature], ...] = (
     ("OpenEXR", (0, b"v/1\x01")), ("Radiance HDR", (0, b"#?RADIANCE")), ("PFM", (0, b"PF\n")), ("PFM", (0, b"Pf\n")),
 )
 """Formats that are recognised so that the message can name them. The first match counts, and before `FORMATS`:
-Canon's CR2 is also a TIFF, and some HEIC files begin like AVIF."""
+Canon's CR2 is also a TIFF."""
+
+KNOWN_ENDINGS: dict[str, str] = {ending: name for name, endings in {
+    "Camera raw": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 "
+                  ".rwl .sr2 .srf .srw .x3f",
+    "JPEG XL": ".jxl", "JPEG XR": ".jxr .wdp", "Photoshop": ".psb .psd", "GIMP": ".xcf", "OpenEXR": ".exr",
+    "Radiance HDR": ".hdr", "DICOM": ".dcm .dicom", "FITS": ".fits .fts", "Targa": ".tga", "QOI": ".qoi", "DDS": ".dds",
+    "SGI": ".sgi", "PCX": ".pcx", "Windows icon": ".cur .ico", "Apple icon": ".icns",
+}.items() for ending in endings.split()}
+"""Ending -> kind of image that is not read."""
 # fmt: on
 
-EXTENSIONS: frozenset[str] = frozenset(ending for row in FORMATS for ending in row.endings.split())
-"""File endings of the formats that are read, lower case with the dot. `.mpo` is a JPEG followed by more of them."""
+EXTENSIONS: frozenset[str] = frozenset(ending for row in FORMATS for ending in row.endings.split()) | set(KNOWN_ENDINGS)
+"""File endings that are taken for images in folders, archives and buckets, lower case with the dot: of formats that are
+read, and of known ones that are not. `.mpo` is a JPEG followed by more of them."""
+
+_RAW_HINT = "Convert it to JPEG, PNG or WebP first."
+
+
+def check_name(name: str, kind: Format | None) -> None:
+    """Refuse a file by its name where its bytes do not say what it is: unknown ones, or a camera's TIFF.
+
+    Args:
+        name: of the file.
+        kind: its format, by its first bytes.
+
+    Raises:
+        UnsupportedImageError: a known kind of image that is not read.
+    """
+    dot = name.rfind(".")
+    known = KNOWN_ENDINGS.get(name[dot:].lower()) if dot >= 0 else None
+    if known and (kind is None or (kind.name == "TIFF" and known == "Camera raw")):
+        raise UnsupportedImageError(f"{known} files ({name[dot:]}) are not read", _RAW_HINT)

@@ -290,3 +290,17 @@ class StrictJpeg(JpegImageFile):
             self.im = Image.frombuffer(mode, self.size, found, "raw", raw, 0, 1).im
             self._mode, self.tile = mode, []
         return super().load()
+
+
+def check_opened(image: Image.Image) -> None:
+    """Whether a picture that Pillow has opened, but not decoded, has all of its pixels, where it is a JPEG.
+
+    Raises:
+        ImageError: as `pixels`.
+    """
+    if isinstance(image, JpegImageFile) and not isinstance(image, StrictJpeg) and image.tile and image.fp:
+        place = image.fp.tell()
+        image.fp.seek(image.tile[0].offset)
+        data = image.fp.read()
+        image.fp.seek(place)
+        pixels(data, read_layout(data))

@@ -104,12 +104,12 @@ def open_image(source: Source, limits: Limits = DEFAULT_LIMITS, enough: Enough |
     if isinstance(value, ImageError):
         raise value
     if isinstance(value, bytes | bytearray | memoryview):
-        return decode(value, limits, enough)
+        return decode(value, limits, enough, source.name)
     if isinstance(value, Image.Image):
         return to_rgb(value, limits)
     if isinstance(value, np.ndarray):
         return from_array(value, limits)
-    return decode(read_bytes(value, limits), limits, enough)
+    return decode(read_bytes(value, limits), limits, enough, source.name)
 
 
 def read_bytes(value: str | Path | Stored, limits: Limits) -> bytes:

@@ -9,7 +9,9 @@ Not found: parts that are there in full, but with other bytes in them; only Defl
 from __future__ import annotations
 
 import io
+import zlib
 
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError, UnsupportedImageError
@@ -75,6 +77,39 @@ class CheckedTiff(TiffImageFile):
             raise UnsupportedImageError(f"TIFF: {_described(data, self.directory)} are not read", _HINT)
 
 
+    def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
+        """Decode, once; not thumbnails, nor files that lack something."""
+        if self.tile:
+            assert isinstance(self.fp, io.BytesIO)
+            self._check_whole(self.fp.getvalue())
+        return super().load()
+
+    def _check_whole(self, data: bytes) -> None:
+        tags, packed = self.tag_v2, self.info.get("compression")
+        if tags.get(_NEW_SUBFILE_TYPE, 0) & 1:
+            raise UnsupportedImageError(
+                "TIFF: the first picture is only a thumbnail of another (a camera's raw file)",
+                "Export it as JPEG or PNG first.",
+            )
+        if packed == "raw":
+            return  # Pillow itself notices missing bytes here, and some old writers give wrong counts
+        for offsets, counts in _STRIPS_AND_TILES:
+            parts = list(zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False))
+            if any(offset + count > len(data) for offset, count in parts):
+                raise TruncatedImageError("TIFF: parts of the picture lie behind the end of the file")
+            for offset, count in parts:
+                if packed == "jpeg":
+                    _check_jpeg(bytes(tags.get(_JPEG_TABLES, b"")), data[offset : offset + count])
+                elif packed in _DEFLATE:
+                    _check_sum(memoryview(data)[offset : offset + count], self._part_bytes(data))
+
+    def _part_bytes(self, data: bytes) -> int:
+        """At most, of one part, unpacked."""
+        width, rows = self.tag_v2.get(_TILE_WIDTH, self.width), self.tag_v2.get(_TILE_HEIGHT)
+        rows = rows or min(self.height, self.tag_v2.get(_ROWS, self.height))
+        return (width * sum(self.directory.integers(data, _BITS, 16) or (1,)) + 7) // 8 * rows
+
+
 def _extra_bytes(data: bytes, directory: Directory) -> int:
     """Bytes a pixel of the buffer for one part: a strip may be the whole picture, and has all bits of all samples."""
     width, height = (max(1, _integer(directory, data, number, 1)) for number in (_WIDTH, _HEIGHT))
@@ -116,40 +151,33 @@ def _described(data: bytes, directory: Directory) -> str:
     return f"{words} of {max(bits)} bits a pixel ({meaning}{planes})"
 
 
-def prepare(image: TiffImageFile, data: bytes) -> None:
-    """Refuse thumbnails and files whose parts lie behind the end, between opening and decoding."""
-    tags = image.tag_v2
-    if tags.get(_NEW_SUBFILE_TYPE, 0) & 1:
-        raise UnsupportedImageError(
-            "TIFF: the first picture is only a thumbnail of another (a camera's raw file)",
-            "Export it as JPEG or PNG first.",
-        )
-    if image.info.get("compression") == "raw":
-        return  # Pillow itself notices missing bytes here, and some old writers give wrong counts
-    for offsets, counts in _STRIPS_AND_TILES:
-        parts = list(zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False))
-        if any(offset + count > len(data) for offset, count in parts):
-            raise TruncatedImageError("TIFF: parts of the picture lie behind the end of the file")
-        if image.info.get("compression") == "jpeg":
-            _check_jpegs(bytes(tags.get(_JPEG_TABLES, b"")), [data[at : at + count] for at, count in parts])
-
-
-
-def _check_jpegs(tables: bytes, parts: list[bytes]) -> None:
-    """Whether each part is a whole JPEG: libtiff, too, drops libjpeg's warnings."""
+def _check_jpeg(tables: bytes, part: bytes) -> None:
+    """Whether a part is a whole JPEG: libtiff, too, drops libjpeg's warnings."""
     from weevit.images import jpeg
 
-    for part in parts:
-        whole = jpeg.START + tables[2:].removesuffix(jpeg.END) + part[2:] if tables else part
-        layout = jpeg.read_layout(whole)
-        if len(layout.components) == 2:
-            continue  # simplejpeg reads 1, 3 and 4
-        try:
-            jpeg.pixels(whole, layout)
-        except (TruncatedImageError, CorruptImageError) as error:
-            raise type(error)(f"TIFF, a part of it: {error.message}") from None
+    whole = jpeg.START + tables[2:].removesuffix(jpeg.END) + part[2:] if tables else part
+    layout = jpeg.read_layout(whole)
+    if len(layout.components) == 2:
+        return  # simplejpeg reads 1, 3 and 4
+    try:
+        jpeg.pixels(whole, layout)
+    except (TruncatedImageError, CorruptImageError) as error:
+        raise type(error)(f"TIFF, a part of it: {error.message}") from None
 
 
-def ends_early(data: bytes) -> bool:
-    """Whether the first directory lies, in part, behind the end of the file."""
-    return not read_directory(data).whole
+def _check_sum(part: memoryview, size: int) -> None:
+    """Whether the sum of a Deflate part is right: libtiff stops at the last pixel, before it."""
+    stream = zlib.decompressobj()
+    piece: bytes | memoryview = part
+    try:
+        for _ in range(size // _PIECE + 2):
+            stream.decompress(piece, _PIECE)
+            piece = stream.unconsumed_tail
+            if stream.eof or not piece:
+                return
+    except zlib.error as error:
+        raise CorruptImageError(f"TIFF: a part of the picture: {error}") from error
+
+
+_PIECE = 1 << 20
+_DEFLATE = ("tiff_adobe_deflate", "tiff_deflate")

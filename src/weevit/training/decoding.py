@@ -1,19 +1,16 @@
-"""The pixels of a training picture: those of `images.decode`, faster where a file is an ordinary JPEG.
+"""The pixels of a training image: those of `images.decode`, faster where a file is an ordinary JPEG.
 
-torchvision's decoder and Pillow's are the same library with the same settings; torchvision's leaves the pixels as they
-are wanted here, which saves two copies. It is asked only about files in which nothing has to be turned, converted or
-judged, and whatever it refuses is asked of `images.decode` again, which says what is wrong with it.
+`images.jpeg` has the pixels as they are wanted here before `images.decode` makes a Pillow image of them, which saves
+two copies. It is asked directly only about files in which nothing has to be turned or converted, and whatever it
+refuses is asked of `images.decode` again, which says what is wrong with it.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from weevit.errors import ImageError
 from weevit.images.decode import DEFAULT_LIMITS, Limits
@@ -41,36 +38,18 @@ def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
 
 
 def _decoded(data: bytes) -> Pixels | None:
-    """What torchvision makes of it; None where it is not satisfied, or has no decoder any more."""
-    decoder = _decoder()
-    if decoder is None:
-        return None
+    """The pixels of a plain JPEG; None where not all of them can be had."""
+    from weevit.images import jpeg
+
     try:
-        picture = decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _AS_RGB, False)
-    except RuntimeError:
+        return jpeg.pixels(data, jpeg.read_layout(data))
+    except ImageError:
         return None
-    pixels: Pixels = picture.permute(1, 2, 0).numpy()  # no copy: it lies in memory in this order
-    return pixels
 
 
-_AS_RGB = 3
-
-
-@lru_cache(maxsize=1)
-def _decoder() -> Callable[[torch.Tensor, int, bool], torch.Tensor] | None:
-    """The operator behind `torchvision.io.decode_jpeg`, which warns since torchvision 0.29 that it will be dropped."""
-    try:
-        import torchvision.io  # noqa: F401  (registers it)
-
-        found: Callable[[torch.Tensor, int, bool], torch.Tensor] = torch.ops.image.decode_jpeg.default
-    except (ImportError, AttributeError):
-        return None
-    return found
-
-
-def load_decoder() -> bool:
-    """Whether there is the faster way. Asked before threads decode, so that none of them has to import anything."""
-    return _decoder() is not None
+def load_decoder() -> None:
+    """Import it before threads decode, so that none of them has to."""
+    import weevit.images.jpeg  # noqa: F401
 
 
 _FRAMES = {0xC0, 0xC1, 0xC2}

@@ -1,0 +1,55 @@
+"""How much memory all threads together may take to decode large images.
+
+One image at the limit takes half a gigabyte, and 16 threads would take 16 of them at once. An image that needs more
+than `FREE` waits for its turn; smaller ones, which is all that cameras make but for the largest, never do.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+FREE = 128 << 20
+"""Bytes for which nobody has to wait: 16 megapixels."""
+
+PER_CORE = 64 << 20
+"""Bytes that every processor adds to what may be taken at once, beyond one image at the limit."""
+
+
+class Budget:
+    """Bytes that are lent. Who asks first is served first, so that a large image is not passed for ever."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.reset()
+
+    def reset(self) -> None:
+        """Everything is there again; a forked child has none of its parent's threads."""
+        self._left = self.total
+        self._first = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def lend(self, size: int) -> Iterator[None]:
+        """Wait until there is that much, or all of it, and hold it."""
+        if size <= FREE:
+            yield
+            return
+        size = min(size, self.total)
+        with self._first, self._changed:
+            self._changed.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += size
+                self._changed.notify_all()
+
+
+BUDGET = Budget(max(512 << 20, PER_CORE * (os.cpu_count() or 1)))
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=BUDGET.reset)

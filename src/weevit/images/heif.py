@@ -1,0 +1,63 @@
+"""HEIC and HEIF, by pillow-heif (libheif, libde265), which the extra `heic` installs.
+
+Nothing is registered with Pillow: the reader is called for our own files only. libheif turns and mirrors a picture as
+the file says (irot, imir); what EXIF says of it is not to be applied besides (ISO/IEC 23008-12, annex A), and is not.
+Of several pictures the primary one is read, of a sequence without a still its first frame.
+
+Not found: other bytes in the place of some; HEVC has no check sum there, and libde265 goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image, ImageFile
+
+from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError
+from weevit.images.boxes import end_early
+
+MAX_TILES = 1024
+"""Of one picture; telephones write 48 to 192. Each costs a decoder of its own."""
+
+
+def check(data: bytes) -> bytes:
+    """Whether the file has the bytes that its boxes say it has.
+
+    Raises:
+        TruncatedImageError: it has not.
+    """
+    if end_early(data):
+        raise TruncatedImageError("HEIC: the file ends before its last box")
+    return data
+
+
+class Heif(ImageFile.ImageFile):
+    """The primary picture of a file, opened without a pixel being decoded."""
+
+    format, format_description = "HEIC", "High Efficiency Image File Format"
+
+    def _open(self) -> None:
+        from pillow_heif import HeifFile
+
+        assert self.fp is not None
+        try:
+            file = HeifFile(self.fp.read(), convert_hdr_to_8bit=True, hdr_to_16bit=True)
+            self._picture: Any = file[file.primary_index]
+        except (OSError, ValueError, SyntaxError, RuntimeError, EOFError, IndexError) as error:
+            raise CorruptImageError(" ".join(f"HEIC: {error}".split())[:200]) from error
+        self._size, self._mode = self._picture.size, self._picture.mode
+        self.bytes_per_pixel = 12 if self._picture.info.get("bit_depth", 8) <= 8 else 16
+        tiling = self._picture.info.get("tiling") or {}
+        tiles = tiling.get("num_columns", 1) * tiling.get("num_rows", 1)
+        if tiles > MAX_TILES:
+            raise TooLargeImageError(f"HEIC: {tiles:,} tiles; the limit is {MAX_TILES:,}")
+
+    def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
+        """Decode, once."""
+        if self._picture is not None:
+            picture, self._picture = self._picture, None
+            data = picture.data
+            if picture.size != self.size:
+                raise CorruptImageError(f"HEIC: {picture.size} pixels, where the file says {self.size}")
+            self.im = Image.frombuffer(self.mode, self.size, data, "raw", self.mode, picture.stride, 1).im
+        return super().load()
