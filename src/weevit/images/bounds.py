@@ -19,7 +19,8 @@ MAX_SCALED = 4_000_000
 """Samples of a PPM of another range than 255 and 65,535, each of which is scaled by itself."""
 
 MAX_RLE = 2 << 20
-"""Bytes of a run-length BMP."""
+MAX_RLE_PIXELS = 8_000_000
+"""Bytes and pixels of a run-length BMP."""
 
 MAX_BLOCKS = 50_000
 """Sub-blocks of a GIF before its first frame's pixels: comments of 12 MB."""
@@ -64,15 +65,18 @@ def _words(header: bytes) -> list[bytes] | None:
 
 
 def check_bmp(data: bytes) -> bytes:
-    """Bound run-length data, where each run takes its time.
+    """Bound run-length data, where each run takes its time, and so does each pixel that a line lacks.
 
     Raises:
-        TooLargeImageError: over the bound.
+        TooLargeImageError: over a bound.
     """
-    compression = int.from_bytes(data[30:34], "little") if int.from_bytes(data[14:18], "little") >= 40 else 0
-    if compression in (1, 2) and len(data) > MAX_RLE:
+    head, width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (14, 18, 22))
+    packed = head >= 40 and int.from_bytes(data[30:34], "little") in (1, 2)
+    if packed and (len(data) > MAX_RLE or abs(width * height) > MAX_RLE_PIXELS):
         raise TooLargeImageError(
-            f"BMP: {len(data):,} bytes of run-length data; the limit is {MAX_RLE:,}", "Convert it to PNG first."
+            f"BMP: {len(data):,} bytes of run-length data for {width} x {height} pixels; "
+            f"the limits are {MAX_RLE:,} bytes and {MAX_RLE_PIXELS:,} pixels",
+            "Convert it to PNG first.",
         )
     return data
 

@@ -5,7 +5,8 @@ first bytes, and runs no other program. Left out for these reasons: EPS and WMF 
 it is being opened), TGA (has no signature, so that any file may pass for one), PSD and camera raw (no agreed picture).
 
 A known kind of image that is not read is still an input: in a folder it gives a row that says why there is no answer.
-Drawings and documents (SVG, PDF, EPS, metafiles) are not images in this sense; in a folder they are left out, counted.
+Drawings, documents and icons (SVG, PDF, EPS, metafiles, ICO) are not images in this sense; in a folder they are left
+out, and counted.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ KNOWN_ENDINGS: dict[str, str] = {ending: name for name, endings in {
                   ".rwl .sr2 .srf .srw .x3f",
     "JPEG XL": ".jxl", "JPEG XR": ".jxr .wdp", "Photoshop": ".psb .psd", "GIMP": ".xcf", "OpenEXR": ".exr",
     "Radiance HDR": ".hdr", "DICOM": ".dcm .dicom", "FITS": ".fits .fts", "Targa": ".tga", "QOI": ".qoi", "DDS": ".dds",
-    "SGI": ".sgi", "PCX": ".pcx", "Windows icon": ".cur .ico", "Apple icon": ".icns",
+    "SGI": ".sgi", "PCX": ".pcx",
 }.items() for ending in endings.split()}
 """Ending -> kind of image that is not read."""
 # fmt: on

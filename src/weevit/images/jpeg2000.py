@@ -85,4 +85,4 @@ def _check_parts(data: bytes, place: int, stop: int) -> None:
 
 def ends_early(data: bytes) -> bool:
     """Whether the file stops before its boxes or its codestream do."""
-    return end_early(data) or not data.endswith(_END)
+    return (not data.startswith(_START) and end_early(data)) or not data.endswith(_END)
