@@ -18,7 +18,7 @@ from weevit import errors
 
 SOURCE = Path(weevit.__file__).parent
 ROOMS = [
-    *("errors", "telemetry", "text", "extras", "arguments", "outputs", "locks", "provenance"),
+    *("errors", "telemetry", "text", "extras", "arguments", "outputs", "locks", "memory", "provenance"),
     *("zoo", "images", "datasets", "graph", "engine", "results", "reports"),
     *("predict", "reduction", "explain", "jobs", "embeddings", "evaluation", "fitting", "checking", "training", "cli"),
 ]

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from weevit.memory import give_back
+
 FREE = 128 << 20
 """Bytes for which nobody has to wait: 16 megapixels."""
 
@@ -41,9 +43,11 @@ class Budget:
         with self._first, self._changed:
             self._changed.wait_for(lambda: self._left >= size)
             self._left -= size
+        give_back()  # what the one before was made into may be free by now
         try:
             yield
         finally:
+            give_back()  # or the thread's part of the heap stays as large as its largest image
             with self._changed:
                 self._left += size
                 self._changed.notify_all()

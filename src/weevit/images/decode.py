@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -160,14 +160,20 @@ def decode(
     if not data:
         raise EmptyImageError("zero bytes")
     kind = recognise(data, name)
-    with _typed_errors(kind.name, lambda: kind.ends_early(data)), kind.open(data) as image:
+    with _typed_errors(kind.name, lambda: kind.ends_early(data)), ExitStack() as held:
+        return _decoded(kind, data, limits, enough, held)
+
+
+def _decoded(kind: Format, data: bytes, limits: Limits, enough: Enough | None, held: ExitStack) -> Image.Image:
+    """What `held` is given lasts until all but the result is free again."""
+    with kind.open(data) as image:
         bytes_per_pixel = getattr(image, "bytes_per_pixel", kind.bytes_per_pixel)
         _check_pixels(image.size, limits, bytes_per_pixel)
         check_directory(_exif(image))
         kind.prepare(image, data)
         full = _reduce(image, enough) if enough else None
-        with BUDGET.lend(image.width * image.height * bytes_per_pixel):
-            rgb = _upright_rgb(image)
+        held.enter_context(BUDGET.lend(image.width * image.height * bytes_per_pixel))
+        rgb = _upright_rgb(image)
         if full:
             rgb.info[_REDUCED_FROM] = rgb.size, full
         return rgb

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from weevit.engine.memory import give_back
+from weevit.memory import give_back
 
 
 def resident() -> int:
