@@ -72,7 +72,7 @@ def bombs(threads: int) -> bool:
             json.loads(subprocess.run([*words, str(count)], capture_output=True, text=True, check=True).stdout)
             for count in (1, threads)
         )
-    for (name, (kind, seconds)), path in zip(alone["found"].items(), paths.values(), strict=True):
+    for name, (kind, seconds) in alone["found"].items():
         print(f"    {name:<48} {kind:<12} {seconds:5.2f} s")
     slowest, (_, seconds) = max(alone["found"].items(), key=lambda row: row[1][1])
     print(

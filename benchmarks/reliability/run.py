@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 TRAINING, STATE = "tests/training/test_rows.py", "tests/training/test_state.py"
-"""In full: `training.py` beside this file."""
+"""In full: `training.py` beside this file, and `decoding.py` for J11 and J12."""
 
 ROWS = {
     "J1": ("every kind of file: right pixels or a typed error", ["tests/images", "-k", "not mutations and not timm"]),
@@ -29,6 +29,14 @@ ROWS = {
     "J8": ("workers 1, 2, 4 and batches 1, 7, 64: the same bytes", ["tests/jobs", "-k", "batch_and_thread"]),
     "J10": ("containers that unpack to gigabytes (in full: containers.py)", ["tests/images/test_bombs.py"]),
     "J13": ("one odd row of every kind: one failed row (in full: odd_rows.py)", ["tests/images/test_odd_rows.py"]),
+    "J11": (
+        "image bombs: refused, or within 600 MB on 16 threads (in full: decoding.py bombs)",
+        ["tests/images/test_decode_bombs.py"],
+    ),
+    "J12": (
+        "a damaged JPEG is never ok, an odd one never refused (shares by format: decoding.py damage)",
+        ["tests/images/test_decode_jpeg.py"],
+    ),
     "T1": ("training killed at steps: the same bytes in the end", [TRAINING, STATE, "-k", "t1_"]),
     "T2": ("killed at points of a save: a whole checkpoint, the same bytes", [TRAINING, STATE, "-k", "t2_ or crash"]),
     "T3": ("resumed inside an epoch: every picture once", [TRAINING, "-k", "t3_"]),

@@ -117,8 +117,10 @@ def test_the_endings_come_from_the_formats() -> None:
 
 def test_endings_are_those_that_pillow_knows() -> None:
     Image.init()
-    own = {row.name for row in FORMATS}
-    assert {ending for ending, name in Image.EXTENSION.items() if name in own} == EXTENSIONS - {".mpo"}
+    own = {row.name: row.endings.split() for row in FORMATS if row.name != "HEIC"}
+    read = {ending for endings in own.values() for ending in endings}
+    assert {ending for ending, name in Image.EXTENSION.items() if name in own} == read - {".mpo"}
+    assert read <= EXTENSIONS
 
 
 def test_missing_paths_keep_their_place(tmp_path: Path) -> None:

@@ -58,9 +58,7 @@ def tiff(tags: dict[int, tuple[int, int, int]], body: bytes = b"", tail: bytes =
     return b"II*\0" + struct.pack("<I", start) + body + struct.pack("<H", len(tags)) + entries + tail
 
 
-def tiff_tags(
-    width: int, height: int, packed: int, size: int, bits: int = 8
-) -> dict[int, tuple[int, int, int]]:
+def tiff_tags(width: int, height: int, packed: int, size: int, bits: int = 8) -> dict[int, tuple[int, int, int]]:
     base = {256: width, 257: height, 258: bits, 259: packed, 262: 1, 273: 8, 277: 1, 278: height, 279: size}
     return {number: (4, 1, value) for number, value in base.items()}
 
@@ -102,10 +100,18 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(extra: Iterable[bytes] = (), width: int = 1, height: int = 1, pixels: bytes = b"\0\0", interlaced: int = 0) -> bytes:
+def png(
+    extra: Iterable[bytes] = (), width: int = 1, height: int = 1, pixels: bytes = b"\0\0", interlaced: int = 0
+) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
     return b"".join(
-        [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b"")]
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            *extra,
+            chunk(b"IDAT", zlib.compress(pixels)),
+            chunk(b"IEND", b""),
+        ]
     )
 
 
@@ -116,9 +122,9 @@ def packed_zeros(megabytes: int) -> bytes:
 
 
 def png_pixels() -> bytes:
-    """A picture of one pixel with a gigabyte of them."""
+    """A picture of one pixel with 200 MB of them."""
     data = png()
-    return data[:33] + chunk(b"IDAT", packed_zeros(1000)) + chunk(b"IEND", b"")
+    return data[:33] + chunk(b"IDAT", packed_zeros(200)) + chunk(b"IEND", b"")
 
 
 def png_interlaced(side: int = 8000) -> bytes:
@@ -162,9 +168,7 @@ def codestream(
     coding = struct.pack(">BBHBBBBBB", 0, 0, layers, 0, levels, 4, 4, 0, 1)
     quantisation = struct.pack(">B", 0x40) + b"\x48" * (3 * levels + 1)
     body = b"\xff\x4f" + segment(0x51, sizes) + segment(0x52, coding) + segment(0x5C, quantisation)
-    pieces = b"".join(
-        segment(0x90, struct.pack(">HIBB", number, 14, 0, 1)) + b"\xff\x93" for number in range(parts)
-    )
+    pieces = b"".join(segment(0x90, struct.pack(">HIBB", number, 14, 0, 1)) + b"\xff\x93" for number in range(parts))
     return body + pieces + b"\xff\xd9"
 
 
@@ -179,7 +183,7 @@ def heic_tiles(columns: int = 256, rows: int = 256) -> bytes:
     return data.replace(old, new)
 
 
-def heic_lies(side: int = 4000, said: int = 16) -> bytes:
+def heic_lies(side: int = 1600, said: int = 16) -> bytes:
     """Another size than the coded one."""
     import pillow_heif
 
@@ -207,10 +211,12 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "TIFF: 300,000 directories": tiff_chain,
     "TIFF: 2^60 tags": tiff_big,
     "TIFF: deflate, one strip": lambda: tiff_packed(8, zlib.compress(bytes(64_000_000))),
-    "TIFF: deflate, a gigabyte for a small strip": lambda: tiff_packed(8, packed_zeros(1000), 16, 16),
+    "TIFF: deflate, 200 MB for a small strip": lambda: tiff_packed(8, packed_zeros(200), 16, 16),
     "TIFF: PackBits, one strip": lambda: tiff_packed(32773, b"\x81\0" * 504_000),
     "TIFF: fax, 20,000 x 3,000": lambda: encoded(Image.new("1", (20_000, 3_000), 1), "TIFF", compression="group4"),
-    "TIFF: a strip of 2^32 rows": lambda: tiff(tiff_tags(16, 16, 8, 20) | {278: (4, 1, 0xFFFFFFFF)}, zlib.compress(bytes(256))),
+    "TIFF: a strip of 2^32 rows": lambda: tiff(
+        tiff_tags(16, 16, 8, 11) | {278: (4, 1, 0xFFFFFFFF)}, zlib.compress(bytes(256))
+    ),
     "PPM: a comment of 50 MB": lambda: b"P5 #" + b"x" * 50_000_000 + b"\n1 1 255\n\0",
     "PPM: 50 MB of spaces": lambda: b"P5 " + b" " * 50_000_000 + b"1 1 255\n\0",
     "PPM: 20 MB of numbers": lambda: b"P3 2000 1600 255\n" + b"1 " * 9_600_000,
@@ -226,9 +232,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "GIF: 200,000 frames": gif_frames,
     "GIF: 8,000 x 8,000": lambda: gif(side=8000),
     "PNG: 200 texts of a megabyte": lambda: png(chunk(b"zTXt", b"k\0\0" + packed_zeros(1)) for _ in range(200)),
-    "PNG: a profile of a gigabyte": lambda: png([chunk(b"iCCP", b"k\0\0" + packed_zeros(1000))]),
+    "PNG: a profile of 200 MB": lambda: png([chunk(b"iCCP", b"k\0\0" + packed_zeros(200))]),
     "PNG: a million chunks": lambda: png([chunk(b"teXt", b"") * 1_000_000]),
-    "PNG: a gigabyte for one pixel": png_pixels,
+    "PNG: 200 MB for one pixel": png_pixels,
     "PNG: interlaced, 8,000 x 8,000": png_interlaced,
     "WEBP: 100,000 frames": webp_frames,
     "WEBP: 5,600 x 5,600": lambda: encoded(Image.new("RGB", (5600, 5600)), "WEBP", lossless=True, quality=0, method=0),

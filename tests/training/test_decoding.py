@@ -120,7 +120,9 @@ def test_every_source_is_read(tmp_path: Path) -> None:
         assert caught.value.kind == kind
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 3] + b"\xff\xd9", lambda data: data[:-40] + data[-20:]])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 3] + b"\xff\xd9", lambda data: data[:-40] + data[-20:]]
+)
 def test_a_plain_file_with_missing_pixels_is_refused(damage: Any) -> None:
     for name, data in PLAIN.items():
         broken = damage(data)

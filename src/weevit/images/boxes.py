@@ -27,7 +27,4 @@ def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tupl
 
 def end_early(data: bytes) -> bool:
     """Whether the last box is longer than what is left of the file."""
-    last = 0
-    for _, _, last in boxes(data):
-        pass
-    return last > len(data) or 0 < len(data) - last < 8
+    return max((stop for _, _, stop in boxes(data)), default=0) > len(data)

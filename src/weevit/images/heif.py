@@ -9,6 +9,7 @@ Not found: other bytes in the place of some; HEVC has no check sum there, and li
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from PIL import Image, ImageFile
@@ -37,11 +38,10 @@ class Heif(ImageFile.ImageFile):
     format, format_description = "HEIC", "High Efficiency Image File Format"
 
     def _open(self) -> None:
-        from pillow_heif import HeifFile
-
         assert self.fp is not None
+        reader: Any = import_module("pillow_heif")
         try:
-            file = HeifFile(self.fp.read(), convert_hdr_to_8bit=True, hdr_to_16bit=True)
+            file = reader.HeifFile(self.fp.read(), convert_hdr_to_8bit=True, hdr_to_16bit=True)
             self._picture: Any = file[file.primary_index]
         except (OSError, ValueError, SyntaxError, RuntimeError, EOFError, IndexError) as error:
             raise CorruptImageError(" ".join(f"HEIC: {error}".split())[:200]) from error

@@ -136,7 +136,7 @@ def _take(layout: Layout, marker: int, data: bytes, start: int, end: int) -> boo
 
 def _take_scan(layout: Layout, body: bytes) -> None:
     count = body[0] if body else 0
-    first, last, bits = (tuple(body[1 + 2 * count : 4 + 2 * count]) + (0, 63, 0))[:3]
+    first, last, bits = (*body[1 + 2 * count : 4 + 2 * count], 0, 63, 0)[:3]
     layout.scans.append((tuple(body[1 : 1 + 2 * count : 2]), first, last, bits >> 4, bits & 15))
     allowed = max(FEW_SCANS, min(MAX_SCANS, SCAN_PIXELS // max(1, layout.size[0] * layout.size[1])))
     if len(layout.scans) > allowed:

@@ -70,12 +70,12 @@ class CheckedTiff(TiffImageFile):
         try:
             super()._open()
         except (SyntaxError, IndexError) as error:  # the second: more planes than the mode has letters
-            if "unknown" in str(error) or (isinstance(error, IndexError) and self.directory.whole):
+            planes = isinstance(error, IndexError) and self.directory.whole
+            if planes or any(word in str(error) for word in ("unknown", "samples per pixel")):
                 raise UnsupportedImageError(f"TIFF: {_described(data, self.directory)} are not read", _HINT) from error
             raise
         if _is_misread(data, self.directory, self.mode):
             raise UnsupportedImageError(f"TIFF: {_described(data, self.directory)} are not read", _HINT)
-
 
     def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
         """Decode, once; not thumbnails, nor files that lack something."""
@@ -101,13 +101,15 @@ class CheckedTiff(TiffImageFile):
                 if packed == "jpeg":
                     _check_jpeg(bytes(tags.get(_JPEG_TABLES, b"")), data[offset : offset + count])
                 elif packed in _DEFLATE:
-                    _check_sum(memoryview(data)[offset : offset + count], self._part_bytes(data))
+                    part = data[offset : offset + count]
+                    part = part.translate(_REVERSED) if tags.get(_FILL, 1) == 2 else part
+                    _check_sum(part, self._part_bytes(data))
 
     def _part_bytes(self, data: bytes) -> int:
         """At most, of one part, unpacked."""
         width, rows = self.tag_v2.get(_TILE_WIDTH, self.width), self.tag_v2.get(_TILE_HEIGHT)
         rows = rows or min(self.height, self.tag_v2.get(_ROWS, self.height))
-        return (width * sum(self.directory.integers(data, _BITS, 16) or (1,)) + 7) // 8 * rows
+        return int((width * sum(self.directory.integers(data, _BITS, 16) or (1,)) + 7) // 8 * rows)
 
 
 def _extra_bytes(data: bytes, directory: Directory) -> int:
@@ -136,7 +138,9 @@ def _is_misread(data: bytes, directory: Directory, mode: str) -> bool:
     return (
         mode in ("LA", "La", "PA", "L", "P", "LAB")  # two samples, or Lab
         or subsampled
-        or (raw and (set(bits) != {8} or len(bits) != len(mode) or meaning == _YCBCR or extra not in ((), (2,), (999,))))
+        or (
+            raw and (set(bits) != {8} or len(bits) != len(mode) or meaning == _YCBCR or extra not in ((), (2,), (999,)))
+        )
     )
 
 
@@ -165,10 +169,10 @@ def _check_jpeg(tables: bytes, part: bytes) -> None:
         raise type(error)(f"TIFF, a part of it: {error.message}") from None
 
 
-def _check_sum(part: memoryview, size: int) -> None:
+def _check_sum(part: bytes, size: int) -> None:
     """Whether the sum of a Deflate part is right: libtiff stops at the last pixel, before it."""
     stream = zlib.decompressobj()
-    piece: bytes | memoryview = part
+    piece = part
     try:
         for _ in range(size // _PIECE + 2):
             stream.decompress(piece, _PIECE)
@@ -180,4 +184,5 @@ def _check_sum(part: memoryview, size: int) -> None:
 
 
 _PIECE = 1 << 20
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _DEFLATE = ("tiff_adobe_deflate", "tiff_deflate")
