@@ -44,7 +44,6 @@ REFUSED = (
 )
 READ = (
     "TIFF: 300,000 directories",
-    "TIFF: deflate, 200 MB for a small strip",
     "GIF: 200,000 frames",
     "PNG: 200 MB for one pixel",
     "WEBP: 100,000 frames",
@@ -69,6 +68,11 @@ def test_is_read(name: str) -> None:
 def test_heic_is_refused(name: str) -> None:
     with pytest.raises(ImageError):
         decode(bombs.HEIC_BOMBS[name]())
+
+
+def test_a_strip_with_more_than_its_pixels_is_not_unpacked_to_its_end() -> None:
+    with pytest.raises(CorruptImageError, match="no end"):
+        decode(bombs.BOMBS["TIFF: deflate, 200 MB for a small strip"]())
 
 
 def test_junk_in_a_header_is_bounded() -> None:

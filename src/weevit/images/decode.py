@@ -44,6 +44,7 @@ from weevit.errors import (
     UsageError,
     WeevitError,
 )
+from weevit.extras import install
 from weevit.images.budget import BUDGET
 from weevit.images.exif import check_directory
 from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature, check_name
@@ -261,7 +262,7 @@ def recognise(data: bytes, name: str = "") -> Format:
         raise UnsupportedImageError(f"this Pillow was built without {kind.name}", "pip install --upgrade pillow")
     extra, module = kind.extra
     if extra and find_spec(module) is None:
-        raise UnsupportedImageError(f'{kind.name} files are read with an extra: pip install "weevit[{extra}]"')
+        raise UnsupportedImageError(f"{kind.name} files are read with an extra: {install(extra)}")
     return kind
 
 

@@ -59,5 +59,6 @@ class Heif(ImageFile.ImageFile):
             data = picture.data
             if picture.size != self.size:
                 raise CorruptImageError(f"HEIC: {picture.size} pixels, where the file says {self.size}")
-            self.im = Image.frombuffer(self.mode, self.size, data, "raw", self.mode, picture.stride, 1).im
+            self.load_prepare()
+            self.frombytes(data, "raw", (self.mode, picture.stride))
         return super().load()

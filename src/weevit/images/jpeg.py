@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -164,13 +165,16 @@ def check_whole(layout: Layout) -> None:
             raise TruncatedImageError("JPEG: the file ends before its last scan")
 
 
-def pixels(data: bytes, layout: Layout, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+def pixels(
+    data: bytes, layout: Layout, size: tuple[int, int] | None = None, room: bytearray | None = None
+) -> npt.NDArray[np.uint8]:
     """Every pixel of a file, or an error.
 
     Args:
         data: a whole file.
         layout: of it.
         size: (width, height) to decode at: a half, a quarter or an eighth, as `JpegImageFile.draft` gives it.
+        room: memory for the result, which then lasts until it is used again.
 
     Returns:
         uint8, (H, W, 3) RGB, for grey too, or (H, W, 4) CMYK as it is stored (Adobe's is inverted).
@@ -185,7 +189,7 @@ def pixels(data: bytes, layout: Layout, size: tuple[int, int] | None = None) -> 
     if not _is_single(layout):
         check_whole(layout)
     try:
-        found = _strict(data, layout, size)
+        found = _strict(data, layout, size, room)
     except ValueError as error:
         found = _second_try(data, layout, size, str(error))
     if layout.kind in _SEQUENTIAL and _has_lost_sector(data, layout):
@@ -201,11 +205,13 @@ def _check_kind(layout: Layout) -> None:
         )
 
 
-def _strict(data: bytes, layout: Layout, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+def _strict(
+    data: bytes, layout: Layout, size: tuple[int, int] | None, room: bytearray | None = None
+) -> npt.NDArray[np.uint8]:
     colours = "CMYK" if len(layout.components) == 4 else "RGB"
     width, height = size or (0, 0)
     decoded: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
-        data, colours, min_width=width, min_height=height, strict=True
+        data, colours, min_width=width, min_height=height, buffer=room, strict=True
     )
     if decoded.shape[1::-1] != (size or layout.size):
         raise ValueError("the header tells two sizes")
@@ -263,6 +269,20 @@ def _first_symbols(body: bytes) -> Iterator[int]:
         body = body[17 + sum(body[1:17]) :]
 
 
+_thread = threading.local()
+_ROOM = 4 << 20
+
+
+def _room(size: tuple[int, int]) -> bytearray | None:
+    """Memory of this thread's own, for images up to a megapixel: fresh pages cost as much as a tenth of decoding."""
+    if size[0] * size[1] * 4 > _ROOM:
+        return None
+    if not hasattr(_thread, "room"):
+        _thread.room = bytearray(_ROOM)
+    found: bytearray = _thread.room
+    return found
+
+
 class StrictJpeg(JpegImageFile):
     """Pillow's reader of the header, with the pixels from `pixels`. To be given a BytesIO of a whole file."""
 
@@ -285,10 +305,11 @@ class StrictJpeg(JpegImageFile):
         if self.tile:
             if not self.layout.end:
                 JpegImageFile(io.BytesIO(self.data)).load()  # raises for nearly all; some have every pixel
-            found = pixels(self.data, self.layout, self.size if self.decoderconfig else None)
-            mode, raw = ("CMYK", "CMYK;I") if found.shape[2] == 4 else ("RGB", "RGB")
-            self.im = Image.frombuffer(mode, self.size, found, "raw", raw, 0, 1).im
-            self._mode, self.tile = mode, []
+            found = pixels(self.data, self.layout, self.size if self.decoderconfig else None, _room(self.size))
+            self._mode, raw = ("CMYK", "CMYK;I") if found.shape[2] == 4 else ("RGB", "RGB")
+            self.load_prepare()
+            self.frombytes(found, "raw", raw)
+            self.tile = []
         return super().load()
 
 

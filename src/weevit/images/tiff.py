@@ -177,10 +177,13 @@ def _check_sum(part: bytes, size: int) -> None:
         for _ in range(size // _PIECE + 2):
             stream.decompress(piece, _PIECE)
             piece = stream.unconsumed_tail
-            if stream.eof or not piece:
+            if stream.eof:
                 return
+            if not piece:
+                break
     except zlib.error as error:
         raise CorruptImageError(f"TIFF: a part of the picture: {error}") from error
+    raise CorruptImageError("TIFF: a part of the picture has no end where its pixels have")
 
 
 _PIECE = 1 << 20
