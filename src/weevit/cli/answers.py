@@ -16,8 +16,8 @@ from weevit.cli.progress import download_progress
 from weevit.cli.signs import Signs, names_of
 from weevit.errors import MissingImageError, OutputError, UsageError, did_you_mean
 from weevit.images.decode import Limits
-from weevit.images.sources import Expansion, expand
 from weevit.images.parquet import pyarrow
+from weevit.images.sources import Expansion, expand
 from weevit.outputs import refuse_foreign, refuse_inputs
 
 if TYPE_CHECKING:
