@@ -5,6 +5,8 @@ They hold between machines only as far as the file system's locks do.
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
         MissingExtraError: filelock is not installed.
     """
     filelock = _filelock()
+    if path.is_symlink():  # the library would make, or empty, what it leads to
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     lock: BaseFileLock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -35,19 +39,46 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
     return lock
 
 
-def is_taken(path: Path) -> bool:
-    """Whether a process has the lock at this moment.
+def is_taken(path: Path) -> bool | None:
+    """Whether a process has the lock at this moment; None where that cannot be seen. Writes nothing.
 
     Raises:
         MissingExtraError: filelock is not installed.
     """
-    if not path.exists():
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
         return False
+    except OSError:
+        return None
+    try:
+        return _is_taken(path, handle)
+    finally:
+        os.close(handle)
+
+
+def _is_taken(path: Path, handle: int) -> bool | None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has other locks, and no mount that may only be read
+        return _can_take(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock takes them; this one may be had read-only
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+def _can_take(path: Path) -> bool | None:
     lock = _filelock().FileLock(path)
     try:
         lock.acquire(timeout=0)
-    except (_filelock().Timeout, OSError):
+    except _filelock().Timeout:
         return True
+    except OSError:
+        return None
     lock.release()
     return False
 

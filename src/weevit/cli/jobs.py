@@ -35,6 +35,7 @@ def status(folder: Path, json_lines: bool) -> int:
 
         values = {"schema": SCHEMA, "verb": settings.verb, "model": settings.model, "total": found.total}
         values |= {"done": found.done, "left": left, "errors": dict(found.errors), "running": found.running}
+        values |= {"unsure": found.unsure} if found.unsure else {}
         say_json(values | {"images_per_second": speed and round(speed, 2)})
         return 0
     size = f"{settings.preprocessing['height']} x {settings.preprocessing['width']} px"
@@ -46,7 +47,8 @@ def status(folder: Path, json_lines: bool) -> int:
         say(f"{found.errors.total():,} failed: {kinds(found.errors)}{where}")
     if speed:
         say(f"{speed:.1f} images/s in a worker")
-    say(f"running now: {', '.join(found.running) or 'nothing'}")
+    unsure = f" (it cannot be seen from here whether {', '.join(found.unsure)} is)" if found.unsure else ""
+    say(f"running now: {', '.join(found.running) or 'nothing'}{unsure}")
     if not left:
         say(f'next: weevit.read_results("{folder}")')
     return 0

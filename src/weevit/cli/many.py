@@ -22,6 +22,7 @@ from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
 from weevit.outputs import refuse_inputs
 from weevit.text import typed
+from weevit.zoo.own import refuse_address
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
@@ -46,6 +47,7 @@ def answer_many(
             f"--json prints answers, and the folder {str(output)!r} keeps them: both at once is not possible.",
             f"Leave --json out; weevit jobs status {typed(output)} --json   says how far it is",
         )
+    refuse_address(output)
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
     pyarrow()
@@ -88,10 +90,12 @@ def _summary(done: Progress, output: Path) -> None:
     if done.computed:
         words.append(f"{done.computed / max(done.seconds, 1e-9):.1f} images/s")
     if done.there == done.total:
-        words.insert(0, "all of it was there already")
+        words.insert(0, "all of it was there already, every byte as it was written")
     elif done.finished > done.computed:
         words.append(f"{done.finished - done.computed:,} were there already")
     tell(" · ".join(words))
+    if done.lost:
+        tell(f"{done.lost:,} files were gone or not what had been written; they were made again.")
     if done.vanished:
         tell(f"{done.vanished:,} of the inputs of an earlier run are gone, and so are their rows: {output / VANISHED}")
     if done.interrupted:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from weevit.errors import JobError, OutputError
+from weevit.errors import JobError, MalformedFileError, OutputError
 from weevit.jobs.plan import PLAN, Shard, read_plan
 from weevit.jobs.settings import JOB, Settings, refuse_other, write_settings
-from weevit.jobs.shards import read_table
+from weevit.jobs.shards import read_schema, read_table
 from weevit.locks import is_taken, take_lock
 from weevit.text import csv_row, typed
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.own import refuse_address, refuse_links
 
 ERRORS = "errors.csv"
 VANISHED = "vanished.txt"
+
+OURS = (JOB, PLAN, ERRORS, VANISHED, "manifest-*-of-*.jsonl", "part-*.parquet", ".worker-*.lock", ".*.tmp")
+"""Everything that a job writes into its folder."""
 
 
 @contextmanager
@@ -24,13 +30,17 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
     """Open the folder for one worker; gives whether it is the only one now.
 
     Raises:
+        UsageError: the folder is an address.
         JobError: the folder holds something else, or another process works at this share or at another cut of the job.
         OutputError: it cannot be made or written.
     """
+    refuse_address(folder)
     _make(folder)
+    check_links(folder)
     _refuse_foreign(folder)
     with _lock(folder, worker, workers):
-        others = [cut for cut in running(folder) if cut != (worker, workers)]
+        held, unsure = running(folder)
+        others = [cut for cut in [*held, *unsure] if cut != (worker, workers)]
         if any(cut[1] != workers for cut in others):
             raise JobError(
                 f"Another process works on {folder} with --shard {others[0][0]}/{others[0][1]}: cut in another way, "
@@ -40,6 +50,7 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
         if (folder / JOB).exists():
             refuse_other(folder, settings)
         else:
+            _refuse_parts_of_others(folder, settings)
             with writing(folder):
                 write_settings(folder, settings)
         if not others:
@@ -81,11 +92,40 @@ def _make(folder: Path) -> None:
         raise OutputError(f"The folder {str(folder)!r} may not be written.", "Choose another --output.")
 
 
+def check_links(folder: Path) -> None:
+    """Refuse a folder of a job in which something leads out of it.
+
+    Raises:
+        JobError: so it is.
+    """
+    try:
+        refuse_links(folder, OURS)
+    except MalformedFileError as error:
+        raise JobError(error.message, error.hint) from error
+
+
 def _refuse_foreign(folder: Path) -> None:
+    """Refuse what is neither empty nor a job. One that has lost its `job.json` is one if nothing else is there."""
     others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if others and JOB not in others:
-        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+    foreign = [name for name in others if not any(fnmatchcase(name, pattern) for pattern in OURS)]
+    if foreign and JOB not in others:
+        shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise JobError(f"{folder} is not empty and holds no job, but {shown}.", "Choose a new folder.")
+
+
+def _refuse_parts_of_others(folder: Path, settings: Settings) -> None:
+    """Where `job.json` is gone, shards say themselves of which job they are; damaged ones say nothing."""
+    for path in sorted(folder.glob("part-*.parquet")):
+        with suppress(JobError):
+            other = settings.unlike(read_schema(path))
+            if other:
+                break
+    else:
+        return
+    raise JobError(
+        f"{folder} has lost its {JOB}, and {path.name} in it is of another job: another {other}.",
+        "Give the settings that it was made with, or choose another --output.",
+    )
 
 
 def _lock_path(folder: Path, worker: int, workers: int) -> Path:
@@ -106,14 +146,16 @@ def _lock(folder: Path, worker: int, workers: int) -> Iterator[None]:
         lock.release()
 
 
-def running(folder: Path) -> list[tuple[int, int]]:
-    """The shares (worker, workers) that a process holds at this moment."""
-    return [cut for cut in sorted(map(_cut, folder.glob(".worker-*-of-*.lock"))) if is_taken(_lock_path(folder, *cut))]
+def running(folder: Path) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The shares (worker, workers) that a process holds at this moment, and those of which it cannot be seen."""
+    taken = {cut: is_taken(_lock_path(folder, *cut)) for cut in sorted(_cuts(folder))}
+    return [cut for cut, one in taken.items() if one], [cut for cut, one in taken.items() if one is None]
 
 
-def _cut(path: Path) -> tuple[int, int]:
-    worker, _, workers = path.name.removeprefix(".worker-").removesuffix(".lock").partition("-of-")
-    return (int(worker), int(workers)) if worker.isdecimal() and workers.isdecimal() else (0, 0)
+def _cuts(folder: Path) -> Iterator[tuple[int, int]]:
+    for path in folder.glob(".worker-*-of-*.lock"):
+        if match := re.fullmatch(r"\.worker-([0-9]{1,9})-of-([0-9]{1,9})\.lock", path.name):
+            yield int(match[1]), int(match[2])
 
 
 def write_errors(folder: Path, files: Iterable[str]) -> None:

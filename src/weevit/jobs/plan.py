@@ -12,13 +12,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Annotated
 
-from weevit.errors import JobError
+from weevit.errors import JobError, MalformedFileError
 from weevit.images.source import Source
 from weevit.jobs.names import Names
+from weevit.zoo.fields import whole
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.own import read_own
+from weevit.zoo.records import MAX_COUNT, Count, Sha256, read_objects, read_record
 
 PLAN = "plan.jsonl"
+MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,9 @@ class Shard:
         inputs: the digest of their ids, fingerprints and targets.
     """
 
-    number: int
-    rows: int
-    inputs: str
+    number: Count
+    rows: Annotated[int, whole(1, MAX_COUNT)]
+    inputs: Sha256
 
     @property
     def file(self) -> str:
@@ -90,9 +95,15 @@ def read_plan(folder: Path) -> list[Shard] | None:
         JobError: the file is damaged.
     """
     path = folder / PLAN
-    if not path.is_file():
-        return None
     try:
-        return [Shard(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, TypeError) as error:
-        raise JobError(f"{path} is damaged: {error}.", f"Delete it and run the job again: {path}") from error
+        content = read_own(path, MAX_BYTES)
+        plan = [read_record(Shard, raw, f"a line of {path}") for raw in read_objects(content, str(path))]
+        if any(number != shard.number for number, shard in enumerate(plan)):
+            raise MalformedFileError(f"{path} does not count its shards from 0.")
+    except FileNotFoundError:
+        return None
+    except MalformedFileError as error:
+        raise JobError(
+            f"{path} is damaged: {error.message}", f"Run the job again, which writes it anew; or delete {path} first."
+        ) from error
+    return plan

@@ -10,8 +10,8 @@ from typing import Any
 
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.folder import ERRORS, plan_of, running
-from weevit.jobs.manifest import Line, done, read_lines
+from weevit.jobs.folder import ERRORS, check_links, plan_of, running
+from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
 from weevit.jobs.plan import Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import read_table, vectors
@@ -41,7 +41,8 @@ def read_results(
     """
     arrow = pyarrow()
     folder = Path(folder)
-    read_settings(folder)
+    check_links(folder)
+    settings = read_settings(folder)
     plan = plan_of(folder)
     there = done(folder, plan, read_lines(folder))
     left = sum(shard.rows for shard in plan if shard.number not in there)
@@ -59,9 +60,19 @@ def read_results(
                 f"{path} is not what was written: its sha256 differs.", f"weevit jobs verify {typed(folder)}"
             )
         tables.append(read_table(path, columns))
+        _refuse_other(path, tables[0].schema, tables[-1].schema, settings)
     if not tables:
         raise JobError(f"{folder} has no rows yet.")
     return _without_inner_nulls(arrow.concat_tables(tables).combine_chunks())
+
+
+def _refuse_other(path: Path, first: Any, schema: Any, settings: Settings) -> None:
+    other = settings.unlike(schema)
+    if other or schema.remove_metadata() != first.remove_metadata():
+        raise JobError(
+            f"{path} holds the answers of another job: another {other or 'set of columns'}.",
+            f"Delete it, and give the command that made {path.parent} again.",
+        )
 
 
 def _without_inner_nulls(table: Any) -> Any:
@@ -87,6 +98,7 @@ class Status:
         errors: kind -> how many of them have no answer.
         computed, seconds: rows that the model was asked for, and how long their shards took, over all workers.
         running: shares that a process works at now, as `3/16`.
+        unsure: shares of which it cannot be seen from here whether a process works at them.
         error_list: the file that names them, where the job is finished.
     """
 
@@ -97,16 +109,18 @@ class Status:
     computed: int
     seconds: float
     running: list[str]
+    unsure: list[str]
     error_list: Path | None
 
 
 def job_status(folder: str | Path) -> Status:
-    """How far the job in a folder is.
+    """How far the job in a folder is, by the sizes of its files; `verify_job` looks at every byte.
 
     Raises:
         JobError: there is none.
     """
     folder = Path(folder)
+    check_links(folder)
     settings = read_settings(folder)
     plan = read_plan(folder)
     there = list(done(folder, plan, read_lines(folder)).values()) if plan is not None else []
@@ -114,6 +128,7 @@ def job_status(folder: str | Path) -> Status:
     for line in there:
         errors.update(line.errors)
     listed = folder / ERRORS
+    held, unsure = ([f"{worker}/{workers}" for worker, workers in cuts] for cuts in running(folder))
     return Status(
         settings=settings,
         total=sum(shard.rows for shard in plan) if plan is not None else None,
@@ -121,7 +136,8 @@ def job_status(folder: str | Path) -> Status:
         errors=errors,
         computed=sum(line.computed for line in there),
         seconds=sum(line.seconds for line in there),
-        running=[f"{worker}/{workers}" for worker, workers in running(folder)],
+        running=held,
+        unsure=unsure,
         error_list=listed if listed.exists() else None,
     )
 
@@ -136,35 +152,36 @@ def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
         JobError: there is no job, or it was stopped before it had a plan.
     """
     folder = Path(folder)
+    check_links(folder)
     settings = read_settings(folder)
     plan = plan_of(folder)
-    newest = {(line.shard, line.inputs): line for line in read_lines(folder)}
+    recorded = claims(plan, read_lines(folder))
     for shard in plan:
-        line = newest.get((shard.number, shard.inputs))
-        if line is None:
+        if shard.number not in recorded:
             yield shard.file, f"not there yet ({shard.rows:,} rows)"
             continue
-        wrong = _wrong(folder, line, settings)
+        wrong = _wrong(folder / shard.file, recorded[shard.number], settings)
         if wrong:
-            yield line.file, wrong
+            yield shard.file, wrong
 
 
-def _wrong(folder: Path, line: Line, settings: Settings) -> str:
-    path = folder / line.file
+def _wrong(path: Path, lines: list[Line], settings: Settings) -> str:
     if not path.is_file():
         return "gone, though the manifest has it"
-    if sha256_file(path) != line.sha256:
+    line = true_line(path, lines, hashed=True)
+    if line is None:
         return "not what was written: its sha256 differs"
-    table = read_table(path, ["id", "fingerprint", "target", "status"])
+    try:
+        table = read_table(path, ["id", "fingerprint", "target", "status"])
+    except JobError as error:
+        return error.message
     digest = Digest()
     for name, fingerprint, target, _ in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        digest.add(name, fingerprint, target)
+        digest.add(str(name), str(fingerprint), target)
     if digest.hex() != line.inputs or table.num_rows != line.rows:
         return "its rows are not those of its inputs"
     failed = sum(status != "ok" for status in table["status"].to_pylist())
     if failed != sum(line.errors.values()):
         return f"{failed} rows have no answer; the manifest says {sum(line.errors.values())}"
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if metadata.get("weevit.checkpoint_sha256") != settings.checkpoint:
-        return "the answers of another model"
-    return ""
+    other = settings.unlike(table.schema)
+    return f"the answers of another job: another {other}" if other else ""

@@ -21,8 +21,8 @@ from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.columns import VERBS, Column
-from weevit.jobs.folder import ERRORS, VANISHED, hold, tidy, write_errors, writing
-from weevit.jobs.manifest import Line, append, done, manifest_name, mend, read_lines
+from weevit.jobs.folder import VANISHED, hold, tidy, write_errors, writing
+from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
 from weevit.jobs.names import Names, id_hash, rename
 from weevit.jobs.plan import Digest, Shard, groups, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
@@ -41,7 +41,8 @@ class Progress:
 
     Attributes:
         total: inputs of this worker's share.
-        there: of them, rows that were there when it began.
+        there: of them, rows that were there when it began, every byte of them as it was written.
+        lost: files of this share that were recorded, and were gone or not what was written; they are made again.
         answered: rows that have been made since, from the model or from older versions.
         computed: of them, those that the model was asked for.
         errors: kind -> how many of all these have no answer.
@@ -54,6 +55,7 @@ class Progress:
 
     total: int = 0
     there: int = 0
+    lost: int = 0
     answered: int = 0
     computed: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -186,6 +188,7 @@ class _Job:
         self.options, self.shard_size = settings.options, settings.shard_size
         self.share, self.retry_failed = share, retry_failed
         self.manifest = folder / manifest_name(*share)
+        self.order = 1
         self.progress = Progress()
         self.plan: list[Shard] = []
         self.missing: dict[int, Shard] = {}
@@ -202,9 +205,13 @@ class _Job:
             self._record_plan(alone)
             mend(self.manifest)
         lines = read_lines(self.folder)
-        there = done(self.folder, self.plan, lines)
+        self.order = 1 + max((line.order for line in lines), default=0)
         worker, workers = self.share
         mine = [shard for shard in self.plan if shard.number % workers == worker - 1]
+        there = done(self.folder, self.plan, lines) | (whole := done(self.folder, mine, lines, hashed=True))
+        lost = claims(mine, lines).keys() - whole
+        there = {number: line for number, line in there.items() if number not in lost}
+        self.progress.lost = len(lost)
         again = {number for number, line in there.items() if self.retry_failed and line.errors}
         self.missing = {shard.number: shard for shard in mine if shard.number not in there or shard.number in again}
         self._find_old_rows(lines, there, names)
@@ -215,7 +222,12 @@ class _Job:
             self.progress.errors.update(line.errors)
 
     def _record_plan(self, alone: bool) -> None:
-        recorded = read_plan(self.folder)
+        recorded = None
+        try:
+            recorded = read_plan(self.folder)
+        except JobError:  # damaged: it is known anew, and those who work by it now would have read it
+            if not alone:
+                raise
         if recorded == self.plan:
             return
         if recorded is not None and not alone:
@@ -351,7 +363,9 @@ class _Job:
                 computed=work.computed,
                 seconds=round(time.perf_counter() - work.began, 3),
                 errors=dict(sorted(work.errors.items())),
+                order=self.order,
             )
+            self.order += 1
             append(self.manifest, line)
 
     def finish(self) -> None:
@@ -361,13 +375,10 @@ class _Job:
         if self.progress.rest or self.progress.interrupted:
             return
         current = [there[shard.number] for shard in self.plan]
-        if not self.missing and self.old is None and (self.folder / ERRORS).exists():
-            return  # nothing was to be done, and all of it had been
         with writing(self.folder):
             write_errors(self.folder, [line.file for line in current if line.errors])
             tidy(self.folder, {line.file for line in current})
 
 
 def _is_sound(folder: Path, line: Line) -> bool:
-    path = folder / Path(line.file).name
-    return path.is_file() and sha256_file(path) == line.sha256
+    return true_line(folder / line.file, [line], hashed=True) is not None

@@ -6,18 +6,39 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from weevit._version import __version__
 from weevit.arguments import whole
-from weevit.errors import JobError, UsageError
+from weevit.errors import JobError, MalformedFileError, UsageError
 from weevit.jobs.columns import VERBS, Column
 from weevit.predict import Predictor
+from weevit.zoo import fields
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.records import MAX_COUNT, Name, Text, anything, read_record_file, table, words
 
 JOB = "job.json"
 SCHEMA = "weevit.job/1"
 DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 512, 1_000_000
+MAX_BYTES = 1 << 20
+
+_plain = table(words(256), anything, 256)
+_side = fields.whole(1, 1 << 16)
+
+
+def _seen(value: Any) -> dict[str, Any]:
+    """Preprocessing; its size is shown to people, all of it is compared."""
+    found: dict[str, Any] = _plain(value)
+    for name in ("height", "width"):
+        try:
+            _side(found.get(name))
+        except ValueError as error:
+            raise ValueError(f"an object whose {name} is {error}") from None
+    return found
+
+
+Plain = Annotated[dict[str, Any], _plain]
+Seen = Annotated[dict[str, Any], _seen]
 
 
 @dataclass(frozen=True)
@@ -35,14 +56,14 @@ class Settings:
         weevit: the version that wrote the rows.
     """
 
-    verb: str
-    options: dict[str, Any]
-    model: str
-    checkpoint: str
-    preprocessing: dict[str, Any]
-    engine: str
-    shard_size: int
-    weevit: str = __version__
+    verb: Name
+    options: Plain
+    model: Text
+    checkpoint: Name
+    preprocessing: Seen
+    engine: Name
+    shard_size: Annotated[int, fields.whole(1, MAX_COUNT)]
+    weevit: Name = __version__
 
     def preprocessing_hash(self) -> str:
         """sha256 of the preprocessing, 64 hex digits."""
@@ -62,6 +83,20 @@ class Settings:
             "weevit.normalized": json.dumps(bool(self.options.get("normalize", False))),
             "weevit.shapes": json.dumps({column.name: list(column.shape) for column in columns if column.shape}),
         }
+
+    def unlike(self, schema: Any) -> str:
+        """The first thing that the Arrow schema of a shard says of another job; empty where there is none."""
+        said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in _metadata(schema)}
+        wanted = self.metadata([])
+        other = [name for name in wanted if name not in _BY_COLUMNS and said.get(name) != wanted[name]]
+        return other[0].removeprefix("weevit.") if other else ""
+
+
+_BY_COLUMNS = ("weevit.shapes",)
+
+
+def _metadata(schema: Any) -> list[tuple[bytes, bytes]]:
+    return list((schema.metadata or {}).items())
 
 
 def settings_of(predictor: Predictor, verb: str, options: dict[str, Any], shard_size: int) -> Settings:
@@ -94,17 +129,17 @@ def read_settings(folder: Path) -> Settings:
         JobError: no job, or one of another schema.
     """
     path = folder / JOB
-    if not path.is_file():
+    try:
+        return read_record_file(Settings, path, SCHEMA, MAX_BYTES)
+    except FileNotFoundError:
         raise JobError(
             f"{folder} holds no job: there is no {JOB} in it.", "weevit embed photos/ -o FOLDER   starts one"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("schema") != SCHEMA:
-            raise ValueError("another schema")
-        return Settings(**content)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise JobError(f"{path} is not a job of the kind {SCHEMA}: {error}.") from error
+        ) from None
+    except MalformedFileError as error:
+        raise JobError(
+            f"{path} is not a job of the kind {SCHEMA}: {error.message}",
+            f"Delete {path} and give the command that wrote it again: rows that fit it are kept.",
+        ) from error
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

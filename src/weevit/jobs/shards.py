@@ -34,27 +34,36 @@ class Row:
 def write_shard(path: Path, rows: list[Row], columns: list[Column], metadata: dict[str, str]) -> None:
     """Write a Parquet file; the caller sees to it that it appears under its name only when it is whole."""
     arrow = pyarrow()
-    arrays = {
-        "id": arrow.array([row.id for row in rows], arrow.string()),
-        "status": arrow.array([row.status for row in rows], arrow.string()),
-        "error": arrow.array([row.error for row in rows], arrow.string()),
-        "width": arrow.array([row.width for row in rows], arrow.int32()),
-        "height": arrow.array([row.height for row in rows], arrow.int32()),
-        "target": arrow.array([row.target for row in rows], arrow.string()),
-    }
+    types = _types(columns)
+    plain = {name: [getattr(row, name) for row in rows] for name in (*_BEFORE, *_AFTER)}
+    arrays = {name: arrow.array(plain[name], types[name]) for name in _BEFORE}
     for place, column in enumerate(columns):
         values = [None if row.answers is None else row.answers[place] for row in rows]
-        arrays[column.name] = _array(values, column)
-    arrays["fingerprint"] = arrow.array([row.fingerprint for row in rows], arrow.string())
+        arrays[column.name] = _array(values, column, types[column.name])
+    arrays |= {name: arrow.array(plain[name], types[name]) for name in _AFTER}
     table = arrow.table(arrays, metadata=metadata)
     arrow.parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
-def _array(values: list[Any], column: Column) -> Any:
+_BEFORE = {"id": "string", "status": "string", "error": "string", "width": "int32", "height": "int32", "target": "string"}
+_AFTER = {"fingerprint": "string"}
+"""Column -> its type, before and after the answers."""
+
+
+def _types(columns: list[Column]) -> dict[str, Any]:
+    """Every column of a shard, in order, and its Arrow type."""
     arrow = pyarrow()
-    if column.kind == "string":
-        return arrow.array(values, arrow.list_(arrow.string()))
-    return arrow.array(values, arrow.bool_()) if column.kind == "bool" else _vectors(values, column)
+    kinds = {"string": arrow.list_(arrow.string()), "bool": arrow.bool_()}
+
+    def kind_of(column: Column) -> Any:
+        return kinds.get(column.kind) or arrow.list_(arrow.from_numpy_dtype(np.dtype(column.kind)), column.width)
+
+    before, after = ({name: getattr(arrow, kind)() for name, kind in part.items()} for part in (_BEFORE, _AFTER))
+    return before | {column.name: kind_of(column) for column in columns} | after
+
+
+def _array(values: list[Any], column: Column, kind: Any) -> Any:
+    return pyarrow().array(values, kind) if column.kind in ("string", "bool") else _vectors(values, column)
 
 
 def _vectors(values: list[Any], column: Column) -> Any:
@@ -74,9 +83,12 @@ def read_rows(path: Path, columns: list[Column]) -> list[Row]:
     """The rows of a shard, as they were written.
 
     Raises:
-        JobError: the file is damaged.
+        JobError: the file is damaged, or of another job.
     """
     table = read_table(path)
+    found = {field.name: field.type for field in table.schema}
+    if list(found.items()) != list(_types(columns).items()):
+        raise _not_ours(path, "its columns are not those of this job")
     plain = {name: table.column(name).to_pylist() for name in table.column_names if name not in _names(columns)}
     answers = [
         table.column(column.name).to_pylist() if column.kind in ("string", "bool") else vectors(table, column.name)
@@ -99,9 +111,51 @@ def read_table(path: Path, columns: list[str] | None = None) -> Any:
     """
     arrow = pyarrow()
     try:
-        return arrow.parquet.ParquetFile(path).read(columns=columns)
-    except (OSError, arrow.ArrowException) as error:
+        with path.open("rb") as raw:
+            file = arrow.parquet.ParquetFile(raw)
+            _refuse_foreign(path, file.metadata, file.schema_arrow)
+            return file.read(columns=columns)
+    except (OSError, ValueError, MemoryError, arrow.ArrowException) as error:
         raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {typed(path.parent)}") from error
+
+
+def read_schema(path: Path) -> Any:
+    """The Arrow schema of a shard: its columns, and in its metadata what it says of its job.
+
+    Raises:
+        JobError: missing or damaged.
+    """
+    return read_table(path, []).schema
+
+
+def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
+    """Refuse what weevit would not have written, before a column is read: types, and columns larger than the file.
+
+    Raises:
+        JobError: so it is.
+    """
+    plain = {name: str(schema.field(name).type) for name in schema.names}
+    if any(plain.get(name) != kind for name, kind in {**_BEFORE, **_AFTER}.items()):
+        raise _not_ours(path, "its columns are not those of a job")
+    if not all(_is_answer(field.type) for field in schema if field.name not in {**_BEFORE, **_AFTER}):
+        raise _not_ours(path, "it has columns of another kind than answers have")
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
+    if any(chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page for chunk in chunks):
+        raise _not_ours(path, "it is packed, and might unpack to any size")
+
+
+def _is_answer(kind: Any) -> bool:
+    types = pyarrow().types
+    if types.is_fixed_size_list(kind) or types.is_list(kind):
+        kind = kind.value_type
+    return bool(types.is_floating(kind) or types.is_int32(kind) or types.is_string(kind) or types.is_boolean(kind))
+
+
+def _not_ours(path: Path, why: str) -> JobError:
+    return JobError(
+        f"{path} is not a file of a job: {why}.", f"Delete it and rerun the command that made {path.parent}."
+    )
 
 
 def vectors(table: Any, name: str) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from weevit.zoo.manifest import sync
 
 
 @contextmanager
@@ -29,14 +30,3 @@ def replacing_folder(final: Path) -> Iterator[Path]:
     finally:
         for leftover in (tmp, old):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """See a file or a folder onto the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 
 from weevit.errors import CheckpointError, OutputError, TrainingError
 from weevit.text import typed
-from weevit.training.durable import replacing_folder, sync
+from weevit.training.durable import replacing_folder
 from weevit.training.ema import Ema
-from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, write_manifest
+from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, sync, write_manifest
 from weevit.zoo.safetensors_file import read_tensors
 
 MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"

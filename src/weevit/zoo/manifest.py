@@ -61,9 +61,16 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     with open_regular(path, _LIMIT) as file:
         content = parse_json_object(file.read(), str(path))
     digests = content.get("sha256")
-    if content.get("schema") != SCHEMA or not isinstance(digests, dict):
+    if content.get("schema") != SCHEMA or not _are_digests(digests):
         raise MalformedFileError(f"{path} is not a manifest of the kind {SCHEMA}.", f"delete {path}")
     return digests
+
+
+def _are_digests(value: object) -> bool:
+    """Whether these are names of files in the folder itself, each with a sha256: anything else, others wrote."""
+    return isinstance(value, dict) and all(
+        name == Path(name).name and isinstance(digest, str) and len(digest) == 64 for name, digest in value.items()
+    )
 
 
 def check_files(folder: Path, hint: str, later: str = "") -> dict[str, str]:
@@ -107,14 +114,31 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     tmp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         write(tmp)
-        _sync(tmp)
+        sync(tmp)
         tmp.replace(path)
     finally:
         tmp.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file and see it onto the disk; with it the file's name, where the file is new.
+
+    Args:
+        path: of the file.
+        line: with its line break.
+    """
+    new = not path.exists()
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """See a file or a folder onto the disk."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -1,0 +1,244 @@
+"""Records that somebody else may have written: JSON objects read into dataclasses, every value within its bounds.
+
+A field's type says what may stand there, and reading is strict: no unknown key, none missing, nothing converted.
+
+    @dataclass(frozen=True)
+    class Best:
+        step: Count
+        figure: Name
+        value: Number
+
+Whatever weevit keeps in a folder of its own and reads back later is read so: job, run and fit folders travel, and a
+value that weevit would not have written is an error that names it, before anything is done with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from weevit.errors import MalformedFileError
+from weevit.zoo.fields import boolean, whole
+from weevit.zoo.own import read_own
+from weevit.zoo.strict_json import parse_json_object, shorten
+
+T = TypeVar("T")
+
+Check = Callable[[Any], Any]
+"""Gives the value with its type, or raises a ValueError that says what would be right."""
+
+MAX_RECORD_BYTES = 64 << 20
+"""Of a file that is one record; the longest list in one is of images that could not be read."""
+
+MAX_LINE_BYTES = 1 << 16
+"""Of a record on a line of its own; the longest that weevit writes has about 2 kB."""
+
+MAX_COUNT = (1 << 53) - 1
+"""The greatest whole number that every reader of JSON has exactly."""
+
+
+# ---- what may stand in a field
+
+
+def words(limit: int = 4096, pattern: str = "", shown: str = "") -> Check:
+    """Text of at most so many characters; of a pattern, which `shown` describes."""
+    compiled = re.compile(pattern, re.ASCII) if pattern else None
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or len(value) > limit or (compiled and not compiled.fullmatch(value)):
+            raise ValueError(shown or f"text of at most {limit:,} characters")
+        return value
+
+    return check
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Check:
+    """A finite number from `low` to `high`."""
+    bounds = "" if math.isinf(low) and math.isinf(high) else f" from {low:g} to {high:g}"
+
+    def check(value: Any) -> float:
+        try:
+            if type(value) in (int, float) and math.isfinite(value) and low <= value <= high:
+                return cast(float, value)
+        except OverflowError:  # a whole number that no float can hold
+            pass
+        raise ValueError(f"a finite number{bounds}")
+
+    return check
+
+
+def items(check: Check, most: int) -> Check:
+    """A list of at most so many values, as a tuple."""
+
+    def checked(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) > most:
+            raise ValueError(f"a list of at most {most:,} values")
+        return tuple(check(item) for item in value)
+
+    return checked
+
+
+def table(key: Check, check: Check, most: int) -> Check:
+    """An object of at most so many keys and values."""
+
+    def checked(value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or len(value) > most:
+            raise ValueError(f"an object of at most {most:,} keys")
+        return {key(name): check(item) for name, item in value.items()}
+
+    return checked
+
+
+def either(*checks: Check) -> Check:
+    """What one of several allows."""
+
+    def checked(value: Any) -> Any:
+        allowed = []
+        for check in checks:
+            try:
+                return check(value)
+            except ValueError as error:
+                allowed.append(str(error))
+        raise ValueError(", or ".join(allowed))
+
+    return checked
+
+
+def anything(value: Any) -> Any:
+    """A value that is only compared or shown, never used."""
+    return value
+
+
+Count = Annotated[int, whole(0, MAX_COUNT)]
+Number = Annotated[float, number()]
+Seconds = Annotated[float, number(0, 1e12)]
+Flag = Annotated[bool, boolean]
+Name = Annotated[str, words(256)]
+Text = Annotated[str, words(1 << 16)]
+Sha256 = Annotated[str, words(64, "[0-9a-f]{64}", "64 hex digits of a sha256")]
+
+
+# ---- reading
+
+
+def read_record(cls: type[T], raw: object, where: str) -> T:
+    """A parsed JSON object as a dataclass.
+
+    Args:
+        cls: the dataclass; `Annotated` types, other such dataclasses, or either of them or None.
+        raw: what was parsed.
+        where: the file's name for the error.
+
+    Raises:
+        MalformedFileError: a key is missing or unknown, or a value is not what the field's type allows.
+    """
+    try:
+        return _read(cls, raw)
+    except _Wrong as error:
+        raise MalformedFileError(f"{where}: {error}.") from None
+
+
+def read_record_file(cls: type[T], path: Path, schema: str = "", limit: int = MAX_RECORD_BYTES) -> T:
+    """A file that is one record.
+
+    Args:
+        cls: as for `read_record`.
+        path: of a folder that weevit wrote.
+        schema: what stands under the key `schema`; empty where there is no such key.
+        limit: bytes that it may have.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        MalformedFileError: it is no plain file, too large, not JSON with one reading, of another schema, or not such a
+            record.
+    """
+    raw = parse_json_object(read_own(path, limit), str(path))
+    if schema and raw.pop("schema", None) != schema:
+        raise MalformedFileError(f"{path} is not of the kind {schema}.")
+    return read_record(cls, raw, str(path))
+
+
+def read_objects(content: bytes, where: str) -> Iterator[dict[str, Any]]:
+    """JSON objects, one on each line.
+
+    Raises:
+        MalformedFileError: a line is none, or has more than `MAX_LINE_BYTES`.
+    """
+    for number, line in enumerate(content.splitlines(), 1):
+        yield parse_line(line, f"{where}, line {number}")
+
+
+def parse_line(line: bytes, where: str) -> dict[str, Any]:
+    """A JSON object on a line of its own.
+
+    Raises:
+        MalformedFileError: it is none, or has more than `MAX_LINE_BYTES`.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise MalformedFileError(f"{where} has {len(line):,} bytes; the limit is {MAX_LINE_BYTES:,}.")
+    return parse_json_object(line, where)
+
+
+def to_line(values: Mapping[str, Any]) -> bytes:
+    """The opposite of `parse_line`."""
+    return json.dumps(values, allow_nan=False).encode() + b"\n"
+
+
+class _Wrong(ValueError):
+    """What is wrong with a record, in a sentence."""
+
+
+def _read(cls: type[T], raw: object) -> T:
+    if not isinstance(raw, Mapping):
+        raise _Wrong(f"{_shown(raw)} stands where an object {{...}} is expected")
+    checks, required = _checks(cls)
+    for name in raw:
+        if name not in checks:
+            raise _Wrong(f"the key {shorten(name)} is unknown; there are {', '.join(checks)}")
+    values = {}
+    for name, check in checks.items():
+        if name in raw:
+            values[name] = _checked(check, name, raw[name])
+        elif name in required:
+            raise _Wrong(f"the key {name} is missing")
+    return cls(**values)
+
+
+def _checked(check: Check, name: str, value: Any) -> Any:
+    try:
+        return check(value)
+    except _Wrong as error:
+        raise _Wrong(f"{name}: {error}") from None
+    except ValueError as error:
+        raise _Wrong(f"{name} is {_shown(value)}; expected {error}") from None
+
+
+def _shown(value: Any) -> str:
+    return f"an object of {len(value):,} keys" if isinstance(value, Mapping) else shorten(value)
+
+
+@cache
+def _checks(cls: type[Any]) -> tuple[dict[str, Check], frozenset[str]]:
+    """Field -> its check, and the fields that have no default."""
+    hints = get_type_hints(cls, include_extras=True)
+    own = [field for field in fields(cls) if field.init]
+    required = [field.name for field in own if field.default is MISSING and field.default_factory is MISSING]
+    return {field.name: _check_of(hints[field.name]) for field in own}, frozenset(required)
+
+
+def _check_of(hint: Any) -> Check:
+    if get_origin(hint) is Annotated:
+        return cast(Check, hint.__metadata__[0])
+    if is_dataclass(hint):
+        return lambda value: _read(cast(Any, hint), value)
+    if get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint):
+        (other,) = [_check_of(one) for one in get_args(hint) if one is not NoneType]
+        return lambda value: None if value is None else other(value)
+    raise TypeError(f"{hint} says nothing of what may stand there")
