@@ -53,7 +53,8 @@ def advance(state: State, steps: int = 1) -> State:
         state.step += 1
         state.ema.update(state.model, state.step)
         state.seen += 4
-        state.metrics.append({"step": state.step, "loss": 1 / 3 / state.step})
+        row = {"step": state.step, "epoch": 0, "kind": "train", "seen": state.seen, "loss": 1 / 3 / state.step}
+        state.metrics.append(row)
     return state
 
 

@@ -232,7 +232,7 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
     clear_leftovers(states)
     path = newest(states, warn)
     work = _work(folder, recipe, facts, dataset, machine, _placed(rebuild(facts["model"]), machine, recipe))
-    load(work.state, path)
+    load(work.state, path, work.plan.total, recipe.loop.batch_size)
     work.checkpoint = path
     work.notes = (_place(work), *_other_versions(facts))
     return work

@@ -23,17 +23,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from weevit.errors import OutputError, TrainingError, UsageError, WeevitError
+from weevit.errors import MalformedFileError, OutputError, TrainingError, UsageError, WeevitError
 from weevit.locks import take_lock
 from weevit.provenance import provenance
 from weevit.text import csv_bytes, typed
+from weevit.training.facts import check_facts
 from weevit.training.state import METRICS, Row, to_lines
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.own import read_own, refuse_address, refuse_links
+from weevit.zoo.records import MAX_RECORD_BYTES
+from weevit.zoo.strict_json import parse_json_object
 
 MODEL, STATE, PLOTS, BOARD = "model", "state", "plots", "tensorboard"
 RECIPE, RUN, LOG, CSV, BAD, REPORT = "recipe.yaml", "run.json", "log.txt", "metrics.csv", "bad.csv", "report.html"
 LOCK = ".lock"
 SCHEMA = "weevit.run/1"
+OURS = (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, BAD, REPORT, LOCK, METRICS)
 
 BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
 """What of `run.json` decides what comes out; a run goes on only with exactly this."""
@@ -48,9 +53,12 @@ def held(folder: Path, new: bool) -> Iterator[None]:
         new: whether a run is begun in it; else one must be there.
 
     Raises:
-        TrainingError: another process works on it, or there is a run where none should be.
+        UsageError: the folder is an address, or holds something else where a run is begun.
+        TrainingError: another process works on it, there is no run, or something in it leads out of it.
         OutputError: it cannot be made or written.
     """
+    refuse_address(folder)
+    _check_links(folder)
     if new:
         _make(folder)
         _refuse_used(folder)
@@ -78,6 +86,14 @@ def held(folder: Path, new: bool) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _check_links(folder: Path) -> None:
+    try:
+        refuse_links(folder, OURS)
+        refuse_links(folder / STATE, ["step-*", ".*"])
+    except MalformedFileError as error:
+        raise TrainingError(error.message, error.hint) from error
 
 
 def _make(folder: Path) -> None:
@@ -135,11 +151,12 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("schema", None) != SCHEMA or set(BINDING) - set(content):
-            raise ValueError("another schema")
-    except (OSError, ValueError, AttributeError) as error:
-        raise TrainingError(f"{path} is not a run of the kind {SCHEMA}: {error}.") from error
+        content = parse_json_object(read_own(path, MAX_RECORD_BYTES), str(path))
+        if content.pop("schema", None) != SCHEMA:
+            raise MalformedFileError("it is of another kind")
+        check_facts(content, str(path))
+    except (OSError, MalformedFileError) as error:
+        raise TrainingError(f"{path} is not a run of the kind {SCHEMA}: {error}") from error
     return content
 
 

@@ -36,45 +36,36 @@ from weevit.errors import CheckpointError, OutputError, TrainingError
 from weevit.text import typed
 from weevit.training.durable import replacing_folder
 from weevit.training.ema import Ema
+from weevit.training.saved import (
+    CLOCK,
+    EMA,
+    FILES,
+    METRICS,
+    MODEL,
+    MAX_METRICS_BYTES,
+    OPTIMIZER,
+    SCHEMA,
+    STATE,
+    Best,
+    Clock,
+    Row,
+    read_clock,
+    read_metrics,
+    read_saved,
+    refuse_outside,
+    refuse_strange_moments,
+    refuse_unlike,
+)
 from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, sync, write_manifest
-from weevit.zoo.safetensors_file import read_tensors
+from weevit.zoo.own import refuse_links
+from weevit.zoo.records import MAX_COUNT, MAX_RECORD_BYTES
+from weevit.zoo.safetensors_file import MAX_FILE_BYTES, read_tensors
 
-MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
-STATE, METRICS, CLOCK = "state.json", "metrics.jsonl", "clock.json"
-SCHEMA = "weevit.state/1"
-
-Row = dict[str, Any]
-"""One row of metrics: `step`, `epoch` and figures; finite numbers and text only."""
-
-
-@dataclass
-class Best:
-    """The best evaluation so far.
-
-    Attributes:
-        step: after which it was.
-        figure: that decides: `ema_top1`, `val_loss`, ...
-        value: of it.
-        weights: `model` or `ema`: whose it is.
-    """
-
-    step: int
-    figure: str
-    value: float
-    weights: str
-
-
-@dataclass
-class Clock:
-    """How long a run has taken; what equal runs do not share.
-
-    Attributes:
-        seconds: of all sittings together, evaluation and saving included.
-        rows: `step`, `images_per_second` and `data_wait` (share of the time that was spent waiting for data).
-    """
-
-    seconds: float = 0.0
-    rows: list[Row] = field(default_factory=list)
+__all__ = [
+    *("CLOCK", "EMA", "METRICS", "MODEL", "OPTIMIZER", "SCHEMA", "STATE", "Best", "Clock", "Row", "State"),
+    *("checkpoints", "clear_leftovers", "damage", "digest", "load", "newest", "prune", "read_weights"),
+    *("refuse_not_finite", "save", "to_lines"),
+]
 
 
 @dataclass
@@ -290,7 +281,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     """Step -> folder of everything that has a checkpoint's name, newest first."""
     found = {}
     for path in folder.glob("step-*"):
-        if match := re.fullmatch(r"step-(\d{6,})", path.name):
+        if match := re.fullmatch(r"step-([0-9]{6,15})", path.name):
             found[int(match[1])] = path
     return dict(sorted(found.items(), reverse=True))
 
@@ -327,52 +318,60 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Path:
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, every byte of it read; None where all is well."""
     try:
-        recorded = check_files(path, "")
-        if {MODEL, STATE, METRICS, CLOCK} - set(recorded):
+        refuse_links(path, ["*"])
+        recorded = read_manifest(path) or {}
+        if {MODEL, STATE, METRICS, CLOCK} - recorded.keys() or recorded.keys() - set(FILES):
             return f"it has no {MANIFEST}" if not recorded else f"{MANIFEST} is not a checkpoint's"
+        for name in recorded:
+            limit = MAX_FILE_BYTES if name.endswith(".safetensors") else max(MAX_RECORD_BYTES, MAX_METRICS_BYTES)
+            if (path / name).is_file() and (path / name).stat().st_size > limit:
+                return f"{name} has over {limit:,} bytes"
+        check_files(path, "")
     except (CheckpointError, OSError) as error:
         return error.message if isinstance(error, CheckpointError) else str(error)
     return None
 
 
-def load(state: State, path: Path) -> None:
+def load(state: State, path: Path, total: int = MAX_COUNT, batch: int = MAX_COUNT) -> None:
     """Put a checkpoint into a state that was built as the run was begun; `damage` has found nothing wrong with it.
 
+    Args:
+        state: to fill.
+        path: of the checkpoint.
+        total: updates of the run's schedule.
+        batch: images of an update.
+
     Raises:
-        TrainingError: it is of another run: another recipe, data or weights.
+        TrainingError: it is of another run: another recipe, data or weights; or it says what this run cannot come to.
         CheckpointError: it changed since it was looked at.
     """
-    content = read_state(path)
-    if content["run"] != state.run:
+    saved = read_saved(path)
+    if saved.run != state.run:
         raise TrainingError(
             f"{path} is of another run: of another recipe, other data or other first weights than this folder records.",
             "It was copied here, or run.json was. Put back what was there, or begin another run with --from.",
         )
+    refuse_outside(saved, path, total, batch)
+    metrics, clock = read_metrics(path, saved.step), read_clock(path, saved.step)
     for name, module in state.modules().items():
-        module.load_state_dict(_read(path, f"{name}.safetensors"))
-    _load_moments(state, _read(path, OPTIMIZER) if OPTIMIZER in content["files"] else {}, content["optimizer"])
-    state.scaler.load_state_dict(content["scaler"])
-    state.step, state.seen, state.skipped = content["step"], content["seen"], content["skipped"]
-    state.best = Best(**content["best"]) if content["best"] else None
-    state.window = content["window"]
-    state.bad = {name: (kind, error) for name, (kind, error) in content["bad"].items()}
-    state.metrics = [json.loads(line) for line in (path / METRICS).read_text(encoding="utf-8").splitlines()]
-    state.clock = Clock(**json.loads((path / CLOCK).read_text(encoding="utf-8")))
+        tensors = _read(path, f"{name}.safetensors")
+        refuse_unlike(path / f"{name}.safetensors", tensors, module)
+        module.load_state_dict(tensors)
+    moments = _read(path, OPTIMIZER) if OPTIMIZER in saved.files else {}
+    refuse_strange_moments(path / OPTIMIZER, moments, saved.optimizer, (state.model, state.optimizer, saved.step))
+    _load_moments(state, moments, saved.optimizer)
+    _load_scaler(state, saved.scaler, path)
+    state.step, state.seen, state.skipped = saved.step, saved.seen, saved.skipped
+    state.best, state.window = saved.best, saved.window
+    state.bad = {name: (kind, error) for name, (kind, error) in saved.bad.items()}
+    state.metrics, state.clock = metrics, clock
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """`state.json` of a checkpoint.
-
-    Raises:
-        TrainingError: of another schema, thus of another version of weevit.
-    """
-    content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-    if content.get("schema") != SCHEMA:
-        raise TrainingError(
-            f"{path / STATE} is of the kind {content.get('schema')!r}; this version of weevit goes on with {SCHEMA!r}.",
-            "Go on with the version that run.json names.",
-        )
-    return content
+def _load_scaler(state: State, values: dict[str, float], path: Path) -> None:
+    own = state.scaler.state_dict()
+    if values.keys() != own.keys() or any(type(value) is not type(own[name]) for name, value in values.items()):
+        raise TrainingError(f"{path / STATE}: the scaler of gradients is not that of this run.")
+    state.scaler.load_state_dict(values)
 
 
 def read_weights(path: Path, weights: str) -> dict[str, Tensor]:
@@ -382,6 +381,8 @@ def read_weights(path: Path, weights: str) -> dict[str, Tensor]:
 
 def _read(path: Path, name: str) -> dict[str, Tensor]:
     recorded = (read_manifest(path) or {}).get(name)
+    if recorded is None:
+        raise TrainingError(f"{path} has no {name}, which this run needs.", "Put back the run's own checkpoint.")
     arrays, digest = read_tensors(path / name)
     if digest != recorded:
         raise CheckpointError(f"{path / name} changed while it was read.")

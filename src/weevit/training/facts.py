@@ -1,0 +1,134 @@
+"""What `run.json` may say: what a run was begun with, of which the module and the machine are built again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from weevit.errors import MalformedFileError
+from weevit.zoo.architectures import ARCHITECTURES
+from weevit.zoo.config import MAX_CLASSES
+from weevit.zoo.fields import boolean, height_width, one_of, rgb, whole
+from weevit.zoo.records import MAX_COUNT, Flag, Name, anything, either, items, number, read_record, table, words
+
+MAX_THREADS = 1024
+MAX_CHANNELS = 1024
+
+_plain = table(words(256), anything, 1024)
+_share = number(0, 1)
+
+Plain = Annotated[dict[str, Any], _plain]
+Share = Annotated[float, _share]
+
+
+def _nothing(value: Any) -> None:
+    if value is not None:
+        raise ValueError("null")
+
+
+_pool = either(one_of("token", "avg", "", shown="pooling"), _nothing)
+
+_SEEN = {
+    "crop_pct": number(0.01, 8),
+    "crop_mode": one_of("center", "squash", "border", shown="crop"),
+    "interpolation": one_of("nearest", "bilinear", "bicubic", "lanczos", shown="interpolation"),
+    "mean": rgb(-1e3, 1e3),
+    "std": rgb(1e-6, 1e3),
+}
+
+
+def _seen(value: Any) -> dict[str, Any]:
+    """`pretrained_cfg`, of which these are used; the rest goes into the `config.json` of the model."""
+    found: dict[str, Any] = _plain(value)
+    for name, check in _SEEN.items():
+        try:
+            check(found.get(name))
+        except ValueError as error:
+            raise ValueError(f"an object whose {name} is {error}") from None
+    return found
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Which row, and where its pool and last norm stand."""
+
+    name: Annotated[str, one_of(*ARCHITECTURES, shown="architecture")]
+    pool: Annotated[str, one_of("token", "avg", shown="pooling")]
+    norm: Annotated[str, one_of("before_pool", "after_pool", shown="place of the last norm")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """As `weevit.nn.vit.Options`."""
+
+    num_classes: Annotated[int, whole(0, MAX_CLASSES)]
+    in_chans: Annotated[int, whole(1, MAX_CHANNELS)]
+    img_size: Annotated[tuple[int, int], height_width]
+    global_pool: Annotated[str | None, _pool] = None
+    dynamic_img_size: Flag = False
+    drop_rate: Share = 0.0
+    pos_drop_rate: Share = 0.0
+    patch_drop_rate: Share = 0.0
+    proj_drop_rate: Share = 0.0
+    attn_drop_rate: Share = 0.0
+    drop_path_rate: Share = 0.0
+    fix_init: Annotated[bool | None, either(boolean, _nothing)] = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """As `weevit.training.module.describe`."""
+
+    architecture: Architecture
+    options: Options
+    pretrained_cfg: Annotated[dict[str, Any], _seen]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The contents of `run.json`.
+
+    Attributes:
+        recipe: dotted key -> value.
+        data: its fingerprint, and split -> how many images.
+        classes: of the head, in order.
+        weights: `source` and `sha256` of those that it began with.
+        model: the module.
+        device, threads, precision, pieces: as `weevit.training.begin.Machine`.
+        end: how it ended, where it has.
+    """
+
+    recipe: Plain
+    data: Annotated[dict[str, Any], table(words(64), either(whole(0, MAX_COUNT), words(64)), 16)]
+    classes: Annotated[tuple[str, ...], items(words(4096), MAX_CLASSES)]
+    weights: Annotated[dict[str, str], table(words(64), words(4096), 8)]
+    model: Model
+    device: Annotated[str, one_of("cpu", "cuda", "mps", "xpu", shown="device")]
+    threads: Annotated[int, whole(1, MAX_THREADS)]
+    precision: Annotated[str, one_of("fp32", "bf16", "fp16", shown="precision")]
+    pieces: Annotated[int, whole(1, 1 << 20)]
+    deviations: Annotated[tuple[str, ...], items(words(), 4096)] = ()
+    begun: Name = ""
+    versions: Annotated[dict[str, Any], table(words(256), either(words(256), _nothing), 256)] = field(
+        default_factory=dict
+    )
+    machine: Plain = field(default_factory=dict)
+    command: Annotated[tuple[str, ...], items(words(1 << 20), 1 << 16)] = ()
+    end: Plain | None = None
+
+
+def check_facts(raw: Mapping[str, Any], where: str) -> None:
+    """Refuse a `run.json` that weevit would not have written.
+
+    Raises:
+        MalformedFileError: so it is; the message names the key.
+    """
+    facts = read_record(Facts, raw, where)
+    options, row = facts.model.options, ARCHITECTURES[facts.model.architecture.name]
+    if facts.model.architecture.pool == "token" and not row.class_token:
+        raise MalformedFileError(f"{where}: model.architecture.pool is 'token'; {row.name} has no class token.")
+    if options.num_classes != len(facts.classes):
+        raise MalformedFileError(
+            f"{where}: model.options.num_classes is {options.num_classes:,}; there are {len(facts.classes):,} classes."
+        )
