@@ -7,31 +7,54 @@ JSON is written last, so that a folder that has one is whole.
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
-from weevit.errors import OutputError, UsageError, WeevitError
-from weevit.evaluation.results import Evaluation, Row
+from weevit.errors import MalformedFileError, OutputError, UsageError, WeevitError
+from weevit.evaluation.results import BETWEEN, Evaluation, Row
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
 from weevit.text import csv_bytes, csv_row, plain_cell, typed
+from weevit.zoo.config import MAX_CLASSES
+from weevit.zoo.fields import whole
 from weevit.zoo.labels import Label
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.own import read_own, refuse_address
+from weevit.zoo.records import (
+    Flag,
+    Name,
+    Text,
+    anything,
+    either,
+    items,
+    nothing,
+    number,
+    read_record,
+    read_record_file,
+    record,
+    table,
+    words,
+)
 
 T = TypeVar("T")
 
 SCHEMA = "weevit.evaluation/1"
 REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
 TABLES = ("csv", "parquet")
+OURS = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{table}" for table in TABLES))
+
+MAX_BYTES = 4 << 30
+"""Of a table of predictions: ten million images."""
 
 _CLASS_COLUMNS = ("id", "name", "precision", "recall", "f1", "support", "answered")
 
@@ -49,6 +72,7 @@ def check_folder(folder: Path, table: str = "csv") -> None:
     """
     if table not in TABLES:
         raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
+    refuse_address(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a report is a folder.", "-o report")
     require_jinja()
@@ -163,28 +187,24 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """
     folder = Path(folder)
     try:
-        content = json.loads((folder / REPORT_JSON).read_bytes())
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {content['schema']!r}, not {SCHEMA!r}")
-        rows = _read_rows(folder)
-        root = Path(content["data"]["path"])
-        return Evaluation(
-            model=content["model"],
-            data=content["data"],
-            classes=tuple(Label(one["id"], one["name"]) for one in content["classes"]),
-            multi_label=content["multi_label"],
-            rows=rows,
-            metrics={name: _number(value) for name, value in content["metrics"].items()},
-            average_precision=tuple(content["average_precision"]),
-            seconds=_number(content["seconds"]),
-            sources=tuple(Source(row.id, root / row.id) for row in rows),
-        )
-    except WeevitError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        content = read_record_file(Saved, folder / REPORT_JSON, SCHEMA)
+        rows = _read_rows(folder, frozenset(one.id for one in content.classes), content.multi_label)
+    except (OSError, MalformedFileError) as error:
         raise UsageError(
-            f"{folder} holds no whole evaluation: {error}.", f"weevit eval MODEL DATA -o {typed(folder)}   makes one"
+            f"{folder} holds no whole evaluation: {error}", f"weevit eval MODEL DATA -o {typed(folder)}   makes one"
         ) from error
+    root = Path(content.data["path"])
+    return Evaluation(
+        model=content.model,
+        data=content.data,
+        classes=tuple(Label(one.id, one.name) for one in content.classes),
+        multi_label=content.multi_label,
+        rows=rows,
+        metrics={name: _number(value) for name, value in content.metrics.items()},
+        average_precision=tuple(map(_number, content.average_precision)),
+        seconds=_number(content.seconds),
+        sources=tuple(Source(row.id, root / row.id) for row in rows),
+    )
 
 
 def is_evaluation(path: str | Path) -> bool:
@@ -282,29 +302,129 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Sequence[A
     with_errors(path, lambda: replace_file(path, lambda tmp: arrow.parquet.write_table(table, tmp)))
 
 
-def _read_rows(folder: Path) -> tuple[Row, ...]:
-    parquet = folder / f"{PREDICTIONS}.parquet"
-    if parquet.is_file():
-        return tuple(Row(**row) for row in pyarrow().parquet.read_table(parquet).to_pylist())
-    with (folder / f"{PREDICTIONS}.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(_row({name: plain_cell(text) for name, text in values.items()}) for values in csv.DictReader(file))
+# ---- reading: what others may have written
 
 
-def _row(values: dict[str, str]) -> Row:
+def _data(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = _plain(value)
+    for name in ("path", "split", "fingerprint"):
+        if not isinstance(found.get(name), str):
+            raise ValueError(f"an object whose {name} is text")
+    notes = found.get("notes", [])
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError("an object whose notes are texts")
+    return found
+
+
+_plain = table(words(256), anything, 256)
+_figure = either(number(), nothing)
+
+Plain = Annotated[dict[str, Any], _plain]
+Ignored = Annotated[Any, anything]
+
+
+@dataclass(frozen=True)
+class SavedLabel:
+    """A class."""
+
+    id: Annotated[str, words(1 << 16)]
+    name: Annotated[str, words(1 << 16)]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """`report.json`; what follows from the rows is written for others, and not read."""
+
+    model: Plain
+    data: Annotated[dict[str, Any], _data]
+    multi_label: Flag
+    metrics: Annotated[dict[str, float | None], table(words(256), _figure, 1024)]
+    seconds: Annotated[float | None, _figure]
+    classes: Annotated[tuple[SavedLabel, ...], items(record(SavedLabel), MAX_CLASSES)]
+    average_precision: Annotated[tuple[float | None, ...], items(_figure, MAX_CLASSES)]
+    pictures: Ignored = None
+    answered: Ignored = None
+    failed: Ignored = None
+    images_per_second: Ignored = None
+    per_class: Ignored = None
+    failures: Ignored = None
+    confused: Ignored = None
+    calibration: Ignored = None
+    coverage: Ignored = None
+
+
+@dataclass(frozen=True)
+class SavedRow:
+    """`Row`."""
+
+    id: Text
+    status: Name
+    error: Annotated[str | None, either(words(1 << 16), nothing)]
+    target: Text
+    answer: Annotated[str | None, either(words(1 << 16), nothing)]
+    probability: Annotated[float | None, either(number(0, 1.000001), nothing)]
+    target_probability: Annotated[float | None, either(number(0, 1.000001), nothing)]
+    rank: Annotated[int | None, either(whole(1, MAX_CLASSES), nothing)]
+    right: Flag
+    unknown: Flag
+
+
+def _read_rows(folder: Path, classes: frozenset[str], multi_label: bool) -> tuple[Row, ...]:
+    """The table of predictions.
+
+    Raises:
+        FileNotFoundError: there is none.
+        MalformedFileError: it is not one that weevit writes, or names a class that the report does not have.
+    """
+    parquet, text = (folder / f"{PREDICTIONS}.{kind}" for kind in reversed(TABLES))
+    path = parquet if parquet.is_file() else text
+    content = read_own(path, MAX_BYTES)
+    values = _parquet_rows(content, path) if path == parquet else _csv_rows(content, path)
+    rows = []
+    for place, raw in enumerate(values, 1):
+        where = f"{path}, row {place}"
+        row = Row(**vars(read_record(SavedRow, raw, where)))
+        _refuse_strange(row, classes, multi_label, where)
+        rows.append(row)
+    return tuple(rows)
+
+
+def _refuse_strange(row: Row, classes: frozenset[str], multi_label: bool, where: str) -> None:
+    def known(text: str) -> bool:
+        return text in classes or all(name in classes for name in text.split(BETWEEN) if name)
+
+    if not (known(row.target) and known(row.answer or "")):
+        raise MalformedFileError(f"{where} names a class that {REPORT_JSON} does not have.")
+    if row.ok and not multi_label and (not row.target or not row.answer or row.probability is None):
+        raise MalformedFileError(f"{where} is answered, and lacks its target, its answer or its probability.")
+
+
+def _parquet_rows(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
+    arrow = pyarrow()
+    try:
+        for batch in arrow.parquet.ParquetFile(io.BytesIO(content)).iter_batches(1024):
+            yield from batch.to_pylist()
+    except (OSError, ValueError, MemoryError, arrow.ArrowException) as error:
+        raise MalformedFileError(f"{path} cannot be read: {error}.") from error
+
+
+def _csv_rows(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
+        for values in csv.DictReader(lines):
+            yield _typed({name: plain_cell(text) if isinstance(text, str) else text for name, text in values.items()})
+    except (ValueError, csv.Error) as error:
+        raise MalformedFileError(f"{path} cannot be read: {error}.") from error
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """A row of a CSV, in which nothing and an empty text look the same."""
-    ok = values["status"] == "ok"
-    return Row(
-        id=values["id"],
-        status=values["status"],
-        error=values["error"] or None,
-        target=values["target"],
-        answer=values["answer"] if ok else None,
-        probability=float(values["probability"]) if values["probability"] else None,
-        target_probability=float(values["target_probability"]) if values["target_probability"] else None,
-        rank=int(values["rank"]) if values["rank"] else None,
-        right=values["right"] == "1",
-        unknown=values["unknown"] == "1",
-    )
+    kinds = {"error": str, "probability": float, "target_probability": float, "rank": int}
+    found = {name: kinds[name](value) if value else None for name, value in values.items() if name in kinds}
+    flags = {"0": False, "1": True, "": False}
+    found |= {name: flags.get(value, value) for name, value in values.items() if name in ("right", "unknown")}
+    answer = values.get("answer") if values.get("status") == "ok" else None
+    return {**{str(name): value for name, value in values.items()}, **found, "answer": answer}
 
 
 def _number(value: float | None) -> float:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit.datasets.dataset import TEST, VALIDATION
-from weevit.errors import OutputError, UsageError
+from weevit.errors import MalformedFileError, OutputError, UsageError
 from weevit.evaluation.saved import clear_evaluation, finite, json_bytes, with_errors, write_bytes, write_evaluation
 from weevit.fitting.results import Fit
 from weevit.locks import take_lock
@@ -29,11 +29,16 @@ from weevit.outputs import refuse_foreign
 from weevit.provenance import provenance
 from weevit.text import csv_bytes
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
+from weevit.zoo.manifest import replace_file
+from weevit.zoo.own import read_own, refuse_address, refuse_links
+from weevit.zoo.records import MAX_RECORD_BYTES
+from weevit.zoo.strict_json import parse_json_object
 
 SCHEMA = "weevit.fit/1"
 MODEL, RUN, LOG, METRICS, FAILURES = "model", "run.json", "log.txt", "metrics.jsonl", "failures.csv"
 REPORT_HTML, REPORT_JSON = "report.html", "report.json"
 _LOCK, _STAGE = ".lock", ".unfinished"
+_FOLDERS = (MODEL, VALIDATION, TEST)
 
 
 @contextmanager
@@ -88,9 +93,11 @@ def hold(folder: Path) -> Iterator[None]:
     An earlier fit in it is replaced, file by file, once there is something to replace it with.
 
     Raises:
-        UsageError: it holds something else than an earlier fit, or another process works in it.
+        UsageError: it is an address, holds something else than an earlier fit or what leads out of it, or another
+            process works in it.
         OutputError: it cannot be made or written.
     """
+    refuse_address(folder)
     _refuse_other(folder)
     with_errors(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
     busy = UsageError(
@@ -111,13 +118,18 @@ def hold(folder: Path) -> Iterator[None]:
 def _refuse_other(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a fit is a folder.", "-o runs/mine")
+    try:
+        for part in (folder, *(folder / name for name in _FOLDERS)):
+            refuse_links(part, ["*", ".*"])
+    except MalformedFileError as error:
+        raise UsageError(error.message, error.hint) from error
     refuse_foreign(folder, _is_fit, "fit")
 
 
 def _is_fit(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / RUN).read_bytes())["schema"] == SCHEMA)
-    except (OSError, ValueError, KeyError, TypeError):
+        return parse_json_object(read_own(folder / RUN, MAX_RECORD_BYTES), RUN).get("schema") == SCHEMA
+    except (OSError, MalformedFileError):
         return False
 
 

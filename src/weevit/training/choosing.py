@@ -27,10 +27,11 @@ import numpy.typing as npt
 from weevit import embeddings
 from weevit.datasets.dataset import VALIDATION, Dataset
 from weevit.embeddings import embed_split
-from weevit.errors import UsageError
+from weevit.errors import MalformedFileError, UsageError
 from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.results import Evaluation
+from weevit.evaluation.saved import OURS as EVALUATION
 from weevit.evaluation.saved import check_folder, write_evaluation
 from weevit.fitting import calibration
 from weevit.fitting.answered import Answered
@@ -49,10 +50,12 @@ from weevit.training.task import BEGUN, Task
 from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
+from weevit.zoo.own import refuse_address, refuse_links
 
 PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"
 SCHEMA = "weevit.finetune/1"
+OURS = (PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON, RECORD, BEGUN, *EVALUATION)
 
 COVERAGE = 0.95
 """The share of pictures of known classes that keeps its class, the others being called unknown; as in `fit`."""
@@ -166,8 +169,13 @@ def refuse_done(folder: Path) -> None:
     """Refuse a folder that is neither new nor holds a fine-tuning that could go on.
 
     Raises:
-        UsageError: it holds something else, or one that is done.
+        UsageError: it is an address, holds something else or what leads out of it, or one that is done.
     """
+    refuse_address(folder)
+    try:
+        refuse_links(folder, OURS)
+    except MalformedFileError as error:
+        raise UsageError(error.message, error.hint) from error
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if RECORD in there:
         raise UsageError(

@@ -10,7 +10,7 @@ from weevit.errors import MalformedFileError
 from weevit.zoo.architectures import ARCHITECTURES
 from weevit.zoo.config import MAX_CLASSES
 from weevit.zoo.fields import boolean, height_width, one_of, rgb, whole
-from weevit.zoo.records import MAX_COUNT, Flag, Name, anything, either, items, number, read_record, table, words
+from weevit.zoo.records import MAX_COUNT, Flag, Name, anything, either, items, nothing, number, read_record, table, words
 
 MAX_THREADS = 1024
 MAX_CHANNELS = 1024
@@ -22,12 +22,7 @@ Plain = Annotated[dict[str, Any], _plain]
 Share = Annotated[float, _share]
 
 
-def _nothing(value: Any) -> None:
-    if value is not None:
-        raise ValueError("null")
-
-
-_pool = either(one_of("token", "avg", "", shown="pooling"), _nothing)
+_pool = either(one_of("token", "avg", "", shown="pooling"), nothing)
 
 _SEEN = {
     "crop_pct": number(0.01, 8),
@@ -73,7 +68,7 @@ class Options:
     proj_drop_rate: Share = 0.0
     attn_drop_rate: Share = 0.0
     drop_path_rate: Share = 0.0
-    fix_init: Annotated[bool | None, either(boolean, _nothing)] = None
+    fix_init: Annotated[bool | None, either(boolean, nothing)] = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ class Facts:
     pieces: Annotated[int, whole(1, 1 << 20)]
     deviations: Annotated[tuple[str, ...], items(words(), 4096)] = ()
     begun: Name = ""
-    versions: Annotated[dict[str, Any], table(words(256), either(words(256), _nothing), 256)] = field(
+    versions: Annotated[dict[str, Any], table(words(256), either(words(256), nothing), 256)] = field(
         default_factory=dict
     )
     machine: Plain = field(default_factory=dict)

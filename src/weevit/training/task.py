@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from weevit.datasets.dataset import TRAIN, Dataset
 from weevit.datasets.read import check_there, read_dataset
 from weevit.datasets.splitting import with_validation
-from weevit.errors import UsageError
+from weevit.errors import MalformedFileError, UsageError
 from weevit.fitting.results import Fit
 from weevit.training.begin import held_out
 from weevit.training.recipe import load_recipe, override
@@ -21,6 +21,7 @@ from weevit.training.run_folder import writing
 from weevit.training.schema import Recipe
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.records import Sha256, Text, items, read_record_file, words
 from weevit.zoo.resolve import resolve
 
 FEWEST, MOST = 60, 500
@@ -44,10 +45,10 @@ class Begun:
         overrides: on top of it.
     """
 
-    model: str
-    sha256: str
-    recipe: str
-    overrides: tuple[str, ...]
+    model: Text
+    sha256: Sha256
+    recipe: Text
+    overrides: Annotated[tuple[str, ...], items(words(1 << 16), 4096)]
 
     @classmethod
     def read(cls, folder: Path) -> Begun | None:
@@ -58,12 +59,11 @@ class Begun:
         """
         path = folder / BEGUN
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**content, "overrides": tuple(content["overrides"])})
+            return read_record_file(cls, path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"{path} is damaged: {error}.", "Choose a new --output.") from error
+        except MalformedFileError as error:
+            raise UsageError(f"{path} is damaged: {error.message}", "Choose a new --output.") from error
 
     def write(self, folder: Path) -> None:
         """Record it; the folder is made."""

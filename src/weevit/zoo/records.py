@@ -116,6 +116,17 @@ def anything(value: Any) -> Any:
     return value
 
 
+def nothing(value: Any) -> None:
+    """`null`."""
+    if value is not None:
+        raise ValueError("null")
+
+
+def record(cls: type[Any]) -> Check:
+    """Another record."""
+    return lambda value: _read(cls, value)
+
+
 Count = Annotated[int, whole(0, MAX_COUNT)]
 Number = Annotated[float, number()]
 Seconds = Annotated[float, number(0, 1e12)]
@@ -237,7 +248,7 @@ def _check_of(hint: Any) -> Check:
     if get_origin(hint) is Annotated:
         return cast(Check, hint.__metadata__[0])
     if is_dataclass(hint):
-        return lambda value: _read(cast(Any, hint), value)
+        return record(cast(Any, hint))
     if get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint):
         (other,) = [_check_of(one) for one in get_args(hint) if one is not NoneType]
         return lambda value: None if value is None else other(value)
