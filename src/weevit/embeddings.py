@@ -4,10 +4,10 @@ A row is found by the sha256 of a picture's encoded bytes, a folder of rows by e
 depends on: weights, architecture, preprocessing, engine, version. So a picture that is renamed, copied or put into
 another split is known, and one that is changed is not.
 
-Rows lie in files named after the sha256 of their own content. Each is written whole or not at all, so that an
-interrupted run keeps what it computed and two processes cannot spoil each other's files; and each is checked against
-its name before a row of it is used. A damaged one is deleted, and its rows are computed anew. All folders together have
-a limit: what was not used for longest goes first.
+Rows lie in files named after the sha256 of their folder's name and their own content. Each is written whole or not at
+all, so that an interrupted run keeps what it computed and two processes cannot spoil each other's files; and each is
+checked against its name before a row of it is used. A damaged one is deleted, and its rows are computed anew. All
+folders together have a limit: what was not used for longest goes first.
 """
 
 from __future__ import annotations
@@ -30,18 +30,22 @@ import numpy.typing as npt
 
 from weevit._version import __version__
 from weevit.engine.ahead import map_ahead
-from weevit.engine.cache import cache_folder
-from weevit.errors import ImageError
+from weevit.engine.cache import cache_folder, is_ours, make_own
+from weevit.errors import ImageError, MalformedFileError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, Stored, read_bytes
 from weevit.predict import Predictor
 from weevit.results import Array, Result
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.own import read_own
 
 if TYPE_CHECKING:
     from weevit.datasets.dataset import Split
 
-SCHEMA = "weevit.embeddings/1"
+SCHEMA = "weevit.embeddings/2"
+
+MAX_FILE_BYTES = 1 << 30
+"""Ten times `ROWS_A_FILE` of the widest embedding in float64."""
 
 SECONDS_A_FILE = 15.0
 """What a killed run loses at most; one that is interrupted or fails loses nothing."""
@@ -132,18 +136,19 @@ def embed_split(
     return run.finish()
 
 
-def default_cache() -> Path:
-    """`embeddings` under weevit's cache."""
-    return cache_folder() / "embeddings"
+def default_cache() -> Path | None:
+    """`embeddings` under weevit's cache; None where there is no home folder for one."""
+    folder = cache_folder()
+    return folder / "embeddings" if folder else None
 
 
 class _Run:
     """One pass over a split."""
 
-    def __init__(self, predictor: Predictor, split: Split, cache: Path, watch: Watcher) -> None:
+    def __init__(self, predictor: Predictor, split: Split, cache: Path | None, watch: Watcher) -> None:
         count, width = len(split.sources), predictor.checkpoint.architecture.embed_dim
         self.predictor, self.sources, self.watch = predictor, split.sources, watch
-        self.rows = _Rows(cache / _key(predictor), width)
+        self.rows = _Rows(cache / _key(predictor) if cache else None, width)
         self.progress = Progress(count)
         self.vectors = np.zeros((count, width), np.float32)
         self.ok = np.zeros(count, bool)
@@ -204,14 +209,17 @@ class _Run:
 class _Rows:
     """The rows of one folder: those that were there, and those that are new."""
 
-    def __init__(self, folder: Path, width: int) -> None:
+    def __init__(self, folder: Path | None, width: int) -> None:
         self.folder = folder
         self.kind = np.dtype([("hash", "u1", (32,)), ("vector", "<f4", (width,))])
         self.notes: list[str] = []
         self._known: dict[bytes, Array] = {}
         self._new: dict[bytes, Array] = {}
         self._written = time.monotonic()
-        self._load()
+        if folder is None:
+            self._note("embeddings are not kept: there is no home folder; WEEVIT_CACHE names another")
+        else:
+            self._load(folder)
 
     def get(self, digest: str | None) -> Array | None:
         """The embedding of the picture with this sha256; None where there is none."""
@@ -229,27 +237,27 @@ class _Rows:
     def write(self) -> None:
         """Put what is new on the disk. A full or read-only one costs time later, not the answer."""
         self._written = time.monotonic()
-        if not self._new:
+        new, self._new = self._new, {}
+        if not new or self.folder is None:
             return
-        rows = np.zeros(len(self._new), self.kind)
-        rows["hash"] = np.frombuffer(b"".join(self._new), np.uint8).reshape(-1, 32)
-        rows["vector"] = np.stack(list(self._new.values()))
+        rows = np.zeros(len(new), self.kind)
+        rows["hash"] = np.frombuffer(b"".join(new), np.uint8).reshape(-1, 32)
+        rows["vector"] = np.stack(list(new.values()))
         buffer = io.BytesIO()
         np.save(buffer, rows)
         content = buffer.getvalue()
-        name = f"{hashlib.sha256(content).hexdigest()}.npy"
-        self._new = {}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(self.folder / name, lambda tmp: tmp.write_bytes(content))
+            make_own(self.folder.parent)
+            make_own(self.folder)
+            replace_file(self.folder / f"{_digest(self.folder, content)}.npy", lambda tmp: tmp.write_bytes(content))
             _evict(self.folder)
         except OSError as error:
             self._note(f"embeddings could not be kept in {self.folder}: {error.strerror or error}")
 
-    def _load(self) -> None:
+    def _load(self, folder: Path) -> None:
         with contextlib.suppress(OSError):
-            os.utime(self.folder)  # the time of last use, for eviction
-        for path in sorted(self.folder.glob("*.npy")):
+            os.utime(folder)  # the time of last use, for eviction
+        for path in sorted(folder.glob("*.npy")):
             rows = self._sound(path)
             if rows is None:
                 self._note("damaged files of kept embeddings were deleted; their rows are computed anew")
@@ -260,25 +268,31 @@ class _Rows:
             self._known.update(zip(map(bytes, rows["hash"]), rows["vector"], strict=True))
 
     def _sound(self, path: Path) -> npt.NDArray[np.void] | None:
-        """The rows of a file; None if its content is not what its name says."""
+        """The rows of a file; None if its content is not what its name says, or another user's."""
         try:
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != path.stem:
+            content = read_own(path, MAX_FILE_BYTES)
+            if not (is_ours(path.parent) and is_ours(path)) or _digest(path.parent, content) != path.stem:
                 return None
             rows: npt.NDArray[np.void] = np.load(io.BytesIO(content), allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, MalformedFileError):
             return None
-        return rows if rows.dtype == self.kind and rows.ndim == 1 else None
+        return rows if rows.dtype == self.kind and rows.ndim == 1 and np.isfinite(rows["vector"]).all() else None
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
 
+def _digest(folder: Path, content: bytes) -> str:
+    """Of a file's place and content: the same rows in another model's folder have another."""
+    return hashlib.sha256(f"{folder.name}\n".encode() + content).hexdigest()
+
+
 def kept(cache: Path | None = None) -> list[tuple[Path, int]]:
     """(folder, bytes) of everything that is kept, the least recently used first; arguments as for `embed_split`."""
     found = []
-    for folder in (cache or default_cache()).glob(_OWN):
+    top = cache or default_cache()
+    for folder in top.glob(_OWN) if top else ():
         with contextlib.suppress(OSError):  # of another process, which may delete what it lists
             size = sum(path.stat().st_size for path in folder.glob("*.npy"))
             found.append((folder.stat().st_mtime, folder, size))

@@ -21,7 +21,7 @@ from weevit.cli import training_view  # noqa: E402
 from weevit.cli.app import _run as run  # noqa: E402
 from weevit.training import results  # noqa: E402
 from weevit.training.recipe import parse_recipe  # noqa: E402
-from weevit.training.state import Best  # noqa: E402
+from weevit.training.saved import Best  # noqa: E402
 from weevit.training.watch import Progress  # noqa: E402
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from weevit.images.decode import Limits
 from weevit.images.parquet import pyarrow
 from weevit.images.sources import Expansion, expand
 from weevit.outputs import refuse_foreign, refuse_inputs
+from weevit.text import typed
 
 if TYPE_CHECKING:
     from weevit.predict import Predictor
@@ -197,7 +197,7 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
     folder = output.absolute().parent
     if not folder.is_dir():
         raise OutputError(
-            f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {shlex.quote(str(folder))}"
+            f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {typed(folder)}"
         )
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder {str(folder)!r} may not be written.", "Choose another --output.")
@@ -206,3 +206,17 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
     for written in (output, names_of(output)) if ending == ".npy" else (output,):
         refuse_inputs(written, inputs, option)
         refuse_foreign(written, signs[ending], "file that this verb wrote", option)
+
+
+@contextmanager
+def whole_or_nothing(output: Path | None) -> Iterator[None]:
+    """Where Ctrl-C ends a verb that writes a file, say that nothing of it is kept, and what would have been."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output is not None:
+            tell(
+                f"\nNothing was written: {output} appears when it is whole. A folder keeps what is done, and the same "
+                f"command resumes it: -o {typed(output.with_suffix(''))}"
+            )
+        raise

@@ -68,7 +68,8 @@ def classify(
             pass
     else:
         kept = shown if json_lines else (answers.told(result) for result in results)
-        WRITERS[output.suffix.lower()](output, kept, table_columns(predictor.checkpoint, topk))
+        with answers.whole_or_nothing(output):
+            WRITERS[output.suffix.lower()](output, kept, table_columns(predictor.checkpoint, topk))
     answers.finish(tally, sources, quiet, str(output) if output else "")
     return tally.exit_code(strict)
 

@@ -120,7 +120,9 @@ def _caches() -> dict[str, str]:
     return {name: str(_found(lambda own=own: {"": own()}).popitem()[1]) for name, own in asked.items()}  # type: ignore[misc]
 
 
-def _cache(folder: Path, what: str, entries: list[tuple[Path, int]], limit: int) -> str:
+def _cache(folder: Path | None, what: str, entries: list[tuple[Path, int]], limit: int) -> str:
+    if folder is None:
+        return "none: there is no home folder; WEEVIT_CACHE names another"
     used = sum(size for _, size in entries) / 1e6
     return f"{folder} · {len(entries)} {what}, {used:.0f} of at most {limit / 1e6:.0f} MB · {_writable(folder)}"
 

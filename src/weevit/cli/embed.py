@@ -69,15 +69,16 @@ def embed(
     tally = Tally()
     results: list[Result] = []
     stream = predictor.stream(sources, outputs=("embedding",))
-    for result in answers.count_all(stream, tally, images_progress(quiet)):
-        answers.told(result)
-        if normalize and result.embedding is not None:
-            result = replace(result, embedding=unit_length(result.embedding[None])[0])
-        if json_lines:
-            vector = None if result.embedding is None else [float(value) for value in result.embedding]
-            say_json(answers.failed_object(result) | {"embedding": vector})
-        if output is not None:
-            results.append(result)
+    with answers.whole_or_nothing(output):
+        for result in answers.count_all(stream, tally, images_progress(quiet)):
+            answers.told(result)
+            if normalize and result.embedding is not None:
+                result = replace(result, embedding=unit_length(result.embedding[None])[0])
+            if json_lines:
+                vector = None if result.embedding is None else [float(value) for value in result.embedding]
+                say_json(answers.failed_object(result) | {"embedding": vector})
+            if output is not None:
+                results.append(result)
     written = EMBEDDING_WRITERS[output.suffix.lower()](output, results) if output is not None and tally.done else []
     answers.finish(tally, sources, quiet, " and ".join(map(str, written)))
     return tally.exit_code(strict)

@@ -62,9 +62,9 @@ def features(
     sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
     stream = predictor.stream(sources, outputs=("features",), layers=blocks)
-    results: list[Result] = [
-        answers.told(result) for result in answers.count_all(stream, tally, images_progress(quiet))
-    ]
+    with answers.whole_or_nothing(output):
+        counted = answers.count_all(stream, tally, images_progress(quiet))
+        results: list[Result] = [answers.told(result) for result in counted]
     if tally.done and pca is not None:
         draw_colours(pca, predictor, results)
     if tally.done and output is not None:

@@ -90,7 +90,8 @@ def _summary(done: Progress, output: Path) -> None:
     if done.computed:
         words.append(f"{done.computed / max(done.seconds, 1e-9):.1f} images/s")
     if done.there == done.total:
-        words.insert(0, "all of it was there already, every byte as it was written")
+        words.insert(0, "all of it was there already")
+        words.append("every byte is as it was written")
     elif done.finished > done.computed:
         words.append(f"{done.finished - done.computed:,} were there already")
     tell(" · ".join(words))

@@ -1,21 +1,30 @@
 """Built graphs on disk: found by what went into them, checked before use, bounded in size, safe under two processes.
 
-An entry is two files. `KEY.HASH.onnx` is named after its own content, so that two processes that build the same graph
-at once can never mix their bytes; `KEY.json` names it and is written last. What has no `KEY.json` does not exist.
+An entry is two files. `KEY.HASH.onnx` is named after its key and its content, so that two processes that build the same
+graph at once can never mix their bytes; `KEY.json` has the hash and is written last. What has no `KEY.json` does not
+exist, and a graph of another key, from elsewhere, or of another user's is not taken.
+
+A cache never decides over an answer: where it cannot be read or written, graphs are built anew, and one line says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import logging
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from weevit.errors import OutputError
-from weevit.zoo.manifest import sha256_file
+from weevit.errors import CheckpointError, OutputError
+from weevit.zoo.manifest import replace_file, sha256_file
+from weevit.zoo.own import read_own
+from weevit.zoo.places import home
+from weevit.zoo.strict_json import parse_json_object
 
 DEFAULT_LIMIT = 4 * 1024**3
 """Bytes; the least recently used graphs go first."""
@@ -23,39 +32,83 @@ DEFAULT_LIMIT = 4 * 1024**3
 _ORPHAN_AGE = 3600.0
 """Seconds after which a file without an entry is taken for the rest of a killed process."""
 
+_RECORD_BYTES = 4096
 
-def cache_folder() -> Path:
-    """`$WEEVIT_CACHE`, else `$XDG_CACHE_HOME/weevit`, else `~/.cache/weevit`."""
-    own = os.environ.get("WEEVIT_CACHE")
+
+_told: set[str] = set()
+
+
+def tell_unkept(what: str, why: object) -> None:
+    """Say once that a cache is of no use. By the log, whose lines go to stderr: no setting of it can cost an answer."""
+    text = f"note: {what} are not kept, and are made anew each time: {why}"
+    if text not in _told:
+        _told.add(text)
+        logging.getLogger("weevit").warning(text)
+
+
+def cache_folder() -> Path | None:
+    """`$WEEVIT_CACHE`, else `$XDG_CACHE_HOME/weevit`, else `~/.cache/weevit`; None where there is no home folder."""
+    own, shared, at_home = os.environ.get("WEEVIT_CACHE"), os.environ.get("XDG_CACHE_HOME"), home()
     if own:
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weevit"
+    if shared:
+        return Path(shared) / "weevit"
+    return at_home / ".cache" / "weevit" if at_home else None
+
+
+def make_own(folder: Path) -> None:
+    """Make a folder of the cache, for this user alone; one that is there becomes so.
+
+    Raises:
+        OSError: it cannot be made, or is another user's.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not is_ours(folder):
+        raise PermissionError(f"{folder} belongs to another user")
+    if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file or folder is no link and belongs to this user, or to the one who may do anything.
+
+    Raises:
+        OSError: it is not there.
+    """
+    status = path.lstat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        return False
+    return os.name != "posix" or status.st_uid in (os.geteuid(), 0)
 
 
 class GraphCache:
     """A folder of built graphs.
 
     Args:
-        folder: made on first use.
+        folder: made on first use; by default `graphs` under weevit's cache.
         limit: bytes that all graphs together may take; one graph is kept even if it alone is larger.
     """
 
     def __init__(self, folder: Path | None = None, limit: int = DEFAULT_LIMIT) -> None:
-        self.folder = folder or cache_folder() / "graphs"
+        default = cache_folder()
+        self.folder = folder or (default / "graphs" if default else None)
         self.limit = limit
 
     def get(self, key: str) -> Path | None:
         """The graph's file, its bytes checked; None where there is none. A damaged entry is removed."""
+        if self.folder is None:
+            return None
         entry = self.folder / f"{key}.json"
         try:
-            record = json.loads(entry.read_bytes())
-            path = self.folder / str(record["file"])
-            if sha256_file(path) == record["sha256"]:
-                os.utime(entry)  # the time of last use, for eviction
+            digest = parse_json_object(read_own(entry, _RECORD_BYTES), str(entry))["sha256"]
+            path = self.folder / _name(key, digest)
+            if all(map(is_ours, (self.folder, entry, path))) and _digest(key, path) == digest:
+                with contextlib.suppress(OSError):  # a cache that may only be read is as good
+                    os.utime(entry)  # the time of last use, for eviction
                 return path
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, CheckpointError, KeyError, TypeError):
             pass  # unreadable or not ours: the same as damaged
         self._remove(entry)
         return None
@@ -66,39 +119,36 @@ class GraphCache:
         Raises:
             OutputError: the folder cannot be written; the message names it and how to choose another.
         """
+        if self.folder is None:
+            raise OutputError("There is no home folder to keep built graphs in.", _CHOOSE)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_own(self.folder)
             handle, name = tempfile.mkstemp(dir=self.folder, prefix=f"{key}.", suffix=".tmp")
             os.close(handle)
             unfinished = Path(name)
             try:
                 write(unfinished)
-                digest = sha256_file(unfinished)
-                path = self.folder / f"{key}.{digest[:16]}.onnx"
-                unfinished.replace(path)
+                digest = _digest(key, unfinished)
+                path = self.folder / _name(key, digest)
+                replace_file(path, unfinished.replace)
             finally:
                 unfinished.unlink(missing_ok=True)
-            self._record(key, path, digest)
+            record = json.dumps({"sha256": digest, "bytes": path.stat().st_size})
+            replace_file(self.folder / f"{key}.json", lambda tmp: tmp.write_text(record, encoding="utf-8"))
         except OSError as error:
             raise OutputError(
-                f"The cache of built graphs cannot be written: {self.folder} ({error.strerror or error}).",
-                "Set WEEVIT_CACHE to a folder with room, or pass cache=False.",
+                f"The cache of built graphs cannot be written: {self.folder} ({error.strerror or error}).", _CHOOSE
             ) from error
         self._evict(keep=path)
         return path
 
-    def _record(self, key: str, path: Path, digest: str) -> None:
-        record = {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        unfinished.write_text(json.dumps(record), encoding="utf-8")
-        unfinished.replace(self.folder / f"{key}.json")
-
     def entries(self) -> list[tuple[Path, int]]:
         """(entry, bytes), the least recently used first."""
         found = []
-        for entry in self.folder.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                found.append((entry.stat().st_mtime, entry, int(json.loads(entry.read_bytes())["bytes"])))
+        for entry in self.folder.glob("*.json") if self.folder else ():
+            with contextlib.suppress(OSError, CheckpointError, KeyError, TypeError, ValueError):
+                record = parse_json_object(read_own(entry, _RECORD_BYTES), str(entry))
+                found.append((entry.stat().st_mtime, entry, int(record["bytes"])))
         return [(entry, size) for _, entry, size in sorted(found)]
 
     def _evict(self, keep: Path) -> None:
@@ -112,12 +162,24 @@ class GraphCache:
                 self._remove(entry)
                 total -= size
         kept = {entry.stem for entry, _ in entries}
-        for path in [*self.folder.glob("*.tmp"), *self.folder.glob("*.onnx")]:
+        for path in [*keep.parent.glob("*.tmp"), *keep.parent.glob(".*.tmp"), *keep.parent.glob("*.onnx")]:
             with contextlib.suppress(OSError):
                 if path.name.partition(".")[0] not in kept and time.time() - path.stat().st_mtime > _ORPHAN_AGE:
                     path.unlink()
 
     def _remove(self, entry: Path) -> None:
-        for path in [entry, *self.folder.glob(f"{entry.stem}.*.onnx")]:
+        for path in [entry, *entry.parent.glob(f"{entry.stem}.*.onnx")]:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+_CHOOSE = "Set WEEVIT_CACHE to a folder with room, or pass cache=False."
+
+
+def _digest(key: str, path: Path) -> str:
+    """Of key and content: the same bytes under another key have another."""
+    return hashlib.sha256(f"{key}\n{sha256_file(path)}".encode()).hexdigest()
+
+
+def _name(key: str, digest: str) -> str:
+    return f"{key}.{digest[:16]}.onnx"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit._version import __version__
-from weevit.engine.cache import GraphCache
+from weevit.engine.cache import GraphCache, tell_unkept
 from weevit.errors import EngineError, OutputError, UsageError, did_you_mean
 from weevit.extras import missing
 from weevit.memory import give_back
@@ -138,7 +138,8 @@ class _OnnxRuntime:
         model = _build(checkpoint, request, "fused")
         try:
             return cls(graphs.put(key, lambda path: _onnxruntime_session(model, 1, save_to=path)), threads)
-        except OutputError:  # a full or read-only disk costs speed, not the answer
+        except (OutputError, EngineError) as error:  # a full or read-only disk costs speed, not the answer
+            tell_unkept("built graphs", error.message)
             return cls(model, threads)
 
     def run(self, pixels: Pixels, steady: bool = False) -> Outputs:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
-from weevit.errors import MalformedFileError, OutputError, UsageError, WeevitError
+from weevit.errors import MalformedFileError, OutputError, UsageError
 from weevit.evaluation.results import BETWEEN, Evaluation, Row
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source

@@ -29,7 +29,6 @@ from weevit.outputs import refuse_foreign
 from weevit.provenance import provenance
 from weevit.text import csv_bytes
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
-from weevit.zoo.manifest import replace_file
 from weevit.zoo.own import read_own, refuse_address, refuse_links
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object

@@ -99,7 +99,7 @@ def read_lines(folder: Path) -> list[Line]:
     Raises:
         JobError: a manifest is no plain file, or cannot be read.
     """
-    found = []
+    found: list[Line] = []
     for path in sorted(folder.glob("manifest-*-of-*.jsonl")):
         try:
             content = read_own(path, MAX_BYTES)

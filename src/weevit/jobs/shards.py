@@ -45,7 +45,14 @@ def write_shard(path: Path, rows: list[Row], columns: list[Column], metadata: di
     arrow.parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
-_BEFORE = {"id": "string", "status": "string", "error": "string", "width": "int32", "height": "int32", "target": "string"}
+_BEFORE = {
+    "id": "string",
+    "status": "string",
+    "error": "string",
+    "width": "int32",
+    "height": "int32",
+    "target": "string",
+}
 _AFTER = {"fingerprint": "string"}
 """Column -> its type, before and after the answers."""
 

@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from weevit.datasets.dataset import Dataset, Split
-from weevit.datasets.read import check_there, read_dataset
-from weevit.datasets.splitting import with_validation
+from weevit.datasets.read import check_there
 from weevit.engine.threads import choose_threads
-from weevit.errors import DatasetError, RecipeError, UsageError
+from weevit.errors import RecipeError, UsageError
 from weevit.nn.vit import VisionTransformer
 from weevit.training import run_folder
 from weevit.training.data import Loader
@@ -30,10 +28,12 @@ from weevit.training.module import Start, build, class_order, describe, first_we
 from weevit.training.optim import create_optimizer
 from weevit.training.pieces import choose_pieces
 from weevit.training.recipe import deviations, flat, load_recipe, override, to_yaml
+from weevit.training.run_data import data_facts, in_order, refuse_other_data, splits_of
 from weevit.training.schedule import Schedule
 from weevit.training.schema import Recipe
 from weevit.training.state import State, clear_leftovers, load, newest, save
 from weevit.training.validation import Validation
+from weevit.zoo.places import expand_home
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -151,7 +151,7 @@ def resolved(recipe: str | Path | Recipe, data: str | Path | None, overrides: Se
 
 
 def _absolute(path: str | Path) -> str:
-    return str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
+    return str(path) if "://" in str(path) else str(expand_home(path).absolute())
 
 
 def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device: str, threads: int | None) -> Work:
@@ -171,7 +171,7 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
     """
     check_there(recipe.data.path)
     checkpoint = first_weights(recipe) if start is None else None
-    dataset = _splits(recipe)
+    dataset = splits_of(recipe)
     dataset = in_order(dataset, class_order(checkpoint, dataset.classes))
     found = choose_device(device)
     machine = Machine(found, choose_threads(threads).count, choose_precision(recipe.loop.precision, found))
@@ -182,7 +182,7 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
         machine = replace(machine, pieces=_pieces(model, machine, recipe))
     facts: dict[str, Any] = {
         "recipe": flat(recipe),
-        "data": _data_facts(dataset),
+        "data": data_facts(dataset),
         "classes": list(dataset.classes),
         "weights": first.weights,
         "model": describe(model),
@@ -222,11 +222,11 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
         recipe = replace(recipe, data=replace(recipe.data, path=_absolute(data)))
     if minutes is not None:
         recipe = replace(recipe, loop=replace(recipe.loop, minutes=minutes))
-    dataset = _splits(recipe)
+    dataset = splits_of(recipe)
     if sorted(dataset.classes) != sorted(facts["classes"]):
         run_folder.refuse_other(folder, facts, {"classes": list(dataset.classes)})
     dataset = in_order(dataset, facts["classes"])
-    run_folder.refuse_other(folder, facts, {"data": _data_facts(dataset)})
+    notes = list(refuse_other_data(folder, facts, dataset, warn))
     machine = Machine(choose_device(facts["device"]), facts["threads"], facts["precision"], facts["pieces"])
     states = folder / run_folder.STATE
     clear_leftovers(states)
@@ -234,7 +234,7 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
     work = _work(folder, recipe, facts, dataset, machine, _placed(rebuild(facts["model"]), machine, recipe))
     load(work.state, path, work.plan.total, recipe.loop.batch_size)
     work.checkpoint = path
-    work.notes = (_place(work), *_other_versions(facts))
+    work.notes = (_place(work), *notes, *_other_versions(facts))
     return work
 
 
@@ -283,51 +283,6 @@ def _work(
         validation=Validation(dataset.split("validation"), spec, at_once, machine.threads),
         class_weights=_class_weights(recipe, training, len(dataset.classes), machine.device),
     )
-
-
-def _splits(recipe: Recipe) -> Dataset:
-    """The data of a recipe, with a validation split."""
-    dataset = read_dataset(str(recipe.data.path))
-    if dataset.multi_label != recipe.data.multi_label:
-        kind = "several labels a picture" if dataset.multi_label else "one class a picture"
-        raise DatasetError(
-            f"{dataset.path} has {kind}, and the recipe says data.multi_label={str(recipe.data.multi_label).lower()}.",
-            f"data.multi_label={str(dataset.multi_label).lower()}",
-        )
-    dataset = with_validation(dataset, recipe.data.validation_share, recipe.seed)
-    return dataset if recipe.data.hold_out is None else held_out(dataset, recipe.data.hold_out, recipe.seed)
-
-
-def held_out(dataset: Dataset, share: float, seed: int, hashes: Sequence[str | None] | None = None) -> Dataset:
-    """The data with a part of its training split as the validation split; what was the validation split is left out.
-
-    Args:
-        dataset: with a training split.
-        share: of it that is held out, as alike to it as can be; copies of a picture stay on one side.
-        seed: of the draw.
-        hashes: the sha256 of the training pictures, if they are known.
-    """
-    rest = {name: split for name, split in dataset.splits.items() if name != "validation"}
-    return with_validation(replace(dataset, splits=rest), share, seed, hashes)
-
-
-def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """The same data with its classes, which are the same names, in another order."""
-    if dataset.classes == tuple(classes):
-        return dataset
-    places = {name: place for place, name in enumerate(classes)}
-    moved = np.array([places[name] for name in dataset.classes])
-    back = np.argsort(moved)
-    splits = {
-        name: replace(split, targets=split.targets[:, back] if dataset.multi_label else moved[split.targets])
-        for name, split in dataset.splits.items()
-    }
-    return replace(dataset, classes=tuple(classes), splits=splits)
-
-
-def _data_facts(dataset: Dataset) -> dict[str, Any]:
-    counts = {name: len(split) for name, split in dataset.splits.items()}
-    return {"fingerprint": dataset.fingerprint(), **counts}
 
 
 def _class_weights(recipe: Recipe, split: Split, num_classes: int, device: torch.device) -> Tensor | None:

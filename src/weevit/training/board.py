@@ -8,7 +8,7 @@ from typing import Any
 
 from weevit.extras import missing
 from weevit.training.run_folder import BOARD
-from weevit.training.state import Row
+from weevit.training.saved import Row
 
 _GROUPS = {"loss": "train", "lr": "train", "grad_norm": "train", "images_per_second": "speed", "data_wait": "speed"}
 _LEFT_OUT = frozenset(["step", "epoch", "seen"])

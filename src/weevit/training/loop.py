@@ -39,8 +39,9 @@ from weevit.training.results import (
     write_report,
 )
 from weevit.training.run_folder import STATE, held
+from weevit.training.saved import Best, Row
 from weevit.training.schema import Recipe
-from weevit.training.state import Best, Row, State, digest, save
+from weevit.training.state import State, digest, save
 from weevit.training.stopwatch import Stopwatch
 from weevit.training.validation import figures, with_prefix
 from weevit.training.watch import Progress, Watcher, shown

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from weevit.training.state import Row
+from weevit.training.saved import Row
 from weevit.training.watch import SHARES
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.places import give_matplotlib_a_home
 from weevit.zoo.weights import Preprocessing
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def draw_curves(path: Path, rows: list[Row], steps_per_epoch: int) -> bool:
     panels = {
         name: lines for name, lines in _PANELS.items() if any(column in row for column, _ in lines for row in rows)
     }
+    give_matplotlib_a_home()
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -31,6 +31,7 @@ from weevit.training.schema import (
     Recipe,
     SchedulePart,
 )
+from weevit.zoo.places import expand_home
 from weevit.zoo.strict_json import shorten
 
 __all__ = [
@@ -97,9 +98,9 @@ def find(name_or_path: str | Path) -> Path:
     given = str(name_or_path)
     if given in names():
         return FOLDER / f"{given}.yaml"
-    path, found = Path(name_or_path), False
+    path, found = Path(given), False
     with suppress(OSError):  # a name that is too long for a file
-        path = path.expanduser()
+        path = expand_home(name_or_path)
         path = path / "recipe.yaml" if path.is_dir() else path
         found = path.is_file()
     if not found:

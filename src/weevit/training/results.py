@@ -16,7 +16,8 @@ from weevit.training.begin import Work
 from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
-from weevit.training.state import Best, Row, checkpoints, damage, read_weights
+from weevit.training.saved import Best, Row
+from weevit.training.state import checkpoints, damage, read_weights
 from weevit.training.watch import shown
 from weevit.zoo.decision import Decision
 

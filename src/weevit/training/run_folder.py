@@ -28,7 +28,7 @@ from weevit.locks import take_lock
 from weevit.provenance import provenance
 from weevit.text import csv_bytes, typed
 from weevit.training.facts import check_facts
-from weevit.training.state import METRICS, Row, to_lines
+from weevit.training.saved import METRICS, Row, to_lines
 from weevit.zoo.manifest import replace_file
 from weevit.zoo.own import read_own, refuse_address, refuse_links
 from weevit.zoo.records import MAX_RECORD_BYTES

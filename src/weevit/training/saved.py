@@ -5,6 +5,7 @@ A manifest's digests show that nothing was damaged, not that weevit wrote it: a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,12 @@ _value = either(number(), words(256))
 _rows = items(table(words(64), _value, 64), MAX_BAD)
 
 
+def _clock_rows(value: Any) -> list[Row]:
+    for row in (found := _rows(value)):
+        whole(0, MAX_COUNT)(row.get("step"))
+    return list(found)
+
+
 @dataclass
 class Best:
     """The best evaluation so far.
@@ -78,7 +85,7 @@ class Clock:
     """
 
     seconds: Seconds = 0.0
-    rows: Annotated[list[Row], lambda value: [_stepped(row) for row in _rows(value)]] = field(default_factory=list)
+    rows: Annotated[list[Row], _clock_rows] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,11 @@ class Saved:
     scaler: Annotated[dict[str, float], table(words(64), number(0, 1e30), 16)]
     optimizer: Annotated[dict[str, Any], table(words(512), table(words(64), either(number(), boolean), 16), 1 << 16)]
     files: Annotated[tuple[str, ...], items(one_of(*FILES, shown="file of a checkpoint"), len(FILES))]
+
+
+def to_lines(rows: list[Row]) -> str:
+    """Rows as text, one JSON object a line; equal rows give equal bytes."""
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def read_saved(path: Path) -> Saved:
@@ -146,11 +158,6 @@ def read_metrics(path: Path, step: int) -> list[Row]:
         raise _forged(str(error)) from error
     _refuse_later(file, rows, step)
     return rows
-
-
-def _stepped(row: Row) -> Row:
-    whole(0, MAX_COUNT)(row.get("step"))
-    return row
 
 
 def _metrics_row(value: Any) -> Row:
@@ -233,7 +240,10 @@ def refuse_unlike(path: Path, tensors: Mapping[str, Tensor], module: nn.Module) 
 
 
 def refuse_strange_moments(
-    path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], state: tuple[nn.Module, torch.optim.Optimizer, int]
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    plain: Mapping[str, Any],
+    state: tuple[nn.Module, torch.optim.Optimizer, int],
 ) -> None:
     """Hold moments against the parameters and the optimiser that they are for.
 
@@ -244,7 +254,7 @@ def refuse_strange_moments(
         state: the module, its optimiser, and the updates so far.
 
     Raises:
-        TrainingError: of a parameter that there is not, or not all that this optimiser keeps, or another shape or count.
+        TrainingError: of a parameter that there is not, not what this optimiser keeps, of another shape or count.
     """
     module, optimizer, step = state
     parameters = dict(module.named_parameters())

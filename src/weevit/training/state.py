@@ -38,11 +38,10 @@ from weevit.training.durable import replacing_folder
 from weevit.training.ema import Ema
 from weevit.training.saved import (
     CLOCK,
-    EMA,
     FILES,
+    MAX_METRICS_BYTES,
     METRICS,
     MODEL,
-    MAX_METRICS_BYTES,
     OPTIMIZER,
     SCHEMA,
     STATE,
@@ -55,17 +54,12 @@ from weevit.training.saved import (
     refuse_outside,
     refuse_strange_moments,
     refuse_unlike,
+    to_lines,
 )
 from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, sync, write_manifest
 from weevit.zoo.own import refuse_links
 from weevit.zoo.records import MAX_COUNT, MAX_RECORD_BYTES
 from weevit.zoo.safetensors_file import MAX_FILE_BYTES, read_tensors
-
-__all__ = [
-    *("CLOCK", "EMA", "METRICS", "MODEL", "OPTIMIZER", "SCHEMA", "STATE", "Best", "Clock", "Row", "State"),
-    *("checkpoints", "clear_leftovers", "damage", "digest", "load", "newest", "prune", "read_weights"),
-    *("refuse_not_finite", "save", "to_lines"),
-]
 
 
 @dataclass
@@ -243,11 +237,6 @@ def _plain_moments(state: State) -> dict[str, dict[str, Any]]:
         for parameter, values in state.optimizer.state.items()
     }
     return {name: values for name, values in found.items() if values}
-
-
-def to_lines(rows: list[Row]) -> str:
-    """Rows as text, one JSON object a line; equal rows give equal bytes."""
-    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 @contextmanager

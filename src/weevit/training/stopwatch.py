@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from weevit.training.state import Row, State
+from weevit.training.saved import Row
+from weevit.training.state import State
 from weevit.training.watch import Progress
 
 Item = TypeVar("Item")

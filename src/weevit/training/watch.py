@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weevit.training.state import Best
+    from weevit.training.saved import Best
 
 
 @dataclass

@@ -35,6 +35,7 @@ from weevit.zoo.manifest import (
     write_manifest,
 )
 from weevit.zoo.matching import check_tensors, fitting_grid, infer_config, tensor_shape
+from weevit.zoo.places import expand_home
 from weevit.zoo.safetensors_file import (
     PICKLE_ENDINGS,
     Entry,
@@ -129,7 +130,7 @@ def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
         CheckpointError: missing, or not to be trusted: one of its kinds says why.
         UnknownModelError: the architecture is not of this family.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     file, config_file = _locate(path)
     recorded = check_files(file.parent, _checksum_hint(source, file.parent), later=file.name)
     header = read_header(file)

@@ -26,6 +26,7 @@ from typing import Any
 from weevit.errors import CheckpointError, ChecksumError, HubError, UsageError, did_you_mean
 from weevit.zoo.config import MAX_CONFIG_BYTES
 from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, replace_file, sha256_file, write_manifest
+from weevit.zoo.places import expand_home
 from weevit.zoo.safetensors_file import CONVERT_HINT, MAX_FILE_BYTES
 from weevit.zoo.weights import BY_NAME
 
@@ -81,7 +82,7 @@ def fetch(
         raise UsageError(
             f"{repo_id!r} at {revision!r} cannot be a model on the hub.", "hf-hub:organisation/name@revision"
         )
-    cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+    cache = expand_home(cache_dir) if cache_dir else cache_folder()
     cached = cached_snapshot(repo_id, revision, cache) if is_offline() or not refresh else None
     if cached:
         return cached
@@ -123,11 +124,21 @@ def _ref(folder: Path, revision: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where huggingface_hub keeps models, from the environment as it is now."""
+    """Where huggingface_hub keeps models, from the environment as it is now.
+
+    Raises:
+        HubError: nothing says where, and there is no home folder.
+    """
     env = os.environ
     home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE") or str(Path(home) / "hub")
-    return Path(os.path.expandvars(cache)).expanduser()
+    folder = expand_home(os.path.expandvars(cache))
+    if folder.parts[:1] == ("~",):
+        raise HubError(
+            "There is no home folder that models from the hub could be kept in, or found in.",
+            "Set HF_HOME to a folder. The model `digits` comes with weevit, and a folder with a model needs no hub.",
+        )
+    return folder
 
 
 def is_offline() -> bool:

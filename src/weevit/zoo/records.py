@@ -152,7 +152,7 @@ def read_record(cls: type[T], raw: object, where: str) -> T:
     """
     try:
         return _read(cls, raw)
-    except _Wrong as error:
+    except _WrongError as error:
         raise MalformedFileError(f"{where}: {error}.") from None
 
 
@@ -202,33 +202,33 @@ def to_line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, allow_nan=False).encode() + b"\n"
 
 
-class _Wrong(ValueError):
+class _WrongError(ValueError):
     """What is wrong with a record, in a sentence."""
 
 
 def _read(cls: type[T], raw: object) -> T:
     if not isinstance(raw, Mapping):
-        raise _Wrong(f"{_shown(raw)} stands where an object {{...}} is expected")
-    checks, required = _checks(cls)
+        raise _WrongError(f"{_shown(raw)} stands where an object {{...}} is expected")
+    checks, required = _checks(cast(Any, cls))
     for name in raw:
         if name not in checks:
-            raise _Wrong(f"the key {shorten(name)} is unknown; there are {', '.join(checks)}")
+            raise _WrongError(f"the key {shorten(name)} is unknown; there are {', '.join(checks)}")
     values = {}
     for name, check in checks.items():
         if name in raw:
             values[name] = _checked(check, name, raw[name])
         elif name in required:
-            raise _Wrong(f"the key {name} is missing")
+            raise _WrongError(f"the key {name} is missing")
     return cls(**values)
 
 
 def _checked(check: Check, name: str, value: Any) -> Any:
     try:
         return check(value)
-    except _Wrong as error:
-        raise _Wrong(f"{name}: {error}") from None
+    except _WrongError as error:
+        raise _WrongError(f"{name}: {error}") from None
     except ValueError as error:
-        raise _Wrong(f"{name} is {_shown(value)}; expected {error}") from None
+        raise _WrongError(f"{name} is {_shown(value)}; expected {error}") from None
 
 
 def _shown(value: Any) -> str:
@@ -236,7 +236,7 @@ def _shown(value: Any) -> str:
 
 
 @cache
-def _checks(cls: type[Any]) -> tuple[dict[str, Check], frozenset[str]]:
+def _checks(cls: Any) -> tuple[dict[str, Check], frozenset[str]]:
     """Field -> its check, and the fields that have no default."""
     hints = get_type_hints(cls, include_extras=True)
     own = [field for field in fields(cls) if field.init]

@@ -10,6 +10,7 @@ from weevit.errors import CheckpointError, UnknownModelError, UsageError, did_yo
 from weevit.zoo.architectures import ARCHITECTURES
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.hub import Progress, cache_folder, cached_snapshot, fetch
+from weevit.zoo.places import expand_home
 from weevit.zoo.safetensors_file import PICKLE_ENDINGS
 from weevit.zoo.weights import ALIASES, BY_NAME, Weight, find_weight
 
@@ -114,7 +115,7 @@ def _from_package(weight: Weight, revision: str | None) -> Checkpoint:
 
 def _as_path(model: str) -> Path:
     """The local path that a name means, if it can mean one."""
-    path = Path(model.removeprefix(FOLDER_PREFIX)).expanduser()
+    path = expand_home(model.removeprefix(FOLDER_PREFIX))
     looks_like_one = model.startswith((FOLDER_PREFIX, ".", "~", os.sep))
     if looks_like_one or path.suffix.lower() in (".safetensors", *PICKLE_ENDINGS) or (model and _exists(path)):
         return path
