@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -269,7 +268,8 @@ def changed_recipe(folder: Path, data: Path) -> None:
 
 
 def changed_data(folder: Path, data: Path) -> None:
-    os.utime(next((data / "train").rglob("*.png")), (1, 1))
+    first, second = sorted((data / "train").rglob("*.png"))[:2]
+    first.write_bytes(second.read_bytes())
 
 
 def another_class(folder: Path, data: Path) -> None:

@@ -63,7 +63,7 @@ def _is_plain(entry: os.DirEntry[str]) -> bool:
 
 def _not_plain(path: Path) -> MalformedFileError:
     return MalformedFileError(
-        f"{path} is a link, a pipe or a device, and not a plain file or folder: it would lead out of the folder.",
+        f"{path} is a link, a pipe or the like, and not what weevit puts there: it could lead out of the folder.",
         "Put in its place what it stands for, or delete it.",
     )
 
@@ -83,10 +83,11 @@ def read_own(path: Path, limit: int) -> bytes:
         if path.is_symlink():
             raise _not_plain(path) from None
         raise MalformedFileError(f"{path} cannot be read: {error.strerror or error}.") from None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise _not_plain(path)
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_plain(path)
         if status.st_size > limit:
             raise MalformedFileError(f"{path} has {status.st_size:,} bytes; the limit for such a file is {limit:,}.")
         return file.read(limit)
