@@ -25,6 +25,8 @@ ALLOWED = (weevit.WeevitError,)
 
 
 def _json(path: Path) -> Any:
+    if path.is_symlink() or not path.is_file():  # a pipe would wait
+        raise ValueError(f"{path} is no plain file")
     return json.loads(path.read_bytes())
 
 
@@ -135,6 +137,7 @@ class Run:
 
         with suppress(Exception):
             facts = _json(folder / "run.json")
+            assert (folder / "recipe.yaml").is_file()
             facts["recipe"] = json.loads(json.dumps(flat(load_recipe(folder / "recipe.yaml"))))
             (folder / "run.json").write_text(json.dumps(facts))
         for state in (folder / "state").iterdir():
@@ -189,6 +192,7 @@ class Fit:
         with suppress(Exception):
             manifest = _json(folder / "model" / MANIFEST)
             for name in manifest["sha256"]:
+                assert (folder / "model" / name).is_file()
                 manifest["sha256"][name] = sha256_file(folder / "model" / name)
             (folder / "model" / MANIFEST).write_text(json.dumps(manifest))
 
