@@ -37,6 +37,12 @@ ROWS = {
         "a damaged JPEG is never ok, an odd one never refused (shares by format: decoding.py damage)",
         ["tests/images/test_decode_jpeg.py"],
     ),
+    "J9": (
+        "cut, killed, full, deleted, flipped in any order: ends complete (in full: folders.py)",
+        ["tests/jobs/test_orders.py"],
+    ),
+    "M11": ("strangers' folders: typed errors only (in full: folders.py)", ["tests/test_strangers.py"]),
+    "M13": ("planted graphs: bound to their key, or built anew", ["tests/engine/test_cache.py", "-k", "ours or bound"]),
     "T1": ("training killed at steps: the same bytes in the end", [TRAINING, STATE, "-k", "t1_"]),
     "T2": ("killed at points of a save: a whole checkpoint, the same bytes", [TRAINING, STATE, "-k", "t2_ or crash"]),
     "T3": ("resumed inside an epoch: every picture once", [TRAINING, "-k", "t3_"]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import pytest
 
 from weevit.engine.cache import GraphCache
 from weevit.errors import OutputError
+from weevit.zoo.manifest import sha256_file
 
 
 def writes(data: bytes) -> Callable[[Path], None]:
@@ -94,6 +97,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from weevit.engine.cache import GraphCache
+from weevit.zoo.manifest import sha256_file
 cache, own = GraphCache(Path(sys.argv[1]), limit=4_000_000), sys.argv[2].encode() * 100_000
 for _ in range(60):
     path = cache.put("key", lambda path: path.write_bytes(own))
@@ -112,3 +116,82 @@ for _ in range(60):
     for process in started:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors.decode()
+
+
+# ---- row M13: what somebody else has put there
+
+
+def _another_path(cache: GraphCache, outside: Path) -> None:
+    outside.write_bytes(b"another graph")
+    record = {"file": str(outside), "sha256": sha256_file(outside), "bytes": 13}
+    (cache.folder / "a.json").write_text(json.dumps(record))
+
+
+def _another_graph(cache: GraphCache, outside: Path) -> None:
+    """Another valid graph, under its own hash."""
+    (path,) = cache.folder.glob("a.*.onnx")
+    path.write_bytes(b"another graph")
+    record = {"file": path.name, "sha256": sha256_file(path), "bytes": 13}
+    (cache.folder / "a.json").write_text(json.dumps(record))
+
+
+def _another_key(cache: GraphCache, outside: Path) -> None:
+    """A whole entry of another key, under this one's name."""
+    other = cache.put("b", writes(b"another graph"))
+    other.rename(other.with_name(other.name.replace("b.", "a.")))
+    (cache.folder / "b.json").rename(cache.folder / "a.json")
+
+
+def _a_link(cache: GraphCache, outside: Path) -> None:
+    (path,) = cache.folder.glob("a.*.onnx")
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def _a_linked_record(cache: GraphCache, outside: Path) -> None:
+    (cache.folder / "a.json").rename(outside)
+    (cache.folder / "a.json").symlink_to(outside)
+
+
+def _a_pipe(cache: GraphCache, outside: Path) -> None:
+    (cache.folder / "a.json").unlink()
+    os.mkfifo(cache.folder / "a.json")
+
+
+def _another_owner(cache: GraphCache, outside: Path) -> None:
+    (path,) = cache.folder.glob("a.*.onnx")
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    os.chown(path, 12345, 12345)
+
+
+PLANTED = [_another_path, _another_graph, _another_key, _a_link, _a_linked_record, _a_pipe, _another_owner]
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda own: own.__name__)
+def test_a_graph_is_bound_to_its_key(
+    cache: GraphCache, tmp_path: Path, plant: Callable[[GraphCache, Path], None]
+) -> None:
+    cache.put("a", writes(b"graph"))
+    plant(cache, tmp_path / "outside")
+    assert cache.get("a") is None
+    path = cache.put("a", writes(b"graph"))
+    assert cache.get("a") == path
+    assert path.read_bytes() == b"graph"
+    if (tmp_path / "outside").exists():
+        assert (tmp_path / "outside").read_bytes() in (b"graph", b"another graph") or plant is _a_linked_record
+
+
+def test_the_folder_is_ours_alone(cache: GraphCache) -> None:
+    cache.folder.mkdir(mode=0o755, parents=True)
+    cache.put("a", writes(b"graph"))
+    assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
+def test_a_folder_of_somebody_else_is_not_used(cache: GraphCache) -> None:
+    cache.put("a", writes(b"graph"))
+    os.chown(cache.folder, 12345, 12345)
+    assert cache.get("a") is None
+    with pytest.raises(OutputError, match="belongs to another user"):
+        cache.put("a", writes(b"graph"))

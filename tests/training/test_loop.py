@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,10 @@ import weevit  # noqa: E402
 from weevit.errors import DatasetError, RecipeError, TrainingError, UsageError  # noqa: E402
 from weevit.training import begin as begin_module  # noqa: E402
 from weevit.training import loop, pieces, results  # noqa: E402
-from weevit.training.begin import choose_device, choose_precision, in_order, reopen  # noqa: E402
+from weevit.training.begin import choose_device, choose_precision, reopen  # noqa: E402
 from weevit.training.optim import create_optimizer  # noqa: E402
 from weevit.training.results import Run  # noqa: E402
+from weevit.training.run_data import in_order  # noqa: E402
 from weevit.training.state import checkpoints, read_weights  # noqa: E402
 from weevit.training.watch import Progress, Watcher  # noqa: E402
 
@@ -270,6 +272,31 @@ def changed_recipe(folder: Path, data: Path) -> None:
 def changed_data(folder: Path, data: Path) -> None:
     first, second = sorted((data / "train").rglob("*.png"))[:2]
     first.write_bytes(second.read_bytes())
+
+
+def test_data_that_was_unpacked_again_is_the_same(train: Train, tmp_path: Path) -> None:
+    """The same bytes under the same names with other times; but not where the run has no record of the bytes."""
+    own, told = runs.pictures(tmp_path / "own"), []
+    run = train(data=own, watcher=stop_at(2))
+    for number, path in enumerate(sorted(own.rglob("*.png"))):
+        os.utime(path, (number, number))
+    path = run.folder / "run.json"
+    content = json.loads(path.read_text())
+    without = json.loads(path.read_text())
+    del without["data"]["contents"]
+    path.write_text(json.dumps(without))
+    with pytest.raises(TrainingError, match=r"data fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"):
+        loop.resume(run.folder, report=False, watcher=Watcher(say=told.append))
+    assert "was not recorded then" in told[0]
+    path.write_text(json.dumps(content))
+    told.clear()
+    again = loop.resume(run.folder, report=False, watcher=Watcher(say=told.append))
+    assert again.stopped == "done"
+    assert any("other times" in text and "the same contents" in text for text in told)
+    whole = train("schedule.epochs=3", data=own, output="whole")
+    assert (
+        whole.model.joinpath("model.safetensors").read_bytes() == again.model.joinpath("model.safetensors").read_bytes()
+    )
 
 
 def another_class(folder: Path, data: Path) -> None:

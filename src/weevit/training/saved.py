@@ -211,7 +211,7 @@ def refuse_outside(saved: Saved, path: Path, total: int, batch: int) -> None:
         "seen": (saved.seen, step * batch),
         "skipped": (saved.skipped, step),
         "best.step": (best.step if best else 0, step),
-        "window.steps": (sums.get("steps", 1) if sums else 0, step),
+        "window.steps": (sums.get("steps", 0), step),
         "the number of images that cannot be read": (len(saved.bad), step * batch),
     }
     for name, (value, most) in limits.items():
