@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,3 +208,56 @@ def test_two_processes_at_once(model: weevit.Predictor, fake_tiny: Path, folder:
     kept = embed_split(model, split)
     assert (kept.computed, kept.notes) == (0, ())
     assert f"{kept.vectors.tobytes().hex()}\n" == printed[0]
+
+
+def _of_another_model(own: Path, cache: Path) -> None:
+    """The same file in another model's folder."""
+    other = cache / ("f" * 40)
+    other.mkdir()
+    (other / own.name).write_bytes(own.read_bytes())
+    own.parent.joinpath(own.name).unlink()
+    other.joinpath(own.name).rename(own)
+    own.rename(own.with_name("0" * 64 + ".npy"))
+
+
+def _a_link(own: Path, cache: Path) -> None:
+    own.rename(cache / "outside")
+    own.symlink_to(cache / "outside")
+
+
+def _not_finite(own: Path, cache: Path) -> None:
+    """Under a name that fits it."""
+    rows = np.load(own)
+    rows["vector"][0, 0] = np.nan
+    np.save(own, rows)
+    own.rename(own.with_name(f"{embeddings._digest(own.parent, own.read_bytes())}.npy"))
+
+
+def _another_owner(own: Path, cache: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    os.chown(own, 12345, 12345)
+
+
+@pytest.mark.parametrize("plant", [_of_another_model, _a_link, _not_finite, _another_owner])
+def test_planted_rows_are_not_used(
+    model: weevit.Predictor, split: Pictures, tmp_path: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    """Row M13 for embeddings."""
+    cache = tmp_path / "cache"
+    first = embed_split(model, split, cache)
+    (own,) = files(cache)
+    assert (cache.stat().st_mode & 0o777, own.parent.stat().st_mode & 0o777) == (0o700, 0o700)
+    plant(own, cache)
+    again = embed_split(model, split, cache)
+    assert (again.computed, again.cached) == (first.computed, 0)
+    assert again.vectors.tobytes() == first.vectors.tobytes()
+
+
+def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Pictures, tmp_path: Path) -> None:
+    """A whole folder under another model's name."""
+    first = embed_split(model, split, tmp_path / "cache")
+    (own,) = files(tmp_path / "cache")
+    bigger = weevit.Predictor(model.checkpoint, image_size=48, cache=False)
+    own.parent.rename(own.parent.with_name(embeddings._key(bigger)))
+    assert embed_split(bigger, split, tmp_path / "cache").computed == first.computed
