@@ -98,7 +98,7 @@ def test_folders_without_an_order_are_read(order: job_orders.Order) -> None:
     """As they were written before: no order, no check of a line."""
     order.run((1, 2))
     order.run((2, 2))
-    for path in order.folder.glob("manifest-*"):
+    for path in [*order.folder.glob("manifest-*"), order.folder / "plan.jsonl"]:
         old = [{name: own for name, own in json.loads(line).items() if name not in ("order", "check")}
                for line in path.read_text().splitlines()]  # fmt: skip
         path.write_text("".join(json.dumps(values) + "\n" for values in old))
@@ -152,6 +152,16 @@ def test_a_lost_or_damaged_job_json(order: job_orders.Order, predictor: weevit.P
     progress = weevit.run_job(predictor, order.images, order.folder, shard_size=job_orders.SHARD)
     assert progress.computed == 0
     assert order.contents(order.folder) == whole
+
+
+def test_a_flipped_bit_in_the_plan_is_no_other_plan(order: job_orders.Order) -> None:
+    order.run()
+    path = order.folder / "plan.jsonl"
+    path.write_text(path.read_text().replace('"rows": 4', '"rows": 6', 1))
+    with pytest.raises(weevit.JobError, match="not what was written"):
+        job_status(order.folder)
+    order.run()
+    assert job_status(order.folder).total == 26
 
 
 def test_a_plan_of_wrong_types(order: job_orders.Order) -> None:

@@ -60,14 +60,14 @@ class Job:
     @staticmethod
     def seal(folder: Path) -> None:
         """Digests of shards in their lines, and of lines."""
-        for path in folder.glob("manifest-*.jsonl"):
+        for path in [*folder.glob("manifest-*.jsonl"), *folder.glob("plan.jsonl")]:
             if path.is_symlink() or not path.is_file():
                 continue
             lines = path.read_bytes().splitlines()
             for place, line in enumerate(lines):
                 with suppress(ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
                     values = json.loads(line)
-                    shard = folder / values["file"]
+                    shard = folder / values.get("file", "none")
                     if shard.is_file() and shard.parent == folder:
                         values["bytes"], values["sha256"] = shard.stat().st_size, sha256_file(shard)
                     values.pop("check", None)

@@ -109,6 +109,8 @@ def test_lines(tmp_path: Path) -> None:
     append_line(path, to_line({"a": "ü\n"}))
     append_line(path, to_line({"b": 1}))
     assert [parse_line(line, "f") for line in path.read_bytes().splitlines()] == [{"a": "ü\n"}, {"b": 1}]
+    with pytest.raises(MalformedFileError, match="not what was written"):
+        parse_line(to_line({"a": 1}).replace(b"1", b"2", 1), "f")
     with pytest.raises(MalformedFileError, match="the limit is 65,536"):
         parse_line(b" " * 65_537, "f")
 

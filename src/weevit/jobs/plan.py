@@ -7,7 +7,6 @@ gives other digests to the shards that it touches, and to no others that keep th
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -20,7 +19,7 @@ from weevit.jobs.names import Names
 from weevit.zoo.fields import whole
 from weevit.zoo.manifest import replace_file
 from weevit.zoo.own import read_own
-from weevit.zoo.records import MAX_COUNT, Count, Sha256, read_objects, read_record
+from weevit.zoo.records import MAX_COUNT, Count, Sha256, parse_line, read_record, to_line
 
 PLAN = "plan.jsonl"
 MAX_BYTES = 1 << 30
@@ -84,8 +83,8 @@ def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator
 
 def write_plan(folder: Path, plan: list[Shard]) -> None:
     """Record it: the folder is complete when every one of these shards is there."""
-    text = "".join(json.dumps(asdict(shard)) + "\n" for shard in plan)
-    replace_file(folder / PLAN, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    content = b"".join(to_line(asdict(shard)) for shard in plan)
+    replace_file(folder / PLAN, lambda tmp: tmp.write_bytes(content))
 
 
 def read_plan(folder: Path) -> list[Shard] | None:
@@ -96,8 +95,9 @@ def read_plan(folder: Path) -> list[Shard] | None:
     """
     path = folder / PLAN
     try:
-        content = read_own(path, MAX_BYTES)
-        plan = [read_record(Shard, raw, f"a line of {path}") for raw in read_objects(content, str(path))]
+        lines = enumerate(read_own(path, MAX_BYTES).splitlines(), 1)
+        where = ((f"{path}, line {number}", line) for number, line in lines)
+        plan = [read_record(Shard, parse_line(line, place), place) for place, line in where]
         if any(number != shard.number for number, shard in enumerate(plan)):
             raise MalformedFileError(f"{path} does not count its shards from 0.")
     except FileNotFoundError:

@@ -14,10 +14,11 @@ value that weevit would not have written is an error that names it, before anyth
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -176,30 +177,31 @@ def read_record_file(cls: type[T], path: Path, schema: str = "", limit: int = MA
     return read_record(cls, raw, str(path))
 
 
-def read_objects(content: bytes, where: str) -> Iterator[dict[str, Any]]:
-    """JSON objects, one on each line.
-
-    Raises:
-        MalformedFileError: a line is none, or has more than `MAX_LINE_BYTES`.
-    """
-    for number, line in enumerate(content.splitlines(), 1):
-        yield parse_line(line, f"{where}, line {number}")
-
-
 def parse_line(line: bytes, where: str) -> dict[str, Any]:
-    """A JSON object on a line of its own.
+    """A JSON object on a line of its own, as `to_line` writes it, or without a check, as older versions did.
 
     Raises:
-        MalformedFileError: it is none, or has more than `MAX_LINE_BYTES`.
+        MalformedFileError: it is none, has more than `MAX_LINE_BYTES`, or is not what was written.
     """
     if len(line) > MAX_LINE_BYTES:
         raise MalformedFileError(f"{where} has {len(line):,} bytes; the limit is {MAX_LINE_BYTES:,}.")
-    return parse_json_object(line, where)
+    values = parse_json_object(line, where)
+    digest = values.pop(CHECK, None)
+    if digest is not None and digest != _digest(values):
+        raise MalformedFileError(f"{where} is not what was written: its {CHECK} differs.")
+    return values
 
 
 def to_line(values: Mapping[str, Any]) -> bytes:
-    """The opposite of `parse_line`."""
-    return json.dumps(values, allow_nan=False).encode() + b"\n"
+    """A JSON object on a line of its own, with a check of it: a flipped bit in a number is a number, too."""
+    return json.dumps({**values, CHECK: _digest(values)}, allow_nan=False).encode() + b"\n"
+
+
+CHECK = "check"
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 class _WrongError(ValueError):
