@@ -40,7 +40,17 @@ def disable() -> None:
         sys.modules.setdefault(name, cast("ModuleType", None))  # None makes an import fail (docs of `sys.modules`)
 
 
-def keep_caches_in(folder: Path) -> None:
-    """Have dependencies keep their files in a folder of ours, where `weevit doctor` and the user find them."""
+def keep_caches_in(folder: str | Path | None) -> None:
+    """Have dependencies keep their files in a folder of ours; in one that ends with this process where there is none.
+
+    Without a home folder, importing matplotlib fails otherwise.
+    """
+    if folder is None and not set(CACHES) <= set(os.environ):
+        import atexit
+        import tempfile
+
+        kept = tempfile.TemporaryDirectory(prefix="weevit-")
+        atexit.register(kept.cleanup)
+        folder = kept.name
     for name, own in CACHES.items():
-        os.environ.setdefault(name, str(folder / own))
+        os.environ.setdefault(name, os.path.join(folder or "", own))  # noqa: PTH118 - pathlib is not imported at start

@@ -96,7 +96,7 @@ def test_a_full_cache_disk(image: Path, tmp_path: Path, limit: int) -> None:
     )
     cache = tmp_path / "cache"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=NAMED | {"WEEVIT_CACHE": str(cache), "HOME": str(tmp_path)},
+        [sys.executable, "-c", code], env=NAMED | {"WEEVIT_CACHE": str(cache), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -201,7 +201,7 @@ def test_status_of_what_may_only_be_read(order: job_orders.Order, monkeypatch: p
 def test_a_folder_is_no_address(order: job_orders.Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(weevit.UsageError, match=r"s3://bucket/x is an address"):
+    with pytest.raises(weevit.UsageError, match=r"'s3://bucket/x' is an address"):
         weevit.run_job(order.predictor, order.images, "s3://bucket/x")
     words = [sys.executable, "-m", "weevit", "embed", str(order.images), "-m", "digits", "-o", "s3://b/x"]
     said = subprocess.run(words, capture_output=True, text=True, check=False)

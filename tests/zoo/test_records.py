@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import pytest
 
 from weevit.errors import MalformedFileError, UsageError
+from weevit.outputs import local
 from weevit.zoo.manifest import append_line
-from weevit.zoo.own import read_own, refuse_address, refuse_links
+from weevit.zoo.own import read_own, refuse_links
 from weevit.zoo.records import (
     Count,
     Flag,
@@ -135,9 +136,9 @@ def test_files_that_lead_elsewhere(tmp_path: Path) -> None:
 def test_outputs_that_are_addresses(address: str) -> None:
     for output in (Path(address), address):
         with pytest.raises(UsageError, match="is an address"):
-            refuse_address(Path(output))
+            local(Path(output))
 
 
 @pytest.mark.parametrize("name", ["out", "a/b", "C:/x", "C:\\x", "s3", "a:b", "12:30/x", "x/s3:/y", "/s3://x"])
 def test_outputs_that_are_none(name: str) -> None:
-    refuse_address(Path(name))
+    local(Path(name))

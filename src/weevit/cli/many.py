@@ -22,7 +22,6 @@ from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
 from weevit.outputs import refuse_inputs
 from weevit.text import typed
-from weevit.zoo.own import refuse_address
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
@@ -47,7 +46,6 @@ def answer_many(
             f"--json prints answers, and the folder {str(output)!r} keeps them: both at once is not possible.",
             f"Leave --json out; weevit jobs status {typed(output)} --json   says how far it is",
         )
-    refuse_address(output)
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
     pyarrow()

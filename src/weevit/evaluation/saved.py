@@ -25,11 +25,10 @@ from weevit.images.source import Source
 from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
 from weevit.text import csv_bytes, csv_row, plain_cell, typed
-from weevit.zoo.config import MAX_CLASSES
-from weevit.zoo.fields import whole
+from weevit.zoo.fields import MAX_CLASSES, whole
 from weevit.zoo.labels import Label
 from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own, refuse_address
+from weevit.zoo.own import read_own
 from weevit.zoo.records import (
     Flag,
     Name,
@@ -72,7 +71,7 @@ def check_folder(folder: Path, table: str = "csv") -> None:
     """
     if table not in TABLES:
         raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
-    refuse_address(folder)
+    local(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a report is a folder.", "-o report")
     require_jinja()

@@ -25,11 +25,11 @@ from weevit.errors import MalformedFileError, OutputError, UsageError
 from weevit.evaluation.saved import clear_evaluation, finite, json_bytes, with_errors, write_bytes, write_evaluation
 from weevit.fitting.results import Fit
 from weevit.locks import take_lock
-from weevit.outputs import refuse_foreign
+from weevit.outputs import local, refuse_foreign
 from weevit.provenance import provenance
 from weevit.text import csv_bytes
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
-from weevit.zoo.own import read_own, refuse_address, refuse_links
+from weevit.zoo.own import read_own, refuse_links
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 
@@ -96,7 +96,7 @@ def hold(folder: Path) -> Iterator[None]:
             process works in it.
         OutputError: it cannot be made or written.
     """
-    refuse_address(folder)
+    local(folder)
     _refuse_other(folder)
     with_errors(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
     busy = UsageError(

@@ -14,9 +14,10 @@ from weevit.jobs.plan import PLAN, Shard, read_plan
 from weevit.jobs.settings import JOB, Settings, refuse_other, write_settings
 from weevit.jobs.shards import read_schema, read_table
 from weevit.locks import is_taken, take_lock
+from weevit.outputs import local
 from weevit.text import csv_row, typed
 from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import refuse_address, refuse_links
+from weevit.zoo.own import refuse_links
 
 ERRORS = "errors.csv"
 VANISHED = "vanished.txt"
@@ -34,7 +35,7 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
         JobError: the folder holds something else, or another process works at this share or at another cut of the job.
         OutputError: it cannot be made or written.
     """
-    refuse_address(folder)
+    local(folder)
     _make(folder)
     check_links(folder)
     _refuse_foreign(folder)

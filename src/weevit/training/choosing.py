@@ -38,6 +38,7 @@ from weevit.fitting.answered import Answered
 from weevit.fitting.fit import Stage, fit
 from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
+from weevit.outputs import local
 from weevit.predict import Predictor
 from weevit.results import Array
 from weevit.text import typed
@@ -50,7 +51,7 @@ from weevit.training.task import BEGUN, Task
 from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
-from weevit.zoo.own import refuse_address, refuse_links
+from weevit.zoo.own import refuse_links
 
 PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"
@@ -171,7 +172,7 @@ def refuse_done(folder: Path) -> None:
     Raises:
         UsageError: it is an address, holds something else or what leads out of it, or one that is done.
     """
-    refuse_address(folder)
+    local(folder)
     try:
         refuse_links(folder, OURS)
     except MalformedFileError as error:

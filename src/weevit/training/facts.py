@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 from weevit.errors import MalformedFileError
 from weevit.zoo.architectures import ARCHITECTURES
-from weevit.zoo.config import MAX_CLASSES
-from weevit.zoo.fields import boolean, height_width, one_of, whole
+from weevit.zoo.fields import MAX_CLASSES, NUMBERS, boolean, height_width, one_of, whole
 from weevit.zoo.records import (
     MAX_COUNT,
     Check,
@@ -38,21 +37,10 @@ Share = Annotated[float, _share]
 _pool = either(one_of("token", "avg", "", shown="pooling"), nothing)
 
 
-def _three(low: float, high: float) -> Check:
-    def check(value: Any) -> tuple[float, ...]:
-        if not isinstance(value, list) or len(value) != 3:
-            raise ValueError("a list of 3 numbers")
-        return tuple(number(low, high)(one) for one in value)
-
-    return check
-
-
 _SEEN: dict[str, Check] = {
-    "crop_pct": number(0.01, 8),
+    **{name: NUMBERS[name] for name in ("crop_pct", "mean", "std")},
     "crop_mode": one_of("center", "squash", "border", shown="crop"),
     "interpolation": one_of("nearest", "bilinear", "bicubic", "lanczos", shown="interpolation"),
-    "mean": _three(-1e3, 1e3),
-    "std": _three(1e-6, 1e3),
 }
 
 

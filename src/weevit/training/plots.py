@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from weevit.engine.cache import cache_folder
+from weevit.telemetry import keep_caches_in
 from weevit.training.saved import Row
 from weevit.training.watch import SHARES
 from weevit.zoo.manifest import replace_file
-from weevit.zoo.places import give_matplotlib_a_home
 from weevit.zoo.weights import Preprocessing
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def draw_curves(path: Path, rows: list[Row], steps_per_epoch: int) -> bool:
     panels = {
         name: lines for name, lines in _PANELS.items() if any(column in row for column, _ in lines for row in rows)
     }
-    give_matplotlib_a_home()
+    keep_caches_in(cache_folder())
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

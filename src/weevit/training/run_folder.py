@@ -25,12 +25,13 @@ from safetensors import SafetensorError
 
 from weevit.errors import MalformedFileError, OutputError, TrainingError, UsageError, WeevitError
 from weevit.locks import take_lock
+from weevit.outputs import local
 from weevit.provenance import provenance
 from weevit.text import csv_bytes, typed
 from weevit.training.facts import check_facts
 from weevit.training.saved import METRICS, Row, to_lines
 from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own, refuse_address, refuse_links
+from weevit.zoo.own import read_own, refuse_links
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 
@@ -57,7 +58,7 @@ def held(folder: Path, new: bool) -> Iterator[None]:
         TrainingError: another process works on it, there is no run, or something in it leads out of it.
         OutputError: it cannot be made or written.
     """
-    refuse_address(folder)
+    local(folder)
     _check_links(folder)
     if new:
         _make(folder)

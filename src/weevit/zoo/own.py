@@ -7,31 +7,12 @@ ever. Whoever opens such a folder calls `refuse_links` first; whoever reads a fi
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from weevit.errors import MalformedFileError, UsageError
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]")
-"""`s3://bucket`, or what `Path` makes of it: `s3:/bucket`. The drive of Windows has one letter."""
-
-
-def refuse_address(output: Path, option: str = "--output") -> None:
-    """Refuse an output that is an address, before a folder of that name is made.
-
-    Raises:
-        UsageError: it is one.
-    """
-    found = _ADDRESS.match(str(output))
-    if found:
-        scheme, rest = found[0][:-1], str(output)[found.end() :].lstrip("/\\")
-        raise UsageError(
-            f"{option} is a folder or file on this machine; {scheme}//{rest} is an address.",
-            f"Write into a folder here, then copy it: {option} {Path(rest).name or 'out'}",
-        )
+from weevit.errors import MalformedFileError
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:

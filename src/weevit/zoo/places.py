@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 
@@ -24,10 +20,3 @@ def expand_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
-
-
-def give_matplotlib_a_home() -> None:
-    """Where there is no home folder, let matplotlib keep its font list in a temporary one; else importing it fails."""
-    if home() is None and not {"MPLCONFIGDIR", "XDG_CACHE_HOME"} & set(os.environ):
-        os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="weevit-")
-        atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)

@@ -61,7 +61,7 @@ def words(limit: int = 4096, pattern: str = "", shown: str = "") -> Check:
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A finite number from `low` to `high`."""
+    """A finite number from `low` to `high`, whole or not as it is written: what is written again keeps its bytes."""
     bounds = "" if math.isinf(low) and math.isinf(high) else f" from {low:g} to {high:g}"
 
     def check(value: Any) -> float:
