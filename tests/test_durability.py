@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import disk
 import numpy as np
@@ -164,6 +164,17 @@ def test_a_job_on_a_disk_that_fails_says_so_and_is_resumed(
 # ---- a training
 
 
+def test_a_replaced_folder_is_the_old_or_the_new_one(tmp_path: Path, old: Path) -> None:
+    from weevit.training.durable import replacing_folder
+
+    with disk.watch(tmp_path) as seen, replacing_folder(old) as tmp:
+        (tmp / "a").write_bytes(b"new")
+        with (tmp / "a").open("rb") as file:
+            os.fsync(file.fileno())
+    assert {tree.get("folder/a") for tree in seen.trees()} == {b"old", None, b"new"}  # None: between two renames
+    assert [tree["folder/a"] for tree in whole(seen)] == [b"new", b"new"]
+
+
 def test_a_training_state_is_the_one_before_or_the_one_after(tmp_path: Path, built: Folders) -> None:
     torch = pytest.importorskip("torch")
     from weevit.training.state import State, load, newest, save
@@ -211,15 +222,19 @@ def test_a_fit_that_says_it_is_done_is_whole(tmp_path: Path) -> None:
         data = tree.get("run.json")
         return json.loads(data)["status"] if data else "none"
 
-    for _ in range(2):  # into an empty folder, then in the place of the first
+    finished: list[disk.Tree] = []
+    for _ in range(2):  # into an empty folder, then in the place of the first, with fewer images
         with disk.watch(folder) as seen:
             weevit.fit(tmp_path / "data", folder, "digits", folds=2, cache=tmp_path / "embeddings")
-        done: Any = {name: data for name, data in whole(seen)[0].items() if not name.endswith(".lock")}
-        assert state(done) == "done"
-        assert done["model/model.safetensors"]
-        for tree in seen.trees():
-            if state(tree) == "done" and tree["run.json"] == done["run.json"]:
-                assert all(tree[name] == data for name, data in done.items()), sorted(tree)
+        finished.append({name: data for name, data in whole(seen)[0].items() if not name.endswith(".lock")})
+        assert state(finished[-1]) == "done"
+        assert finished[-1]["model/model.safetensors"]
+        for tree in filter(lambda tree: state(tree) == "done", seen.trees()):
+            (own,) = (one for one in finished if one["run.json"] == tree["run.json"])
+            assert [name for name, data in own.items() if tree.get(name) != data] == []
+        for path in sorted((tmp_path / "data" / "train" / "1").iterdir())[4:]:
+            path.unlink()
+    assert finished[0]["model/model.safetensors"] != finished[1]["model/model.safetensors"]
 
 
 def test_kept_embeddings_are_on_the_disk(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:

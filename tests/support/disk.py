@@ -1,8 +1,8 @@
 """A disk that forgets: what a power cut leaves of a folder, by what was synced and not by what the code believes.
 
-`watch` records what happens below a folder: files opened for writing, renamed, removed and synced, in their order, and
-what has reached the disk by each `os.fsync`. A file's bytes are safe as they were at its last fsync; a name is safe when
-the folder that holds it was synced after it appeared. At every event it keeps what a power cut would leave:
+`watch` records what happens below a folder (files opened for writing, renamed, removed and synced, in their order) and
+what has reached the disk by each `os.fsync`. A file's bytes are safe as they were at its last fsync; a name is safe
+when the folder that holds it was synced after it appeared. At every event it keeps what a power cut would leave:
 
     strict   names and bytes that were synced, and nothing else
     names    every name, but of the bytes only what was synced: file systems write names first
@@ -93,7 +93,7 @@ class Watch:
             key = status.st_dev, status.st_ino
             self._held.append(os.dup(handle))  # while it is open, no other file gets its number
             if stat.S_ISDIR(status.st_mode):
-                self._names[key] = {name: _key(path / name) for name in os.listdir(path)}
+                self._names[key] = {entry.name: _key(entry) for entry in path.iterdir()}
             else:
                 self._bytes[key] = path.read_bytes()
         finally:
