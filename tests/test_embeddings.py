@@ -261,3 +261,13 @@ def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Pictures
     bigger = weevit.Predictor(model.checkpoint, image_size=48, cache=False)
     own.parent.rename(own.parent.with_name(embeddings._key(bigger)))
     assert embed_split(bigger, split, tmp_path / "cache").computed == first.computed
+
+
+def test_another_engine_has_embeddings_of_its_own(fake_tiny: Path, split: Pictures, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    cache = tmp_path / "cache"
+    for engine in ("onnxruntime", "openvino"):
+        own = weevit.load(fake_tiny, image_size=32, cache=False, engine=engine)
+        found = embed_split(own, split, cache)
+        assert (found.computed, found.cached) == (COUNT - len(BROKEN), 0)
+    assert len(list(cache.iterdir())) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +43,18 @@ def test_a_job_says_what_helps_then(tmp_path: Path) -> None:
     (tmp_path / ".worker-1-of-2.lock").mkdir()
     with pytest.raises(OutputError, match="Every shard that was finished is kept"), _lock(tmp_path, 1, 2):
         pytest.fail("it has no lock")
+
+
+def test_a_lock_that_cannot_be_looked_at_is_not_called_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only mount, somebody else's file: whoever asks must not take the folder for idle."""
+    path = tmp_path / ".lock"
+    path.write_bytes(b"")
+    real = os.open
+
+    def refuses(name: Any, *more: Any, **others: Any) -> int:
+        if Path(os.fspath(name)) == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(name, *more, **others)
+
+    monkeypatch.setattr(os, "open", refuses)
+    assert is_taken(path) is not False

@@ -151,3 +151,9 @@ def test_without_scikit_learn_the_way_out_is_said(monkeypatch: pytest.MonkeyPatc
         neighbours.require_sklearn()
     assert "weevit[data]" in caught.value.hint
     assert "--no-embeddings" in caught.value.hint
+
+
+def test_three_are_enough_to_be_alike() -> None:
+    """The third is what the other two are much nearer to each other than to."""
+    vectors = np.array([[1, 2, 3, 4], [1.01, 2, 3, 4.01], [-7, 5, -1, 0]], np.float32)
+    assert [(first, second) for first, second, _ in alike(vectors, [5, 6, 7])] == [(5, 6)]

@@ -386,3 +386,19 @@ def test_whether_a_model_is_at_hand(hub: LoopbackHub, folder: Path) -> None:
     fetch(REPO)
     for here in (f"hf-hub:{REPO}", f"hf-hub:{REPO}@main", "digits", str(folder), folder, "./nowhere", "nothing"):
         assert not needs_fetching(here)
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision"),
+    [(REPO, "../../other"), (REPO, "refs/../../../x"), (REPO, ".."), ("..", None), ("a/..", None), ("../a", None)],
+)
+def test_names_that_lead_out_of_the_cache_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: str, revision: str | None
+) -> None:
+    """Even where something lies there: a branch's file is read before the hub is asked."""
+    asked = []
+    monkeypatch.setattr("weevit.zoo.hub._ref", lambda *given: asked.append(given) or "")
+    with pytest.raises(UsageError, match="cannot be a model on the hub"):
+        fetch(repo, revision, cache_dir=tmp_path)
+    assert asked == []
+    assert list(tmp_path.iterdir()) == []
