@@ -263,11 +263,18 @@ def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Pictures
     assert embed_split(bigger, split, tmp_path / "cache").computed == first.computed
 
 
-def test_another_engine_has_embeddings_of_its_own(fake_tiny: Path, split: Pictures, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+def test_another_engine_has_embeddings_of_its_own(model: weevit.Predictor, split: Pictures, tmp_path: Path) -> None:
+    """Engines differ in the last bits; whose the answers are is all that counts here, not which engine made them."""
+
+    @dataclass
+    class Other:
+        engine: str = "another"
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(model, name)
+
     cache = tmp_path / "cache"
-    for engine in ("onnxruntime", "openvino"):
-        own = weevit.load(fake_tiny, image_size=32, cache=False, engine=engine)
-        found = embed_split(own, split, cache)
-        assert (found.computed, found.cached) == (COUNT - len(BROKEN), 0)
+    embed_split(model, split, cache)
+    found = embed_split(Other(), split, cache)
+    assert (found.computed, found.cached) == (COUNT - len(BROKEN), 0)
     assert len(list(cache.iterdir())) == 2
