@@ -29,6 +29,7 @@ class Change:
         start, end, text: the edit.
         statement: the first line of the statement that is changed: who runs it runs the change.
         names: of the constants and functions that a statement outside of functions defines; empty in functions.
+        guard: whether it weakens what refuses input (`if ...: raise`, a check that is called) or keeps files safe.
         place: how many equal changes of equal lines come before it in this file.
     """
 
@@ -42,6 +43,7 @@ class Change:
     text: str
     statement: int
     names: tuple[str, ...] = ()
+    guard: bool = False
     place: int = 0
 
     @property
@@ -275,7 +277,19 @@ def _change(source: Source, file: str, kind: str, edit: Edit, statement: ast.stm
     first, behind = source.starts[line - 1], source.starts[last]
     after = source.text[first:start] + text + source.text[end:behind]
     before = _plain(source.text[first:behind])
-    return Change(file, line, kind, before, _plain(after), start, end, text, statement.lineno, names)
+    guard = _refuses(statement) or bool(_GUARDS.search(before))
+    return Change(file, line, kind, before, _plain(after), start, end, text, statement.lineno, names, guard)
+
+
+_GUARDS = re.compile(
+    r"sync\(|\b_?(check|refuse|require)_\w*\(|\bappend\(path|\.replace\(path\)|replac(e|ing)_(file|folder)\("
+)
+
+
+def _refuses(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Raise) or (
+        isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Raise) and not statement.orelse
+    )
 
 
 def _plain(text: str) -> str:

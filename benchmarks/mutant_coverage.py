@@ -1,7 +1,8 @@
 """Which tests run which lines of the source, kept in a temporary folder: what `mutants.py` chooses tests by.
 
-One recording per test file, made with coverage.py. A recording is made anew when the test file or a source file that it
-ran has changed; so after a change to one room only the tests that run it are recorded again.
+One recording per test file, made with coverage.py, and made anew when the test file has changed. Where sources have
+changed since, lines are found again by comparing the texts: a line that took another's place has that one's tests, a
+new line those of the line above. That is good enough to choose tests by; `--fresh` records all of them again.
 Processes that a test starts count as the test; one that is killed has left no record.
 """
 
@@ -16,9 +17,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +58,17 @@ class CoverageMap:
         self._files: dict[str, set[str]] = defaultdict(set)
         self.seconds: dict[str, float] = {}
 
-    def add(self, recording: dict[str, Any], without: set[str] = frozenset()) -> None:
-        """The tests of a recording but those that fail without any change."""
+    def add(self, recording: dict[str, Any], moved: Mapping[str, Mapping[int, Sequence[int]] | None]) -> None:
+        """The tests of a recording but those that fail without any change; `moved`: file -> where its lines are now."""
         for name, test in recording["tests"].items():
-            if test["outcome"] == "skipped" or name in without:
+            if test["outcome"] == "skipped" or name in recording["failing"]:
                 continue
             self.seconds[name] = test["seconds"]
             for context in (name, *test["fixtures"]):
                 for file, lines in recording["lines"].get(context, {}).items():
                     self._files[file].add(name)
-                    for line in lines:
+                    now = moved.get(file)
+                    for line in lines if now is None else chain.from_iterable(now.get(line, ()) for line in lines):
                         self._lines[file, line].add(name)
 
     def of_lines(self, file: str, lines: Iterable[int]) -> list[Covering]:
@@ -90,10 +95,11 @@ def copy_checkout(root: Path, to: Path) -> Path:
     return to
 
 
-def cache_folder(root: Path) -> Path:
-    """Of the recordings of a checkout."""
-    folder = Path(tempfile.gettempdir()) / f"weevit-mutants-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+def cache_folder() -> Path:
+    """Of all recordings: they are known by what they are of, so that checkouts of one machine share them."""
+    user = hashlib.sha256(str(Path.home()).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"weevit-mutants-{user}"
+    (folder / "sources").mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
@@ -106,45 +112,61 @@ def environment(root: Path) -> dict[str, str]:
     }
 
 
-def coverage_map(root: Path, copy: Path, tests: list[Path], jobs: int = 1) -> CoverageMap:
-    """Every recording that is missing or stale is made; then all of them together.
+def coverage_map(copy: Path, tests: list[Path], jobs: int = 1, fresh: bool = False) -> CoverageMap:
+    """Every recording that is missing is made; then all of them together.
 
     Args:
-        root: the checkout, by whose path the recordings are kept.
         copy: of the checkout, in which the tests are run.
-        tests: the test files, relative to both.
+        tests: the test files, relative to it.
         jobs: how many are recorded at once.
+        fresh: make all of them.
     """
-    folder = cache_folder(root)
+    folder = cache_folder()
     found = CoverageMap()
 
     def one(test: Path) -> dict[str, Any]:
-        path = folder / f"{str(test).replace('/', '+')}.json"
-        recording = _read(path, copy, test)
+        path = folder / f"{str(test).replace('/', '+')}-{sha(copy / test)[:12]}.json"
+        recording = None if fresh else _read(path)
         if recording is None:
             start = time.monotonic()
-            recording = _record(copy, test) | {"schema": SCHEMA, "test": sha(copy / test)}
+            recording = _record(copy, test)
+            for file, digest in recording["sources"].items():
+                shutil.copyfile(copy / file, folder / "sources" / digest)
             path.write_text(json.dumps(recording), encoding="utf-8")
             failed = f", {len(recording['failing'])} fail unchanged" if recording["failing"] else ""
-            print(
-                f"recorded {test}: {len(recording['tests'])} tests, {time.monotonic() - start:.0f} s{failed}",
-                flush=True,
-            )
+            seconds = time.monotonic() - start
+            print(f"recorded {test}: {len(recording['tests'])} tests, {seconds:.0f} s{failed}", flush=True)
         return recording
 
     with ThreadPoolExecutor(jobs) as pool:
         for recording in pool.map(one, tests):
-            found.add(recording, set(recording["failing"]))
+            found.add(recording, {file: _moved(copy / file, own) for file, own in recording["sources"].items()})
     return found
 
 
-def _read(path: Path, copy: Path, test: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     recording: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if recording.get("schema") != SCHEMA or recording["test"] != sha(copy / test):
+    return recording if recording.get("schema") == SCHEMA else None
+
+
+@cache
+def _moved(path: Path, digest: str) -> dict[int, list[int]] | None:
+    """Line of a source file as it was -> the lines that have its tests now; None where nothing changed."""
+    old = cache_folder() / "sources" / digest
+    if sha(path) == digest or not path.is_file() or not old.is_file():
         return None
-    return recording if all(sha(copy / file) == digest for file, digest in recording["sources"].items()) else None
+    before, after = (one.read_text(encoding="utf-8").splitlines() for one in (old, path))
+    found: dict[int, list[int]] = defaultdict(list)
+    for _, top, end, new_top, new_end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if end - top == new_end - new_top:
+            for place in range(end - top):
+                found[top + place + 1].append(new_top + place + 1)
+        else:
+            for line in range(top, end) if end > top else [top - 1]:
+                found[line + 1] += range(new_top + 1, new_end + 1)
+    return dict(found)
 
 
 def _record(copy: Path, test: Path) -> dict[str, Any]:
@@ -163,6 +185,7 @@ def _record(copy: Path, test: Path) -> dict[str, Any]:
     failed = [name for name, outcome in tests.items() if outcome["outcome"] == "failed"]
     sources = {file for files in lines.values() for file in files}
     return {
+        "schema": SCHEMA,
         "tests": tests,
         "failing": _failing(copy, test, failed),
         "lines": lines,

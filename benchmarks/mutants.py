@@ -3,6 +3,7 @@
     python benchmarks/mutants.py --count 100 --seed 0              # 100 changes, evenly over all rooms
     python benchmarks/mutants.py --short                           # a handful, in minutes
     python benchmarks/mutants.py --rooms jobs images --count 40 --resume found.jsonl
+    python benchmarks/mutants.py --guards --count 60               # only what refuses input or keeps files safe
     python benchmarks/mutants.py --at locks.py:48                  # every change of one line
     python benchmarks/mutants.py --list                            # what would be changed; nothing is run
 
@@ -10,7 +11,7 @@ Each change (`mutant_changes.py`: a flipped comparison, a number off by one, a d
 passed on, ...) is made in a temporary copy of the checkout. The tests that run the changed line are run there, the
 room's own first and of those the fastest, up to the first that fails. `killed` and `timeout` were noticed, `survived`
 was not; `untested` is a line that no test runs. Which tests run which lines is recorded once (`mutant_coverage.py`: the
-whole suite under coverage.py, some 20 minutes) and kept in a temporary folder; what changes is recorded again.
+whole suite under coverage.py, some 20 minutes) and kept in a temporary folder; tests that change are recorded again.
 
 The draw depends on the seed and the text of the lines alone: what is not touched is drawn again after a merge.
 `--resume FILE` adds a line of JSON per change to a file and skips what has one there; `--again` runs those once more
@@ -89,14 +90,14 @@ def room(file: str) -> str:
     return name if part.startswith("_") else part.removesuffix(".py")
 
 
-def candidates(root: Path, rooms: Sequence[str]) -> dict[str, list[Change]]:
-    """Room -> all changes of it."""
+def candidates(root: Path, rooms: Sequence[str], guards: bool = False) -> dict[str, list[Change]]:
+    """Room -> all changes of it, or those of its guards."""
     found: dict[str, list[Change]] = defaultdict(list)
     for path in sorted(package(root).rglob("*.py")):
         own = room(path.relative_to(root).as_posix())
         if path.name != "_version.py" and (not rooms or own in rooms):
-            found[own] += changes(root, path)
-    return found
+            found[own] += [change for change in changes(root, path) if change.guard or not guards]
+    return {own: changes for own, changes in found.items() if changes}
 
 
 def draw(root: Path, found: dict[str, list[Change]], count: int, seed: int) -> list[Change]:
@@ -284,7 +285,7 @@ def run_all(options: argparse.Namespace, wanted: list[Change]) -> dict[str, dict
         copies: queue.Queue[Copy] = queue.Queue()
         for number in range(options.jobs):
             copies.put(Copy(options.root, Path(name) / str(number)))
-        tests = coverage_map(options.root, copies.queue[0].root, _test_files(options.root), options.jobs)
+        tests = coverage_map(copies.queue[0].root, _test_files(options), options.jobs, options.fresh)
 
         def one(change: Change) -> dict[str, Any]:
             copy = copies.get()
@@ -293,7 +294,13 @@ def run_all(options: argparse.Namespace, wanted: list[Change]) -> dict[str, dict
             finally:
                 copies.put(copy)
             row = {"key": change.key, "room": room(change.file), "file": change.file, "line": change.line}
-            row |= {"kind": change.kind, "before": change.before, "after": change.after, **vars(found)}
+            row |= {
+                "kind": change.kind,
+                "guard": change.guard,
+                "before": change.before,
+                "after": change.after,
+                **vars(found),
+            }
             if options.resume:
                 with options.resume.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
@@ -318,8 +325,9 @@ def _doubt(copy: Copy, done: dict[str, dict[str, Any]], tests: CoverageMap) -> N
         print(f"DOUBTFUL: {name or 'a test'} fails without any change too; run what it noticed again")
 
 
-def _test_files(root: Path) -> list[Path]:
-    return [path.relative_to(root) for path in sorted(root.glob("tests/**/test_*.py"))]
+def _test_files(options: argparse.Namespace) -> list[Path]:
+    found = {path for pattern in options.tests for path in options.root.glob(pattern)}
+    return [path.relative_to(options.root) for path in sorted(found)]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -348,8 +356,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     total, noticed = Counter(row["room"] for row in rows), Counter(row["room"] for row in rows)
     noticed.subtract(Counter(row["room"] for row in missed))
     lines += [f"{name:<12} {noticed[name]:>3} of {total[name]:>3}" for name in sorted(total)]
-    seen, of = len(rows) - len(missed), len(rows)
-    return "\n".join([*lines, f"{'all rooms':<12} {seen:>3} of {of:>3}: {100 * seen / max(of, 1):.0f} %"])
+    for name, chosen in (("guards", [row for row in rows if row["guard"]]), ("all rooms", rows)):
+        seen, of = sum(row["outcome"] in NOTICED for row in chosen), len(chosen)
+        lines.append(f"{name:<12} {seen:>3} of {of:>3}: {100 * seen / max(of, 1):.0f} %")
+    return "\n".join(lines)
 
 
 def _options() -> argparse.Namespace:
@@ -357,9 +367,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=100, help="changes in all (100)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (0)")
     parser.add_argument("--rooms", nargs="+", default=[], help="these alone")
+    parser.add_argument("--guards", action="store_true", help="only what refuses input or sees files onto the disk")
     parser.add_argument("--at", metavar="FILE:LINE", help="every change of this line; the end of a path is enough")
     parser.add_argument("--short", action="store_true", help="8 changes")
     parser.add_argument("--list", action="store_true", help="say what would be changed, and run nothing")
+    parser.add_argument("--tests", nargs="+", default=["tests/**/test_*.py"], help="test files to choose from (all)")
+    parser.add_argument("--fresh", action="store_true", help="record anew which tests run which lines")
     parser.add_argument("--jobs", type=int, default=1, help="at once (1)")
     parser.add_argument("--limit", type=float, default=150, help="seconds of tests per change, as recorded (150)")
     parser.add_argument("--resume", type=Path, metavar="FILE.jsonl", help="a line per change; what is there is skipped")
@@ -367,12 +380,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
     options = parser.parse_args()
     options.root = options.root.resolve()
+    os.environ.setdefault("WEEVIT_SHARED", str(options.root.parent / "shared"))  # tests look beside the checkout
     return options
 
 
 def main() -> None:
     options = _options()
-    found = candidates(options.root, options.rooms)
+    found = candidates(options.root, options.rooms, options.guards)
     if options.at:
         file, _, line = options.at.rpartition(":")
         flat = [change for changes in found.values() for change in changes]
