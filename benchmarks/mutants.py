@@ -44,18 +44,13 @@ from typing import Any
 from mutant_changes import Change, changes
 from mutant_coverage import CoverageMap, Covering, copy_checkout, coverage_map, environment
 from mutant_plugin import SELECT
+from mutant_selection import batches, room, selection
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = "benchmarks/mutants_equivalent.json"
 
 KILLED, TIMEOUT, SURVIVED, UNTESTED = "killed", "timeout", "survived", "untested"
 NOTICED = (KILLED, TIMEOUT)
-
-FIRST = 20.0
-"""Seconds of tests, as recorded, that are run first: most changes are noticed by the tests of their own room."""
-
-BATCH = 60.0
-"""Of those that are run then, at once: collecting takes seconds too."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +77,6 @@ def package(root: Path) -> Path:
     """The one package in `src/`."""
     (found,) = (path.parent for path in (root / "src").glob("*/__init__.py"))
     return found
-
-
-def room(file: str) -> str:
-    """Of `src/weevit/jobs/run.py`, `jobs`; of `src/weevit/locks.py`, `locks`."""
-    _, name, part, *_ = file.split("/")
-    return name if part.startswith("_") else part.removesuffix(".py")
 
 
 def candidates(root: Path, rooms: Sequence[str], guards: bool = False) -> dict[str, list[Change]]:
@@ -143,51 +132,6 @@ def equivalents(root: Path) -> dict[tuple[str, str, str], str]:
     path = root / EQUIVALENT
     rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return {(row["file"], row["before"], row["after"]): row["reason"] for row in rows}
-
-
-# ---- which tests are run
-
-
-def selection(change: Change, tests: CoverageMap, copy: Path) -> list[Covering]:
-    """The tests that run a change: those of its own room first, and of those the fastest.
-
-    What is run at import (a constant, a default) is in no test's record: those that run a line with its name are meant,
-    or where there is none, all that run its file.
-    """
-    if change.names:
-        found = _by_name(change, tests, copy) or tests.of_file(change.file)
-    else:
-        found = tests.of_lines(change.file, [change.line]) or tests.of_lines(change.file, [change.statement])
-    own = room(change.file)
-    near = (f"tests/{own}/", f"tests/test_{own}")
-    return sorted(found, key=lambda test: (not test.name.startswith(near), test.seconds, test.name))
-
-
-def _by_name(change: Change, tests: CoverageMap, copy: Path) -> list[Covering]:
-    name = change.names[-1]
-    found: dict[str, Covering] = {}
-    for path in sorted((copy / "src").rglob("*.py")) if name else []:
-        text = path.read_text(encoding="utf-8")
-        if name in text:
-            lines = [place for place, line in enumerate(text.splitlines(), 1) if name in line]
-            found |= {test.name: test for test in tests.of_lines(path.relative_to(copy).as_posix(), lines)}
-    return list(found.values())
-
-
-def batches(tests: list[Covering], limit: float) -> Iterator[list[Covering]]:
-    """A short one, then longer ones, until the limit (seconds, as recorded) is reached; at least one test."""
-    batch: list[Covering] = []
-    total, size, most = 0.0, 0.0, FIRST
-    for test in tests:
-        if batch and total + test.seconds > limit:
-            continue
-        if batch and size + test.seconds > most:
-            yield batch
-            batch, size, most = [], 0.0, BATCH
-        batch.append(test)
-        total, size = total + test.seconds, size + test.seconds
-    if batch:
-        yield batch
 
 
 # ---- one change
