@@ -29,9 +29,6 @@ import hashlib
 import json
 import os
 import queue
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -45,6 +42,7 @@ from mutant_changes import Change, changes
 from mutant_coverage import CoverageMap, Covering, copy_checkout, coverage_map, environment
 from mutant_plugin import SELECT
 from mutant_selection import batches, room, selection
+from mutant_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = "benchmarks/mutants_equivalent.json"
@@ -142,6 +140,7 @@ class Copy:
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.root = copy_checkout(root, folder)
+        self.server = Server(self.root, environment(self.root))
 
     def judge(self, change: Change, tests: CoverageMap, limit: float) -> Outcome:
         """Make a change, run tests until one fails, and take it back."""
@@ -181,14 +180,12 @@ class Copy:
                 "-q",
                 "-p",
                 "mutant_plugin",
-                "--timeout",
-                str(int(60 + 4 * longest)),
-                "--basetemp",
-                f"{name}/t",
+                f"--timeout={60 + 4 * longest:.0f}",
+                f"--basetemp={name}/t",
+                *files,
             ]
-            command = [sys.executable, "-m", "pytest", *words, *files]
-            own = environment(self.root) | {SELECT: str(chosen)}
-            code, said = _run(command, self.root, own, 120 + 4 * total)
+            code = self.server.run([*words, *files], Path(name) / "said", {SELECT: str(chosen)}, 120 + 4 * total)
+            said = (Path(name) / "said").read_text(encoding="utf-8", errors="replace")
         if code is None:
             return TIMEOUT, ""
         failed = [line.split(" - ")[0].partition(" ")[2] for line in said.splitlines() if line.startswith(_FAILED)]
@@ -196,23 +193,6 @@ class Copy:
 
 
 _FAILED = ("FAILED ", "ERROR ")
-
-
-def _run(command: Sequence[str], folder: Path, own: dict[str, str], limit: float) -> tuple[int | None, str]:
-    """(exit code, output); None where it had to be ended, with all that it has started."""
-    with tempfile.TemporaryFile() as said:
-        with subprocess.Popen(
-            command, cwd=folder, env=own, stdout=said, stderr=said, start_new_session=True
-        ) as process:
-            try:
-                code = process.wait(limit)
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-        said.seek(0)
-        return code, said.read().decode(errors="replace")
 
 
 # ---- all of them
@@ -252,7 +232,9 @@ def run_all(options: argparse.Namespace, wanted: list[Change]) -> dict[str, dict
             return row
 
         done |= {row["key"]: row for row in pool.map(one, todo)}
-        _doubt(copies.get(), done, tests)
+        _doubt(copies.queue[0], done, tests)
+        for copy in copies.queue:
+            copy.server.close()
     return done
 
 
