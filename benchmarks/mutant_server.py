@@ -13,11 +13,12 @@ import select
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SLOW = ("numpy", "PIL.Image", "scipy.stats", "sklearn.linear_model", "pyarrow.parquet", "torch", "hypothesis", "jinja2")
-"""Not onnxruntime: it may begin a thread when it is imported, which a fork would lose."""
+SLOW = ("numpy", "PIL.Image", "scipy.stats", "sklearn.linear_model", "pyarrow.parquet", "torch", "jinja2")
+"""Not onnxruntime: it may begin a thread when it is imported, which a fork would lose. Not what pytest rewrites."""
 
 
 class Server:
@@ -88,8 +89,11 @@ def serve() -> None:
             code = 3
             try:
                 code = int(pytest.main(words))
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(code)
         with contextlib.suppress(OSError):
             os.setpgid(child, child)

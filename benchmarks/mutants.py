@@ -29,6 +29,7 @@ import hashlib
 import json
 import os
 import queue
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -180,19 +181,23 @@ class Copy:
                 "-q",
                 "-p",
                 "mutant_plugin",
-                f"--timeout={60 + 4 * longest:.0f}",
+                f"--timeout={120 + 10 * longest:.0f}",
                 f"--basetemp={name}/t",
                 *files,
             ]
-            code = self.server.run([*words, *files], Path(name) / "said", {SELECT: str(chosen)}, 120 + 4 * total)
+            code = self.server.run([*words, *files], Path(name) / "said", {SELECT: str(chosen)}, 600 + 10 * total)
             said = (Path(name) / "said").read_text(encoding="utf-8", errors="replace")
         if code is None:
             return TIMEOUT, ""
+        if code == _INTERNAL:
+            sys.exit(f"pytest itself failed:\n{said[-3000:]}")
         failed = [line.split(" - ")[0].partition(" ")[2] for line in said.splitlines() if line.startswith(_FAILED)]
         return (SURVIVED, "") if code in (0, 5) else (KILLED, failed[-1] if failed else f"exit code {code}")
 
 
 _FAILED = ("FAILED ", "ERROR ")
+_INTERNAL = 3
+"""Pytest's exit code for an error of its own, or of a plugin."""
 
 
 # ---- all of them
@@ -210,6 +215,10 @@ def run_all(options: argparse.Namespace, wanted: list[Change]) -> dict[str, dict
         for number in range(options.jobs):
             copies.put(Copy(options.root, Path(name) / str(number)))
         tests = coverage_map(copies.queue[0].root, _test_files(options), options.jobs, options.fresh)
+
+        first = min(tests.seconds, key=tests.seconds.__getitem__)
+        if copies.queue[0].run([Covering(first, tests.seconds[first])]) != (SURVIVED, ""):
+            sys.exit(f"{first} fails without any change: nothing could be told by these tests")
 
         def one(change: Change) -> dict[str, Any]:
             copy = copies.get()
