@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class WeevitError(Exception):
@@ -53,6 +54,14 @@ class WeevitError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes as they are, whatever their constructors take."""
+        return _unpickled, (type(self), self.args), vars(self)
+
+
+def _unpickled(kind: type[WeevitError], args: tuple[Any, ...]) -> WeevitError:
+    return kind.__new__(kind, *args)
 
 
 class UsageError(WeevitError, ValueError):
