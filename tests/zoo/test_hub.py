@@ -402,3 +402,11 @@ def test_names_that_lead_out_of_the_cache_are_refused(
         fetch(repo, revision, cache_dir=tmp_path)
     assert asked == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_printed_while_a_model_is_fetched(hub: LoopbackHub, capfd: pytest.CaptureFixture[str]) -> None:
+    told: list[str] = []
+    fetch(REPO, progress=lambda name, done, total: told.append(name))
+    assert WEIGHTS in told
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
