@@ -103,6 +103,10 @@ _SIGNS: dict[type[ast.operator], tuple[str, str]] = {
     ast.Mod: ("%", "//"), ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&"), ast.LShift: ("<<", ">>"),
 }  # fmt: skip
 
+_EITHER_WAY = ("min", "max")
+_FOR_PEOPLE = (None, "strict", "encoding", "thread_name_prefix")
+"""Arguments without which a program does the same where the tests run (`encoding` is UTF-8 there), or that assert."""
+
 _TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 
@@ -120,9 +124,18 @@ def _compare(source: Source, node: ast.AST) -> Iterator[Edit]:
 
 
 def _sign(source: Source, node: ast.AST) -> Iterator[Edit]:
-    if isinstance(node, ast.BinOp) and type(node.op) in _SIGNS and not _is_text(node.left) and not _is_text(node.right):
+    """Of numbers and sets; a sign between types, or in a path, only breaks."""
+    if not isinstance(node, ast.BinOp) or _TYPES.fullmatch(source.of(node)) or _PATHS.search(source.of(node)):
+        return
+    if type(node.op) in _SIGNS and not _is_text(node.left) and not _is_text(node.right):
         sign, text = _SIGNS[type(node.op)]
         yield from _between(source, node.left, node.right, re.escape(sign), text)
+
+
+_TYPES = re.compile(
+    r"(?:(?:\w+\.)*(?:[A-Z]\w*|str|int|float|bool|bytes|bytearray|memoryview|list|tuple|dict|set|None)[\s|]*)+"
+)
+_PATHS = re.compile(r"(?i)\b\w*(path|folder|root|tmp|cache|output|parent|mount|top)\b\s*/|/\s*f?[\"']|Path\(.*/")
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -192,12 +205,12 @@ def _call(source: Source, node: ast.AST) -> Iterator[Edit]:
     if not isinstance(node, ast.Call):
         return
     plain = [arg for arg in node.args if not isinstance(arg, ast.Starred)]
-    if len(plain) >= 2 and source.of(plain[0]) != source.of(plain[1]):
+    if len(plain) >= 2 and source.of(node.func) not in _EITHER_WAY and source.of(plain[0]) != source.of(plain[1]):
         start, end = source.span(plain[0])[0], source.span(plain[1])[1]
         between = source.text[source.span(plain[0])[1] : source.span(plain[1])[0]]
         yield start, end, f"{source.of(plain[1])}{between}{source.of(plain[0])}"
     for keyword in node.keywords:
-        if keyword.arg not in (None, "strict"):
+        if keyword.arg not in _FOR_PEOPLE and not isinstance(keyword.value, ast.JoinedStr):
             start, end = source.span(keyword)
             rest = re.match(r"\s*,\s*", source.text[end:])
             yield start, end + (rest.end() if rest else 0), ""
