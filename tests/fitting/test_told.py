@@ -1,0 +1,30 @@
+"""Whoever waits for a fit is told how far it is: every image, every candidate, the beginning and the end of writing."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sklearn")
+pytest.importorskip("filelock")
+pytest.importorskip("jinja2")
+
+from weevit.fitting.fit import Stage, fit
+from weevit.predict import Predictor
+
+
+def test_a_fit_says_how_far_it_is(shop: Path, predictor: Predictor, tmp_path: Path) -> None:
+    told: list[Stage] = []
+    done = fit(shop, tmp_path / "out", predictor, folds=2, cache=tmp_path / "cache", watch=told.append)
+    stages = {name: [one for one in told if one.name == name] for name in ("embedding", "choosing", "writing")}
+    assert [one.name for one in told] == [name for name, own in stages.items() for _ in own]  # in this order
+    images = sum(done.pictures.values())
+    assert [one.done for one in stages["embedding"]][-1] == stages["embedding"][-1].total == images
+    assert {one.total for one in stages["embedding"]} == {images}
+    chosen = stages["choosing"]
+    assert chosen[-1].done == chosen[-1].total == len(done.candidates)
+    for own in (stages["embedding"], chosen):
+        assert all(before.done <= after.done for before, after in pairwise(own))
+    assert [(one.done, one.total) for one in stages["writing"]] == [(0, 1), (1, 1)]
