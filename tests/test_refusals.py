@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from weevit.errors import (
     DatasetError,
     EngineError,
     JobError,
+    MissingExtraError,
     MissingImageError,
     OutputError,
     TruncatedImageError,
@@ -337,3 +339,74 @@ def test_words_that_cannot_be_meant(
     assert _run([*words, *(["-m", "digits"] if words[0] != "eval" else [])]) == 2
     assert said in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.png"]
+
+
+# ---- the last value that is allowed, and the first that is not
+
+
+def test_as_many_threads_as_there_may_be() -> None:
+    from weevit.engine.threads import choose_threads
+
+    assert choose_threads(1).count == 1
+    for count in (0, -1):
+        with pytest.raises(UsageError, match="1 or more"):
+            choose_threads(count)
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), [("coverage", 1.0, 1.01), ("coverage", 0.01, 0.0), ("folds", 2, 1)])
+def test_the_settings_of_a_fit(name: str, good: float, bad: float) -> None:
+    from weevit.fitting.results import Settings
+
+    Settings(**{name: good}).check()
+    with pytest.raises(UsageError, match=f"{bad:g} was given"):
+        Settings(**{name: bad}).check()
+
+
+@pytest.mark.parametrize("k", [1, 0])
+def test_one_fold_is_none(k: int) -> None:
+    from weevit.datasets.splitting import folds
+
+    split = Split("train", tuple(Source(str(n), labelled.png(n)) for n in range(9)), np.zeros(9, np.int64))
+    with pytest.raises(UsageError, match="2 or more"):
+        folds(split, k, 0)
+    assert len(folds(split, 2, 0)) == 2
+
+
+def test_a_fit_does_not_go_into_a_file(tmp_path: Path) -> None:
+    pytest.importorskip("filelock")
+    from weevit.fitting.folder import hold
+
+    with pytest.raises(UsageError), hold(labelled.put(tmp_path / "out", "mine")):
+        pytest.fail("it was held")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+# ---- what is not installed
+
+
+@pytest.mark.parametrize("module", ["filelock", "sklearn", "jinja2"])
+def test_what_is_not_installed_is_named_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError) as caught:
+        _uses(module, tmp_path)
+    assert "weevit[data]" in caught.value.hint
+    assert module.replace("sklearn", "scikit-learn") in caught.value.message
+
+
+def _uses(module: str, folder: Path) -> None:
+    if module == "filelock":
+        from weevit.locks import take_lock
+
+        take_lock(folder / ".lock", UsageError("busy"))
+    elif module == "sklearn":
+        from weevit.fitting.heads import _model
+
+        _model(balanced=False)
+    else:
+        from weevit.reports.page import _environment
+
+        _environment.__wrapped__()
