@@ -9,17 +9,20 @@
 
 Each change (`mutant_changes.py`: a flipped comparison, a number off by one, a dropped call, an argument that is not
 passed on, ...) is made in a temporary copy of the checkout. The tests that run the changed line are run there, the
-room's own first and of those the fastest, up to the first that fails. `killed` and `timeout` were noticed, `survived`
-was not; `untested` is a line that no test runs. Which tests run which lines is recorded once (`mutant_coverage.py`: the
-whole suite under coverage.py, some 20 minutes) and kept in a temporary folder; tests that change are recorded again.
+room's own first and of those the fastest, up to the first that fails (`mutant_selection.py`, `mutant_server.py`).
+`killed` and `timeout` were noticed, `survived` was not; `untested` is a line that no test runs. Which tests run which
+lines is recorded once (`mutant_coverage.py`: the whole suite under coverage.py, as long as two runs of it) and kept in
+a temporary folder; tests that change are recorded again.
 
 The draw depends on the seed and the text of the lines alone: what is not touched is drawn again after a merge.
 `--resume FILE` adds a line of JSON per change to a file and skips what has one there; `--again` runs those once more
-that survived. What cannot be noticed, since the program does the same, stands in `mutants_equivalent.json` with the
-reason, and others are drawn in its place.
+that were not noticed. What cannot be noticed, since the program does the same, stands in `mutants_equivalent.json` with
+the reason, and others are drawn in its place.
 
-Needs the `dev` extra and coverage.py. Own code, because the kept tools did not serve (2026-11): mutmut 3 and cosmic-ray
-run a test command per change without knowing which tests run the line, and draw evenly over lines, not rooms.
+Tests that skip notice nothing: the reports' tests want Chromium, many others `../shared`. At the end the tests that
+noticed something are run on the unchanged code; one that fails there is called DOUBTFUL, as it would be on a busy
+machine. Needs the `dev` extra, coverage.py and a POSIX system. The kept tools, mutmut and cosmic-ray, were not tried:
+what is wanted here is a seeded draw by room, tests in processes of their own, and one room at a time.
 """
 
 from __future__ import annotations
