@@ -13,8 +13,10 @@ from weevit.zoo.labels import Label
 
 
 def softmax(logits: list[float]) -> list[float]:
-    powers = [math.exp(value - max(logits)) for value in logits]
-    return [power / math.fsum(powers) for power in powers]
+    highest = max(logits)
+    powers = [math.exp(value - highest) for value in logits]
+    total = math.fsum(powers)
+    return [power / total for power in powers]
 
 
 @pytest.mark.parametrize("count", [2, 10, 11821])
