@@ -128,10 +128,10 @@ def write_embeddings_npy(path: Path, results: Sequence[Result]) -> list[Path]:
 
 
 def write_embeddings_parquet(path: Path, results: Sequence[Result]) -> list[Path]:
-    """One row an input: input, status, error, width, height, embedding (fixed-size list of float32; null if failed)."""
+    """One row per input: input, status, error, width, height, embedding (list of float32; null if failed)."""
+    from weevit.jobs.shards import vector_array
+
     arrow = pyarrow()
-    width = next(len(result.embedding) for result in results if result.embedding is not None)
-    vectors = [None if result.embedding is None else result.embedding.tolist() for result in results]
     table = arrow.table(
         {
             "input": [result.input for result in results],
@@ -139,7 +139,7 @@ def write_embeddings_parquet(path: Path, results: Sequence[Result]) -> list[Path
             "error": [result.error for result in results],
             "width": [result.width for result in results],
             "height": [result.height for result in results],
-            "embedding": arrow.array(vectors, type=arrow.list_(arrow.float32(), width)),
+            "embedding": vector_array([result.embedding for result in results], "float32"),
         }
     )
     write_whole(path, lambda file: arrow.parquet.write_table(table, file))

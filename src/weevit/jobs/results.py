@@ -63,7 +63,7 @@ def read_results(
         _refuse_other(path, tables[0].schema, tables[-1].schema, settings)
     if not tables:
         raise JobError(f"{folder} has no rows yet.")
-    return _without_inner_nulls(arrow.concat_tables(tables).combine_chunks())
+    return _of_fixed_size(arrow.concat_tables(tables).combine_chunks())
 
 
 def _refuse_other(path: Path, first: Any, schema: Any, settings: Settings) -> None:
@@ -75,15 +75,16 @@ def _refuse_other(path: Path, first: Any, schema: Any, settings: Settings) -> No
         )
 
 
-def _without_inner_nulls(table: Any) -> Any:
-    """Parquet says of every number in an absent vector that it is absent, which would make numpy copy: say it once."""
+def _of_fixed_size(table: Any) -> Any:
+    """Vectors as lists of a fixed size, which numpy takes as they lie, and zeros for those that are absent."""
     arrow = pyarrow()
     for place, field in enumerate(table.schema):
-        if arrow.types.is_fixed_size_list(field.type):
-            column = table.column(place).chunk(0)
-            flat = arrow.array(vectors(table, field.name).reshape(-1))
-            own = arrow.FixedSizeListArray.from_arrays(flat, field.type.list_size, mask=column.is_null())
-            table = table.set_column(place, field.name, own)
+        if arrow.types.is_list(field.type) and not arrow.types.is_string(field.type.value_type):
+            found = vectors(table, field.name)
+            if found.size:
+                absent = table.column(place).chunk(0).is_null()
+                own = arrow.FixedSizeListArray.from_arrays(arrow.array(found.reshape(-1)), found.shape[1], mask=absent)
+                table = table.set_column(place, field.name, own)
     return table
 
 

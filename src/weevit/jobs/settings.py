@@ -18,7 +18,7 @@ from weevit.zoo.manifest import replace_file
 from weevit.zoo.records import MAX_COUNT, Name, Text, anything, read_record_file, table, words
 
 JOB = "job.json"
-SCHEMA = "weevit.job/1"
+SCHEMA = "weevit.job/2"
 DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 512, 1_000_000
 MAX_BYTES = 1 << 20
 

@@ -5,16 +5,21 @@ Uncompressed and plainly encoded: embeddings do not compress, and the same rows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from weevit.errors import JobError
+from weevit.errors import JobError, UsageError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.columns import Column
+from weevit.jobs.columns import Column, Kind
 from weevit.text import typed
+
+MAX_NUMBERS = 1 << 32
+"""Of a column that is made into one array: 16 GiB of float32."""
 
 
 @dataclass(slots=True)
@@ -63,27 +68,34 @@ def _types(columns: list[Column]) -> dict[str, Any]:
     kinds = {"string": arrow.list_(arrow.string()), "bool": arrow.bool_()}
 
     def kind_of(column: Column) -> Any:
-        return kinds.get(column.kind) or arrow.list_(arrow.from_numpy_dtype(np.dtype(column.kind)), column.width)
+        return kinds.get(column.kind) or arrow.list_(arrow.from_numpy_dtype(np.dtype(column.kind)))
 
     before, after = ({name: getattr(arrow, kind)() for name, kind in part.items()} for part in (_BEFORE, _AFTER))
     return before | {column.name: kind_of(column) for column in columns} | after
 
 
 def _array(values: list[Any], column: Column, kind: Any) -> Any:
-    return pyarrow().array(values, kind) if column.kind in ("string", "bool") else _vectors(values, column)
+    return pyarrow().array(values, kind) if column.kind in ("string", "bool") else vector_array(values, column.kind)
 
 
-def _vectors(values: list[Any], column: Column) -> Any:
+def vector_array(values: Sequence[npt.NDArray[Any] | None], kind: Kind) -> Any:
+    """Arrays of one size, or None, as an Arrow array of lists.
+
+    The lists are not of a fixed size for Arrow: with an absent one among them, Parquet files of such lists could be
+    neither written nor read before pyarrow 26, nor read by what is built on an older one.
+    """
     arrow = pyarrow()
-    flat = np.zeros((len(values), column.width), column.kind)
-    absent = np.array([value is None for value in values])
-    if not absent.all():
-        present = np.stack([value for value in values if value is not None])
-        flat[~absent] = present.reshape(len(present), column.width)
-    # Put together from its buffers: `from_arrays` with a mask loads pyarrow.compute, 10 MB and 30 ms.
-    own = arrow.Array.from_buffers(arrow.from_numpy_dtype(flat.dtype), flat.size, [None, arrow.py_buffer(flat)])
-    there = arrow.py_buffer(np.packbits(~absent, bitorder="little"))
-    return arrow.Array.from_buffers(arrow.list_(own.type, column.width), len(flat), [there], children=[own])
+    there = np.array([value is not None for value in values], bool)
+    present = [value.reshape(-1) for value in values if value is not None]
+    flat = np.concatenate(present) if present else np.zeros(0, kind)
+    width = len(present[0]) if present else 0
+    ends = np.concatenate([[0], np.cumsum(there)]) * width
+    if ends[-1] > np.iinfo(np.int32).max:
+        raise UsageError(f"{len(values):,} rows of {width:,} numbers are too many for one file.", "--shard-size 64")
+    # Put together from buffers: `from_arrays` loads pyarrow.compute, 10 MB and 30 ms.
+    own = arrow.Array.from_buffers(arrow.from_numpy_dtype(np.dtype(kind)), len(flat), [None, arrow.py_buffer(flat)])
+    buffers = [arrow.py_buffer(np.packbits(there, bitorder="little")), arrow.py_buffer(ends.astype(np.int32))]
+    return arrow.Array.from_buffers(arrow.list_(own.type), len(values), buffers, children=[own])
 
 
 def read_rows(path: Path, columns: list[Column]) -> list[Row]:
@@ -154,7 +166,7 @@ def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
 
 def _is_answer(kind: Any) -> bool:
     types = pyarrow().types
-    if types.is_fixed_size_list(kind) or types.is_list(kind):
+    if types.is_list(kind):
         kind = kind.value_type
     return bool(types.is_floating(kind) or types.is_int32(kind) or types.is_string(kind) or types.is_boolean(kind))
 
@@ -166,13 +178,29 @@ def _not_ours(path: Path, why: str) -> JobError:
 
 
 def vectors(table: Any, name: str) -> Any:
-    """A column of fixed-size lists as (rows, width), without a copy; zeros where there is no answer."""
+    """A column of lists of numbers as (rows, width), without a copy where no row is absent; zeros where one is.
+
+    Raises:
+        JobError: the lists differ in size.
+    """
     column = table.column(name)
     column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy even one
-    kind = column.type.value_type.to_pandas_dtype()
-    start = column.offset * column.type.list_size
-    flat = np.frombuffer(column.values.buffers()[1], kind)[start : start + len(column) * column.type.list_size]
-    return flat.reshape(len(column), column.type.list_size)
+    kind, values = column.type.value_type.to_pandas_dtype(), column.values
+    numbers = np.frombuffer(values.buffers()[1] or b"", kind)[values.offset :]
+    if pyarrow().types.is_fixed_size_list(column.type):  # as `read_results` gives them
+        width = column.type.list_size
+        return numbers[column.offset * width :][: len(column) * width].reshape(len(column), width)
+    ends = np.frombuffer(column.buffers()[1] or bytes(4), np.int32)[column.offset :][: len(column) + 1]
+    sizes = np.diff(ends)
+    width = int(sizes.max(initial=0))
+    if not np.isin(sizes, (0, width)).all() or len(sizes) * width > MAX_NUMBERS:
+        raise JobError(f"The lists of the column {name!r} differ in size, or are too long.")
+    present = numbers[ends[0] : ends[-1]].reshape(-1, width) if width else numbers[:0].reshape(0, 0)
+    if len(present) == len(sizes):
+        return present
+    found = np.zeros((len(sizes), width), kind)
+    found[sizes > 0] = present
+    return found
 
 
 def _names(columns: list[Column]) -> set[str]:
