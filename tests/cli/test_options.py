@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import weevit
 from weevit.cli.app import _run
+from weevit.datasets.dataset import Dataset
 
 LOADING = "--model some/folder --image-size 64x96 --batch-size 3 --threads 5 --engine openvino --max-pixels 12345"
 """Of every verb that loads a model."""
@@ -27,6 +29,17 @@ LOADED = {
 
 class ReachedError(weevit.WeevitError):
     """In the place of what the function would do."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    """`weevit.fit` and its kind are kept once they were asked for, a spy in their place too."""
+    for module in ("fitting.fit", "evaluation.evaluate", "evaluation.compare", "evaluation.suite", "checking.check"):
+        importlib.import_module(f"weevit.{module}")  # now, or what they import would be a spy
+    before = set(vars(weevit))
+    yield
+    for name in set(vars(weevit)) - before:
+        delattr(weevit, name)
 
 
 class Spy:
@@ -53,7 +66,7 @@ def reached(monkeypatch: pytest.MonkeyPatch, place: str, words: list[str]) -> di
     monkeypatch.setattr(home, name, spy)
     assert _run(words) != 0
     (asked,) = spy.asked
-    return asked
+    return {key: value.path if isinstance(value, Dataset) else value for key, value in asked.items()}
 
 
 # ---- a model that is loaded
@@ -159,6 +172,7 @@ def test_options_of_a_verb_reach_its_function(
     pytest.importorskip("sklearn")
     pytest.importorskip("filelock")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("weevit.evaluation.imagenet.find_sets", lambda folder: {})  # it is looked at before the model
     _images(tmp_path / "DATA")
     asked = reached(monkeypatch, place, words.split())
     assert {name: asked[name] for name in expected} == expected

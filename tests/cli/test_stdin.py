@@ -70,7 +70,7 @@ def test_an_image_on_stdin_is_one_input(given: Any, kind: str) -> None:
     assert (source.name, open_image(source).size) == ("-", (40, 30))
 
 
-@pytest.mark.parametrize("data", [b"%PDF-1.7\n%x", b"<svg xmlns=''></svg>", b"\0\0\0\x18ftypheic\0\0\0\0"])
+@pytest.mark.parametrize("data", [b"%PDF-1.7\n%x", b"<svg xmlns=''></svg>", b"\0\0\0\x0cJXL \r\n\x87\n"])
 def test_an_image_that_is_not_read_is_one_failed_row(given: Any, data: bytes) -> None:
     (source,) = given(data)
     with pytest.raises(ImageError, match="files are not read"):

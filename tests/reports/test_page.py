@@ -60,7 +60,7 @@ def everything(tmp_path: Path) -> Path:
     }
     environment = page._environment()
     assert isinstance(environment, jinja2.Environment)
-    html = environment.from_string(EVERYTHING).render(version="1", made="today", **values)
+    html = environment.from_string(EVERYTHING).render(version="1", made="today", template="everything.html", **values)
     return page.write_page(tmp_path / "page.html", html)
 
 
@@ -105,7 +105,7 @@ def test_a_page_forbids_what_is_not_in_it(tmp_path: Path, browser: Browser) -> N
         listener.setblocking(False)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         inner = f'<script src="{address}/s.js"></script><script>fetch("{address}")</script><img src="{address}/x.png">'
-        html = page._environment().from_string(source).render(version="1", made="today", inner=inner)
+        html = page._environment().from_string(source).render(version="1", made="today", template="x.html", inner=inner)
         seen = browser.look(page.write_page(tmp_path / "p.html", html))
         assert sum("Content Security Policy" in text for text in seen.complaints) == 3
         with pytest.raises(BlockingIOError):
