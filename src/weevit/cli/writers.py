@@ -103,7 +103,8 @@ def write_csv(path: Path, results: Iterable[Result], columns: Columns) -> None:
     def write(file: IO[bytes]) -> None:
         file.write(csv_row(columns.names()).encode())
         for result in results:
-            file.write(csv_row(columns.row(result)).encode("utf-8", "backslashreplace"))
+            cells = (str(cell) if isinstance(cell, bool) else cell for cell in columns.row(result))
+            file.write(csv_row(cells).encode("utf-8", "backslashreplace"))
 
     write_whole(path, write)
 
