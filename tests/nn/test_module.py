@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from weevit.errors import UsageError  # noqa: E402 - after the skip
 from weevit.nn.blocks import ParallelBlock  # noqa: E402
 from weevit.nn.features import take_indices  # noqa: E402
-from weevit.nn.layers import DropPath, PatchDropout  # noqa: E402
+from weevit.nn.layers import Context, DropPath, PatchDropout  # noqa: E402
 from weevit.nn.vit import Options, VisionTransformer  # noqa: E402
 from weevit.zoo.architectures import ARCHITECTURES, Architecture, get_architecture  # noqa: E402
 
@@ -184,8 +184,8 @@ def test_drop_path_leaves_out_whole_images() -> None:
     drop = DropPath(0.25)
     x = torch.zeros(4000, 2, 3)
 
-    def branch(x: torch.Tensor, rope: object) -> torch.Tensor:
-        assert rope is None
+    def branch(x: torch.Tensor, context: Context) -> torch.Tensor:
+        assert context == Context(rope=None, mask=None, is_causal=False)
         return torch.ones_like(x)
 
     y = drop(x, branch)
@@ -231,7 +231,7 @@ def test_drop_path_rises_with_depth() -> None:
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_medium_patch16_rope_reg1_gap_256"])
 def test_patch_dropout_keeps_the_prefix_and_the_positions(name: str) -> None:
     torch.manual_seed(0)
-    drop = PatchDropout(0.5, 1)
+    drop = PatchDropout(0.5, 1, return_indices=True)
     x = torch.arange(2 * 11 * 4).float().view(2, 11, 4)
     y, kept = drop(x)
     assert y.shape == (2, 6, 4)

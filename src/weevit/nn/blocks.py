@@ -13,10 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from weevit.nn.layers import Attention, Difference, DropPath, LayerScale, Mlp, Rope, attend
+from weevit.nn.layers import Attention, Context, DropPath, LayerScale, Mlp, MultiHead, Rope
 from weevit.zoo.architectures import NORM_EPS, Architecture
 
 
@@ -51,18 +50,22 @@ class SerialBlock(nn.Module):
         elif arch.layer_scale is not None:
             self.ls1, self.ls2 = LayerScale(D, arch.layer_scale), LayerScale(D, arch.layer_scale)
 
-    def forward(self, x: Tensor, rope: Rope | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
-        x = self.drop_path1(x, self.attend, rope)
-        return self.drop_path2(x, self.transform)  # type: ignore[no-any-return]
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
+    ) -> Tensor:
+        """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
+        context = Context(rope, attn_mask, is_causal)
+        x = self.drop_path1(x, self.attend, context)
+        return self.drop_path2(x, self.transform, context)  # type: ignore[no-any-return]
 
-    def attend(self, x: Tensor, rope: Rope | None) -> Tensor:
+    def attend(self, x: Tensor, context: Context) -> Tensor:
         """The first branch, [B, N, D]."""
-        return _scaled(self.ls1(self.attn(self.norm1(x), rope)), self.gamma_1)
+        y = self.attn(self.norm1(x), context.mask, context.is_causal, context.rope)
+        return _scaled(self.ls1(y), self.gamma_1)
 
-    def transform(self, x: Tensor, rope: Rope | None) -> Tensor:
+    def transform(self, x: Tensor, context: Context) -> Tensor:
         """The second branch, [B, N, D]."""
-        del rope
+        del context
         return _scaled(self.ls2(self.mlp(self.norm2(x))), self.gamma_2)
 
 
@@ -70,19 +73,20 @@ def _scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
     return x if gamma is None else x * gamma
 
 
-class ParallelBlock(Difference):
+class ParallelBlock(MultiHead):
     """Attention and the MLP side by side, from one norm and one input projection (ViT-22B, arXiv:2302.05442)."""
 
     def __init__(self, arch: Architecture, index: int, drops: Drops) -> None:
         super().__init__()
         D, H = arch.embed_dim, arch.mlp_dim
-        self.arch = arch
-        self.attn_drop = drops.attn
+        self.in_split = [H, D, D, D]
         self.in_norm = nn.LayerNorm(D, eps=NORM_EPS)
         self.in_proj = nn.Linear(D, H + 3 * D)
+        self.mlp_act = nn.GELU()
         self.mlp_drop = nn.Dropout(drops.proj)
-        if arch.attention == "diff":
-            self.add_difference(arch, index)
+        self.add_heads(arch, index, drops.attn)
+        self.attn_out_proj = self.mlp_out_proj = self.out_proj = None
+        if self.is_differential:
             self.out_proj = nn.Linear(D + H, D)
         else:
             self.attn_out_proj = nn.Linear(D, D)
@@ -90,18 +94,23 @@ class ParallelBlock(Difference):
         self.ls = nn.Identity() if arch.layer_scale is None else LayerScale(D, arch.layer_scale)
         self.drop_path = DropPath(drops.path)
 
-    def forward(self, x: Tensor, rope: Rope | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
-        return self.drop_path(x, self.branches, rope)  # type: ignore[no-any-return]
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
+    ) -> Tensor:
+        """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
+        return self.drop_path(x, self.branches, Context(rope, attn_mask, is_causal))  # type: ignore[no-any-return]
 
-    def branches(self, x: Tensor, rope: Rope | None) -> Tensor:
+    def branches(self, x: Tensor, context: Context) -> Tensor:
         """The sum of both branches, [B, N, D]."""
-        arch, D = self.arch, self.arch.embed_dim
-        hidden, q, k, v = self.in_proj(self.in_norm(x)).split([arch.mlp_dim, D, D, D], dim=-1)
-        hidden = self.mlp_drop(F.gelu(hidden))  # [B, N, M]
-        drop = self.attn_drop if self.training else 0.0
-        if arch.attention == "diff":
-            y = self.attend_twice(q, k, v, arch.num_heads, drop)
-            return self.ls(self.out_proj(torch.cat([y, hidden], dim=-1)))  # type: ignore[no-any-return]
-        y = attend(q, k, v, arch.num_heads, rope, arch.num_prefix, drop)
-        return self.ls(self.attn_out_proj(y) + self.mlp_out_proj(hidden))  # type: ignore[no-any-return]
+        hidden, q, k, v = self.in_proj(self.in_norm(x)).split(self.in_split, dim=-1)
+        hidden = self.mlp_drop(self.mlp_act(hidden))  # [B, N, M]
+        y = self.attend(q, k, v, context)
+        return self.ls(self._merge(y, hidden))  # type: ignore[no-any-return]
+
+    def _merge(self, y: Tensor, hidden: Tensor) -> Tensor:
+        """What attention puts out, [B, N, D], and the MLP's hidden layer, [B, N, M] -> [B, N, D]."""
+        if self.out_proj is not None:
+            return self.out_proj(torch.cat([y, hidden], dim=-1))  # type: ignore[no-any-return]
+        assert self.attn_out_proj is not None
+        assert self.mlp_out_proj is not None
+        return self.attn_out_proj(y) + self.mlp_out_proj(hidden)  # type: ignore[no-any-return]

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from weevit.errors import UsageError, did_you_mean
 from weevit.nn.features import FeatureExtractor
-from weevit.nn.vit import Options, VisionTransformer, resample, to_tensor
+from weevit.nn.patches import resample
+from weevit.nn.vit import Options, VisionTransformer, to_tensor
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_architecture
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision

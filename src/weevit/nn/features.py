@@ -2,41 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 from weevit.errors import UsageError
+from weevit.nn.patches import PatchEmbed
 
 if TYPE_CHECKING:
     from weevit.nn.vit import VisionTransformer
 
 
-@dataclass
-class FeatureInfo:
-    """What the blocks' outputs are; the methods are timm's."""
-
-    info: list[dict[str, Any]] = field(default_factory=list)
+class FeatureInfo(list[dict[str, Any]]):
+    """What the blocks' outputs are, a row for each; the methods are timm's."""
 
     def channels(self) -> list[int]:
         """Width of each."""
-        return [int(row["num_chs"]) for row in self.info]
+        return [int(row["num_chs"]) for row in self]
 
     def reduction(self) -> list[int]:
         """Pixels for each cell of the map."""
-        return [int(row["reduction"]) for row in self.info]
+        return [int(row["reduction"]) for row in self]
 
     def module_name(self) -> list[str]:
         """Where each is taken."""
-        return [str(row["module"]) for row in self.info]
+        return [str(row["module"]) for row in self]
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.info[index]
+    def get_dicts(self) -> list[dict[str, Any]]:
+        """The rows."""
+        return list(self)
 
-    def __len__(self) -> int:
-        return len(self.info)
+
+class Taps(nn.Module):
+    """Block outputs as taps of a transformer's one forward pass; arguments and results are timm's."""
+
+    blocks: nn.Sequential | nn.ModuleList
+    norm: nn.Module
+    fc_norm: nn.Module
+    patch_embed: PatchEmbed
+    num_prefix_tokens: int
+    _pass: Callable[..., tuple[Tensor, list[Tensor]]]
+    reset_classifier: Callable[..., None]
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+        intermediates_only: bool = False,
+        output_dict: bool = False,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Any:
+        """The outputs of some blocks.
+
+        Args:
+            x: [B, channels, height, width] normalised pixels.
+            indices: the last n blocks for a number, all for None, else these (negative ones count from the end).
+            return_prefix_tokens: give (patches, prefix) pairs.
+            norm: apply the last norm to each.
+            stop_early: compute no block after the last one that is wanted.
+            output_fmt: `NCHW` maps [B, D, R, C], or `NLC` tokens [B, P, D].
+            intermediates_only: leave out the final tokens.
+            output_dict: a dict with `image_features`, `image_intermediates`, `image_intermediates_prefix`.
+            attn_mask, is_causal: as `Context` says.
+
+        Returns:
+            (tokens [B, N, D], list of intermediates), or the list alone, or the dict.
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise UsageError(f"output_fmt is 'NCHW' or 'NLC': {output_fmt!r} was given.")
+        wanted = take_indices(indices, len(self.blocks))
+        grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
+        x, taps = self._pass(x, wanted, max(wanted) if stop_early else None, attn_mask, is_causal)
+        taps = [self.norm(tap) if norm else tap for tap in taps]
+        prefix = [tap[:, : self.num_prefix_tokens] for tap in taps]
+        found = [tap[:, self.num_prefix_tokens :] for tap in taps]
+        if output_fmt == "NCHW":
+            found = [tokens.transpose(1, 2).unflatten(2, grid).contiguous() for tokens in found]
+        if output_dict:
+            named: dict[str, Any] = {"image_intermediates": found}
+            named.update({"image_intermediates_prefix": prefix} if return_prefix_tokens else {})
+            return named if intermediates_only else {**named, "image_features": self.norm(x)}
+        pairs = list(zip(found, prefix, strict=True)) if return_prefix_tokens else found
+        return pairs if intermediates_only else (self.norm(x), pairs)
+
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        attn_mask: Tensor | None = None,
+    ) -> Any:
+        """`forward_intermediates` as DINO calls it: a list of tokens, or of maps with `reshape`."""
+        return self.forward_intermediates(
+            x,
+            n,
+            return_prefix_tokens,
+            norm,
+            output_fmt="NCHW" if reshape else "NLC",
+            intermediates_only=True,
+            attn_mask=attn_mask,
+        )
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Take off the blocks after the last one that is wanted, and the head (and last norm); returns the indices."""
+        wanted = take_indices(indices, len(self.blocks))
+        self.blocks = self.blocks[: max(wanted) + 1]
+        if prune_norm:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.fc_norm = nn.Identity()
+            self.reset_classifier(0, "")
+        return wanted
 
 
 class FeatureExtractor(nn.Module):
@@ -51,10 +137,8 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.model = model
         self.out_indices = take_indices(out_indices, len(model.blocks))
-        self.feature_info = FeatureInfo([model.feature_info[index] for index in self.out_indices])
-        model.reset_classifier(0, "")
-        model.norm = model.fc_norm = nn.Identity()
-        model.blocks = model.blocks[: max(self.out_indices) + 1]
+        self.feature_info = FeatureInfo(model.feature_info[index] for index in self.out_indices)
+        model.prune_intermediate_layers(self.out_indices, prune_norm=True)
         self.pretrained_cfg = model.pretrained_cfg
 
     def forward(self, x: Tensor) -> list[Tensor]:

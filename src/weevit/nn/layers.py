@@ -1,5 +1,8 @@
 """The small parts of a block: layer scale, drop path, patch dropout, the MLP, attention and its positions.
 
+Every module that holds a parameter is called, and its weight is read nowhere else: what wraps or replaces a child
+(LoRA, hooks, quantisation, pruning) has its effect here as it has in timm.
+
 Shapes:
     B  images          N  tokens          D  embed_dim          H  attention heads          h  head_dim = D / H
 """
@@ -8,8 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
+import torch.fx
 import torch.nn.functional as F  # noqa: N812 - what everybody calls it
 from torch import Tensor, nn
 
@@ -17,6 +22,25 @@ from weevit.zoo.architectures import SUB_NORM_EPS, Architecture
 
 Rope = tuple[Tensor, Tensor]
 """Cosine and sine, (N, h) each, or (B, 1, N, h) where each image keeps other patches."""
+
+
+class Context(NamedTuple):
+    """What attention is given beside the tokens.
+
+    Attributes:
+        rope: rotary tables, where the architecture has them.
+        mask: broadcast to (B, H, N, N): boolean (False is not attended to), or added to the scores; None for all.
+        is_causal: each token attends to itself and those before it.
+    """
+
+    rope: Rope | None = None
+    mask: Tensor | None = None
+    is_causal: bool = False
+
+
+def is_traced(x: object) -> bool:
+    """Whether `x` stands for tensors to come: while torch.compile, torch.export or torch.fx look at a module."""
+    return torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy)
 
 
 class LayerScale(nn.Module):
@@ -31,81 +55,100 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-Branch = Callable[[Tensor, Rope | None], Tensor]
-"""A residual branch, (B, N, D) -> (B, N, D), with rotary tables where the architecture has them."""
+Branch = Callable[[Tensor, Context], Tensor]
+"""A residual branch, (B, N, D) -> (B, N, D)."""
 
 
 class DropPath(nn.Module):
     """Leaves a residual branch out for some images, and scales it up for the others (arXiv:1603.09382).
 
     What would be multiplied by zero is not computed, forward or backward, where that saves time. On a GPU it does not:
-    the processor would have to wait for the draw, and a compiled model wants one shape for all batches.
+    the processor would have to wait for the draw, and a compiled or traced model wants one shape for all batches.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor, branch: Branch, rope: Rope | None = None) -> Tensor:
-        """`x + branch(x)`; in training, each image's branch with probability `1 - rate`. The draws are timm's."""
+    @property
+    def drop_prob(self) -> float:
+        """timm's name of `rate`."""
+        return self.rate
+
+    def forward(self, x: Tensor, branch: Branch | None = None, context: Context | None = None) -> Tensor:
+        """`x + branch(x)`; in training, each image's branch with probability `1 - rate`. The draws are timm's.
+
+        Without a branch, as timm's module: `x`, which a branch has put out, scaled up for some images and 0 for others.
+        """
         if not self.training or self.rate == 0.0:
-            return x + branch(x, rope)
+            return x if branch is None else x + branch(x, context or Context())
         keep = 1 - self.rate
-        mask = x.new_empty(len(x), 1, 1).bernoulli_(keep)
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or not mask.any():
-            return x + branch(x, rope) * (mask / keep)  # gradients of zero, too, are gradients: weights decay by them
+        mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)
+        if branch is None:
+            return x * (mask / keep)
+        context = context or Context()
+        if is_traced(x) or x.device.type != "cpu" or not mask.any():
+            return x + branch(x, context) * (
+                mask / keep
+            )  # gradients of zero, too, are gradients: weights decay by them
         rows = mask.flatten().nonzero().flatten()  # of the images that keep it
-        kept = branch(x.index_select(0, rows), _take(rope, rows))
+        kept = branch(x.index_select(0, rows), _take(context, rows, len(x)))
         return x.index_add(0, rows, kept.to(x.dtype), alpha=1 / keep)
 
 
-def _take(rope: Rope | None, rows: Tensor) -> Rope | None:
-    """The tables of some images, where each has its own."""
-    if rope is None or rope[0].ndim == 2:
-        return rope
-    return rope[0][rows], rope[1][rows]
+def _take(context: Context, rows: Tensor, batch: int) -> Context:
+    """The context of some images of a batch: their own tables and masks, where each image has its own."""
+    rope, mask = context.rope, context.mask
+    if rope is not None and rope[0].ndim > 2:
+        rope = rope[0][rows], rope[1][rows]
+    if mask is not None and mask.ndim == 4 and len(mask) == batch > 1:
+        mask = mask[rows]
+    return Context(rope, mask, context.is_causal)
 
 
 class PatchDropout(nn.Module):
-    """Trains on a random part of the patches of each image (arXiv:2212.00794); prefix tokens always stay."""
+    """Trains on a random part of the patches of each image (arXiv:2212.00794); prefix tokens always stay.
 
-    def __init__(self, rate: float, num_prefix: int) -> None:
+    Args:
+        prob: share of the patches that is left out.
+        num_prefix_tokens: tokens in front of the patches.
+        return_indices: give (tokens, indices) too, as timm's.
+    """
+
+    def __init__(self, prob: float, num_prefix_tokens: int, return_indices: bool = False) -> None:
         super().__init__()
-        self.rate = rate
-        self.num_prefix = num_prefix
+        self.prob = prob
+        self.num_prefix_tokens = num_prefix_tokens
+        self.return_indices = return_indices
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the kept tokens and, if any were dropped, the (B, kept) indices of the kept patches."""
-        if not self.training or self.rate == 0.0:
-            return x, None
-        prefix, patches = x[:, : self.num_prefix], x[:, self.num_prefix :]
-        count = max(1, int(patches.shape[1] * (1 - self.rate)))
-        kept = torch.randn(patches.shape[:2], device=x.device).argsort(dim=-1)[:, :count]
-        patches = patches.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
-        return torch.cat([prefix, patches], dim=1), kept
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
+        """The kept tokens; with `return_indices` also the (B, kept) indices of the kept patches, None where all are."""
+        kept = None
+        if self.training and self.prob > 0.0:
+            prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
+            count = max(1, int(patches.shape[1] * (1 - self.prob)))
+            kept = torch.randn(patches.shape[:2], device=x.device).argsort(dim=-1)[:, :count]
+            patches = patches.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
+            x = torch.cat([prefix, patches], dim=1)
+        return (x, kept) if self.return_indices else x
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them."""
+    """Two linear layers with an exact GELU between them. `norm` does nothing; it is there to be replaced."""
 
     def __init__(self, arch: Architecture, drop: float) -> None:
         super().__init__()
         self.fc1 = nn.Linear(arch.embed_dim, arch.mlp_dim)
+        self.act = nn.GELU()
+        self.drop1 = nn.Dropout(drop)
+        self.norm = nn.Identity()
         self.fc2 = nn.Linear(arch.mlp_dim, arch.embed_dim)
-        self.drop = nn.Dropout(drop)
+        self.drop2 = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))  # type: ignore[no-any-return]
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, rope: Rope | None, num_prefix: int, drop: float) -> Tensor:
-    """Softmax attention; everything [B, N, D]."""
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # [B, H, N, h]
-    if rope is not None:
-        q, k = turn(q, rope, num_prefix), turn(k, rope, num_prefix)
-    y = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-    return y.transpose(1, 2).flatten(2)  # [B, N, D]
+        x = self.norm(self.drop1(self.act(self.fc1(x))))  # [B, N, M]
+        return self.drop2(self.fc2(x))  # type: ignore[no-any-return]
 
 
 def turn(x: Tensor, rope: Rope, num_prefix: int) -> Tensor:
@@ -124,11 +167,19 @@ class SubNorm(nn.RMSNorm):
         return F.rms_norm(x.float(), self.normalized_shape, self.weight, self.eps).type_as(x)
 
 
-class Difference(nn.Module):
-    """What differential attention adds to a module (arXiv:2410.05258): four vectors, an inner norm, two maps.
+class MultiHead(nn.Module):
+    """Attention between the input and the output projection: softmax, or differential (arXiv:2410.05258).
 
     A mixin, so that the tensors have the names that timm gives them: in the attention of a serial block, in the block
-    itself where it is parallel.
+    itself where it is parallel. The attributes, too, are timm's.
+
+    Attributes:
+        num_heads: H.
+        head_dim: width of a head's queries and keys; of its values too, but for differential attention, which has two
+            queries and keys of this width for each value.
+        scale: what scores are multiplied by.
+        fused_attn: one fused kernel; set to False, the maps are made and go through `attn_drop`, and a hook sees them.
+        q_norm, k_norm: do nothing; they are there to be replaced.
     """
 
     lambda_q1: nn.Parameter
@@ -136,53 +187,106 @@ class Difference(nn.Module):
     lambda_q2: nn.Parameter
     lambda_k2: nn.Parameter
 
-    def add_difference(self, arch: Architecture, index: int) -> None:
-        """Make the tensors of block `index` (from 0)."""
-        self.lambda_start = 0.8 - 0.6 * math.exp(-0.3 * index)
+    def add_heads(self, arch: Architecture, index: int, drop: float) -> None:
+        """Make the parts of block `index` (from 0)."""
+        self.is_differential = arch.attention == "diff"
+        self.num_heads = arch.num_heads
+        self.head_dim = arch.head_dim // (2 if self.is_differential else 1)
+        self.scale = self.head_dim**-0.5
+        self.num_prefix_tokens = arch.num_prefix
+        self.fused_attn = True
+        self.q_norm, self.k_norm = nn.Identity(), nn.Identity()
+        self.attn_drop = nn.Dropout(drop)
+        if not self.is_differential:
+            return
+        self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * index)
         for name in ("q1", "k1", "q2", "k2"):
             # float32 whatever the rest is in: their product stands in an exponent
-            vector = torch.empty(arch.head_dim // 2, dtype=torch.float32)
+            vector = torch.empty(self.head_dim, dtype=torch.float32)
             setattr(self, f"lambda_{name}", nn.Parameter(nn.init.normal_(vector, std=0.1)))
         self.sub_norm = SubNorm(arch.head_dim, eps=SUB_NORM_EPS)
 
-    def attend_twice(self, q: Tensor, k: Tensor, v: Tensor, num_heads: int, drop: float) -> Tensor:
-        """First map minus lambda times second, over the same values; everything [B, N, D]."""
-        q1, q2 = q.unflatten(-1, (num_heads, 2, -1)).transpose(1, 3).unbind(1)  # [B, H, N, h / 2]
-        k1, k2 = k.unflatten(-1, (num_heads, 2, -1)).transpose(1, 3).unbind(1)
-        v = v.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # [B, H, N, h]
-        first = F.scaled_dot_product_attention(q1, k1, v, dropout_p=drop)
-        second = F.scaled_dot_product_attention(q2, k2, v, dropout_p=drop)
-        weight = (self.lambda_q1 * self.lambda_k1).sum().exp() - (self.lambda_q2 * self.lambda_k2).sum().exp()
-        y = self.sub_norm(first - (weight + self.lambda_start).type_as(q) * second) * (1 - self.lambda_start)
-        return y.transpose(1, 2).flatten(2)  # type: ignore[no-any-return]
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        """Queries, keys and values [B, N, D] -> [B, N, D]."""
+        q, k = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in (q, k))  # [B, H (or 2 H), N, h]
+        v = v.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, H, N, h (or 2 h)]
+        q, k = self.q_norm(q), self.k_norm(k)
+        if context.rope is not None:
+            q, k = turn(q, context.rope, self.num_prefix_tokens), turn(k, context.rope, self.num_prefix_tokens)
+        y = self._difference(q, k, v, context) if self.is_differential else self._softmax(q, k, v, context)
+        return y.transpose(1, 2).flatten(2)
+
+    def _softmax(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        if self.fused_attn:
+            drop = self.attn_drop.p if self.training else 0.0
+            return F.scaled_dot_product_attention(q, k, v, context.mask, drop, context.is_causal)
+        return self._maps(q, k, context) @ v
+
+    def _maps(self, q: Tensor, k: Tensor, context: Context) -> Tensor:
+        """Attention maps, [B, H, N, N]."""
+        scores = (q * self.scale) @ k.transpose(-2, -1)
+        mask = context.mask
+        if context.is_causal:
+            mask = torch.ones_like(scores[0, 0], dtype=torch.bool).tril()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        return self.attn_drop(scores.softmax(dim=-1))  # type: ignore[no-any-return]
+
+    def _difference(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        """First map minus lambda times second, over the same values; [B, H, N, 2 h]."""
+        # the exponent is taken in float32, as timm does, also where the vectors were made bfloat16
+        one = (self.lambda_q1 * self.lambda_k1).sum().float().exp()
+        two = (self.lambda_q2 * self.lambda_k2).sum().float().exp()
+        weight = (one - two + self.lambda_init).type_as(q)
+        if self.fused_attn:
+            (q1, q2), (k1, k2) = self._halves(q), self._halves(k)
+            y = self._softmax(q1, k1, v, context) - weight * self._softmax(q2, k2, v, context)
+        else:
+            first, second = self._halves(self._maps(q, k, context))
+            y = (first - weight * second) @ v
+        return self.sub_norm(y) * (1 - self.lambda_init)  # type: ignore[no-any-return]
+
+    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 2 H, N, any] -> each head's first and second, [B, H, N, any]."""
+        first, second = x.unflatten(1, (self.num_heads, 2)).unbind(2)
+        return first, second
 
 
-class Attention(Difference):
+class QkvLinear(nn.Linear):
+    """A linear layer whose bias may come from outside, since timm keeps those of queries and values apart."""
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, 3 D]."""
+        return F.linear(x, self.weight, self.bias if bias is None else bias)
+
+
+class Attention(MultiHead):
     """Multi-head attention of a serial block, softmax or differential, with or without rotary positions."""
 
     def __init__(self, arch: Architecture, index: int, attn_drop: float, proj_drop: float) -> None:
         super().__init__()
         D = arch.embed_dim
-        self.arch = arch
-        self.attn_drop = attn_drop
+        self.attn_dim = D
         self.q_bias = nn.Parameter(torch.zeros(D)) if arch.qkv_bias == "qv" else None
         self.v_bias = nn.Parameter(torch.zeros(D)) if arch.qkv_bias == "qv" else None
-        self.qkv = nn.Linear(D, 3 * D, bias=arch.qkv_bias == "qkv")
-        if arch.attention == "diff":
-            self.add_difference(arch, index)
+        linear = QkvLinear if arch.qkv_bias == "qv" else nn.Linear
+        self.qkv = linear(D, 3 * D, bias=arch.qkv_bias == "qkv")
+        self.add_heads(arch, index, attn_drop)
         self.proj = nn.Linear(D, D)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor, rope: Rope | None) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
-        bias: Tensor | None = self.qkv.bias
-        if self.q_bias is not None and self.v_bias is not None:
-            # No bias on the keys: under rotary positions one would not cancel, and these weights have none.
-            bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, dim=-1)  # [B, N, D] each
-        drop = self.attn_drop if self.training else 0.0
-        if self.arch.attention == "diff":
-            y = self.attend_twice(q, k, v, self.arch.num_heads, drop)
-        else:
-            y = attend(q, k, v, self.arch.num_heads, rope, self.arch.num_prefix, drop)
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
+    ) -> Tensor:
+        """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
+        q, k, v = self.project(x).chunk(3, dim=-1)  # [B, N, D] each
+        y = self.attend(q, k, v, Context(rope, attn_mask, is_causal))
         return self.proj_drop(self.proj(y))  # type: ignore[no-any-return]
+
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values side by side, [B, N, 3 D]."""
+        if self.q_bias is None or self.v_bias is None:
+            return self.qkv(x)  # type: ignore[no-any-return]
+        # No bias on the keys: under rotary positions one would not cancel, and these weights have none.
+        # Given to the layer, not added to what it puts out: one pass over memory less, and timm's rounding.
+        return self.qkv(x, torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]))  # type: ignore[no-any-return]

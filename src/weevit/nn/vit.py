@@ -7,26 +7,28 @@ Shapes:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from weevit.errors import UsageError
 from weevit.graph.positions import rope_tables
 from weevit.nn.blocks import Drops, ParallelBlock, SerialBlock
-from weevit.nn.features import FeatureInfo, take_indices
+from weevit.nn.features import FeatureInfo, Taps
+from weevit.nn.initialise import initialise, scale_down
 from weevit.nn.layers import PatchDropout, Rope
-from weevit.zoo.architectures import NORM_EPS, PATCH, Architecture
+from weevit.nn.patches import PatchEmbed, Size, positions_for
+from weevit.zoo.architectures import NORM_EPS, Architecture
 
-Size = tuple[int, int]
 Pool = Literal["token", "avg", ""]
+
+torch.fx.wrap("positions_for")
 
 
 @dataclass(frozen=True)
@@ -61,53 +63,47 @@ class Options:
     fix_init: bool | None = None
 
 
-class PatchEmbed(nn.Module):
-    """Patches of 16 x 16 pixels to tokens."""
-
-    def __init__(self, in_chans: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_chans, width, PATCH, PATCH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, height, width] -> [B, P, D], row by row."""
-        return self.proj(x).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
-
-
-class VisionTransformer(nn.Module):
-    """Any architecture of the family. Methods and the names in its state dict are timm's.
+class VisionTransformer(Taps):
+    """Any architecture of the family. Methods, attributes and the names in its state dict are timm's.
 
     Attributes:
         arch: the row; `pool` and `norm` are those of this module.
         pretrained_cfg: what the weights were made to see, as timm has it; empty where there are none.
+        norm_pre: does nothing; it is there to be replaced.
     """
+
+    attn_pool = None
+    pool_include_prefix = False
 
     def __init__(self, arch: Architecture, options: Options | None = None) -> None:
         super().__init__()
         options = options or Options()
         self.arch = arch = _with_pool(arch, options.global_pool)
-        self.global_pool = arch.pool if options.global_pool is None else options.global_pool
+        self.global_pool: Pool = arch.pool if options.global_pool is None else options.global_pool
         self.options = options
         self.num_classes = options.num_classes
-        self.img_size = options.img_size or (arch.img_size, arch.img_size)
-        check_size(self.img_size)
         self.num_features = self.embed_dim = self.head_hidden_size = D = arch.embed_dim
-        self.num_prefix_tokens = arch.num_prefix
+        self.num_prefix_tokens, self.num_reg_tokens = arch.num_prefix, arch.registers
+        self.has_class_token, self.no_embed_class = arch.class_token, not arch.embeds_prefix
+        self.dynamic_img_size = options.dynamic_img_size
         self.grad_checkpointing = False
         self.pretrained_cfg: dict[str, Any] = {}
 
-        if arch.class_token:
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
-        if arch.registers:
-            self.reg_token = nn.Parameter(torch.zeros(1, arch.registers, D))
-        if arch.position == "learned":
-            rows, columns = self.grid
-            covered = arch.num_prefix if arch.embeds_prefix else 0
-            self.pos_embed = nn.Parameter(torch.zeros(1, covered + rows * columns, D))
-        self.patch_embed = PatchEmbed(options.in_chans, D)
+        img_size = options.img_size or (arch.img_size, arch.img_size)
+        patches = PatchEmbed(options.in_chans, D, img_size, strict_img_size=not options.dynamic_img_size)
+        learned = arch.position == "learned"
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, D)) if arch.class_token else None
+        self.reg_token = nn.Parameter(torch.zeros(1, arch.registers, D)) if arch.registers else None
+        places = patches.num_patches + (arch.num_prefix if arch.embeds_prefix else 0)
+        self.pos_embed = nn.Parameter(torch.zeros(1, places, D)) if learned else None
+        self.patch_embed = patches
         self.pos_drop = nn.Dropout(options.pos_drop_rate)
-        self.patch_drop = PatchDropout(options.patch_drop_rate, arch.num_prefix)
+        self.patch_drop = PatchDropout(options.patch_drop_rate, arch.num_prefix, return_indices=not learned)
+        self.norm_pre = nn.Identity()
         block = ParallelBlock if arch.block == "parallel" else SerialBlock
-        self.blocks = nn.ModuleList(block(arch, index, _drops(options, arch, index)) for index in range(arch.depth))
+        blocks = [block(arch, index, _drops(options, arch, index)) for index in range(arch.depth)]
+        # A sequence can be called as a whole; with rotary positions it cannot, since each block is given the tables.
+        self.blocks = nn.Sequential(*blocks) if learned else nn.ModuleList(blocks)
         norm = nn.LayerNorm(D, eps=NORM_EPS)
         self.norm = norm if arch.norm == "before_pool" else nn.Identity()
         self.fc_norm = norm if arch.norm == "after_pool" else nn.Identity()
@@ -119,13 +115,13 @@ class VisionTransformer(nn.Module):
 
     # ---- forward
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, height, width] normalised pixels -> [B, K] logits."""
-        return self.forward_head(self.forward_features(x))
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """[B, channels, height, width] normalised pixels -> [B, K] logits; `Context` says what the others are."""
+        return self.forward_head(self.forward_features(x, attn_mask, is_causal))
 
-    def forward_features(self, x: Tensor) -> Tensor:
+    def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Pixels -> [B, N, D] tokens after the last block (and after its norm, where that comes before the pool)."""
-        x, _ = self._pass(x, ())
+        x, _ = self._pass(x, (), attn_mask=attn_mask, is_causal=is_causal)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -133,60 +129,32 @@ class VisionTransformer(nn.Module):
         x = self.head_drop(self.fc_norm(self.pool(x)))
         return x if pre_logits else self.head(x)
 
-    def pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor, pool_type: Pool | None = None) -> Tensor:
         """[B, N, D] -> [B, D]: the class token, or the mean over patches; all tokens where there is no pool."""
-        if self.global_pool == "token":
+        wanted = self.global_pool if pool_type is None else pool_type
+        if wanted == "token":
             return x[:, 0]
-        return x[:, self.num_prefix_tokens :].mean(dim=1) if self.global_pool == "avg" else x
+        return x[:, self.num_prefix_tokens :].mean(dim=1) if wanted == "avg" else x
 
-    def forward_intermediates(
+    def _pass(
         self,
         x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        return_prefix_tokens: bool = False,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
-        intermediates_only: bool = False,
-    ) -> Any:
-        """Block outputs as taps of the one forward pass; arguments and results are timm's.
-
-        Args:
-            x: [B, channels, height, width] normalised pixels.
-            indices: the last n blocks for a number, all for None, else these (negative ones count from the end).
-            return_prefix_tokens: give (patches, prefix) pairs.
-            norm: apply the last norm to each.
-            stop_early: compute no block after the last one that is wanted.
-            output_fmt: `NCHW` maps [B, D, R, C], or `NLC` tokens [B, P, D].
-            intermediates_only: leave out the final tokens.
-
-        Returns:
-            (tokens [B, N, D], list of intermediates), or the list alone.
-        """
-        if output_fmt not in ("NCHW", "NLC"):
-            raise UsageError(f"output_fmt is 'NCHW' or 'NLC': {output_fmt!r} was given.")
-        wanted = take_indices(indices, len(self.blocks))
-        rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
-        x, taps = self._pass(x, wanted, max(wanted) if stop_early else None)
-        split = [(self.norm(tap) if norm else tap).split_with_sizes(self._token_sizes(tap), dim=1) for tap in taps]
-        patches = [tokens for _, tokens in split]
-        if output_fmt == "NCHW":
-            patches = [tokens.transpose(1, 2).unflatten(2, (rows, columns)).contiguous() for tokens in patches]
-        found: list[Any] = patches
-        if return_prefix_tokens:
-            found = [(own, prefix) for own, (prefix, _) in zip(patches, split, strict=True)]
-        return found if intermediates_only else (self.norm(x), found)
-
-    def _pass(self, x: Tensor, taps: Sequence[int], last: int | None = None) -> tuple[Tensor, list[Tensor]]:
+        taps: Sequence[int],
+        last: int | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, list[Tensor]]:
         """Pixels -> tokens after the last block, [B, N, D], and those after the blocks in `taps`."""
-        self._check_input(x)
         x, rope = self.tokens(x)  # [B, N, D]
+        again = self.grad_checkpointing and self.training
+        if isinstance(self.blocks, nn.Sequential) and not (taps or again or is_causal or attn_mask is not None):
+            return self.blocks(x), []  # called as a whole, as timm does: a hook on it fires
         seen = []
         for index, block in enumerate(self.blocks):
-            if self.grad_checkpointing and self.training:
-                x = checkpoint(block, x, rope, use_reentrant=False)
+            if again:
+                x = checkpoint(block, x, attn_mask, is_causal, rope, use_reentrant=False)
             else:
-                x = block(x, rope)  # [B, N, D]
+                x = block(x, attn_mask, is_causal, rope)  # [B, N, D]
             if index in taps:
                 seen.append(x)
             if index == last:
@@ -195,60 +163,61 @@ class VisionTransformer(nn.Module):
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Rope | None]:
         """[B, channels, height, width] -> [B, N, D] tokens with their positions, and rotary tables where used."""
-        grid = x.shape[-2] // PATCH, x.shape[-1] // PATCH
-        x = self.patch_embed(x)  # [B, P, D]
-        prefix = [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
-        prefix = [token.expand(x.shape[0], -1, -1) for token in prefix]
-        if self.arch.position == "learned":
-            positions = self._positions(grid)
-            if self.arch.embeds_prefix:
-                x = torch.cat([*prefix, x], dim=1) + positions  # [B, N, D]
-            else:
-                x = torch.cat([*prefix, x + positions], dim=1)  # [B, N, D]
+        grid = self.patch_embed.dynamic_feat_size(x.shape[-2:]) if self.dynamic_img_size else self.grid
+        x = self._pos_embed(self.patch_embed(x), grid)  # [B, N, D]
+        kept: Tensor | None = None
+        if self.patch_drop.return_indices:
+            x, kept = self.patch_drop(x)
         else:
-            x = torch.cat([*prefix, x], dim=1)  # [B, N, D]
-        x, kept = self.patch_drop(self.pos_drop(x))
-        return x, self._rope(grid, x, kept)
+            x = self.patch_drop(x)
+        return self.norm_pre(x), self._rope(grid, kept)
+
+    def _pos_embed(self, x: Tensor, grid: Size | None = None) -> Tensor:
+        """Patches [B, P, D] -> [B, N, D]: with the prefix, and with learned positions (of that grid)."""
+        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        if self.pos_embed is None:
+            return self.pos_drop(torch.cat([*prefix, x], dim=1))  # type: ignore[no-any-return]
+        positions = self._positions(grid or self.grid)
+        if self.no_embed_class:
+            x = torch.cat([*prefix, x + positions], dim=1)
+        else:
+            x = torch.cat([*prefix, x], dim=1) + positions
+        return self.pos_drop(x)  # type: ignore[no-any-return]
 
     def _positions(self, grid: Size) -> Tensor:
-        if grid == self.grid:
-            return self.pos_embed
-        return resample(self.pos_embed, self.arch.num_prefix if self.arch.embeds_prefix else 0, self.grid, grid)
+        prefix = 0 if self.no_embed_class else self.num_prefix_tokens
+        assert self.pos_embed is not None
+        return positions_for(self.pos_embed, prefix, self.grid, grid)
 
-    def _rope(self, grid: Size, x: Tensor, kept: Tensor | None) -> Rope | None:
+    def _rope(self, grid: Size, kept: Tensor | None) -> Rope | None:
         """Rotary tables of the patches; they are not in checkpoints, but made when first needed."""
-        if self.arch.position != "rope":
+        if self.pos_embed is not None:
             return None
-        key = grid, x.device
+        key = grid, self.patch_embed.proj.weight.device
         if key not in self._ropes:
             with torch.inference_mode(False):  # kept for later calls too, which may be training
                 pairs = (torch.from_numpy(table[self.arch.num_prefix :]) for table in rope_tables(self.arch, grid))
-                cosine, sine = (table.repeat_interleave(2, dim=-1).to(x.device) for table in pairs)
+                cosine, sine = (table.repeat_interleave(2, dim=-1).to(key[1]) for table in pairs)
             self._ropes[key] = cosine, sine
         cosine, sine = self._ropes[key]
         return (cosine, sine) if kept is None else (cosine[kept][:, None], sine[kept][:, None])
 
-    def _token_sizes(self, x: Tensor) -> list[int]:
-        return [self.num_prefix_tokens, x.shape[1] - self.num_prefix_tokens]
-
-    def _check_input(self, x: Tensor) -> None:
-        if torch.compiler.is_compiling():
-            return
-        size = int(x.shape[-2]), int(x.shape[-1])
-        if self.options.dynamic_img_size:
-            check_size(size)
-        elif size != self.img_size:
-            raise UsageError(
-                f"This model takes {self.img_size[0]} x {self.img_size[1]} px; the image has {size[0]} x {size[1]}.",
-                "set_input_size(...) changes it, dynamic_img_size=True lets it take any size.",
-            )
-
     # ---- what timm's users call
+
+    @property
+    def img_size(self) -> Size:
+        """(height, width) of the images in pixels."""
+        return self.patch_embed.img_size
 
     @property
     def grid(self) -> Size:
         """Rows and columns of patches."""
-        return self.img_size[0] // PATCH, self.img_size[1] // PATCH
+        return self.patch_embed.grid_size
+
+    @property
+    def in_chans(self) -> int:
+        """Image channels."""
+        return self.options.in_chans
 
     @property
     def default_cfg(self) -> dict[str, Any]:
@@ -258,10 +227,11 @@ class VisionTransformer(nn.Module):
     @property
     def feature_info(self) -> FeatureInfo:
         """What each block's output is."""
-        rows = [
-            {"module": f"blocks.{i}", "num_chs": self.embed_dim, "reduction": PATCH} for i in range(self.arch.depth)
-        ]
-        return FeatureInfo(rows)
+        ratio = self.patch_embed.feat_ratio()
+        return FeatureInfo(
+            {"module": f"blocks.{index}", "num_chs": self.embed_dim, "reduction": ratio}
+            for index in range(self.arch.depth)
+        )
 
     def get_classifier(self) -> nn.Module:
         """The head."""
@@ -285,6 +255,7 @@ class VisionTransformer(nn.Module):
             self.head = nn.Linear(self.embed_dim, num_classes, device=weight.device, dtype=weight.dtype)
         else:
             self.head = nn.Identity()
+        self.head.train(self.training)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that weight decay leaves alone, apart from those of one dimension."""
@@ -294,7 +265,7 @@ class VisionTransformer(nn.Module):
         """Patterns that sort parameters by depth, for layer decay."""
         del coarse
         return {
-            "stem": r"^cls_token|reg_token|pos_embed|patch_embed",
+            "stem": r"^cls_token|reg_token|pos_embed|patch_embed|norm_pre",
             "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
         }
 
@@ -302,29 +273,28 @@ class VisionTransformer(nn.Module):
         """Trade a second forward pass for the memory of the activations."""
         self.grad_checkpointing = enable
 
-    def set_input_size(self, img_size: Size) -> None:
-        """Take images of another size from now on; learned positions are resampled."""
-        check_size(img_size)
-        if self.arch.position == "learned" and img_size != self.img_size:
-            grid = img_size[0] // PATCH, img_size[1] // PATCH
-            self.pos_embed = nn.Parameter(self._positions(grid).detach().clone(), self.pos_embed.requires_grad)
-        self.img_size = img_size
+    def set_input_size(self, img_size: int | Size | None = None, patch_size: int | Size | None = None) -> None:
+        """Take images of another size from now on; learned positions are resampled. The patch size is 16.
+
+        Raises:
+            UsageError: not made of whole patches, or another patch size.
+        """
+        before = self.grid
+        self.patch_embed.set_input_size(img_size, patch_size)
+        if self.pos_embed is not None and self.grid != before:
+            prefix = 0 if self.no_embed_class else self.num_prefix_tokens
+            positions = positions_for(self.pos_embed.detach(), prefix, before, self.grid)
+            self.pos_embed = nn.Parameter(positions.clone(), self.pos_embed.requires_grad)
         if self.pretrained_cfg:
-            self.pretrained_cfg = {**self.pretrained_cfg, "input_size": (self.options.in_chans, *img_size)}
+            self.pretrained_cfg = {**self.pretrained_cfg, "input_size": (self.in_chans, *self.img_size)}
 
+    def init_weights(self) -> None:
+        """Fill the module with fresh weights, as `create_model` does; the mode is timm's default."""
+        initialise(self)
 
-def resample(positions: Tensor, prefix: int, old: Size, new: Size) -> Tensor:
-    """Learned positions [1, prefix + P, D] for another grid: antialiased bicubic, as timm's."""
-    front, table = positions[:, :prefix], positions[:, prefix:]
-    table = table.float().unflatten(1, old).permute(0, 3, 1, 2)  # [1, D, R, C]
-    table = F.interpolate(table, size=new, mode="bicubic", antialias=True)
-    return torch.cat([front, table.flatten(2).transpose(1, 2).to(positions.dtype)], dim=1)
-
-
-def check_size(size: Size) -> None:
-    """Refuse image sizes that are not made of whole patches."""
-    if any(side < PATCH or side % PATCH for side in size):
-        raise UsageError(f"An image size is a multiple of {PATCH} pixels: {size[0]} x {size[1]} is not.")
+    def fix_init_weight(self) -> None:
+        """Scale the output projections down with depth."""
+        scale_down(self)
 
 
 def _with_pool(arch: Architecture, pool: Pool | None) -> Architecture:
@@ -341,39 +311,6 @@ def _with_pool(arch: Architecture, pool: Pool | None) -> Architecture:
 def _drops(options: Options, arch: Architecture, index: int) -> Drops:
     share = index / (arch.depth - 1) if arch.depth > 1 else 0.0
     return Drops(options.attn_drop_rate, options.proj_drop_rate, options.drop_path_rate * share)
-
-
-def initialise(model: VisionTransformer) -> None:
-    """Fresh weights, as timm makes them for each part of the family.
-
-    Linear layers: normal with std 0.02, cut at two units; biases 0. Positions the same. Class token and registers:
-    std 1e-6 with learned positions, 0.02 with rotary ones. With `fix_init`, which timm's RoPE models always have, the
-    output projections of block i (from 0) are divided by sqrt(2 (i + 1)); these models' heads are 1000 times smaller.
-    """
-    rope = model.arch.position == "rope"
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    for name in ("pos_embed", "cls_token", "reg_token"):
-        token = getattr(model, name, None)
-        if token is not None:
-            nn.init.trunc_normal_(token, std=0.02 if rope or name == "pos_embed" else 1e-6, a=-2.0, b=2.0)
-    fix = rope if model.options.fix_init is None else model.options.fix_init
-    with torch.no_grad():
-        for index, block in enumerate(model.blocks if fix else ()):
-            for layer in _output_projections(block):
-                layer.weight.div_(math.sqrt(2.0 * (index + 1)))
-        if rope and isinstance(model.head, nn.Linear):
-            model.head.weight.mul_(0.001)
-
-
-def _output_projections(block: nn.Module) -> list[nn.Linear]:
-    if isinstance(block, SerialBlock):
-        return [block.attn.proj, block.mlp.fc2]
-    names = ("attn_out_proj", "mlp_out_proj", "out_proj")
-    return [getattr(block, name) for name in names if hasattr(block, name)]
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
