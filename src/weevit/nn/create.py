@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -116,10 +117,25 @@ def _fit(tensors: dict[str, Tensor], checkpoint: Checkpoint, model: VisionTransf
     if "pos_embed" in tensors and model.grid != checkpoint.grid:
         covered = checkpoint.architecture.num_prefix if checkpoint.architecture.embeds_prefix else 0
         tensors["pos_embed"] = resample(tensors["pos_embed"], covered, checkpoint.grid, model.grid)
-    if model.arch.norm != checkpoint.architecture.norm:  # another pool: the last norm keeps its numbers and moves
-        old, new = ("norm", "fc_norm") if model.arch.norm == "after_pool" else ("fc_norm", "norm")
-        for part in ("weight", "bias"):
-            tensors[f"{new}.{part}"] = tensors.pop(f"{old}.{part}")
+    if model.arch.norm != checkpoint.architecture.norm:
+        _move_norm(tensors, model, keep=options.num_classes == checkpoint.num_classes)
+
+
+def _move_norm(tensors: dict[str, Tensor], model: VisionTransformer, keep: bool) -> None:
+    """Another pool wants the last norm elsewhere: it keeps its numbers with the checkpoint's head, as timm starts anew.
+
+    timm loads no such model with the checkpoint's head, and with another head it leaves the norm fresh.
+    """
+    old, new = ("norm", "fc_norm") if model.arch.norm == "after_pool" else ("fc_norm", "norm")
+    moved = {part: tensors.pop(f"{old}.{part}") for part in ("weight", "bias")}
+    if not keep:
+        warnings.warn(
+            f"With global_pool={model.global_pool!r} the last norm stands elsewhere; as in timm it starts fresh there, "
+            f"and the checkpoint's {old}.weight and {old}.bias are not used.",
+            stacklevel=2,
+        )
+        moved = {"weight": torch.ones_like(moved["weight"]), "bias": torch.zeros_like(moved["bias"])}
+    tensors.update({f"{new}.{part}": tensor for part, tensor in moved.items()})
 
 
 def adapt_channels(weight: Tensor, in_chans: int) -> Tensor:
@@ -181,7 +197,9 @@ def _cfg(
     return {
         "architecture": arch.name,
         "tag": tag,
-        "input_size": (model.options.in_chans, *model.img_size),
+        "input_size": (model.in_chans, *model.img_size),
+        "fixed_input_size": not model.dynamic_img_size,
+        "pool_size": None,
         "interpolation": spec.interpolation,
         "crop_pct": spec.crop_pct,
         "crop_mode": spec.crop_mode,

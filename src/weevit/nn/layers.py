@@ -261,7 +261,10 @@ class QkvLinear(nn.Linear):
 
 
 class Attention(MultiHead):
-    """Multi-head attention of a serial block, softmax or differential, with or without rotary positions."""
+    """Multi-head attention of a serial block, softmax or differential, with or without rotary positions.
+
+    `norm` does nothing; it is there to be replaced.
+    """
 
     def __init__(self, arch: Architecture, index: int, attn_drop: float, proj_drop: float) -> None:
         super().__init__()
@@ -272,6 +275,7 @@ class Attention(MultiHead):
         linear = QkvLinear if arch.qkv_bias == "qv" else nn.Linear
         self.qkv = linear(D, 3 * D, bias=arch.qkv_bias == "qkv")
         self.add_heads(arch, index, attn_drop)
+        self.norm = nn.Identity()
         self.proj = nn.Linear(D, D)
         self.proj_drop = nn.Dropout(proj_drop)
 
@@ -281,7 +285,7 @@ class Attention(MultiHead):
         """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
         q, k, v = self.project(x).chunk(3, dim=-1)  # [B, N, D] each
         y = self.attend(q, k, v, Context(rope, attn_mask, is_causal))
-        return self.proj_drop(self.proj(y))  # type: ignore[no-any-return]
+        return self.proj_drop(self.proj(self.norm(y)))  # type: ignore[no-any-return]
 
     def project(self, x: Tensor) -> Tensor:
         """Queries, keys and values side by side, [B, N, 3 D]."""
