@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from weevit.images.decode import Limits
     from weevit.jobs.results import read_results
     from weevit.jobs.run import run_job
-    from weevit.nn.create import create_model, list_models, save
+    from weevit.nn.create import create_model, list_models
+    from weevit.nn.save import save
     from weevit.predict import Predictor, load
     from weevit.reduction import measure_reduction
     from weevit.results import Prediction, Result
@@ -63,7 +64,7 @@ _HOMES = {
     "compare": "weevit.evaluation.compare",
     "create_model": "weevit.nn.create",
     "list_models": "weevit.nn.create",
-    "save": "weevit.nn.create",
+    "save": "weevit.nn.save",
     "train": "weevit.training.loop",
     "finetune": "weevit.training.finetune",
     "resume": "weevit.training.loop",

@@ -5,23 +5,46 @@ The results are timm's: the same settings, and for the same picture the same ten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weevit.errors import UsageError, did_you_mean
-from weevit.zoo.weights import Preprocessing
+from weevit.zoo.weights import CLIP, HALF, Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-__all__ = ["create_transform", "resolve_data_config", "resolve_model_data_config"]
+__all__ = [
+    "DEFAULT_CROP_MODE",
+    "DEFAULT_CROP_PCT",
+    "IMAGENET_DEFAULT_MEAN",
+    "IMAGENET_DEFAULT_STD",
+    "IMAGENET_INCEPTION_MEAN",
+    "IMAGENET_INCEPTION_STD",
+    "OPENAI_CLIP_MEAN",
+    "OPENAI_CLIP_STD",
+    "create_transform",
+    "resolve_data_config",
+    "resolve_model_data_config",
+]
+
+DEFAULT_CROP_PCT = 0.875
+DEFAULT_CROP_MODE = "center"
+IMAGENET_DEFAULT_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEFAULT_STD = (0.229, 0.224, 0.225)
+IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD = HALF
+OPENAI_CLIP_MEAN, OPENAI_CLIP_STD = CLIP
 
 _KEYS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
 
 def resolve_model_data_config(
-    model: Any, args: dict[str, Any] | None = None, pretrained_cfg: dict[str, Any] | None = None
+    model: Any,
+    args: Mapping[str, Any] | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
+    use_test_size: bool = False,
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """What a model was made to see: input_size (3, height, width), interpolation, mean, std, crop_pct, crop_mode.
 
@@ -29,19 +52,31 @@ def resolve_model_data_config(
         model: made by `create_model`.
         args: settings that win over the model's own.
         pretrained_cfg: instead of the model's own.
+        use_test_size: of no effect: these weights have one size.
+        verbose: of no effect: print what is returned.
     """
-    return resolve_data_config(args, pretrained_cfg or model.pretrained_cfg)
+    return resolve_data_config(args, pretrained_cfg, model, use_test_size, verbose)
 
 
 def resolve_data_config(
-    args: dict[str, Any] | None = None, pretrained_cfg: dict[str, Any] | None = None
+    args: Mapping[str, Any] | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
+    model: Any = None,
+    use_test_size: bool = False,
+    verbose: bool = False,
 ) -> dict[str, Any]:
-    """The same from a `pretrained_cfg` alone.
+    """`resolve_model_data_config` with timm's other order of arguments, with or without a model.
+
+    In `args`, `img_size` is the side of a square and `in_chans` the number of channels, as on timm's command lines.
 
     Raises:
         UsageError: a setting is neither in `args` nor in `pretrained_cfg`: there are no defaults to inherit silently.
     """
-    found = {**(pretrained_cfg or {}), **{key: value for key, value in (args or {}).items() if value is not None}}
+    del use_test_size, verbose
+    given = {key: value for key, value in (args or {}).items() if value is not None}
+    found = {**(pretrained_cfg or getattr(model, "pretrained_cfg", None) or {}), **given}
+    if "img_size" in given and "input_size" not in given:
+        found["input_size"] = (given.get("in_chans", 3), given["img_size"], given["img_size"])
     missing = [key for key in _KEYS if key not in found]
     if missing:
         raise UsageError(f"Preprocessing is not known: {', '.join(missing)} stand nowhere.", "Give them in args.")

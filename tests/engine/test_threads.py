@@ -12,6 +12,12 @@ from weevit.engine.threads import choose_threads, cpu_quota
 from weevit.errors import UsageError
 
 
+@pytest.fixture(autouse=True)
+def _no_omp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+
+
 def tree(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
@@ -85,3 +91,26 @@ def test_what_was_asked_for_wins() -> None:
     assert choose_threads(5).count == 5
     with pytest.raises(UsageError, match="1 or more"):
         choose_threads(0)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1", 1), ("3", 3), ("2,4", 2), ("64", 8), ("0", 8), ("", 8), ("many", 8), ("-2", 8)]
+)
+def test_a_batch_system_says_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, expected: int
+) -> None:
+    monkeypatch.setattr(threads, "usable_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    chosen = choose_threads(root=tmp_path)
+    assert chosen.count == expected
+    assert ("OMP_NUM_THREADS" in chosen.reason) == (value in ("1", "3", "2,4", "64"))
+    assert choose_threads(5, root=tmp_path).count == 5
+
+
+def test_torchruns_guess_is_not_a_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "usable_cores", lambda: 8)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert choose_threads(root=tmp_path).count == 8
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert choose_threads(root=tmp_path).count == 4

@@ -1,4 +1,4 @@
-"""Every module that holds a parameter is called: LoRA, hooks and quantisation have the effect that they have in timm."""
+"""Every module that holds a parameter is called: LoRA, hooks and quantisation have the effect they have in timm."""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ def describe(model: str) -> dict[str, Any]:
         "architecture": asdict(weight.architecture),
         "costs": _costs(weight.architecture, weight.num_classes),
         "preprocessing": asdict(weight.preprocessing),
+        "published_top1": weight.top1,
         "published_top1_top5": {name: list(pair) for name, pair in weight.metrics.items()},
     }
 

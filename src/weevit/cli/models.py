@@ -50,7 +50,7 @@ def summary(weight: Any) -> dict[str, Any]:
         "gmacs": round(counts.gmacs, 2),
         "image_size": weight.img_size,
         "num_classes": weight.num_classes,
-        "top1": weight.metrics.get("imagenet", (None, None))[0],
+        "top1": weight.top1,
         "license": weight.license,
     }
 

@@ -35,11 +35,24 @@ def choose_threads(requested: int | None = None, root: Path = Path("/")) -> Thre
         count = whole("threads", requested, 1, MAX_THREADS, hint="Leave it out to have it chosen.")
         return Threads(count, "as asked")
     cores = usable_cores()
+    wanted = omp_threads()
+    if wanted is not None:
+        return Threads(min(wanted, cores), f"OMP_NUM_THREADS={wanted}")
     quota = cpu_quota(root)
     if quota is not None and quota < cores:
         return Threads(max(1, int(quota)), f"CPU quota {quota:g}")
     total = os.cpu_count() or 1
     return Threads(cores, f"{cores} of {total} CPUs allowed" if cores < total else f"{total} CPUs")
+
+
+def omp_threads() -> int | None:
+    """What a batch system or the user has set `OMP_NUM_THREADS` to; None where it is not set.
+
+    torchrun sets it to 1 for each process where nobody did, which is a guess of its own: that is not counted.
+    """
+    value = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # one number for each nested level
+    count = int(value) if value.isdecimal() else 0
+    return None if count < 1 or (count == 1 and "TORCHELASTIC_RUN_ID" in os.environ) else count
 
 
 def usable_cores() -> int:

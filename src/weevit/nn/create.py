@@ -1,27 +1,25 @@
-"""`create_model`, `list_models`, `save`: timm's names for making modules, with and without weights."""
+"""`create_model`, `list_models`: timm's names for making modules, with and without weights."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from weevit.errors import UsageError, did_you_mean
 from weevit.nn.features import FeatureExtractor
-from weevit.nn.patches import resample
+from weevit.nn.patches import check_size, resample
 from weevit.nn.vit import Options, VisionTransformer, to_tensor
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_architecture
-from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from weevit.zoo.decision import Decision
-from weevit.zoo.labels import Label
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.layout import to_timm_name
 from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import BY_NAME, Preprocessing, find_weight
@@ -36,6 +34,8 @@ def create_model(
     features_only: bool = False,
     out_indices: int | Sequence[int] = 3,
     cache_dir: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
     **options: Any,
 ) -> Any:
     """A module of the family, by timm's name and with timm's arguments.
@@ -47,6 +47,7 @@ def create_model(
         features_only: a module that gives the maps of some blocks, each [B, D, rows, columns].
         out_indices: which blocks, for `features_only`: the last n for a number, else these.
         cache_dir: where models of the hub are kept; by default where huggingface_hub keeps them.
+        device, dtype: of the parameters; PyTorch's own where None.
         options: the fields of `weevit.nn.vit.Options`: num_classes, in_chans, img_size, global_pool, drop_path_rate
             and so on. A head of another width than the checkpoint's starts fresh; image channels are adapted and
             positions resampled as timm does.
@@ -62,15 +63,17 @@ def create_model(
     if unknown:
         near = did_you_mean(unknown[0], _OPTIONS)
         raise UsageError(f"create_model takes no {unknown[0]!r}. {near}".rstrip(), f"It takes {', '.join(_OPTIONS)}.")
-    if isinstance(options.get("img_size"), int):
-        options["img_size"] = (options["img_size"], options["img_size"])
+    if options.get("img_size") is not None:
+        options["img_size"] = check_size(options["img_size"])
     if checkpoint_path:
         model = from_checkpoint(read_checkpoint(checkpoint_path), options)
     elif pretrained or not _is_known(model_name):
         checkpoint = resolve(model_name, cache_dir=cache_dir)
         model = from_checkpoint(checkpoint, options) if pretrained else _fresh_like(checkpoint, options)
     else:
-        model = _fresh(model_name, options)
+        with torch.device(device) if device is not None else nullcontext():
+            model = _fresh(model_name, options)
+    model = model.to(device=device, dtype=dtype)
     return FeatureExtractor(model, out_indices) if features_only else model
 
 
@@ -210,61 +213,3 @@ def _cfg(
         "classifier": "head",
         "license": license_name,
     }
-
-
-def save(
-    model: VisionTransformer,
-    folder: str | Path,
-    class_names: Sequence[str] | None = None,
-    decision: Decision | None = None,
-) -> Checkpoint:
-    """Write a module as a folder in the hub's format: weevit, timm (`local-dir:`) and transformers load it.
-
-    Args:
-        model: made by `create_model`.
-        folder: made if it is not there.
-        class_names: one for each class; those that the model was loaded with where None.
-        decision: how logits become an answer; None for plain softmax.
-
-    Returns:
-        The checkpoint, read back.
-
-    Raises:
-        UsageError: a model that does not know its preprocessing, or another number of names than classes.
-        CheckpointError: a weight is NaN or infinite.
-    """
-    cfg = model.pretrained_cfg
-    if not cfg:
-        raise UsageError(
-            "This model does not know what it was made to see: its pretrained_cfg is empty.",
-            "Make it with weevit.create_model, or set model.pretrained_cfg (input_size, mean, std, crop_pct, ...).",
-        )
-    labels = _labels(cfg, class_names, model.num_classes)
-    rename = {to_timm_name(name, model.arch): name for name in _weevit_names(model)}
-    tensors = {rename[name]: _to_numpy(tensor) for name, tensor in model.state_dict().items()}
-    (height, width), (mean, std) = model.img_size, (tuple(cfg["mean"]), tuple(cfg["std"]))
-    spec = Preprocessing(height, width, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
-    extra = {"license": cfg["license"]} if cfg.get("license") else {}
-    arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
-    return write_checkpoint(folder, arch, tensors, spec, labels, extra, decision)
-
-
-def _weevit_names(model: VisionTransformer) -> list[str]:
-    from weevit.zoo.layout import tensor_shapes
-
-    return list(tensor_shapes(model.arch, model.num_classes, model.grid, model.options.in_chans))
-
-
-def _labels(cfg: Mapping[str, Any], class_names: Sequence[str] | None, num_classes: int) -> list[Label] | None:
-    if class_names is None:
-        names = cfg.get("label_names")
-        descriptions = cfg.get("label_descriptions") or {}
-        known = names is not None and len(names) == num_classes
-        return [Label(name, descriptions.get(name, name)) for name in names or ()] if known else None
-    if len(class_names) != num_classes:
-        raise UsageError(f"{len(class_names)} class names for {num_classes} classes.")
-    return [Label(name, name) for name in class_names]
-
-
-def _to_numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float32).numpy()

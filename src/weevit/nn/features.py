@@ -139,7 +139,7 @@ class FeatureExtractor(nn.Module):
         self.out_indices = take_indices(out_indices, len(model.blocks))
         self.feature_info = FeatureInfo(model.feature_info[index] for index in self.out_indices)
         model.prune_intermediate_layers(self.out_indices, prune_norm=True)
-        self.pretrained_cfg = model.pretrained_cfg
+        self.pretrained_cfg = self.default_cfg = model.pretrained_cfg
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B, channels, height, width] -> a list of [B, D, R, C]."""

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from weevit.datasets.dataset import Split
-from weevit.nn.create import from_checkpoint, save
+from weevit.nn.create import from_checkpoint
+from weevit.nn.save import save
 from weevit.training import run_folder
 from weevit.training.begin import choose_device
 from weevit.training.durable import replacing_folder

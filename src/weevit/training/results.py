@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from weevit.errors import WeevitError
-from weevit.nn.create import save as save_module
+from weevit.nn.save import save as save_module
 from weevit.nn.vit import VisionTransformer
 from weevit.training import run_folder
 from weevit.training.begin import Work

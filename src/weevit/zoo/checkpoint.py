@@ -22,7 +22,7 @@ from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
 from weevit.zoo.decision import KEY, Decision, parse_decision
-from weevit.zoo.labels import Label
+from weevit.zoo.labels import Label, imagenet_labels
 from weevit.zoo.layout import from_timm_name, to_timm_name
 from weevit.zoo.manifest import (
     CONFIG_FILE,
@@ -56,7 +56,7 @@ class Checkpoint:
         source: the folder or file, or `hf-hub:organisation/name`, that it came from.
         architecture: its row; `pool` and `norm` are those of this checkpoint.
         num_classes: width of the head, 0 for none.
-        in_chans: image channels, 1 or 3.
+        in_chans: image channels.
         grid: rows and columns of patches that the learned positions cover (with rotary positions, of its input size).
         preprocessing: what it was trained to see.
         labels: class names, None where none are known for sure.
@@ -380,6 +380,9 @@ def _model_args(arch: Architecture, grid: tuple[int, int], size: list[int], in_c
 def _label_fields(labels: Sequence[Label] | None) -> dict[str, Any]:
     if labels is None:
         return {}
+    if tuple(labels) == imagenet_labels(len(labels)):
+        # transformers answers with label_names alone, and does so in words where it knows the head as ImageNet's
+        return {"label_names": [label.name for label in labels]}
     descriptions = {label.id: label.name for label in labels if label.name != label.id}
     names = {"label_names": [label.id for label in labels]}
     return {**names, "label_descriptions": descriptions} if descriptions else names

@@ -261,6 +261,9 @@ def _labels(fields: Fields, num_classes: int | None) -> tuple[tuple[Label, ...] 
     descriptions = fields.get("label_descriptions", name_to_text) or {}
     # A class without a name is called by its index; nothing is invented.
     ids = [names.get(index, str(index)) for index in range(num_classes)]
+    published = imagenet_labels(num_classes)
+    if published is not None and ids == [label.name for label in published]:
+        return published, ()  # ImageNet's classes in words, in their order: so transformers and weevit write them
     return tuple(Label(name, descriptions.get(name, name)) for name in ids), _label_notes(len(names), ids)
 
 

@@ -14,6 +14,7 @@ from weevit.zoo.strict_json import shorten
 from weevit.zoo.weights import RGB
 
 MAX_SIDE = 4096
+MAX_CHANNELS = 1024
 
 T = TypeVar("T")
 
@@ -159,10 +160,8 @@ def channels_height_width(value: Any) -> tuple[int, int, int]:
 
 
 def channels(value: Any) -> int:
-    """Image channels: weevit reads pictures, and they have one or three."""
-    if type(value) is not int or value not in (1, 3):
-        raise ValueError("1 or 3 channels")
-    return value
+    """Image channels: images have three (or one), satellites' and microscopes' arrays have more."""
+    return whole(1, MAX_CHANNELS)(value)
 
 
 def index_to_name(value: Any) -> dict[int, str]:

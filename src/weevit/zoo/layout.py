@@ -10,8 +10,9 @@ from weevit.zoo.architectures import PATCH, Architecture
 
 Shape = tuple[int, ...]
 
-WRAPPER_PREFIXES = ("timm_model.", "module.", "_orig_mod.")
-"""Words that transformers' TimmWrapper, DistributedDataParallel and torch.compile put in front of every name."""
+WRAPPER_PREFIXES = ("timm_model.", "module.", "_orig_mod.", "model.")
+"""Words that transformers' TimmWrapper, DistributedDataParallel, torch.compile and Lightning's modules (whose authors
+nearly all write `self.model = ...`) put in front of every name."""
 
 _ROPE_SPELLING = {".ls1.gamma": ".gamma_1", ".ls2.gamma": ".gamma_2"}
 """Endings inside weevit -> in timm's RoPE checkpoints."""

@@ -57,7 +57,8 @@ class Weight:
         crop_pct, crop_mode, mean_std: see `Preprocessing`; resampling is bicubic for the whole family.
         num_classes: 1,000 (ImageNet-1k) or 11,821 (ImageNet-12k).
         license: as published with the weight.
-        figures: top-1 and top-5 for each of `TEST_SETS`, in turn; empty where none are published.
+        figures: top-1 and top-5 for each of `TEST_SETS`, in turn; the first top-1 alone where only that is published;
+            empty where none are.
         about: what a person has to know who uses it.
         embedded: the folder of `weevit/zoo/embedded` that it comes in; empty where it is on the hub.
     """
@@ -91,8 +92,15 @@ class Weight:
         return Preprocessing(size, size, self.crop_pct, self.crop_mode, "bicubic", mean, std)
 
     @property
+    def top1(self) -> float | None:
+        """On ImageNet's validation set, in percent; None where it is not published."""
+        return self.figures[0] if self.figures else None
+
+    @property
     def metrics(self) -> dict[str, tuple[float, float]]:
-        """Test set -> (top-1, top-5) in percent; empty where none are published."""
+        """Test set -> (top-1, top-5) in percent; empty where these are not published."""
+        if len(self.figures) == 1:
+            return {}
         return dict(zip(TEST_SETS, zip(self.figures[::2], self.figures[1::2], strict=True), strict=False))
 
 
@@ -103,16 +111,16 @@ WEIGHTS: tuple[Weight, ...] = (
     #      name                                                              alias         size  crop  mode      mean/std  classes  licence      top-1, top-5 on: ImageNet, ReaL, V2, A, R, Sketch
     Weight("vit_tiny_patch16_224.augreg_in21k_ft_in1k",                      "tiny",          224, 0.9,  "center", HALF,  1000, "apache-2.0", (75.452, 92.858, 82.061, 95.493, 63.110, 84.900, 9.053, 34.160, 32.150, 49.103, 20.460, 37.574)),
     Weight("vit_wee_patch16_reg1_gap_256.sbb_in1k",                          "wee",           256, 0.95, "center", HALF,  1000, "apache-2.0", (80.262, 95.360, 86.754, 97.246, 69.520, 89.370, 21.413, 54.507, 43.903, 59.383, 31.854, 51.540)),
-    Weight("vit_dwee_patch16_reg1_gap_256.sbb_nadamuon_in1k",                "",              256, 0.95, "center", HALF,  1000, "apache-2.0", ()),
+    Weight("vit_dwee_patch16_reg1_gap_256.sbb_nadamuon_in1k",                "",              256, 0.95, "center", HALF,  1000, "apache-2.0", (81.80,)),
     Weight("vit_dwee_patch16_reg1_gap_256.sbb_in1k",                         "dwee",          256, 0.95, "center", HALF,  1000, "apache-2.0", ()),
     Weight("vit_pwee_patch16_reg1_gap_256.sbb_in1k",                         "pwee",          256, 0.95, "center", HALF,  1000, "apache-2.0", (80.082, 95.138, 86.297, 97.143, 69.440, 89.080, 20.560, 53.173, 43.840, 58.800, 31.219, 51.103)),
-    Weight("vit_dpwee_patch16_reg1_gap_256.sbb_nadamuon_in1k",               "",              256, 0.95, "center", HALF,  1000, "apache-2.0", ()),
+    Weight("vit_dpwee_patch16_reg1_gap_256.sbb_nadamuon_in1k",               "",              256, 0.95, "center", HALF,  1000, "apache-2.0", (81.67,)),
     Weight("vit_dpwee_patch16_reg1_gap_256.sbb_in1k",                        "dpwee",         256, 0.95, "center", HALF,  1000, "apache-2.0", ()),
     Weight("vit_small_patch16_224.augreg_in21k_ft_in1k",                     "small",         224, 0.9,  "center", HALF,  1000, "apache-2.0", (81.402, 96.150, 86.854, 97.596, 70.630, 90.080, 26.787, 58.880, 46.033, 61.847, 32.893, 53.941)),
     Weight("vit_little_patch16_reg1_gap_256.sbb_in12k_ft_in1k",              "little",        256, 0.95, "center", HALF,  1000, "apache-2.0", (83.800, 96.972, 88.434, 98.127, 74.160, 91.680, 39.693, 71.133, 50.700, 65.217, 38.462, 59.382)),
     Weight("vit_little_patch16_reg1_gap_256.sbb_in12k",                      "little-in12k",  256, 0.95, "center", HALF, 11821, "apache-2.0", ()),
     Weight("vit_little_patch16_reg4_gap_256.sbb_in1k",                       "",              256, 0.95, "center", HALF,  1000, "apache-2.0", (82.520, 96.258, 87.849, 97.711, 71.870, 90.750, 28.800, 62.400, 47.740, 62.380, 36.375, 56.727)),
-    Weight("vit_dlittle_patch16_reg1_gap_256.sbb_nadamuon_in1k",             "dlittle",       256, 0.95, "center", HALF,  1000, "apache-2.0", ()),
+    Weight("vit_dlittle_patch16_reg1_gap_256.sbb_nadamuon_in1k",             "dlittle",       256, 0.95, "center", HALF,  1000, "apache-2.0", (83.24,)),
     Weight("vit_medium_patch16_reg1_gap_256.sbb_in1k",                       "",              256, 0.95, "center", HALF,  1000, "apache-2.0", (83.462, 96.548, 88.022, 97.730, 73.050, 91.050, 34.573, 67.653, 48.953, 64.033, 36.318, 56.283)),
     Weight("vit_medium_patch16_reg4_gap_256.sbb_in12k_ft_in1k",              "medium",        256, 0.95, "center", HALF,  1000, "apache-2.0", (84.956, 97.384, 89.062, 98.256, 75.290, 92.440, 46.133, 77.000, 55.963, 70.347, 42.728, 64.012)),
     Weight("vit_medium_patch16_reg4_gap_256.sbb_in12k",                      "medium-in12k",  256, 0.95, "center", HALF, 11821, "apache-2.0", ()),

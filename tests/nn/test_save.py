@@ -1,0 +1,143 @@
+"""`weevit.save`: wrapped and compiled modules, heads set by hand, any number of channels, class names in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import weevit  # noqa: E402 - after the skip
+from weevit.zoo.labels import imagenet_labels  # noqa: E402
+from weevit.zoo.layout import from_timm_name  # noqa: E402
+
+DIGITS = "vit_micro_patch16_reg1_gap_64"
+
+
+def micro(**options: Any) -> Any:
+    torch.manual_seed(0)
+    return weevit.create_model("digits", **options)
+
+
+def answers(model: Any, channels: int = 3) -> Any:
+    x = torch.randn(2, channels, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return model.eval()(x)
+
+
+def distributed(model: Any, folder: Path) -> Any:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=0, world_size=1)
+    try:
+        return torch.nn.parallel.DistributedDataParallel(model)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def compiled_blocks(model: Any, folder: Path) -> Any:
+    for index, block in enumerate(model.blocks):
+        model.blocks[index] = torch.compile(block, backend="eager")
+    return model
+
+
+WRAPPERS: dict[str, Callable[[Any, Path], Any]] = {
+    "compiled": lambda model, _: torch.compile(model, backend="eager"),
+    "distributed": distributed,
+    "data parallel": lambda model, _: torch.nn.DataParallel(model),
+    "averaged": lambda model, _: torch.optim.swa_utils.AveragedModel(model),
+    "compiled and averaged": lambda model, _: torch.optim.swa_utils.AveragedModel(torch.compile(model)),
+    "compiled blocks": compiled_blocks,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch says of its own wrappers
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapped_module_is_saved_as_what_it_is(wrapper: str, tmp_path: Path) -> None:
+    model = micro()
+    expected = answers(model)
+    weevit.save(WRAPPERS[wrapper](model, tmp_path), tmp_path / "m", class_names=list("abcdefghij"))
+    again = weevit.create_model(str(tmp_path / "m"), pretrained=True)
+    assert torch.equal(answers(again), expected)
+
+
+@pytest.mark.parametrize(
+    ("head", "classes"),
+    [
+        (lambda: torch.nn.Linear(64, 7), 7),
+        (lambda: torch.nn.Linear(64, 7, bias=False), 7),
+        (lambda: torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(64, 3)), 3),
+        (torch.nn.Identity, 0),
+    ],
+)
+def test_a_head_set_by_hand(head: Callable[[], Any], classes: int, tmp_path: Path) -> None:
+    model = micro()
+    model.head = head()
+    expected = answers(model)
+    names = [f"class {index}" for index in range(classes)]
+    checkpoint = weevit.save(model, tmp_path / "m", class_names=names or None)
+    assert checkpoint.num_classes == classes
+    assert torch.equal(answers(weevit.create_model(str(tmp_path / "m"), pretrained=True)), expected)
+    assert classes == 0 or [label.id for label in checkpoint.labels or ()] == names
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: setattr(m, "head", torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.Linear(8, 3))), "room for"),
+        (lambda m: setattr(m, "head", torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.ReLU())), "ReLU"),
+        (lambda m: setattr(m, "blocks", m.blocks[:2]), "- blocks.2.norm1.weight"),
+        (lambda m: setattr(m.blocks[0].attn, "norm", torch.nn.LayerNorm(64)), r"\+ blocks.0.attn.norm.weight"),
+    ],
+)
+def test_what_the_format_has_no_place_for(change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
+    model = micro()
+    change(model)
+    with pytest.raises(weevit.UsageError, match=message):
+        weevit.save(model, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_stranger_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(weevit.UsageError, match="Linear is neither"):
+        weevit.save(torch.nn.Linear(2, 2), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 16])
+def test_any_number_of_channels_comes_back(channels: int, tmp_path: Path) -> None:
+    model = micro(in_chans=channels)
+    expected = answers(model, channels)
+    checkpoint = weevit.save(model, tmp_path / "m", class_names=list("abcdefghij"))
+    assert checkpoint.in_chans == channels
+    again = weevit.create_model(str(tmp_path / "m"), pretrained=True)
+    assert torch.equal(answers(again, channels), expected)
+    assert weevit.data.resolve_model_data_config(again)["input_size"] == (channels, 64, 64)
+
+
+@pytest.mark.oracle
+def test_transformers_answers_in_words(tmp_path: Path, fake_tiny: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = weevit.create_model(str(fake_tiny), pretrained=True)
+    checkpoint = weevit.save(model, tmp_path / "m")
+    assert checkpoint.labels == imagenet_labels(1000)  # with ids and words, as before
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "m")
+    assert config.id2label[285] == "Egyptian cat"
+    again = weevit.create_model(str(tmp_path / "m"), pretrained=True)
+    assert again.pretrained_cfg["label_names"][285] == "n02124075"
+
+
+def test_lightnings_word_in_front_of_the_names(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weevit.save(micro(), tmp_path / "m", class_names=list("abcdefghij"))
+    expected = answers(weevit.create_model(str(tmp_path / "m"), pretrained=True))
+    tensors = load_file(tmp_path / "m" / "model.safetensors")
+    (tmp_path / "m" / "weevit-manifest.json").unlink()
+    save_file({f"model._orig_mod.{name}": np.array(own) for name, own in tensors.items()},
+              tmp_path / "m" / "model.safetensors")  # fmt: skip
+    assert torch.equal(answers(weevit.create_model(str(tmp_path / "m"), pretrained=True)), expected)
+    arch = weevit.create_model("digits").arch
+    assert from_timm_name("model.head.weight", arch) == "head.weight"
