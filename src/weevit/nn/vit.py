@@ -132,9 +132,10 @@ class VisionTransformer(Taps):
     def pool(self, x: Tensor, pool_type: Pool | None = None) -> Tensor:
         """[B, N, D] -> [B, D]: the class token, or the mean over patches; all tokens where there is no pool."""
         wanted = self.global_pool if pool_type is None else pool_type
-        if wanted == "token":
-            return x[:, 0]
-        return x[:, self.num_prefix_tokens :].mean(dim=1) if wanted == "avg" else x
+        if wanted == "avg":
+            return x[:, self.num_prefix_tokens :].mean(dim=1)
+        _check_pool(wanted)
+        return x[:, 0] if wanted == "token" else x
 
     def _pass(
         self,
@@ -147,7 +148,8 @@ class VisionTransformer(Taps):
         """Pixels -> tokens after the last block, [B, N, D], and those after the blocks in `taps`."""
         x, rope = self.tokens(x)  # [B, N, D]
         again = self.grad_checkpointing and self.training
-        if isinstance(self.blocks, nn.Sequential) and not (taps or again or is_causal or attn_mask is not None):
+        # torch.fx takes no `bool` of its stand-ins: the mask is asked for first, and is_causal not where there is one
+        if isinstance(self.blocks, nn.Sequential) and attn_mask is None and not (is_causal or taps or again):
             return self.blocks(x), []  # called as a whole, as timm does: a hook on it fires
         seen = []
         for index, block in enumerate(self.blocks):
@@ -297,14 +299,18 @@ class VisionTransformer(Taps):
         scale_down(self)
 
 
+def _check_pool(pool: str) -> None:
+    if pool not in ("token", "avg", ""):
+        raise UsageError(f"global_pool is 'token', 'avg' or '': {pool!r} was given.")
+
+
 def _with_pool(arch: Architecture, pool: Pool | None) -> Architecture:
     """The row with another pool. As in timm, averaging puts the last norm behind it, other pools put it before."""
     if pool is None or pool == arch.pool:
         return arch
     if pool == "token" and not arch.class_token:
         raise UsageError(f"{arch.name} has no class token to pool.", "global_pool='avg'")
-    if pool not in ("token", "avg", ""):
-        raise UsageError(f"global_pool is 'token', 'avg' or '': {pool!r} was given.")
+    _check_pool(pool)
     return replace(arch, pool=pool or arch.pool, norm="after_pool" if pool == "avg" else "before_pool")
 
 
