@@ -1,6 +1,6 @@
 """timm's own `tests/test_models.py` against weevit's modules: timm's factory makes ours for the names that we have.
 
-    python benchmarks/timm_tests.py [--archive timm-1.0.31.tar.gz] [--models NAME ...] [-- PYTEST OPTIONS]
+    python benchmarks/timm_tests.py [--archive timm-1.0.31.tar.gz] [--models NAME ...] [--slow] [-- PYTEST OPTIONS]
 
 The tests are in timm's source distribution, which is fetched from PyPI for the installed version (nothing of it is kept
 here), or given by `--archive`. The tests are not changed: a plugin replaces `timm.create_model` and `timm.list_models`
@@ -30,30 +30,40 @@ MODELS = (
 NOT_APPLICABLE = {
     "test_model_inference": "fetches timm's `test_*` models from the hub",
     "test_model_forward_torchscript": "TorchScript is not here",
+    "test_model_forward_fx_torchscript": "TorchScript is not here",
     "test_model_default_cfgs[": "for models with spatial features; `test_model_default_cfgs_non_std` is ours",
 }
 """Start of a test's name -> why it says nothing of these modules. Tests with other models' names are not collected."""
 
-ENVIRONMENT = "WEEVIT_TIMM_TESTS_MODELS"
+SLOW = {"test_prune_intermediate_layers_contract": "prunes after each block in turn; timm's own CI leaves it out too"}
+"""Run with `--slow`."""
+
+ENVIRONMENT, ENVIRONMENT_SLOW = "WEEVIT_TIMM_TESTS_MODELS", "WEEVIT_TIMM_TESTS_SLOW"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archive", type=Path, help="timm's source distribution; fetched from PyPI by default")
     parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--slow", action="store_true", help="the test that takes minutes too")
     parser.add_argument("options", nargs="*", help="options for pytest, after --")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tests = unpack(arguments.archive or download(Path(folder)), Path(folder))
-        for name, why in NOT_APPLICABLE.items():
+        for name, why in left_out(arguments.slow).items():
             print(f"left out: {name.rstrip('[')}: {why}")
         here = Path(__file__).resolve().parent
         command = [sys.executable, "-m", "pytest", "-q", "-p", "timm_tests", "-p", "no:cacheprovider", str(tests)]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(here), str(here.parent / "src")]),
             ENVIRONMENT: " ".join(arguments.models),
+            ENVIRONMENT_SLOW: "1" if arguments.slow else "",
         }
         return subprocess.run([*command, *arguments.options], cwd=folder, env=environment, check=False).returncode
+
+
+def left_out(slow: bool) -> dict[str, str]:
+    return NOT_APPLICABLE if slow else NOT_APPLICABLE | SLOW
 
 
 def download(folder: Path) -> Path:
@@ -127,7 +137,7 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     """Keep the tests of our models."""
     names = os.environ.get(ENVIRONMENT, "").split()
     kept = [item for item in items if any(name in item.name for name in names)]
-    kept = [item for item in kept if not item.name.startswith(tuple(NOT_APPLICABLE))]
+    kept = [item for item in kept if not item.name.startswith(tuple(left_out(bool(os.environ.get(ENVIRONMENT_SLOW)))))]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

@@ -164,7 +164,7 @@ class SubNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, N, h] -> the same."""
-        return F.rms_norm(x.float(), self.normalized_shape, self.weight, self.eps).type_as(x)
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).type_as(x)
 
 
 class MultiHead(nn.Module):
