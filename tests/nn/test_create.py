@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,21 @@ def test_pretrained_as_timm(name: str, arguments: dict[str, Any], fake_tiny: Pat
     # timm keeps the checkpoint's input size here, which a model of another size then refuses; ours is the model's own.
     other["input_size"] = (arguments.get("in_chans", 3), *size)
     assert own == other
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("arguments", [{"num_classes": 0, "global_pool": "avg"}, {"num_classes": 0, "global_pool": ""}])
+@pytest.mark.parametrize("name", ["tiny", "pwee"])
+def test_a_pool_that_moves_the_norm(name: str, arguments: dict[str, Any], fake_tiny: Path, fake_pwee: Path) -> None:
+    """With another head timm leaves the moved norm fresh: so it is here, and a warning says it."""
+    timm = pytest.importorskip("timm")
+    folder = fake_tiny if name == "tiny" else fake_pwee
+    moved = (arguments["global_pool"] == "avg") == (name == "tiny")
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
+    with pytest.warns(UserWarning, match="starts fresh") if moved else nullcontext():
+        ours = weevit.create_model(f"local-dir:{folder}", pretrained=True, **arguments)
+    size = (224, 224) if name == "tiny" else (256, 256)
+    assert same(logits(ours, size), logits(theirs, size))
 
 
 def test_another_head_starts_fresh(fake_pwee: Path) -> None:
