@@ -29,6 +29,11 @@ def thumbnail(source: Source, size: int = 168, limits: Limits = DEFAULT_LIMITS) 
         image = open_image(source, limits)
     except ImageError:
         return None
+    return in_page(image, size)
+
+
+def in_page(image: Image.Image, size: int = 168) -> str:
+    """An RGB image as a `data:` address, at most `size` pixels on each side."""
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY, optimize=True)

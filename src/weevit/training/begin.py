@@ -26,6 +26,7 @@ from weevit.training.ema import Ema
 from weevit.training.loss import class_weights
 from weevit.training.module import Start, build, class_order, describe, first_weights, given, preprocessing, rebuild
 from weevit.training.optim import create_optimizer
+from weevit.training.pace import Pace
 from weevit.training.pieces import choose_pieces
 from weevit.training.recipe import deviations, flat, load_recipe, override, to_yaml
 from weevit.training.run_data import data_facts, in_order, refuse_other_data, splits_of
@@ -34,6 +35,9 @@ from weevit.training.schema import Recipe
 from weevit.training.state import State, clear_leftovers, load, newest, save
 from weevit.training.validation import Validation
 from weevit.zoo.places import expand_home
+
+RESUMABLE = ("loop.keep", "loop.max_bad", "loop.workers")
+"""What may be another value when a run is resumed: it changes nothing about what comes out."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -132,6 +136,11 @@ class Work:
     notes: tuple[str, ...] = ()
 
     @property
+    def pace(self) -> Pace:
+        """Where the run is on its schedule."""
+        return Pace(self.plan.total, self.state.ends)
+
+    @property
     def epoch(self) -> int:
         """The epoch that the last update belongs to, from 0."""
         return max(0, self.state.step - 1) // self.plan.steps_per_epoch
@@ -154,7 +163,14 @@ def _absolute(path: str | Path) -> str:
     return str(path) if "://" in str(path) else str(expand_home(path).absolute())
 
 
-def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device: str, threads: int | None) -> Work:
+def begin(
+    folder: Path,
+    recipe: Recipe,
+    start: VisionTransformer | None,
+    device: str,
+    threads: int | None,
+    in_time: bool = False,
+) -> Work:
     """A new run; writes `recipe.yaml`, `run.json` and the checkpoint of step 0.
 
     Args:
@@ -164,6 +180,7 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
             None.
         device: `auto`, or one of PyTorch's.
         threads: to compute with; chosen where None.
+        in_time: as for `weevit.train`.
 
     Raises:
         DatasetError, ModelError: the data or the first weights cannot be had or used.
@@ -191,6 +208,7 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
         "precision": machine.precision,
         "pieces": machine.pieces,
         "deviations": deviations(recipe),
+        "in_time": in_time,
         "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **run_folder.machine(),
     }
@@ -203,7 +221,13 @@ def begin(folder: Path, recipe: Recipe, start: VisionTransformer | None, device:
     return work
 
 
-def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: Callable[[str], None]) -> Work:
+def reopen(
+    folder: Path,
+    data: str | Path | None,
+    minutes: float | None,
+    warn: Callable[[str], None],
+    overrides: Sequence[str] = (),
+) -> Work:
     """A run as it was recorded, at its newest complete checkpoint.
 
     Args:
@@ -211,6 +235,7 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
         data: where the data lies now, if it was moved.
         minutes: another time budget.
         warn: is told of damaged checkpoints.
+        overrides: `key=value` words for this sitting, of `RESUMABLE` keys.
 
     Raises:
         TrainingError: nothing to go on from, or recipe, data or weights are not those that were recorded.
@@ -220,6 +245,7 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
     run_folder.refuse_other(folder, facts, {"recipe": json.loads(json.dumps(flat(recipe)))})
     if data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=_absolute(data)))
+    recipe = _for_this_sitting(recipe, overrides)
     if minutes is not None:
         recipe = replace(recipe, loop=replace(recipe.loop, minutes=minutes))
     dataset = splits_of(recipe)
@@ -238,9 +264,20 @@ def reopen(folder: Path, data: str | Path | None, minutes: float | None, warn: C
     return work
 
 
+def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    other = sorted({word.partition("=")[0].strip() for word in overrides} - set(RESUMABLE))
+    if other:
+        raise UsageError(
+            f"A run goes on with the values it was begun with; {', '.join(other)} cannot be changed, only "
+            f"{', '.join(RESUMABLE)}.",
+            "Other values make a new run: weevit train --from RUN -o NEW KEY=VALUE",
+        )
+    return override(recipe, overrides) if overrides else recipe
+
+
 def _place(work: Work) -> str:
     step = work.state.step
-    if step == work.plan.total:
+    if step == work.pace.total:
         return f"step {step:,} of {step:,}: nothing is left to train"
     return f"epoch {step // work.plan.steps_per_epoch + 1}, step {step:,}: same order, same draws"
 
@@ -350,5 +387,4 @@ def _first_notes(first: Start, dataset: Dataset, facts: dict[str, Any]) -> tuple
         f"{dataset.contents()} · {facts['device']}, {facts['threads']} threads, {facts['precision']}"
         + (f", batches in {facts['pieces']} pieces" if facts["pieces"] > 1 else ""),
         *dataset.notes,
-        *(f"unlike the recipe it is based on: {line}" for line in facts["deviations"]),
     )

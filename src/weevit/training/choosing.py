@@ -8,7 +8,9 @@ The folder of a fine-tuning:
     model/         the better of the two, in the hub's format
     whole/         if that is the head: as it was fitted again, to all training pictures
     comparison/    both on the validation split, as `weevit compare` writes it
-    report.html    the better one on the validation split, as `weevit eval` writes it, with its tables beside it
+    report.html    what came of it, for people
+    evaluation.html, report.json, ...   the better one on the validation split, as `weevit eval` writes it
+    failures.csv   images that cannot be read, where there are any
     finetune.json  what was planned, found and chosen; written last
 """
 
@@ -16,7 +18,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
@@ -25,38 +28,44 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from weevit import embeddings
-from weevit.datasets.dataset import VALIDATION, Dataset
+from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.embeddings import embed_split
-from weevit.errors import MalformedFileError, UsageError
+from weevit.errors import DatasetError, MalformedFileError, TrainingError, UsageError
 from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.results import Evaluation
 from weevit.evaluation.saved import OURS as EVALUATION
-from weevit.evaluation.saved import check_folder, write_evaluation
+from weevit.evaluation.saved import REPORT_HTML, check_folder
 from weevit.fitting import calibration
 from weevit.fitting.answered import Answered
 from weevit.fitting.fit import Stage, fit
+from weevit.fitting.folder import FAILURES
 from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
 from weevit.outputs import local
 from weevit.predict import Predictor
 from weevit.results import Array
-from weevit.text import typed
+from weevit.text import csv_bytes, typed
 from weevit.training import run_folder
 from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
 from weevit.training.planning import Plan
+from weevit.training.pages import EVALUATION_PAGE, write_evaluated
 from weevit.training.results import Run
 from weevit.training.task import BEGUN, Task
 from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
+from weevit.zoo.manifest import replace_file
 from weevit.zoo.own import refuse_links
 
 PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"
 SCHEMA = "weevit.finetune/1"
-OURS = (PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON, RECORD, BEGUN, *EVALUATION)
+OURS = (PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON, RECORD, BEGUN, FAILURES, EVALUATION_PAGE, *EVALUATION)
+
+_WIDTH, _NAMES = 80, 12
+"""Columns of what is printed, and of the names in front."""
 
 COVERAGE = 0.95
 """The share of pictures of known classes that keeps its class, the others being called unknown; as in `fit`."""
@@ -67,35 +76,45 @@ RULE = (
 )
 
 
+Failure = tuple[str, str, str, str]
+
+
 @dataclass(frozen=True)
 class FineTuned:
     """What came of a fine-tuning.
 
     Attributes:
         folder: of it; a model wherever weevit takes one.
-        chosen: `tuned` or `probe`, by `RULE`; empty where it was stopped before.
+        chosen: `tuned` or `probe`, by `RULE`; empty where it was stopped before, `probe` where no time was left for a
+            run.
         measure: what they are judged by: `top1`, or `map` for labels.
         held_out: `probe` and `tuned` -> that figure, of the pictures held out of training.
         blend: share of the way from the probe to what training ended with -> log loss of the pictures held out; the
             fine-tuned model is the one with the least. Empty where training did not start from the probe.
+        head: the probe on the validation split.
         comparison: the probe (first) and the fine-tuned model (second) on the validation split, which chose nothing;
-            neither saw the pictures held out. None where it was stopped before.
+            neither saw the pictures held out. None where it was stopped before, or no time was left for a run.
         probe: the linear head.
-        run: the training run.
-        plan: as it was made; None for a run that went on.
+        run: the training run; None where no time was left for one.
+        failures: (split, id, status, error) of images that cannot be read, and are left out.
+        plan: as it was made.
         minutes: that all of it took, in this sitting.
+        budget: minutes that it might have taken; None for as long as it takes.
     """
 
     folder: Path
     chosen: Literal["tuned", "probe", ""]
     measure: str
     held_out: dict[str, float]
+    head: Evaluation
     comparison: Comparison | None
     probe: Fit
-    run: Run
+    run: Run | None
+    failures: tuple[Failure, ...] = ()
     blend: dict[float, float] = field(default_factory=dict)
     plan: Plan | None = None
     minutes: float = 0.0
+    budget: float | None = None
 
     @property
     def model(self) -> Path:
@@ -105,14 +124,14 @@ class FineTuned:
     @property
     def validation(self) -> dict[str, float]:
         """`probe` and `tuned` -> the figure, of the validation split; empty where it was stopped before."""
-        if self.comparison is None:
+        if not self.chosen:
             return {}
-        sides = {PROBE: self.comparison.first, TUNED: self.comparison.second}
+        sides = {PROBE: self.head} | ({TUNED: self.comparison.second} if self.comparison else {})
         return {name: side.metrics[self.measure] for name, side in sides.items()}
 
-    def finished(self, plan: Plan | None, seconds: float) -> FineTuned:
-        """The same with its plan and time, written down if it is done."""
-        done = replace(self, plan=plan, minutes=seconds / 60)
+    def written(self) -> FineTuned:
+        """The same, written down if it is done."""
+        done = self
         if done.chosen:
             text = json.dumps(done.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
             run_folder.write_text(self.folder / RECORD, text + "\n")
@@ -120,29 +139,53 @@ class FineTuned:
 
     def lines(self) -> list[str]:
         """What came of it, for people."""
-        if self.comparison is None:
+        if not self.chosen:
+            assert self.run is not None
             return [f"stopped     after {self.run.step:,} of {self.run.total:,} updates: nothing was chosen yet"]
-        held, found, compared = self.held_out, self.validation, self.comparison
-        name = "mean average precision" if self.measure == "map" else "right"
-        verdict = "beat" if found[TUNED] > found[PROBE] else "did not beat"
-        return [
-            *self._blend_line(),
-            f"chosen      {self.chosen}: of the pictures held out, fine-tuned {held[TUNED]:.1%} {name}, "
-            f"the probe {held[PROBE]:.1%}",
-            f"validation  fine-tuned {found[TUNED]:.1%}, the probe {found[PROBE]:.1%} {name} "
-            f"of {len(compared.places):,} pictures: fine-tuning {verdict} the probe",
-            f"            right by it alone {compared.only_second:,}, by the probe alone {compared.only_first:,} "
-            f"(McNemar, p = {compared.p_value:.2g})",
-            f"model       {self.model}",
-            f"time        {span(60 * self.minutes)}",
-        ]
-
-    def _blend_line(self) -> Iterator[str]:
+        told = {"kept": self.verdict(), "validation": self._judged()}
         if self.blend:
             share, loss = min(self.blend.items(), key=itemgetter(1))
-            yield f"blend       {share:g} of the way from the probe: log loss {loss:.3f} on the pictures held out, " + (
+            told["blend"] = f"{share:g} of the way from the head: held-out log loss {loss:.3f}, " + (
                 f"{self.blend[1.0]:.3f} at its end"
             )
+        if self.failures:
+            told["left out"] = f"{len(self.failures):,} images that cannot be read; {FAILURES} lists them"
+        told["time"] = span(60 * self.minutes) + (f" of {self.budget:g} min" if self.budget else "")
+        indent = " " * _NAMES
+        lines = [
+            line
+            for name, text in told.items()
+            for line in textwrap.wrap(
+                f"{name:<{_NAMES}}{text}", _WIDTH, subsequent_indent=indent, break_on_hyphens=False
+            )
+        ]
+        return [*lines, f"model       {self.model}", f"page        {self.folder / REPORT_HTML}"]
+
+    def verdict(self) -> str:
+        """Which of the two is kept, and why."""
+        if self.run is None:
+            return "the linear head: no time was left for training"
+        name = "mean average precision" if self.measure == "map" else "right"
+        of = f"{len(self.probe.evaluations[VALIDATION].rows):,} held-out images"
+        tuned, head = (f"{100 * self.held_out[one]:.1f} %" for one in (TUNED, PROBE))
+        if self.chosen == PROBE:
+            return f"the linear head: fine-tuning did not beat it on {of} ({tuned} {name}, the head {head})"
+        return f"the fine-tuned model: {tuned} {name} on {of}, the linear head {head}"
+
+    def _judged(self) -> str:
+        """What the validation split says, which chose nothing."""
+        name = "mean average precision" if self.measure == "map" else "right"
+        shown = {one: f"{100 * value:.1f} %" for one, value in self.validation.items()}
+        compared = self.comparison
+        if compared is None:
+            return f"the head {shown[PROBE]} {name} of {len(self.head.rows):,} images"
+        text = f"fine-tuned {shown[TUNED]}, the head {shown[PROBE]} {name} of {len(compared.places):,} images"
+        if self.measure == "map":
+            return text
+        return (
+            f"{text}: a difference of {100 * compared.difference:+.1f} points ({100 * compared.low:+.1f} to "
+            f"{100 * compared.high:+.1f}; McNemar, p = {compared.p_value:.2g})"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the single pictures, as plain data."""
@@ -160,9 +203,11 @@ class FineTuned:
             "only_tuned_right": compared.get("only_second"),
             "p_value": compared.get("p_value"),
             "probe": {"chosen": self.probe.chosen.name, "cross_validation": self.probe.chosen.score},
-            "run": {"stopped": self.run.stopped, "step": self.run.step, "total": self.run.total},
+            "run": {name: getattr(self.run, name) for name in ("stopped", "step", "total")} if self.run else None,
+            "failures": len(self.failures),
             "plan": self.plan.as_json() if self.plan else None,
             "minutes": round(self.minutes, 3),
+            "budget_minutes": self.budget,
         }
 
 
@@ -210,45 +255,81 @@ def fit_probe(task: Task, data: Dataset, folder: Path, watcher: Watcher) -> Fit:
     return fit(data, folder, predictor, seed=task.recipe.seed, watch=watch, should_stop=watcher.should_stop)
 
 
+def judge_probe(task: Task, folder: Path, probe: Fit, watcher: Watcher) -> FineTuned:
+    """The head on the validation split, and the images that cannot be read, which are listed: nothing is chosen yet.
+
+    Raises:
+        DatasetError: not one validation image can be read.
+        TrainingError: more training images are unreadable than the recipe bears.
+    """
+    measure = "map" if task.dataset.multi_label else "top1"
+    head = _ask(task, task.checkpoint, probe.checkpoint, task.dataset, watcher).evaluation
+    lost = tuple((VALIDATION, row.id, row.status, row.error or "") for row in head.rows if not row.ok)
+    failures = (*((TRAIN, *one[1:]) for one in probe.failures), *lost)
+    if failures:
+        data = csv_bytes(("split", "id", "status", "error"), failures)
+        with run_folder.writing(folder):
+            replace_file(folder / FAILURES, lambda tmp: tmp.write_bytes(data))
+        watcher.say(f"{len(failures):,} images cannot be read and are left out: {folder / FAILURES} lists them")
+    _refuse_bad(task, folder, len(probe.failures))
+    return FineTuned(folder, "", measure, {PROBE: probe.metrics[measure]}, head, None, probe, None, failures)
+
+
+def _refuse_bad(task: Task, folder: Path, bad: int) -> None:
+    total, share = len(task.dataset.split(TRAIN)), task.recipe.loop.max_bad
+    if bad > max(1, share * total):
+        enough = math.ceil(100 * bad / total) / 100
+        raise TrainingError(
+            f"{bad:,} of {total:,} training images cannot be read; loop.max_bad is {share:g}. {folder / FAILURES} "
+            "lists them.",
+            f"Repair or remove them, or add loop.max_bad={enough:g}; then the same command goes on.",
+        )
+
+
 # ---- the choice
 
 
-def choose(task: Task, folder: Path, probe: Fit, run: Run, watcher: Watcher) -> FineTuned:
+def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> FineTuned:
     """Blend and choose by the pictures that were held out, calibrate on them; judge both by the validation split.
 
     Args:
         task: what was to be done.
-        folder: of the fine-tuning.
-        probe: fitted to the rest of the training pictures.
-        run: trained on them.
+        found: of `judge_probe`.
+        run: trained on the pictures that the probe was fitted to; None where no time was left for one.
         watcher: is told how it goes.
     """
-    measure = "map" if task.dataset.multi_label else "top1"
-    found = FineTuned(folder, "", measure, {PROBE: probe.metrics[measure]}, None, probe, run)
+    found, folder, probe, measure = replace(found, run=run), found.folder, found.probe, found.measure
+    if run is None:
+        _keep_head(task, folder, watcher)
+        return replace(found, chosen=PROBE)
     if run.best is None or run.stopped == INTERRUPTED:
         return found
-    base, tuned = task.checkpoint, read_checkpoint(run.model)
+    tuned = read_checkpoint(run.model)
     if run_folder.read_run(run.folder)["weights"].get("sha256") == probe.checkpoint.sha256:
         tuned, losses = blend(task, probe.checkpoint, tuned, task.held.split(VALIDATION), folder / BLEND, watcher)
         found = replace(found, blend=losses)
     held = _ask(task, tuned, tuned, task.held, watcher)
     scores = found.held_out | {TUNED: held.evaluation.metrics[measure]}
     chosen = better(scores, {PROBE: _log_loss(probe.metrics), TUNED: _log_loss(held.evaluation.metrics)})
-    first = _ask(task, base, probe.checkpoint, task.dataset, watcher).evaluation
-    if chosen == "tuned":
+    if chosen == TUNED:
         final = _calibrated(tuned, held, folder / MODEL)
         second = _ask(task, tuned, final, task.dataset, watcher).evaluation
-        write_evaluation(second, folder)
+        write_evaluated(second, folder)
     else:
         second = _ask(task, tuned, tuned, task.dataset, watcher).evaluation
-        watcher.say("the probe is fitted again, with the pictures that were held out")
-        whole = fit_probe(task, task.dataset, folder / WHOLE, watcher)
-        _write(whole.checkpoint, whole.checkpoint.tensors(), whole.checkpoint.decision, folder / MODEL)
-        write_evaluation(whole.evaluations[VALIDATION], folder)
-    comparison = compare_evaluations(first, second)
+        _keep_head(task, folder, watcher)
+    comparison = compare_evaluations(found.head, second)
     check_folder(folder / COMPARISON)
     write_comparison(comparison, folder / COMPARISON)
     return replace(found, chosen=chosen, held_out=scores, comparison=comparison)
+
+
+def _keep_head(task: Task, folder: Path, watcher: Watcher) -> None:
+    """Write the head as the model, fitted again to all training pictures."""
+    watcher.say("the head is fitted again, with the images that were held out")
+    whole = fit_probe(task, task.dataset, folder / WHOLE, watcher)
+    _write(whole.checkpoint, whole.checkpoint.tensors(), whole.checkpoint.decision, folder / MODEL)
+    write_evaluated(whole.evaluations[VALIDATION], folder)
 
 
 def better(scores: Mapping[str, float], losses: Mapping[str, float]) -> Literal["tuned", "probe"]:
@@ -281,6 +362,8 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
         watcher.moved(Progress(progress.done, progress.total, max(progress.total, 1), doing="evaluating"))
 
     embedded = embed_split(predictor, split, watch=moved)
+    if not embedded.ok.any():
+        raise DatasetError(f"None of the {len(split):,} validation images can be read.", "weevit data check")
     tensors = model.tensors()
     logits = Head(tensors["head.weight"], tensors["head.bias"]).logits(embedded.vectors)
     known = Answered(Predictor(model, threads=task.threads), split, embedded, logits)

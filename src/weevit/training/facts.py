@@ -102,6 +102,7 @@ class Facts:
         weights: `source` and `sha256` of those that it began with.
         model: the module.
         device, threads, precision, pieces: as `weevit.training.begin.Machine`.
+        in_time: whether its schedule ends within `loop.minutes`, however fast the machine is.
         end: how it ended, where it has.
     """
 
@@ -121,6 +122,7 @@ class Facts:
     )
     machine: Plain = field(default_factory=dict)
     command: Annotated[tuple[str, ...], items(words(1 << 20), 1 << 16)] = ()
+    in_time: Flag = False
     end: Plain | None = None
 
 

@@ -15,9 +15,13 @@ from pathlib import Path
 from weevit.datasets.dataset import TRAIN
 from weevit.fitting.floor import check_floor
 from weevit.outputs import local
-from weevit.training.choosing import PROBE, TUNED, FineTuned, choose, fit_probe, refuse_done
+from weevit.training.begin import choose_device
+from weevit.training.choosing import PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe, refuse_done
 from weevit.training.loop import resume, train
-from weevit.training.planning import Plan, make_plan
+from weevit.training.pages import write_finetune_page
+from weevit.training.planning import Plan, draft, make_plan, peak_memory, time_left
+from weevit.training.recipe import deviations
+from weevit.training.results import Run
 from weevit.training.run_folder import RUN
 from weevit.training.task import Begun, Task
 from weevit.training.watch import Watcher
@@ -48,51 +52,80 @@ def finetune(
         model: as for `weevit.load`, whose default is taken where None.
         overrides: `key=value` words on top of the recipe; what they say is not planned otherwise.
         recipe: to begin with.
-        minutes: that all of it may take: as many epochs as fit are planned. By default, as many as the data asks for.
+        minutes: that all of it may take; training ends in time, with fewer updates where not all fit. Where there is no
+            time for it, the head is the model.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
         threads: of the CPU; chosen where None.
         watcher: is told how it goes, and may end it.
 
     Raises:
-        UsageError: the folder holds something else, a fine-tuning that is done, or one that was begun with other
-            weights or overrides.
+        UsageError: the folder holds something else, a fine-tuning that is done, or one whose training was begun with
+            other weights or overrides.
         DatasetError, ModelError: the data or the model cannot be had or used; of a class there are too few images.
-        TrainingError: the time suffices for nothing, or the run cannot go on.
+        TrainingError: the run cannot go on.
         KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
     """
     began, folder, watcher = time.perf_counter(), local(output), watcher or Watcher()
     refuse_done(folder)
+    bound = (folder / TUNED / RUN).is_file()  # from here on, what it was begun with is part of what comes out
     begun = Begun.read(folder)
     if begun is not None:
-        begun.refuse_other(folder, model, overrides)
-        model, recipe, overrides = begun.model, begun.recipe, begun.overrides
+        if bound:
+            begun.refuse_other(folder, model, overrides)
+        model = begun.model if bound or model is None else model
+        recipe, overrides = begun.recipe if bound or not overrides else recipe, overrides or begun.overrides
     chosen = DEFAULT_MODEL if model is None else model
     task = replace(Task.of(data, chosen, recipe, overrides), device=device, threads=threads)
     check_floor(task.held)
-    if begun is None:
+    if not bound:
         Begun(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
 
-    # ---- a linear head, and how good it is on pictures that it was not fitted to
+    # ---- a linear head, and how good it is on images that it was not fitted to
     watcher.say(task.dataset.contents())
-    watcher.say(f"a linear head on {task.checkpoint.name}, fitted to {len(task.held.split(TRAIN)):,} pictures")
+    watcher.say(f"a linear head on {task.checkpoint.name}, fitted to {len(task.held.split(TRAIN)):,} images")
     probe = fit_probe(task, task.held, folder / PROBE, watcher)
     watcher.say(f"{probe.chosen.name}: {probe.measure} {probe.chosen.score:.2%} in cross-validation")
+    found = judge_probe(task, folder, probe, watcher)
 
     # ---- a run from there, or on from where it was stopped
-    plan = None
-    if (folder / TUNED / RUN).is_file():
-        run = resume(folder / TUNED, data, report=False, watcher=watcher)
-    else:
-        plan = make_plan(task.starting_from(probe), minutes, time.perf_counter() - began)
-        for line in plan.lines():
-            watcher.say(line)
-        run = train(
-            plan.recipe, data, folder / TUNED, device=device, threads=threads, report=False, watcher=watcher
-        )  # fmt: skip
+    plan = draft(task.starting_from(probe))
+    left = None if minutes is None else time_left(task, probe, minutes, time.perf_counter() - began)
+    run = _run(task, plan, folder / TUNED, left, watcher)
+    if run is not None:
+        watcher.say(f"memory    {peak_memory(choose_device(device)) / 1e9:.1f} GB at most")
 
     # ---- which of the two, by what neither has seen; then both by the validation split
-    found = choose(task, folder, probe, run, watcher)
-    return found.finished(plan, time.perf_counter() - began)
+    done = choose(task, found, run, watcher)
+    done = replace(done, plan=plan, minutes=(time.perf_counter() - began) / 60, budget=minutes)
+    if done.chosen:
+        write_finetune_page(done, task)
+    return done.written()
+
+
+def _run(task: Task, plan: Plan, folder: Path, left: float | None, watcher: Watcher) -> Run | None:
+    """The run; None where it was not begun, and there are no seconds left for it."""
+    if (folder / RUN).is_file():
+        minutes = None if left is None else max(left / 60, 1e-3)
+        return resume(folder, task.dataset.path, minutes=minutes, report=False, watcher=watcher)
+    for line in deviations(task.recipe):
+        if line.partition(":")[0] in task.given:
+            watcher.say(f"unlike the recipe: {line}")
+    recipe = plan.recipe
+    if left is not None and "loop.minutes" not in task.given:
+        if left <= 0:
+            return None
+        recipe = replace(recipe, loop=replace(recipe.loop, minutes=left / 60))
+    for line in plan.lines():
+        watcher.say(line)
+    return train(
+        recipe,
+        output=folder,
+        device=task.device,
+        threads=task.threads,
+        in_time=recipe.loop.minutes is not None,
+        report=False,
+        watcher=watcher,
+    )
 
 
 def plan_finetune(

@@ -27,6 +27,7 @@ from weevit.training.determinism import draw_from, settled
 from weevit.training.loss import loss, shares, smoothed
 from weevit.training.mixing import mix
 from weevit.training.optim import clip_gradients, set_rate
+from weevit.training.pace import Lookout
 from weevit.training.results import (
     Run,
     all_bad,
@@ -61,6 +62,7 @@ def train(
     start: VisionTransformer | None = None,
     device: str = "auto",
     threads: int | None = None,
+    in_time: bool = False,
     tensorboard: bool = False,
     report: bool = True,
     watcher: Watcher | None = None,
@@ -76,8 +78,10 @@ def train(
             None.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
         threads: of the CPU; chosen where None.
+        in_time: end the schedule within `loop.minutes`: fewer updates than planned, as many as turn out to fit. Else a
+            run that is out of time ends in the middle of its schedule.
         tensorboard: write event files to `tensorboard/`.
-        report: evaluate the best weights at the end, as `weevit eval` does: `report.html`.
+        report: evaluate the best weights at the end, as `weevit eval` does, and write a page: `report.html`.
         watcher: is told how it goes, and may end it.
 
     Raises:
@@ -88,7 +92,9 @@ def train(
     """
     wanted, folder = resolved(recipe, data, overrides), local(output)
     with held(folder, new=True), closing(Board(folder, tensorboard)) as board:
-        work = begin(folder, wanted, start, device, threads)
+        work = begin(folder, wanted, start, device, threads, in_time)
+        if not isinstance(recipe, Recipe):  # who made one in Python knows what is in it
+            work.notes += tuple(f"unlike the recipe it is based on: {line}" for line in work.facts["deviations"])
         with run_folder.logging(folder), _memory(work):
             return _run(work, board, watcher or Watcher(), report)
 
@@ -98,6 +104,7 @@ def resume(
     data: str | Path | None = None,
     *,
     minutes: float | None = None,
+    overrides: Sequence[str] = (),
     tensorboard: bool = False,
     report: bool = True,
     watcher: Watcher | None = None,
@@ -108,7 +115,8 @@ def resume(
         output: the run's folder.
         data: where its data lies now, if it was moved; it must be the same.
         minutes: another time budget, for all sittings together.
-        tensorboard: write event files to `tensorboard/`, from the first step on.
+        overrides: `key=value` words for this sitting: loop.max_bad, loop.workers, loop.keep.
+        tensorboard: write event files to `tensorboard/`, from the first step on; where there are some, always.
         report: as for `train`.
         watcher: is told how it goes, and may end it.
 
@@ -117,8 +125,9 @@ def resume(
         OutputError: the folder cannot be written.
     """
     folder, watcher = Path(output), watcher or Watcher()
+    tensorboard = tensorboard or (folder / run_folder.BOARD).is_dir()
     with held(folder, new=False), closing(Board(folder, tensorboard)) as board, run_folder.logging(folder):
-        work = reopen(folder, data, minutes, watcher.say)
+        work = reopen(folder, data, minutes, watcher.say, overrides)
         publish_again(work)
         with _memory(work):
             return _run(work, board, watcher, report)
@@ -127,10 +136,11 @@ def resume(
 def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     """Train from where the state is to the end, or to the first reason to stop."""
     folder, recipe, machine, plan, state = work.folder, work.recipe, work.machine, work.plan, work.state
+    pace = work.pace
     model, optimizer, scaler, loop = work.model, state.optimizer, state.scaler, work.recipe.loop
     clock = Stopwatch(state.clock.seconds)
     progress = Progress(
-        state.step, plan.total, plan.steps_per_epoch, figures=last_figures(state.metrics), best=state.best
+        state.step, pace.total, plan.steps_per_epoch, figures=last_figures(state.metrics), best=state.best
     )
     say = _sayer(folder, watcher)
     record = _recorder(work, board)
@@ -139,6 +149,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     run_folder.write_metrics(folder, state.metrics)
     board.restart(state.metrics, state.clock.rows)
     watcher.offer(lambda: _save(work, clock))
+    lookout = Lookout(pace, 60 * loop.minutes, clock.seconds) if loop.minutes and work.facts["in_time"] else None
     stopped, path, saved, saved_at = "", work.checkpoint, _place(state), time.monotonic()
 
     with settled(machine.threads):
@@ -148,7 +159,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
         while True:
             # ---- evaluation: at its steps, and before the end
             late = loop.minutes is not None and clock.seconds() + clock.evaluation >= 60 * loop.minutes
-            due = state.step % plan.eval_every == 0 or state.step == plan.total or late
+            due = pace.comes_by(state.step, plan.eval_every) or state.step == pace.total or late
             better = False
             if due and state.step and not _evaluated(state):
                 watcher.moved(clock.into(progress, state, "evaluating"))
@@ -161,7 +172,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                     say(_evaluation_line(work, found, better))
 
             # ---- reasons to stop
-            if state.step == plan.total and _evaluated(state):
+            if state.step == pace.total and _evaluated(state):
                 stopped = DONE
             elif watcher.should_stop():
                 stopped = INTERRUPTED
@@ -182,6 +193,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 break
 
             # ---- the next batch: the same whatever came before, and mixed by draws of this step
+            began, place = time.perf_counter(), pace.place(state.step)
             batch = clock.waiting(batches)
             _count_bad(work, batch)
             images = batch.images
@@ -190,7 +202,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 with state.lock:
                     state.step += 1
                 continue
-            if state.step < plan.mix_until:
+            if place < plan.mix_until:
                 images, targets = mix(images, targets, recipe.mix, len(work.dataset.classes), recipe.seed, state.step)
             if state.step == 0:
                 show_samples(work, images)
@@ -208,7 +220,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 mean += value.detach()
 
             # ---- update, if every number is finite; under the lock, since another thread may save between two updates
-            rate = work.schedule.rate(state.step)
+            rate = work.schedule.rate(place)
             set_rate(optimizer, rate)
             with state.lock:
                 scaler.unscale_(optimizer)
@@ -223,22 +235,25 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                     state.ema.update(model, state.step)
                 state.count(*values)
                 clock.trained += len(images)
-                if state.step % loop.log_every == 0 or state.step % plan.eval_every == 0 or state.step == plan.total:
+                if lookout is not None:
+                    lookout.updated(state.step, time.perf_counter() - began, _still_evaluating(work, clock))
+                evaluated_next = pace.comes_by(state.step, plan.eval_every) or state.step == pace.total
+                if state.step % loop.log_every == 0 or evaluated_next:
                     record("train", {"lr": rate, **state.take_window()})
                     state.clock.rows.append(clock.lap(state.step))
 
             # ---- what is seen of it
             progress.loss = next((row["loss"] for row in reversed(state.metrics) if "loss" in row), None)
-            progress.lr, progress.bad = rate, len(state.bad)
+            progress.lr, progress.bad, progress.total = rate, len(state.bad), pace.total
             watcher.moved(clock.into(progress, state, "training", loop.minutes))
 
     # ---- the end
     if stopped != INTERRUPTED:  # who asked to stop does not wait for pictures
         show_metrics(work)
-        if report and state.best is not None:
-            say(write_report(work))
     run = outcome(work, stopped, digest(path))
-    say(f"{stopped} after {state.step:,} of {plan.total:,} steps · state {run.digest[:16]}")
+    if report and stopped != INTERRUPTED and state.best is not None:
+        say(write_report(work, run))
+    say(f"{stopped} after {state.step:,} of {run.total:,} steps · state {run.digest[:16]}")
     return run
 
 
@@ -252,6 +267,12 @@ def _memory(work: Work) -> Iterator[None]:
             f"The memory of {work.machine.device} does not hold a batch of {batch} in {pieces} piece(s).",
             f"A new run with loop.accumulate={2 * pieces}, or auto; this one's weights: --from {typed(work.folder)}",
         ) from error
+
+
+def _still_evaluating(work: Work, clock: Stopwatch) -> float:
+    """Seconds of the evaluations that are still to come, each as long as the last one."""
+    left = (work.plan.total - work.pace.place(work.state.step)) / work.plan.eval_every
+    return math.ceil(left) * clock.evaluation
 
 
 def _place(state: State) -> tuple[int, int]:
@@ -371,18 +392,22 @@ def _refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, spli
     Raises:
         TrainingError: so it is; the message counts them by kind.
     """
-    if len(bad) <= work.recipe.loop.max_bad * total:
+    if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # one image is no share of few
         return
     run_folder.write_bad(work.folder, all_bad(work))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kind for kind, _ in bad.values()).most_common())
     raise TrainingError(
         f"{len(bad):,} of {total:,} {split} pictures cannot be read ({kinds}); loop.max_bad is "
         f"{work.recipe.loop.max_bad:g}. {work.folder / run_folder.BAD} lists them.",
-        f"Repair or remove them, or begin again with loop.max_bad={math.ceil(100 * len(bad) / total) / 100:g}.",
+        f"weevit resume {typed(work.folder)} loop.max_bad={math.ceil(100 * len(bad) / total) / 100:g}   leaves them "
+        "out. Repaired or removed, they are other data: those take another --output.",
     )
 
 
-_REMEDY = "A lower optim.lr, a longer schedule.warmup or loop.precision=bf16 or fp32 are the usual remedies."
+_REMEDY = (
+    "A lower optim.lr, a longer schedule.warmup or loop.precision=bf16 or fp32 are the usual remedies, in a new "
+    "--output."
+)
 
 
 def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> None:

@@ -1,14 +1,17 @@
-"""What a fine-tuning takes on this machine, and the recipe that fits: size, batch, rate and epochs.
+"""What a fine-tuning does, from the data alone; and for `--plan` what it takes on this machine.
 
-A few updates are made with the real model, pictures and augmentation; what is planned is reckoned from their time.
+The data decides over batch, rate and epochs; images keep the size that the model knows. Nothing is measured before a
+run: one with a time budget looks while it trains how far it comes (`pace.py`), and ends its schedule there. For
+`--plan`, a few updates are made with the real model, images and augmentation.
 """
 
 from __future__ import annotations
 
 import itertools
+import statistics
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +20,9 @@ from torch.optim import Optimizer
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.engine.threads import choose_threads
 from weevit.errors import TrainingError
+from weevit.fitting.results import Fit
 from weevit.nn.vit import VisionTransformer
+from weevit.predict import Predictor
 from weevit.training.begin import Machine, choose_device, choose_precision
 from weevit.training.blending import SHARES
 from weevit.training.data import Batch, Loader
@@ -27,12 +32,11 @@ from weevit.training.loss import loss, shares, smoothed
 from weevit.training.module import build, preprocessing
 from weevit.training.optim import clip_gradients, create_optimizer
 from weevit.training.pieces import choose_pieces
-from weevit.training.recipe import flat
+from weevit.training.recipe import flat, override
 from weevit.training.schema import Recipe
 from weevit.training.task import Task
 from weevit.training.validation import Validation
 from weevit.training.watch import span
-from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
 
 UPDATES = 20
@@ -43,14 +47,11 @@ SMALLEST = 8
 SEEN, FEWEST, MOST = 25_000, 4, 40
 """Pictures that are seen in all, by which epochs are chosen: from so few to so many."""
 
-ENOUGH, LEAST = 2.0, 0.5
-"""Epochs: where time allows fewer than the one, pictures are made smaller; fewer than the other teach nothing."""
+SPARE = 0.03
+"""Of a time budget: what is slower than it was measured."""
 
-SMALLER = 0.75
-"""Times the size, and again, down to half of it."""
-
-SPARE = 0.05
-"""Of a time budget: what machines are slower later than when they were measured."""
+BEGINNING = 3.0
+"""Seconds: data looked through, a module built, pages written."""
 
 MEASURED = 5.0
 """Seconds of updates that are measured, after one that does not count."""
@@ -60,6 +61,9 @@ ASKED = 32
 
 FITTING = 10.0
 """Seconds for the linear head, once there are embeddings, where that was not measured."""
+
+TRIED = 8
+"""Images that a model is asked about, three times, to know how long that takes: the shortest counts."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +95,17 @@ class Plan:
         recipe: as it would be followed.
         classes: how many there are.
         pictures: name of a part -> how many; `held out` are those of the training split that are judged by.
-        speed: what was measured.
-        seconds: step -> how long it takes.
         notes: what was chosen otherwise than the recipe says, and why.
+        speed: what was measured; None where nothing was.
+        seconds: step -> how long it takes; empty where nothing was measured.
     """
 
     recipe: Recipe
     classes: int
     pictures: dict[str, int]
-    speed: Speed
-    seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    speed: Speed | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -110,11 +114,16 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain data."""
-        speed, machine = self.speed, self.speed.machine
-        return {
+        known = {
             "recipe": flat(self.recipe),
             "classes": self.classes,
             "pictures": self.pictures,
+            "notes": list(self.notes),
+        }
+        if self.speed is None:
+            return known
+        speed, machine = self.speed, self.speed.machine
+        return known | {
             "device": machine.device.type,
             "threads": machine.threads,
             "precision": machine.precision,
@@ -125,24 +134,28 @@ class Plan:
             "memory_bytes": speed.memory,
             "seconds": self.seconds,
             "total_seconds": self.total,
-            "notes": list(self.notes),
         }
 
     def lines(self) -> list[str]:
         """For people."""
         recipe, speed = self.recipe, self.speed
-        return [
+        lines = [
             "pictures  " + ", ".join(f"{count:,} {name}" for name, count in self.pictures.items())
             + f" · {self.classes:,} classes",
             f"model     {recipe.model.name} · {recipe.model.image_size} px",
-            f"training  {recipe.schedule.epochs} · batches of {recipe.loop.batch_size} · "
-            f"rate {recipe.learning_rate:.1e}, {recipe.optim.layer_decay or 1:g} times as much in each block below",
+            f"training  {recipe.schedule.epochs} · batches of {recipe.loop.batch_size} · rate {recipe.learning_rate:.1e}",
             *(f"          {note}" for note in self.notes),
+        ]  # fmt: skip
+        if speed is None:
+            return lines
+        return [
+            *lines,
             f"machine   {speed.machine.device.type}, {speed.machine.threads} threads, {speed.machine.precision} · "
             f"{speed.batch / speed.update:.1f} img/s in training, {1 / speed.asked:.1f} in evaluation",
-            f"time      {span(self.total)}: " + ", ".join(f"{name} {span(it)}" for name, it in self.seconds.items()),
+            f"time      {span(self.total)}:",
+            *(f"          {name} {span(seconds)}" for name, seconds in self.seconds.items()),
             f"memory    {speed.memory / 1e9:.1f} GB",
-        ]  # fmt: skip
+        ]
 
 
 # ---- what is measured
@@ -169,7 +182,7 @@ def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: st
         machine = replace(machine, pieces=learning.pieces)
         update, batch = _time_updates(learning, Loader(dataset.split("train"), recipe, preprocessing(model), where))
         asked, again = _time_answers(model, machine, dataset)
-    return Speed(machine, update, batch, asked, again, _peak(where))
+    return Speed(machine, update, batch, asked, again, peak_memory(where))
 
 
 class _Learning:
@@ -218,7 +231,7 @@ def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
         last, pictures = time.perf_counter(), max(pictures, len(batch.images))
         if len(times) > 1 and sum(times[1:]) > MEASURED:
             break
-    return sum(times[1:]) / len(times[1:]), pictures
+    return statistics.median(times[1:]), pictures
 
 
 def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) -> tuple[float, float]:
@@ -233,7 +246,8 @@ def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) 
     return (times[1] - times[0]) / len(few), (times[2] - times[1]) / len(few)
 
 
-def _peak(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """Bytes, the most so far: of a GPU, else of the process; 0 where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":
@@ -247,8 +261,46 @@ def _peak(device: torch.device) -> int:
 # ---- what is chosen
 
 
+def draft(task: Task) -> Plan:
+    """Choose what the recipe leaves open, from the data alone."""
+    learn = len(task.held.split(TRAIN))
+    recipe, notes = _with_batch(task, learn)
+    if "schedule.epochs" not in task.given:
+        epochs = float(min(MOST, max(FEWEST, round(SEEN / learn))))
+        recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=Duration(epochs, "epochs")))
+    return Plan(recipe, len(task.dataset.classes), _pictures(task), tuple(notes))
+
+
+def time_left(task: Task, probe: Fit, minutes: float, spent: float) -> float:
+    """Seconds of a budget that training may take; 0 or less where there is no time for it.
+
+    Args:
+        task: what is to be done.
+        probe: the head, which may have to be fitted again.
+        minutes: of the budget.
+        spent: seconds so far.
+    """
+    held, validation = len(task.held.split(VALIDATION)), len(task.dataset.split(VALIDATION))
+    answers = (len(SHARES) + 1) * held + validation
+    again = sum(probe.seconds[name] for name in ("search", "fit", "write"))
+    return 60 * minutes * (1 - SPARE) - spent - again - answers * _answer_seconds(task) - BEGINNING
+
+
+def _answer_seconds(task: Task) -> float:
+    """Seconds for an image, once the model is there."""
+    predictor = Predictor(task.checkpoint, threads=task.threads)
+    split = task.held.split(VALIDATION)
+    few = split.take(range(min(TRIED, len(split)))).sources
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        predictor.run(few, outputs=("embedding",))
+        times.append(time.perf_counter() - began)
+    return min(times) / len(few)
+
+
 def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
-    """Choose what the recipe leaves open, so that it fits.
+    """What `draft` says, with what it takes here; with a budget, the epochs that fit into it.
 
     Args:
         task: what is to be done.
@@ -256,30 +308,21 @@ def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
         spent: seconds so far, the probe among them; None if all is still to come.
 
     Raises:
-        TrainingError: the time does not suffice.
+        TrainingError: the pictures cannot be read, or not one fits into memory.
     """
-    began, learn = time.perf_counter(), len(task.held.split(TRAIN))
-    recipe, notes = _with_batch(task, learn)
-    while True:
-        speed = measure(recipe, task.start, task.held, task.device, task.threads)
-        others = {"probe": _probe_seconds(task, speed) if spent is None else spent}
-        others["measuring"] = time.perf_counter() - began
-        others["evaluation"] = _evaluation_seconds(task, recipe, speed)
-        left = None if minutes is None else 60 * minutes * (1 - SPARE) - sum(others.values())
-        fit = MOST if left is None else max(0.0, left) / (updates(learn, speed) * speed.update)
-        less = _smaller(recipe, task.checkpoint.preprocessing.height)
-        if fit >= ENOUGH or less is None or "model.image_size" in task.given:
-            break
-        notes.append(f"{less.model.image_size} px in place of {recipe.model.image_size}, to be in time")
-        recipe = less
-    if "schedule.epochs" not in task.given:
-        epochs = _epochs(learn, fit, notes)
-        recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=Duration(epochs, "epochs")))
-    if left is not None and "loop.minutes" not in task.given:
-        recipe = replace(recipe, loop=replace(recipe.loop, minutes=(left + others["evaluation"]) / 60 / (1 - SPARE)))
+    plan, learn = draft(task), len(task.held.split(TRAIN))
+    recipe, notes = plan.recipe, list(plan.notes)
+    speed = measure(recipe, task.start, task.held, task.device, task.threads)
+    others = {"probe": _probe_seconds(task, speed) if spent is None else spent}
+    others["evaluation"] = _evaluation_seconds(task, recipe, speed)
+    if minutes is not None:
+        left = max(0.0, 60 * minutes * (1 - SPARE) - sum(others.values()))
+        recipe = _that_fits(task, recipe, left / (updates(learn, speed) * speed.update), notes)
+        if "loop.minutes" not in task.given:
+            recipe = replace(recipe, loop=replace(recipe.loop, minutes=max(1.0, left) / 60))
     steps = recipe.schedule.epochs.steps(updates(learn, speed), speed.batch)
     seconds = others | {"training": steps * speed.update}
-    return Plan(recipe, len(task.dataset.classes), _pictures(task), speed, seconds, tuple(notes))
+    return replace(plan, recipe=recipe, notes=tuple(notes), speed=speed, seconds=seconds)
 
 
 def updates(pictures: int, speed: Speed) -> int:
@@ -289,33 +332,24 @@ def updates(pictures: int, speed: Speed) -> int:
 
 def _with_batch(task: Task, pictures: int) -> tuple[Recipe, list[str]]:
     """Smaller batches where there are few pictures; the rate follows by the recipe's scaling."""
-    batch = task.recipe.loop.batch_size
+    # What could not be read is known already: the head has looked at every image.
+    recipe = override(task.recipe, ["loop.max_bad=1"])
+    batch = recipe.loop.batch_size
     while batch > SMALLEST and pictures < batch * UPDATES:
         batch = max(SMALLEST, batch // 2)
-    if batch == task.recipe.loop.batch_size or "loop.batch_size" in task.given:
-        return task.recipe, []
-    recipe = replace(task.recipe, loop=replace(task.recipe.loop, batch_size=batch))
+    if batch == recipe.loop.batch_size or "loop.batch_size" in task.given:
+        return recipe, []
+    recipe = replace(recipe, loop=replace(recipe.loop, batch_size=batch))
     return recipe, [f"batches of {batch}, for there are few pictures"]
 
 
-def _epochs(pictures: int, fit: float, notes: list[str]) -> float:
-    """As many as the data asks for, or as fit, down to a tenth of one."""
-    wish = min(MOST, max(FEWEST, round(SEEN / pictures)))
-    if fit >= wish:
-        return float(wish)
-    if fit < LEAST:
-        raise TrainingError(
-            f"In the time that is left, {fit:.1f} epochs could be trained here: that teaches nothing.",
-            "More --minutes, a smaller --model, or weevit fit, which trains nothing but a linear head.",
-        )
-    notes.append(f"{wish} epochs would be better, and do not fit into the time")
-    return int(fit * 10) / 10
-
-
-def _smaller(recipe: Recipe, native: int) -> Recipe | None:
-    """The recipe with smaller pictures; None where they would have less than half of the side the model knows."""
-    size = int(recipe.model.image_size * SMALLER) // PATCH * PATCH
-    return replace(recipe, model=replace(recipe.model, image_size=size)) if size * 2 >= native else None
+def _that_fits(task: Task, recipe: Recipe, fit: float, notes: list[str]) -> Recipe:
+    """The same with as many epochs as fit, down to a tenth of one; with none of them the head is the model."""
+    if "schedule.epochs" in task.given or fit >= recipe.schedule.epochs.value:
+        return recipe
+    notes.append(f"{recipe.schedule.epochs} would be better, and do not fit into the time")
+    epochs = Duration(int(fit * 10) / 10, "epochs")
+    return replace(recipe, schedule=replace(recipe.schedule, epochs=epochs))
 
 
 def _pictures(task: Task) -> dict[str, int]:

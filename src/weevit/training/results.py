@@ -29,13 +29,15 @@ class Run:
     Attributes:
         folder: of it.
         stopped: `done`, `time budget`, `early stop` or `interrupted`; `resume` goes on with all but the first.
-        step, total: updates done, and planned.
+        step, total: updates done, and with which its schedule ends.
         best: the best evaluation; None where there was none yet.
         figures: of the last evaluation.
         digest: sha256 over weights, moments, averages, counts and metrics: equal runs have equal ones.
         bad: kind -> how many pictures could not be read.
         minutes: that it took, all sittings together.
         metrics: every row.
+        planned: updates of its schedule as the recipe says.
+        ends: what was decided on the way about where it ends, as `weevit.training.pace.Pace` has it.
     """
 
     folder: Path
@@ -48,6 +50,8 @@ class Run:
     bad: dict[str, int]
     minutes: float
     metrics: tuple[Row, ...] = field(repr=False)
+    planned: int = 0
+    ends: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
     @property
     def model(self) -> Path:
@@ -92,17 +96,18 @@ def show_metrics(work: Work) -> None:
         draw_curves(work.folder / run_folder.PLOTS / CURVES, work.state.metrics, work.plan.steps_per_epoch)
 
 
-def write_report(work: Work) -> str:
-    """Evaluate `model/` as `weevit eval` does, into `report.html` and the tables beside it; returns what to say of it.
+def write_report(work: Work, run: Run) -> str:
+    """Evaluate `model/` as `weevit eval` does, and write the page of the run; returns what to say of it.
 
     A report that cannot be written is no reason for a run to fail: it can be made again.
     """
     from weevit.evaluation.evaluate import evaluate
-    from weevit.evaluation.saved import write_evaluation
+    from weevit.training.pages import write_evaluated, write_run_page
 
     try:
         found = evaluate(work.folder / run_folder.MODEL, work.dataset, split="validation")
-        write_evaluation(found, work.folder)
+        write_evaluated(found, work.folder)
+        write_run_page(work, run, found)
     except WeevitError as error:
         return f"No report: {error.message}"
     name = "map" if found.multi_label else "top1"
@@ -129,13 +134,15 @@ def outcome(work: Work, stopped: str, digest: str) -> Run:
         folder=work.folder,
         stopped=stopped,
         step=state.step,
-        total=work.plan.total,
+        total=work.pace.total,
         best=state.best,
         figures=last_figures(state.metrics),
         digest=digest,
         bad=dict(Counter(kind for kind, _ in all_bad(work).values())),
         minutes=state.clock.seconds / 60,
         metrics=tuple(state.metrics),
+        planned=work.plan.total,
+        ends=tuple(state.ends),
     )
     end = {
         "stopped": run.stopped,

@@ -5,7 +5,7 @@ recipe.yaml   as resolved
 run.json      what is trained on what, with which versions, on which machine
 metrics.jsonl, metrics.csv   the same rows twice
 bad.csv       pictures that could not be read
-report.html, plots/, log.txt
+report.html, evaluation.html, plots/, log.txt
 state/        checkpoints to go on from
 """
 
@@ -37,9 +37,10 @@ from weevit.zoo.strict_json import parse_json_object
 
 MODEL, STATE, PLOTS, BOARD = "model", "state", "plots", "tensorboard"
 RECIPE, RUN, LOG, CSV, BAD, REPORT = "recipe.yaml", "run.json", "log.txt", "metrics.csv", "bad.csv", "report.html"
+EVALUATION = "evaluation.html"
 LOCK = ".lock"
 SCHEMA = "weevit.run/1"
-OURS = (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, BAD, REPORT, LOCK, METRICS)
+OURS = (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, BAD, REPORT, EVALUATION, LOCK, METRICS)
 
 BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
 """What of `run.json` decides what comes out; a run goes on only with exactly this."""
@@ -111,7 +112,10 @@ def _not_ours(folder: Path, done: str, error: OSError) -> OutputError:
 def _refuse_used(folder: Path) -> None:
     there = sorted({path.name for path in folder.iterdir()} - {LOCK, RECIPE, STATE})
     if RUN in there:
-        raise UsageError(f"{folder} holds a run already.", f"weevit resume {typed(folder)}   goes on with it")
+        raise UsageError(f"{folder} holds a run already.", 
+            f"weevit resume {typed(folder)}   goes on with it where it was stopped; from its weights: "
+            f"weevit train --from {typed(folder)} --epochs N -o NEW",
+        )
     if there:
         shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
         raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
@@ -184,7 +188,8 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
         raise TrainingError(
             f"{folder} cannot be resumed: to resume is to go on with the same run, and this would be another one:\n"
             + "\n".join(lines),
-            f"Put it back as it was, or begin a new run from these weights: weevit train ... --from {typed(folder)}",
+            "Put it back as it was, or begin a new run from these weights: "
+            f"weevit train --from {typed(folder)} -o NEW",
         )
 
 

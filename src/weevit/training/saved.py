@@ -44,6 +44,7 @@ SCHEMA = "weevit.state/1"
 MAX_METRICS_BYTES = 1 << 30
 
 MAX_BAD = 10_000_000
+MAX_ENDS = 100_000
 
 Row = dict[str, Any]
 """One row of metrics: `step`, `epoch` and figures; finite numbers and text only."""
@@ -102,6 +103,7 @@ class Saved:
     scaler: Annotated[dict[str, float], table(words(64), number(0, 1e30), 16)]
     optimizer: Annotated[dict[str, Any], table(words(512), table(words(64), either(number(), boolean), 16), 1 << 16)]
     files: Annotated[tuple[str, ...], items(one_of(*FILES, shown="file of a checkpoint"), len(FILES))]
+    ends: Annotated[tuple[tuple[int, ...], ...], items(items(whole(0, MAX_COUNT), 2), MAX_ENDS)] = ()
 
 
 def to_lines(rows: list[Row]) -> str:
@@ -219,6 +221,11 @@ def refuse_outside(saved: Saved, path: Path, total: int, batch: int) -> None:
             raise _forged(f"{path / STATE}: {name} is {value:,}; here it is at most {most:,}.")
     if path.name != f"step-{step:06d}":
         raise _forged(f"{path / STATE}: step is {step:,}; the folder says {path.name}.")
+    looked = [pair[0] for pair in saved.ends]
+    if any(len(pair) != 2 or not pair[0] <= pair[1] <= total for pair in saved.ends) or looked != sorted(set(looked)):
+        raise _forged(f"{path / STATE}: ends are not (update, last update) pairs that rise, up to {total:,}.")
+    if looked and (looked[-1] > step or saved.ends[-1][1] < step):
+        raise _forged(f"{path / STATE}: ends were decided after step {step:,}, or lie before it.")
     wrong = [name for name, pair in saved.bad.items() if len(pair) != 2]
     if wrong:
         raise _forged(f"{path / STATE}: bad has an image without a kind and an error.")

@@ -51,7 +51,7 @@ class Schedule:
         """The update with which the way down begins."""
         return self.warmup if self.warmup_prefix else 0
 
-    def rate(self, step: int) -> float:
+    def rate(self, step: float) -> float:
         """The rate of the update that comes after `step` others."""
         if step < self.warmup:
             return self.warmup_lr + step * (self.peak - self.warmup_lr) / self.warmup

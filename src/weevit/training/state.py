@@ -79,6 +79,7 @@ class State:
         metrics: every row so far, in order.
         window: sums since the last row of training metrics: `steps`, `loss`, `grad_norm`.
         bad: picture -> (kind, error), of those that could not be read.
+        ends: what was decided on the way about the end of the schedule, as `weevit.training.pace.Pace` has it.
         clock: how long it has taken.
         lock: held while any of this changes, and while it is saved: whoever holds it finds a run between two updates.
     """
@@ -95,6 +96,7 @@ class State:
     metrics: list[Row] = field(default_factory=list)
     window: dict[str, float] = field(default_factory=dict)
     bad: dict[str, tuple[str, str]] = field(default_factory=dict)
+    ends: list[tuple[int, int]] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -225,6 +227,7 @@ def _to_json(state: State, files: Mapping[str, Any]) -> str:
         "scaler": state.scaler.state_dict(),
         "optimizer": _plain_moments(state),
         "files": list(files),
+        **({"ends": state.ends} if state.ends else {}),
     }
     return json.dumps(content, indent=1, allow_nan=False)
 
@@ -353,6 +356,7 @@ def load(state: State, path: Path, total: int = MAX_COUNT, batch: int = MAX_COUN
     state.step, state.seen, state.skipped = saved.step, saved.seen, saved.skipped
     state.best, state.window = saved.best, saved.window
     state.bad = {name: (kind, error) for name, (kind, error) in saved.bad.items()}
+    state.ends = [(looked, end) for looked, end in saved.ends]
     state.metrics, state.clock = metrics, clock
 
 
