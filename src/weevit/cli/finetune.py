@@ -84,6 +84,7 @@ def _finish(done: FineTuned, stop: Stop, json_lines: bool, quiet: bool, data: st
 
 
 def _again(done: FineTuned, data: str) -> str:
+    assert done.run is not None  # where there is none, the head was chosen
     return f"weevit finetune {shlex.quote(data)} -o {typed(done.folder)}   goes on from step {done.run.step:,}"
 
 

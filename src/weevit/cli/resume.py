@@ -12,6 +12,7 @@ from weevit.cli.train import finish, minutes, no_report, tensorboard
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @options.allow_urls
 @click.option("--data", help="Where its data lies now, if it was moved; it must be the same.")
 @minutes
@@ -22,6 +23,7 @@ from weevit.cli.train import finish, minutes, no_report, tensorboard
 @options.verbose
 def resume(
     run: Path,
+    changes: tuple[str, ...],
     data: str | None,
     minutes: float | None,
     tensorboard: bool,
@@ -32,12 +34,21 @@ def resume(
     """Go on with a RUN that was stopped or killed: same order, same draws, and in the end the same bytes.
 
     The newest complete checkpoint is used. Another recipe, other data or other weights than the run began with are
-    refused: a new run from its weights is `weevit train ... --from RUN`.
+    refused: a new run from its weights is `weevit train --from RUN -o NEW`. Of the recipe, loop.max_bad, loop.workers
+    and loop.keep may be other values (KEY=VALUE): they change nothing about what comes out.
     """
     from weevit import resume as go_on  # says what to install where PyTorch is not there
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
 
     with stopping() as stop, watching(quiet, stop) as watcher:
-        done = go_on(run, data, minutes=minutes, tensorboard=tensorboard, report=not no_report, watcher=watcher)
+        done = go_on(
+            run,
+            data,
+            minutes=minutes,
+            overrides=changes,
+            tensorboard=tensorboard,
+            report=not no_report,
+            watcher=watcher,
+        )
     return finish(done, stop, json_lines, quiet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +25,14 @@ no_report = click.option("--no-report", is_flag=True, help="Leave out the report
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", required=False)
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @options.allow_urls
 @click.option("--data", help="Pictures with classes: a folder, a table or archives; data.path of the recipe else.")
 @click.option("--output", "-o", type=options.Output(), help="The run's folder, new or empty.")
 @click.option("--model", "-m", help="What to train instead of the recipe's model.name.")
 @click.option("--from", "source", help="Begin with the weights of this run, folder or model: a new run, continued.")
+@click.option("--epochs", type=float, help="How long: the same as schedule.epochs=N.")
 @minutes
 @options.seed(None)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
@@ -41,12 +44,13 @@ no_report = click.option("--no-report", is_flag=True, help="Leave out the report
 @options.quiet
 @options.verbose
 def train(
-    recipe: str,
+    recipe: str | None,
     changes: tuple[str, ...],
     data: str | None,
     output: Path | None,
     model: str | None,
     source: str | None,
+    epochs: float | None,
     minutes: float | None,
     seed: int | None,
     device: str,
@@ -59,7 +63,7 @@ def train(
 ) -> int:
     """Train by RECIPE: a name of `weevit recipe list`, a YAML file, or the folder of a run.
 
-    KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
+    Without RECIPE, `--from RUN` takes that run's recipe and data too: `--from RUN --epochs 5 -o NEW` trains on. KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
     run is gone on with by `weevit resume RUN`, and ends with the same bytes as if nothing had happened.
     """
     from weevit import train as begin  # says what to install where PyTorch is not there
@@ -67,7 +71,8 @@ def train(
     from weevit.cli.training_view import watching
     from weevit.training.begin import resolved
 
-    words = [*changes, *_options_as_changes(model, source, minutes, seed)]
+    recipe, changes = _recipe_of(recipe, changes, source)
+    words = [*changes, *_options_as_changes(model, source, minutes, seed), *_length(epochs)]
     if dry_run:
         say(*yaml_lines(resolved(recipe, data, words)))
         return 0
@@ -88,6 +93,25 @@ def train(
             watcher=watcher,
         )
     return finish(run, stop, json_lines, quiet)
+
+
+def _recipe_of(recipe: str | None, changes: tuple[str, ...], source: str | None) -> tuple[str, tuple[str, ...]]:
+    """The recipe, which a run to train on from has too, and the changes: a first `KEY=VALUE` is no recipe."""
+    if recipe is not None and "=" in recipe and source and not Path(recipe).exists():
+        recipe, changes = None, (recipe, *changes)
+    if recipe is not None:
+        return recipe, changes
+    for folder in (Path(source), Path(source) / "tuned") if source else ():  # a run, or what finetune has made
+        if (folder / "recipe.yaml").is_file():
+            return str(folder), changes
+    what = f"{source} is no run, which would have one" if source else "RECIPE was not given"
+    raise UsageError(
+        f"Which recipe is to be followed? {what}.", "weevit recipe list   names those that come with weevit"
+    )
+
+
+def _length(epochs: float | None) -> list[str]:
+    return [] if epochs is None else [f"schedule.epochs={epochs:g} epochs"]
 
 
 def _options_as_changes(model: str | None, source: str | None, minutes: float | None, seed: int | None) -> list[str]:
@@ -115,11 +139,23 @@ def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
         if run.best:
             figure = f"{run.best.figure} {shown(run.best.figure, run.best.value)}"
             tell(f"best: {figure} after step {run.best.step:,} · {run.model} · {span(60 * run.minutes)}")
-        if run.step < run.total:
-            tell(f"next: weevit resume {typed(run.folder)}   goes on from step {run.step:,} of {run.total:,}")
-        else:
-            tell(f"next: weevit classify PICTURE -m {typed(run.folder)}")
+        tell(*_next(run))
     return stop.exit_code if run.stopped == INTERRUPTED and stop.asked() else 0
+
+
+def _next(run: Run) -> Iterator[str]:
+    """What to do next; each leads on from here."""
+    from weevit.training.loop import BUDGET, DONE, EARLY, INTERRUPTED
+
+    at = f"   goes on from step {run.step:,} of {run.total:,}"
+    if run.stopped == INTERRUPTED:
+        yield f"next: weevit resume {typed(run.folder)}{at}"
+    elif run.stopped == BUDGET:
+        yield f"next: weevit resume {typed(run.folder)} --minutes {max(1, math.ceil(2 * run.minutes))}{at}"
+    if run.stopped == EARLY or (run.stopped == DONE and not run.worked):
+        yield f"more: weevit train --from {typed(run.folder)} --epochs N -o NEW   trains on from its best weights"
+    if run.stopped in (DONE, EARLY):
+        yield f"next: weevit classify PICTURE -m {typed(run.folder)}"
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -49,8 +49,8 @@ from weevit.text import csv_bytes, typed
 from weevit.training import run_folder
 from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
-from weevit.training.planning import Plan
 from weevit.training.pages import EVALUATION_PAGE, write_evaluated
+from weevit.training.planning import Plan
 from weevit.training.results import Run
 from weevit.training.task import BEGUN, Task
 from weevit.training.watch import Progress, Watcher, span
@@ -301,7 +301,7 @@ def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> F
     found, folder, probe, measure = replace(found, run=run), found.folder, found.probe, found.measure
     if run is None:
         _keep_head(task, folder, watcher)
-        return replace(found, chosen=PROBE)
+        return replace(found, chosen="probe")
     if run.best is None or run.stopped == INTERRUPTED:
         return found
     tuned = read_checkpoint(run.model)

@@ -115,7 +115,7 @@ def _run(task: Task, plan: Plan, folder: Path, left: float | None, watcher: Watc
         if left <= 0:
             return None
         recipe = replace(recipe, loop=replace(recipe.loop, minutes=left / 60))
-    for line in plan.lines():
+    for line in plan.choices():
         watcher.say(line)
     return train(
         recipe,

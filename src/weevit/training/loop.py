@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -24,13 +23,23 @@ from weevit.training.begin import Work, begin, reopen, resolved
 from weevit.training.board import Board
 from weevit.training.data import Batch
 from weevit.training.determinism import draw_from, settled
+from weevit.training.judging import (
+    REMEDY,
+    evaluated,
+    evaluation_line,
+    evaluation_of,
+    is_due,
+    is_stale,
+    refuse_bad,
+    still_evaluating,
+    take_best,
+)
 from weevit.training.loss import loss, shares, smoothed
 from weevit.training.mixing import mix
 from weevit.training.optim import clip_gradients, set_rate
 from weevit.training.pace import Lookout
 from weevit.training.results import (
     Run,
-    all_bad,
     last_figures,
     outcome,
     publish,
@@ -40,12 +49,11 @@ from weevit.training.results import (
     write_report,
 )
 from weevit.training.run_folder import STATE, held
-from weevit.training.saved import Best, Row
+from weevit.training.saved import Row
 from weevit.training.schema import Recipe
 from weevit.training.state import State, digest, save
 from weevit.training.stopwatch import Stopwatch
-from weevit.training.validation import figures, with_prefix
-from weevit.training.watch import Progress, Watcher, shown
+from weevit.training.watch import Progress, Watcher
 
 DONE, BUDGET, EARLY, INTERRUPTED = "done", "time budget", "early stop", "interrupted"
 
@@ -136,7 +144,7 @@ def resume(
 def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     """Train from where the state is to the end, or to the first reason to stop."""
     folder, recipe, machine, plan, state = work.folder, work.recipe, work.machine, work.plan, work.state
-    pace = work.pace
+    pace, first = work.pace, state.step
     model, optimizer, scaler, loop = work.model, state.optimizer, state.scaler, work.recipe.loop
     clock = Stopwatch(state.clock.seconds)
     progress = Progress(
@@ -149,7 +157,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     run_folder.write_metrics(folder, state.metrics)
     board.restart(state.metrics, state.clock.rows)
     watcher.offer(lambda: _save(work, clock))
-    lookout = Lookout(pace, 60 * loop.minutes, clock.seconds) if loop.minutes and work.facts["in_time"] else None
+    lookout = Lookout(pace, 60 * loop.minutes, clock.seconds) if loop.minutes and work.facts.get("in_time") else None
     stopped, path, saved, saved_at = "", work.checkpoint, _place(state), time.monotonic()
 
     with settled(machine.threads):
@@ -159,26 +167,26 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
         while True:
             # ---- evaluation: at its steps, and before the end
             late = loop.minutes is not None and clock.seconds() + clock.evaluation >= 60 * loop.minutes
-            due = pace.comes_by(state.step, plan.eval_every) or state.step == pace.total or late
+            due = is_due(work) or late
             better = False
-            if due and state.step and not _evaluated(state):
+            if due and state.step and not evaluated(state):
                 watcher.moved(clock.into(progress, state, "evaluating"))
-                found = _evaluate(work, clock, watcher)
+                found = evaluation_of(work, clock, watcher)
                 if found:
                     with state.lock:
                         record("eval", found)
-                        better = _take_best(work, found)
+                        better = take_best(work, found)
                     progress.figures, progress.best = found, state.best
-                    say(_evaluation_line(work, found, better))
+                    say(evaluation_line(work, found, better))
 
             # ---- reasons to stop
-            if state.step == pace.total and _evaluated(state):
+            if state.step == pace.total and evaluated(state):
                 stopped = DONE
             elif watcher.should_stop():
                 stopped = INTERRUPTED
             elif late:
                 stopped = BUDGET
-            elif _evaluated(state) and _is_stale(work):
+            elif evaluated(state) and is_stale(work):
                 stopped = EARLY
 
             # ---- checkpoint: at its steps, after some minutes, of a new best, and before the end
@@ -236,9 +244,9 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 state.count(*values)
                 clock.trained += len(images)
                 if lookout is not None:
-                    lookout.updated(state.step, time.perf_counter() - began, _still_evaluating(work, clock))
-                evaluated_next = pace.comes_by(state.step, plan.eval_every) or state.step == pace.total
-                if state.step % loop.log_every == 0 or evaluated_next:
+                    took = time.perf_counter() - began
+                    lookout.updated(state.step, took, still_evaluating(work, clock, took / len(images)))
+                if state.step % loop.log_every == 0 or is_due(work):
                     record("train", {"lr": rate, **state.take_window()})
                     state.clock.rows.append(clock.lap(state.step))
 
@@ -250,7 +258,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     # ---- the end
     if stopped != INTERRUPTED:  # who asked to stop does not wait for pictures
         show_metrics(work)
-    run = outcome(work, stopped, digest(path))
+    run = outcome(work, stopped, digest(path), state.step > first)
     if report and stopped != INTERRUPTED and state.best is not None:
         say(write_report(work, run))
     say(f"{stopped} after {state.step:,} of {run.total:,} steps · state {run.digest[:16]}")
@@ -267,12 +275,6 @@ def _memory(work: Work) -> Iterator[None]:
             f"The memory of {work.machine.device} does not hold a batch of {batch} in {pieces} piece(s).",
             f"A new run with loop.accumulate={2 * pieces}, or auto; this one's weights: --from {typed(work.folder)}",
         ) from error
-
-
-def _still_evaluating(work: Work, clock: Stopwatch) -> float:
-    """Seconds of the evaluations that are still to come, each as long as the last one."""
-    left = (work.plan.total - work.pace.place(work.state.step)) / work.plan.eval_every
-    return math.ceil(left) * clock.evaluation
 
 
 def _place(state: State) -> tuple[int, int]:
@@ -315,99 +317,12 @@ def _recorder(work: Work, board: Board) -> Callable[[str, dict[str, float]], Non
     return record
 
 
-def _evaluated(state: State) -> bool:
-    last = state.metrics[-2:]  # an evaluation stands behind the row of its step
-    return any(row["kind"] == "eval" and row["step"] == state.step for row in last)
-
-
-def _evaluate(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, float]:
-    """The figures of the weights and of their averages; empty where it was asked to stop on the way.
-
-    Raises:
-        TrainingError: a logit is NaN or infinite, or too many pictures cannot be read.
-    """
-    start = time.perf_counter()
-    found: dict[str, float] = {}
-    for name, module in work.state.modules().items():
-        answers = work.validation.logits(module, work.machine.device, work.machine.autocast, watcher.should_stop)
-        if answers is None:
-            return {}
-        found |= with_prefix(figures(*answers), "" if name == "model" else "ema_")
-    _refuse_bad(work, work.validation.bad, len(work.validation.split), "validation")
-    wrong = [name for name, value in found.items() if not math.isfinite(value)]
-    if wrong:
-        raise TrainingError(
-            f"After step {work.state.step}, the evaluation gives {', '.join(wrong)} that is NaN or infinite.", _REMEDY
-        )
-    clock.evaluated(start)
-    return found
-
-
-def _take_best(work: Work, found: dict[str, float]) -> bool:
-    """Whether an evaluation is the best so far; then the state says so."""
-    weights = "model" if work.state.ema is None else "ema"
-    name, best = decides(work), work.state.best
-    value = found[name]
-    if best is not None and (value >= best.value if name.endswith("loss") else value <= best.value):
-        return False
-    work.state.best = Best(work.state.step, name, value, weights)
-    return True
-
-
-def decides(work: Work) -> str:
-    """The figure by which the best evaluation is chosen: of the averages where there are any."""
-    name = work.recipe.loop.best
-    if name == "auto":
-        name = "map" if work.recipe.data.multi_label else "top1"
-    return ("" if work.state.ema is None else "ema_") + ("val_loss" if name == "loss" else name)
-
-
-def _is_stale(work: Work) -> bool:
-    """Whether so many evaluations as the recipe bears have brought nothing better."""
-    patience, best = work.recipe.loop.early_stop, work.state.best
-    if patience is None or best is None:
-        return False
-    since = [row for row in work.state.metrics if row["kind"] == "eval" and row["step"] > best.step]
-    return len(since) >= patience
-
-
-def _evaluation_line(work: Work, found: dict[str, float], better: bool) -> str:
-    words = [f"{name} {shown(name, value)}" for name, value in found.items()]
-    return (
-        f"epoch {work.epoch + 1} · step {work.state.step:,} · {' · '.join(words)}{' · best so far' if better else ''}"
-    )
-
-
 def _count_bad(work: Work, batch: Batch) -> None:
     for name, kind, error in batch.bad:
         if name not in work.state.bad:
             work.state.bad[name] = (kind, error)
             run_folder.log(work.folder, f"unreadable: {name}: {error}")
-    _refuse_bad(work, work.state.bad, len(work.dataset.split("train")), "training")
-
-
-def _refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split: str) -> None:
-    """Stop where more pictures are unreadable than the recipe bears.
-
-    Raises:
-        TrainingError: so it is; the message counts them by kind.
-    """
-    if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # one image is no share of few
-        return
-    run_folder.write_bad(work.folder, all_bad(work))
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kind for kind, _ in bad.values()).most_common())
-    raise TrainingError(
-        f"{len(bad):,} of {total:,} {split} pictures cannot be read ({kinds}); loop.max_bad is "
-        f"{work.recipe.loop.max_bad:g}. {work.folder / run_folder.BAD} lists them.",
-        f"weevit resume {typed(work.folder)} loop.max_bad={math.ceil(100 * len(bad) / total) / 100:g}   leaves them "
-        "out. Repaired or removed, they are other data: those take another --output.",
-    )
-
-
-_REMEDY = (
-    "A lower optim.lr, a longer schedule.warmup or loop.precision=bf16 or fp32 are the usual remedies, in a new "
-    "--output."
-)
+    refuse_bad(work, work.state.bad, len(work.dataset.split("train")), "training")
 
 
 def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> None:
@@ -427,5 +342,5 @@ def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> 
     raise TrainingError(
         f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The pictures: {names} "
         f"({work.folder / run_folder.LOG} has all). No weight was changed by it and nothing was saved since.",
-        _REMEDY,
+        REMEDY,
     )

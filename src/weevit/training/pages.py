@@ -252,9 +252,15 @@ def _settings(run: Run, recipe: Recipe) -> list[tuple[str, str]]:
     return [
         ("recipe", recipe.name),
         ("weights to begin with", recipe.model.name if recipe.model.pretrained else "fresh"),
-        ("optimiser", f"{recipe.optim.name}, rate {recipe.learning_rate:.1e}, weight decay {recipe.optim.weight_decay}"),
+        (
+            "optimiser",
+            f"{recipe.optim.name}, rate {recipe.learning_rate:.1e}, weight decay {recipe.optim.weight_decay}",
+        ),
         ("schedule", f"{recipe.schedule.kind}, warmup {recipe.schedule.warmup}"),
-        ("augmentation", f"scale {augment.scale[0]:g} to {augment.scale[1]:g}, {augment.randaugment or 'no RandAugment'}"),
+        (
+            "augmentation",
+            f"scale {augment.scale[0]:g} to {augment.scale[1]:g}, {augment.randaugment or 'no RandAugment'}",
+        ),
         ("seed", str(recipe.seed)),
         ("data", str(recipe.data.path)),
         ("state", f"sha256 {run.digest}"),

@@ -36,6 +36,7 @@ class Run:
         bad: kind -> how many pictures could not be read.
         minutes: that it took, all sittings together.
         metrics: every row.
+        worked: whether updates were made in this sitting.
         planned: updates of its schedule as the recipe says.
         ends: what was decided on the way about where it ends, as `weevit.training.pace.Pace` has it.
     """
@@ -50,6 +51,7 @@ class Run:
     bad: dict[str, int]
     minutes: float
     metrics: tuple[Row, ...] = field(repr=False)
+    worked: bool = True
     planned: int = 0
     ends: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
@@ -127,7 +129,7 @@ def last_figures(rows: list[Row]) -> dict[str, float]:
     return {name: value for name, value in last.items() if name not in ("step", "epoch", "kind", "seen")}
 
 
-def outcome(work: Work, stopped: str, digest: str) -> Run:
+def outcome(work: Work, stopped: str, digest: str, worked: bool = True) -> Run:
     """The typed result, which also stands in `run.json`."""
     state = work.state
     run = Run(
@@ -141,6 +143,7 @@ def outcome(work: Work, stopped: str, digest: str) -> Run:
         bad=dict(Counter(kind for kind, _ in all_bad(work).values())),
         minutes=state.clock.seconds / 60,
         metrics=tuple(state.metrics),
+        worked=worked,
         planned=work.plan.total,
         ends=tuple(state.ends),
     )

@@ -112,7 +112,8 @@ def _not_ours(folder: Path, done: str, error: OSError) -> OutputError:
 def _refuse_used(folder: Path) -> None:
     there = sorted({path.name for path in folder.iterdir()} - {LOCK, RECIPE, STATE})
     if RUN in there:
-        raise UsageError(f"{folder} holds a run already.", 
+        raise UsageError(
+            f"{folder} holds a run already.",
             f"weevit resume {typed(folder)}   goes on with it where it was stopped; from its weights: "
             f"weevit train --from {typed(folder)} --epochs N -o NEW",
         )
@@ -188,8 +189,7 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
         raise TrainingError(
             f"{folder} cannot be resumed: to resume is to go on with the same run, and this would be another one:\n"
             + "\n".join(lines),
-            "Put it back as it was, or begin a new run from these weights: "
-            f"weevit train --from {typed(folder)} -o NEW",
+            f"Put it back as it was, or begin a new run from these weights: weevit train --from {typed(folder)} -o NEW",
         )
 
 
