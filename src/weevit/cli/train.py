@@ -63,7 +63,8 @@ def train(
 ) -> int:
     """Train by RECIPE: a name of `weevit recipe list`, a YAML file, or the folder of a run.
 
-    Without RECIPE, `--from RUN` takes that run's recipe and data too: `--from RUN --epochs 5 -o NEW` trains on. KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
+    Without RECIPE, `--from RUN` takes that run's recipe and data too: `--from RUN --epochs 5 -o NEW` trains on.
+    KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
     run is gone on with by `weevit resume RUN`, and ends with the same bytes as if nothing had happened.
     """
     from weevit import train as begin  # says what to install where PyTorch is not there
@@ -97,10 +98,10 @@ def train(
 
 def _recipe_of(recipe: str | None, changes: tuple[str, ...], source: str | None) -> tuple[str, tuple[str, ...]]:
     """The recipe, which a run to train on from has too, and the changes: a first `KEY=VALUE` is no recipe."""
-    if recipe is not None and "=" in recipe and source and not Path(recipe).exists():
-        recipe, changes = None, (recipe, *changes)
-    if recipe is not None:
+    change = recipe is not None and "=" in recipe and source is not None and not Path(recipe).exists()
+    if recipe is not None and not change:
         return recipe, changes
+    changes = (recipe, *changes) if recipe is not None else changes
     for folder in (Path(source), Path(source) / "tuned") if source else ():  # a run, or what finetune has made
         if (folder / "recipe.yaml").is_file():
             return str(folder), changes

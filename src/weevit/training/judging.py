@@ -55,6 +55,7 @@ def still_evaluating(work: Work, clock: Stopwatch, seconds: float) -> float:
 
 
 def evaluated(state: State) -> bool:
+    """Whether the weights as they are have been."""
     last = state.metrics[-2:]  # an evaluation stands behind the row of its step
     return any(row["kind"] == "eval" and row["step"] == state.step for row in last)
 
@@ -111,6 +112,7 @@ def is_stale(work: Work) -> bool:
 
 
 def evaluation_line(work: Work, found: dict[str, float], better: bool) -> str:
+    """An evaluation, for people."""
     words = [f"{name} {shown(name, value)}" for name, value in found.items()]
     return (
         f"epoch {work.epoch + 1} · step {work.state.step:,} · {' · '.join(words)}{' · best so far' if better else ''}"

@@ -1,11 +1,11 @@
 """How a run ends in time: its schedule is shortened or stretched as fast as the machine turns out to be.
 
-planned   0 ──────────────────────────────────────────────── planned     rate, evaluations, mixing: functions of a place
-                      place(step), continuous and rising
-updates   0 ──── looked ──── looked ─── ... ─── total                    total: the update with which `planned` is reached
+schedule   0 ───────────────────────────────────── planned    rate, evaluations and mixing follow a place on it
+                    place(step), which rises
+updates    0 ─── looked ─── looked ─── ... ─── total          the last one comes to the end of the schedule
 
-Whenever it is looked, what is left of the schedule is spread over the updates that still fit. What was decided stands in
-the state: a run that is resumed follows it, and is the same run.
+Whenever it is looked, what is left of the schedule is spread over the updates that still fit. What was decided stands
+in the state: a run that is resumed follows it, and is the same run.
 """
 
 from __future__ import annotations

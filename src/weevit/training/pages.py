@@ -62,6 +62,7 @@ def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
     """The page of a training run."""
     name = "map" if evaluation.multi_label else "top1"
     best = run.best
+    assert best is not None  # it was evaluated
     when = f"after {_epochs(best.step, work.plan.steps_per_epoch)} of {_epochs(run.total, work.plan.steps_per_epoch)}"
     write_page(
         run.folder / REPORT_HTML,
@@ -72,7 +73,7 @@ def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
             lede=f"{model_line(evaluation.model)} · {short_path(str(work.recipe.data.path))}",
             verdict=f"The best weights: {_figure(evaluation, name)} of the {_answered(evaluation)}.",
             kind="note",
-            tiles=[_tile("validation", evaluation, name), *_time_tiles(run, None), tile("best", when if best else "–")],
+            tiles=[_tile("validation", evaluation, name), *_time_tiles(run, None), tile("best", when)],
             bars=None,
             links=[(EVALUATION_PAGE, "the evaluation: mistakes, calibration, class by class")],
             failures=[(one, kind, error) for one, (kind, error) in sorted(_bad(work).items())][:_LISTED],
@@ -248,13 +249,13 @@ def _looks(run: Run, epoch: int) -> str:
 
 
 def _settings(run: Run, recipe: Recipe) -> list[tuple[str, str]]:
-    augment = recipe.augment
+    augment, optim = recipe.augment, recipe.optim
     return [
         ("recipe", recipe.name),
         ("weights to begin with", recipe.model.name if recipe.model.pretrained else "fresh"),
         (
             "optimiser",
-            f"{recipe.optim.name}, rate {recipe.learning_rate:.1e}, weight decay {recipe.optim.weight_decay}",
+            f"{optim.name}, rate {recipe.learning_rate:.1e}, weight decay {optim.weight_decay:g}",
         ),
         ("schedule", f"{recipe.schedule.kind}, warmup {recipe.schedule.warmup}"),
         (
