@@ -45,13 +45,17 @@ def _answers(work: Work) -> int:
 
 
 def still_evaluating(work: Work, clock: Stopwatch, seconds: float) -> float:
-    """Seconds of the evaluations that are still to come: each like the last one, or by the seconds of an image."""
+    """Seconds of the evaluations that are still to come, each like the last one.
+
+    Before the first one, that of the end alone, at the seconds of an image in training; those on the way are left out
+    where they would cost much.
+    """
     state, pace = work.state, work.pace
+    if not clock.evaluation:
+        return _answers(work) * seconds
     times = math.ceil((work.plan.total - pace.place(state.step)) / work.plan.eval_every)
     learned = (pace.total - state.step) * work.recipe.loop.batch_size
-    if learned < times * WORTH * _answers(work):
-        times = 1
-    return times * (clock.evaluation or _answers(work) * seconds)
+    return clock.evaluation * (times if learned >= times * WORTH * _answers(work) else 1)
 
 
 def evaluated(state: State) -> bool:
