@@ -114,6 +114,53 @@ def test_from_begins_a_new_run_with_the_weights_of_another(cli: Cli, data: Path)
     assert "both at once is not possible" in said
 
 
+def test_every_next_step_leads_on(cli: Cli, data: Path) -> None:
+    """Done, stopped early, out of time: what is printed can be typed, and is more than what is there."""
+    words = ("train", "my.yaml", "--data", data, *QUICK)
+    assert cli(*words, "-o", "first")[0] == 0
+    code, _, said = cli("resume", "first", "--no-report")
+    assert said.splitlines()[-2].startswith("more: weevit train --from first --epochs N -o NEW ")
+    assert said.splitlines()[-1] == "next: weevit classify PICTURE -m first"
+    code, _, said = cli("train", "--from", "first", "--epochs", 2, "-o", "second", *QUICK)  # as it is printed
+    assert code == 0
+    assert "10 of 10 steps" in Path("second/log.txt").read_text()
+    assert json.loads(Path("second/run.json").read_text())["weights"]["source"] == str(Path("first").absolute())
+    code, _, said = cli("train", "--from", "second", "optim.lr=1e-9", "loop.early_stop=1", "--epochs", 9, "-o", "third",
+        "schedule.min_lr=0", "schedule.warmup_lr=0", *QUICK)  # fmt: skip
+    assert json.loads(Path("third/run.json").read_text())["end"]["stopped"] == "early stop"
+    assert "more: weevit train --from third --epochs N -o NEW" in said
+    assert "weevit resume" not in said
+    code, _, said = cli("train", "--from", "third", "loop.minutes=1e-4", "--epochs", 900, "-o", "fourth", *QUICK)
+    assert said.splitlines()[-1].startswith("next: weevit resume fourth --minutes 1   goes on from step ")
+    assert cli("train", "--from", "nowhere", "-o", "fifth")[0] == 2
+    code, _, said = cli("train", "-o", "fifth")
+    assert code == 2
+    assert "RECIPE was not given" in said
+
+
+def test_a_fine_tuning_is_trained_on_by_its_folder(tmp_path: Path, data: Path) -> None:
+    from weevit.cli.train import _recipe_of
+
+    (tmp_path / "out" / "tuned").mkdir(parents=True)
+    (tmp_path / "out" / "tuned" / "recipe.yaml").write_text("")
+    out = str(tmp_path / "out")
+    assert _recipe_of(None, ("a.b=1",), out) == (str(tmp_path / "out" / "tuned"), ("a.b=1",))
+    assert _recipe_of("a.b=1", ("c.d=2",), out) == (str(tmp_path / "out" / "tuned"), ("a.b=1", "c.d=2"))
+    assert _recipe_of("sbb_in1k_pwee", (), out) == ("sbb_in1k_pwee", ())
+
+
+def test_resume_remembers_tensorboard(cli: Cli, data: Path) -> None:
+    pytest.importorskip("tensorboard")
+    words = ("train", "my.yaml", "--data", data, "-q", *QUICK)
+    assert cli(*words, "-o", "run", "--tensorboard", "loop.minutes=1e-4", "schedule.epochs=3")[0] == 0
+    first = {path.name for path in Path("run/tensorboard").iterdir()}
+    assert cli("resume", "run", "--no-report", "--minutes", 5)[0] == 0
+    assert {path.name for path in Path("run/tensorboard").iterdir()} != first  # written anew, with all rows
+    assert cli(*words, "-o", "plain")[0] == 0
+    assert cli("resume", "plain", "--no-report")[0] == 0
+    assert not Path("plain/tensorboard").exists()
+
+
 def test_a_dry_run_prints_the_recipe_and_trains_nothing(cli: Cli, data: Path) -> None:
     code, out, _ = cli("train", "my.yaml", "optim.lr=0.5", "--data", data, "--model", "pwee", "--dry-run")
     assert code == 0

@@ -148,11 +148,11 @@ def _next(run: Run) -> Iterator[str]:
     """What to do next; each leads on from here."""
     from weevit.training.loop import BUDGET, DONE, EARLY, INTERRUPTED
 
-    at = f"   goes on from step {run.step:,} of {run.total:,}"
+    where = f"goes on from step {run.step:,} of {run.total:,}"
     if run.stopped == INTERRUPTED:
-        yield f"next: weevit resume {typed(run.folder)}{at}"
+        yield f"next: weevit resume {typed(run.folder)}   {where}"
     elif run.stopped == BUDGET:
-        yield f"next: weevit resume {typed(run.folder)} --minutes {max(1, math.ceil(2 * run.minutes))}{at}"
+        yield f"next: weevit resume {typed(run.folder)} --minutes {max(1, math.ceil(2 * run.minutes))}   {where}"
     if run.stopped == EARLY or (run.stopped == DONE and not run.worked):
         yield f"more: weevit train --from {typed(run.folder)} --epochs N -o NEW   trains on from its best weights"
     if run.stopped in (DONE, EARLY):

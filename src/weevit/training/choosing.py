@@ -170,7 +170,9 @@ class FineTuned:
         tuned, head = (f"{100 * self.held_out[one]:.1f} %" for one in (TUNED, PROBE))
         if self.chosen == PROBE:
             return f"the linear head: fine-tuning did not beat it on {of} ({tuned} {name}, the head {head})"
-        return f"the fine-tuned model: {tuned} {name} on {of}, the linear head {head}"
+        even = self.held_out[TUNED] == self.held_out[PROBE]
+        other = "as has the linear head, with a higher log loss" if even else f"the linear head {head}"
+        return f"the fine-tuned model: {tuned} {name} on {of}, {other}"
 
     def _judged(self) -> str:
         """What the validation split says, which chose nothing."""
