@@ -53,3 +53,13 @@ def test_memory_does_not_grow_with_the_number_of_pictures(photos: list[Path]) ->
     found = re.search(r"2,500 against 500 images: ([\d.]+) times the peak memory", out)
     assert found, out
     assert float(found[1]) < 1.1, out
+
+
+def test_fine_tuning_within_a_budget() -> None:
+    """A miniature: a broken image, a busy machine, next to no time; what is kept may be either, and is there."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    out = said("finetune_budget.py", "digits --minutes 0.1")
+    for name in ("digits, 0.1 min", "digits, 0.1 min, disturbed"):
+        found = re.search(rf"{name} +kept (tuned|probe): probe [\d.]+%.* 64 px .* ([\d.]+) of 0\.1 min · good\n", out)
+        assert found, out
