@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("filelock")
 
 import runs  # noqa: E402 - after the skips
+from browsing import DESKTOP, PHONE  # noqa: E402
 
 from weevit.errors import TrainingError, UsageError  # noqa: E402
 from weevit.training import loop, results  # noqa: E402
@@ -182,3 +183,21 @@ def test_too_many_unreadable_images_are_borne_in_the_same_folder(made: tuple[Pat
     assert loop.resume(tmp_path / "two", overrides=["loop.max_bad=0.05"], report=False).stopped == "done"
     with pytest.raises(UsageError, match=r"optim\.lr cannot be changed"):
         loop.resume(tmp_path / "two", overrides=["optim.lr=1"], report=False)
+
+
+# ---- the page of a run
+
+
+@pytest.mark.parametrize(("width", "dark"), [(DESKTOP, False), (PHONE, True)])
+def test_the_page_of_a_run(made: tuple[Path, Path], tmp_path: Path, browser: Any, width: int, dark: bool) -> None:
+    pytest.importorskip("jinja2")
+    loop.train(made[0], made[1], tmp_path / "run", threads=1)
+    page = tmp_path / "run" / "report.html"
+    seen = browser.look(page, width, dark)
+    seen.check()
+    assert (seen.facts["tiny"], seen.facts["pictures"]) == (0, 8)
+    text = seen.facts["text"]
+    assert text.index("The best weights") < text.index("How it went") < text.index("What the model saw")
+    assert "%" in text[text.index("What the model saw") : text.index("Settings")]  # mixed: shares of two classes
+    assert 'href="evaluation.html"' in page.read_text()
+    assert (tmp_path / "run" / "evaluation.html").is_file()

@@ -152,7 +152,8 @@ def _next(run: Run) -> Iterator[str]:
     if run.stopped == INTERRUPTED:
         yield f"next: weevit resume {typed(run.folder)}   {where}"
     elif run.stopped == BUDGET:
-        yield f"next: weevit resume {typed(run.folder)} --minutes {max(1, math.ceil(2 * run.minutes))}   {where}"
+        twice = f"{max(1, math.ceil(2 * run.minutes))}   {where}"
+        yield f"next: weevit resume {typed(run.folder)} --minutes " + twice
     if run.stopped == EARLY or (run.stopped == DONE and not run.worked):
         yield f"more: weevit train --from {typed(run.folder)} --epochs N -o NEW   trains on from its best weights"
     if run.stopped in (DONE, EARLY):

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 LOOKS = 50
 """Times in a budget that it is looked how far a run will come."""
 
+ENOUGH = 3
+"""Updates that tell how long one takes, while half of the budget is left."""
+
 SPARE = 0.02
 """Of the budget: what is left for the last update and the last checkpoint."""
 
@@ -86,7 +89,8 @@ class Lookout:
             return
         self._times.append(took)
         now = self.clock()
-        if now - self._looked < self.seconds / LOOKS:
+        few = len(self._times) < ENOUGH and now < self.seconds / 2
+        if few or now - self._looked < self.seconds / LOOKS:
             return
         left = self.seconds * (1 - SPARE) - now - evaluating
         fits = step + max(0, int(left * len(self._times) / max(sum(self._times), 1e-9)))
