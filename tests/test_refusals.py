@@ -125,12 +125,12 @@ def test_a_box_with_a_long_size_is_measured(tmp_path: Path) -> None:
         pytest.skip("this Pillow writes no AVIF")
     data = buffer.getvalue()
     assert decode(data).size == (32, 32)
-    from weevit.images.formats import _boxes_end_early
+    from weevit.images import boxes
 
     long = struct.pack(">I4sQ", 1, b"free", 16 + 8) + bytes(8)
-    assert not _boxes_end_early(data + long)
-    assert _boxes_end_early(data + long[:-1])
-    assert not _boxes_end_early(data + struct.pack(">I4s", 0, b"free"))
+    assert not boxes.end_early(data + long)
+    assert boxes.end_early(data + long[:-1])
+    assert not boxes.end_early(data + struct.pack(">I4s", 0, b"free"))
 
 
 def test_what_a_slice_promises_and_the_file_does_not_have(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def test_refused_before_a_model_is_fetched(
 ) -> None:
     if verb in ("train", "finetune"):
         pytest.importorskip("torch")
+    if verb in ("fit", "data check"):
+        pytest.importorskip("sklearn")
     before = sorted(place.rglob("*"))
     for value in VALUES[option]:
         words = VERBS[verb].replace("v.npy", "job").replace("m.npz", "job") if "shard" in option else VERBS[verb]

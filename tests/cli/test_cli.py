@@ -202,6 +202,9 @@ def test_a_typo_is_no_problem_of_the_hub(
 ) -> None:
     if line.startswith(("train", "finetune")):
         pytest.importorskip("torch")
+    if line.startswith("fit") or line.endswith("job"):
+        pytest.importorskip("sklearn")
+        pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (20, 20)).save(tmp_path / "cat.png")
     (tmp_path / "data").mkdir()

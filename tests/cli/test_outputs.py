@@ -199,6 +199,7 @@ def test_an_address_is_no_output(says: Says, folder: Path, line: str, address: s
 
 
 def test_python_refuses_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jinja2")
     monkeypatch.chdir(folder)
     for output in ("s3://b/x", "notes", "data"):
         for call in (

@@ -92,6 +92,7 @@ def test_verbs_that_answer(says: Says, model: Path, images: Path, tmp_path: Path
 
 
 def test_verbs_that_look_and_learn(says: Says, model: Path, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
     assert says("data", "check", images, "-m", model, "-o", tmp_path / "check")[0] == 0
     assert says("fit", images, "-m", model, "--folds", 2, "-o", tmp_path / f"fit{NASTY}")[0] == 0
     fitted = tmp_path / f"fit{NASTY}"
