@@ -26,6 +26,7 @@ from weevit.errors import (
 from weevit.extras import missing
 from weevit.images.decode import Limits
 from weevit.images.source import File, read_bytes, shortened, why_no_path
+from weevit.memory import give_back
 
 MAX_ROW_GROUP_BYTES = 64 << 20
 """What a column of a row group may unpack to whatever it takes in the file."""
@@ -42,6 +43,7 @@ MAX_VALUES = 1000
 _BATCH_BYTES, _BATCH_ROWS = 64 << 20, 1024
 _KEPT_BYTES = 64 << 20
 _REELS = 4
+_LARGE = 4 << 20
 _BLOCK = 1 << 20
 _MAX_FEATURES_BYTES = 4 << 20
 
@@ -239,7 +241,7 @@ class _Reel:
 
     def _rewind(self) -> None:
         self._values = self._begin()
-        self._next = self._bytes = 0
+        self._next = self._bytes = self._read = 0
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._failed: ImageError | None = None
 
@@ -272,6 +274,10 @@ class _Reel:
         self._bytes += _size(value)
         while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
+        self._read += _size(value) if _size(value) > _LARGE else 0
+        if self._read > _KEPT_BYTES:  # or glibc keeps as many large values as there are threads, twice
+            self._read = 0
+            give_back()
 
     def __del__(self) -> None:
         self._values.close()  # and the file with it
