@@ -18,6 +18,9 @@ from weevit.images.parquet import pyarrow
 from weevit.jobs.columns import Column, Kind
 from weevit.text import typed
 
+_NUMBERS = {"halffloat": np.float16, "float": np.float32, "int32": np.int32}
+"""Arrow's name of a type -> numpy's; to ask Arrow takes pandas before pyarrow 26."""
+
 MAX_NUMBERS = 1 << 32
 """Of a column that is made into one array: 16 GiB of float32."""
 
@@ -168,7 +171,7 @@ def _is_answer(kind: Any) -> bool:
     types = pyarrow().types
     if types.is_list(kind):
         kind = kind.value_type
-    return bool(types.is_floating(kind) or types.is_int32(kind) or types.is_string(kind) or types.is_boolean(kind))
+    return bool(str(kind) in _NUMBERS or types.is_string(kind) or types.is_boolean(kind))
 
 
 def _not_ours(path: Path, why: str) -> JobError:
@@ -185,7 +188,7 @@ def vectors(table: Any, name: str) -> Any:
     """
     column = table.column(name)
     column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy even one
-    kind, values = column.type.value_type.to_pandas_dtype(), column.values
+    kind, values = _NUMBERS[str(column.type.value_type)], column.values
     numbers = np.frombuffer(values.buffers()[1] or b"", kind)[values.offset :]
     if pyarrow().types.is_fixed_size_list(column.type):  # as `read_results` gives them
         width = column.type.list_size
