@@ -110,3 +110,12 @@ def test_links_and_paths_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
     for script in re.findall(r"`python (benchmarks/\S+\.py)`", (ROOT / "README.md").read_text()):
         assert (ROOT / script).exists(), script
+
+
+def test_every_promise_has_the_test_that_it_names() -> None:
+    text = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+)| -k \w+)?`", text)
+    assert len(named) > 25
+    for path, name in named:
+        assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+        assert (ROOT / path).is_file(), path
