@@ -68,7 +68,7 @@ def test_an_update_finds_everything_on_the_gpu_and_waits_for_it_once(
     waits: list[torch.device] = []
     monkeypatch.setattr(FakeTensor, "tolist", lambda self: waits.append(self.device) or [1.0] * len(self))
     monkeypatch.setattr(data._Memory, "take", lambda memory: Pinned(memory._shape))
-    written = {"_save": Path(), "digest": "", "show_samples": None, "outcome": SimpleNamespace(digest="")}
+    written = {"_save": Path(), "digest": "", "show_samples": None, "outcome": SimpleNamespace(digest="", total=3)}
     for name, value in written.items():
         monkeypatch.setattr(loop, name, lambda *_, value=value: value)
     monkeypatch.setattr(torch.Tensor, "backward", lambda value: with_gradients(value, begun.model))
