@@ -28,6 +28,7 @@ from weevit.jobs.plan import Digest, Shard, groups, make_plan, read_plan, write_
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row, write_shard
+from weevit.memory import keep_flat
 from weevit.outputs import local
 from weevit.predict import Predictor
 from weevit.results import Result
@@ -118,6 +119,7 @@ def run_job(
     settings = settings_of(predictor, verb, dict(options), shard_size)
     folder = local(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
+    keep_flat()
     sources = expand(lasting)
     with hold(folder, settings, *shard) as alone:
         job = _Job(predictor, settings, folder, sources, shard, retry_failed)
