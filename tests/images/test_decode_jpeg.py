@@ -16,6 +16,7 @@ from textures import texture
 
 from weevit.errors import CorruptImageError, DecodeError, ImageError, TruncatedImageError, UnsupportedImageError
 from weevit.images import jpeg
+from weevit.images.canvas import pixels_of
 from weevit.images.decode import decode, to_rgb
 
 END = b"\xff\xd9"
@@ -245,3 +246,24 @@ def test_multi_picture_files_give_their_first() -> None:
     assert np.array_equal(np.asarray(to_rgb(Image.open(io.BytesIO(data)))), by_pillow(data))
     with pytest.raises(DecodeError):
         decode(data[:30_000] + END)
+
+
+def test_pixels_are_written_where_pillow_keeps_them() -> None:
+    """Without a copy, above 4 megapixels too, which Pillow would otherwise keep in several pieces."""
+    for size in ((3, 2), (3000, 2000)):
+        image = Image.Image()
+        image._mode, image._size = "RGB", size
+        memory = pixels_of(image)
+        assert memory is not None
+        pixels = np.frombuffer(memory, np.uint8).reshape(size[1], size[0], 4)
+        pixels[...] = np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)
+        assert np.array_equal(np.asarray(image), pixels[..., :3])
+
+
+def test_a_pillow_that_does_not_tell_where_costs_a_copy_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weevit.images.canvas._new", Image.core.new)
+    image = Image.Image()
+    image._mode, image._size = "RGB", (3000, 2000)
+    assert pixels_of(image) is None
+    data = written(texture(3000, 2000, 3))
+    assert np.array_equal(np.asarray(decode(data)), by_pillow(data))

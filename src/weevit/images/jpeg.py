@@ -16,18 +16,17 @@ from __future__ import annotations
 import io
 import re
 import struct
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError, UnsupportedImageError
-from weevit.images.exif import check_directory
+from weevit.images.canvas import Room, pixels_of
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 
@@ -37,7 +36,8 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _PROGRESSIVE = {0xC0, 0xC1, 0xC9}, {0xC2, 0xCA}
-_TABLES, _SCAN, _EXIF = 0xC4, 0xDA, 0xE1
+_TABLES, _SCAN, _APP1 = 0xC4, 0xDA, 0xE1
+_IS_EXIF, _IS_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _BARE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length."""
 
@@ -109,7 +109,7 @@ def read_layout(data: bytes) -> Layout:
             place = start
             continue
         place = start + int.from_bytes(data[start : start + 2], "big")
-        exif += place - start if marker == _EXIF else 0
+        exif += place - start if marker == _APP1 else 0
         if exif > MAX_EXIF:
             raise TooLargeImageError(f"JPEG: more than {MAX_EXIF:,} bytes of EXIF")
         if _take(layout, marker, data, start, place) and _is_single(layout) and data.endswith(END):
@@ -120,14 +120,14 @@ def read_layout(data: bytes) -> Layout:
 
 def _take(layout: Layout, marker: int, data: bytes, start: int, end: int) -> bool:
     """Note a segment; whether it was a scan's header."""
-    body = data[start + 2 : end]
     if marker == _SCAN:
-        _take_scan(layout, body)
+        _take_scan(layout, data[start + 2 : end])
         layout.data = layout.data or end
         return True
     if not layout.scans:
         layout.segments.append((marker, start - 2, end))
-    if marker in _FRAMES and not layout.kind and len(body) >= 6:
+    if marker in _FRAMES and not layout.kind and end - start >= 8:
+        body = data[start + 2 : end]
         layout.kind = marker
         layout.bits, height, width, count = struct.unpack_from(">BHHB", body)
         layout.size = (width, height)
@@ -166,7 +166,7 @@ def check_whole(layout: Layout) -> None:
 
 
 def pixels(
-    data: bytes, layout: Layout, size: tuple[int, int] | None = None, room: bytearray | None = None
+    data: bytes, layout: Layout, size: tuple[int, int] | None = None, room: Room | None = None
 ) -> npt.NDArray[np.uint8]:
     """Every pixel of a file, or an error.
 
@@ -174,10 +174,11 @@ def pixels(
         data: a whole file.
         layout: of it.
         size: (width, height) to decode at: a half, a quarter or an eighth, as `JpegImageFile.draft` gives it.
-        room: memory for the result, which then lasts until it is used again.
+        room: memory for an RGB result, see `pixels_of`. Used unless the file needs a second try.
 
     Returns:
-        uint8, (H, W, 3) RGB, for grey too, or (H, W, 4) CMYK as it is stored (Adobe's is inverted).
+        uint8, (H, W, 3) RGB, for grey too, or (H, W, 4) CMYK as it is stored (Adobe's is inverted). In `room`:
+        (H, W, 4) RGB and a byte without meaning.
 
     Raises:
         DecodeError: pixels are missing, or may be.
@@ -198,6 +199,8 @@ def pixels(
 
 
 def _check_kind(layout: Layout) -> None:
+    if len(layout.components) not in (0, 1, 3, 4):
+        raise UnsupportedImageError(f"JPEG: {len(layout.components)} components", "Convert it to RGB first.")
     if layout.kind and (layout.bits != 8 or layout.kind not in _SEQUENTIAL | _PROGRESSIVE):
         raise UnsupportedImageError(
             f"JPEG: {layout.bits} bits a sample, or a lossless or hierarchical file, is not read",
@@ -206,9 +209,9 @@ def _check_kind(layout: Layout) -> None:
 
 
 def _strict(
-    data: bytes, layout: Layout, size: tuple[int, int] | None, room: bytearray | None = None
+    data: bytes, layout: Layout, size: tuple[int, int] | None, room: Room | None = None
 ) -> npt.NDArray[np.uint8]:
-    colours = "CMYK" if len(layout.components) == 4 else "RGB"
+    colours = "CMYK" if len(layout.components) == 4 else "RGB" if room is None else "RGBX"
     width, height = size or (0, 0)
     decoded: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
         data, colours, min_width=width, min_height=height, buffer=room, strict=True
@@ -269,31 +272,29 @@ def _first_symbols(body: bytes) -> Iterator[int]:
         body = body[17 + sum(body[1:17]) :]
 
 
-_thread = threading.local()
-_ROOM = 4 << 20
-
-
-def _room(size: tuple[int, int]) -> bytearray | None:
-    """Memory of this thread's own, for images up to a megapixel: fresh pages cost as much as a tenth of decoding."""
-    if size[0] * size[1] * 4 > _ROOM:
-        return None
-    if not hasattr(_thread, "room"):
-        _thread.room = bytearray(_ROOM)
-    found: bytearray = _thread.room
-    return found
-
-
 class StrictJpeg(JpegImageFile):
-    """Pillow's reader of the header, with the pixels from `pixels`. To be given a BytesIO of a whole file."""
+    """Pillow's image with the header from `read_layout` and the pixels from `pixels`. Give it a BytesIO of a file.
+
+    Of what a header says besides, `info` has what may turn the image: EXIF and XMP.
+    """
 
     def _open(self) -> None:
         assert isinstance(self.fp, io.BytesIO)
         self.data = self.fp.getvalue()  # no copy
         self.layout = read_layout(self.data)
         _check_kind(self.layout)
-        parts = [self.data[start + 4 : end] for marker, start, end in self.layout.segments if marker == _EXIF]
-        check_directory(b"".join(part[6:] for part in parts if part.startswith(b"Exif\0\0")))
-        super()._open()
+        for marker, start, end in self.layout.segments:
+            if marker == _APP1:
+                self._note(self.data[start + 4 : end])
+        self._size = self.layout.size
+        self._mode = "CMYK" if len(self.layout.components) == 4 else "RGB"
+        self.tile = [ImageFile._Tile("jpeg", (0, 0, *self.size), 0, (self._mode, ""))]
+
+    def _note(self, body: bytes) -> None:
+        if body.startswith(_IS_EXIF):
+            self.info["exif"] = self.info["exif"] + body[6:] if "exif" in self.info else body
+        elif body.startswith(_IS_XMP):
+            self.info["xmp"] = body[len(_IS_XMP) :]
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -305,10 +306,11 @@ class StrictJpeg(JpegImageFile):
         if self.tile:
             if not self.layout.end:
                 JpegImageFile(io.BytesIO(self.data)).load()  # raises for nearly all; some have every pixel
-            found = pixels(self.data, self.layout, self.size if self.decoderconfig else None, _room(self.size))
-            self._mode, raw = ("CMYK", "CMYK;I") if found.shape[2] == 4 else ("RGB", "RGB")
+            room = pixels_of(self) if self.mode == "RGB" else None
             self.load_prepare()
-            self.frombytes(found, "raw", raw)
+            found = pixels(self.data, self.layout, self.size if self.decoderconfig else None, room)
+            if self.mode == "CMYK" or found.shape[2] == 3:
+                self.frombytes(found, "raw", "CMYK;I" if self.mode == "CMYK" else "RGB")
             self.tile = []
         return super().load()
 
