@@ -26,6 +26,7 @@
     ├── JobError                      a job's folder or inputs are not what the job needs
     ├── DatasetError                  pictures with classes that do not fit together
     ├── TrainingError                 a run that cannot start, go on or be trusted
+    │   └── DivergedError             its loss, gradients or answers became NaN or infinite
     ├── EngineError                   the graph could not be run
     └── OutputError                   the answer could not be written
 
@@ -203,6 +204,10 @@ class DatasetError(WeevitError):
 
 class TrainingError(WeevitError):
     """A training run that cannot start, go on or be trusted: not finite, in use, damaged, of another recipe or data."""
+
+
+class DivergedError(TrainingError):
+    """Training whose loss, gradients or answers became NaN or infinite."""
 
 
 class EngineError(WeevitError):

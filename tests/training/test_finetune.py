@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +27,7 @@ import weevit  # noqa: E402
 from weevit.cli.app import _run as command  # noqa: E402
 from weevit.errors import DatasetError, TrainingError, UsageError  # noqa: E402
 from weevit.evaluation.metrics import softmax  # noqa: E402
-from weevit.training import blending, planning, results  # noqa: E402
+from weevit.training import blending, loop, planning, results  # noqa: E402
 from weevit.training import finetune as finetuning  # noqa: E402
 from weevit.training.begin import Machine  # noqa: E402
 from weevit.training.choosing import FineTuned, better  # noqa: E402
@@ -326,6 +328,22 @@ def test_where_no_time_is_left_the_head_is_the_model(tune: Any, minutes: float) 
     assert weevit.load(done.folder).checkpoint.tensors().keys() == whole.tensors().keys()
     assert json.loads((done.folder / "finetune.json").read_text())["run"] is None
     assert "no time was left" in (done.folder / "report.html").read_text()
+
+
+def test_where_training_diverges_the_head_is_the_model(tune: Any, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse = loop._refuse_not_finite
+
+    def third_is_nan(work: Any, found: list[float], batch: Any) -> None:
+        refuse(work, [math.nan, found[1]] if work.state.step == 2 else found, batch)
+
+    monkeypatch.setattr(loop, "_refuse_not_finite", third_is_nan)
+    done = tune()
+    assert (done.chosen, done.run, done.comparison) == ("probe", None, None)
+    assert done.lines()[0] == "kept        the linear head: training diverged"
+    assert re.search(r"In step 3, the loss is nan.* A lower optim.lr", done.diverged)
+    assert weevit.load(done.folder).classify([next(data.rglob("*.png"))])
+    assert json.loads((done.folder / "finetune.json").read_text())["diverged"] == done.diverged
+    assert "training diverged" in (done.folder / "report.html").read_text()
 
 
 def test_a_budget_of_a_fraction_ends_with_a_model(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,17 +85,17 @@ class FineTuned:
 
     Attributes:
         folder: of it; a model wherever weevit takes one.
-        chosen: `tuned` or `probe`, by `RULE`; empty where it was stopped before, `probe` where no time was left for a
-            run.
+        chosen: `tuned` or `probe`, by `RULE`; empty where it was stopped before, `probe` where there is no run.
         measure: what they are judged by: `top1`, or `map` for labels.
         held_out: `probe` and `tuned` -> that figure, of the pictures held out of training.
         blend: share of the way from the probe to what training ended with -> log loss of the pictures held out; the
             fine-tuned model is the one with the least. Empty where training did not start from the probe.
         head: the probe on the validation split.
         comparison: the probe (first) and the fine-tuned model (second) on the validation split, which chose nothing;
-            neither saw the pictures held out. None where it was stopped before, or no time was left for a run.
+            neither saw the pictures held out. None where it was stopped before, or there is no run.
         probe: the linear head.
-        run: the training run; None where no time was left for one.
+        run: the training run; None where no time was left for one, or it diverged.
+        diverged: at which step, by which images; empty where it did not.
         failures: (split, id, status, error) of images that cannot be read, and are left out.
         plan: as it was made.
         minutes: that all of it took, in this sitting.
@@ -111,6 +111,7 @@ class FineTuned:
     probe: Fit
     run: Run | None
     failures: tuple[Failure, ...] = ()
+    diverged: str = ""
     blend: dict[float, float] = field(default_factory=dict)
     plan: Plan | None = None
     minutes: float = 0.0
@@ -148,6 +149,8 @@ class FineTuned:
             told["blend"] = f"{share:g} of the way from the head: held-out log loss {loss:.3f}, " + (
                 f"{self.blend[1.0]:.3f} at its end"
             )
+        if self.diverged:
+            told["diverged"] = self.diverged
         if self.failures:
             told["left out"] = f"{len(self.failures):,} images that cannot be read; {FAILURES} lists them"
         told["time"] = span(60 * self.minutes) + (f" of {self.budget:g} min" if self.budget else "")
@@ -164,7 +167,7 @@ class FineTuned:
     def verdict(self) -> str:
         """Which of the two is kept, and why."""
         if self.run is None:
-            return "the linear head: no time was left for training"
+            return f"the linear head: {'training diverged' if self.diverged else 'no time was left for training'}"
         name = "mean average precision" if self.measure == "map" else "right"
         of = f"{len(self.probe.evaluations[VALIDATION].rows):,} held-out images"
         tuned, head = (f"{100 * self.held_out[one]:.1f} %" for one in (TUNED, PROBE))
@@ -206,6 +209,7 @@ class FineTuned:
             "p_value": compared.get("p_value"),
             "probe": {"chosen": self.probe.chosen.name, "cross_validation": self.probe.chosen.score},
             "run": {name: getattr(self.run, name) for name in ("stopped", "step", "total")} if self.run else None,
+            "diverged": self.diverged or None,
             "failures": len(self.failures),
             "plan": self.plan.as_json() if self.plan else None,
             "minutes": round(self.minutes, 3),
@@ -297,7 +301,7 @@ def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> F
     Args:
         task: what was to be done.
         found: of `judge_probe`.
-        run: trained on the pictures that the probe was fitted to; None where no time was left for one.
+        run: trained on the pictures that the probe was fitted to; None where there is none.
         watcher: is told how it goes.
     """
     found, folder, probe, measure = replace(found, run=run), found.folder, found.probe, found.measure

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from weevit.datasets.dataset import TRAIN
+from weevit.errors import DivergedError
 from weevit.fitting.floor import check_floor
 from weevit.outputs import local
 from weevit.training.begin import choose_device
@@ -53,7 +54,7 @@ def finetune(
         overrides: `key=value` words on top of the recipe; what they say is not planned otherwise.
         recipe: to begin with.
         minutes: that all of it may take; training ends in time, with fewer updates where not all fit. Where there is no
-            time for it, the head is the model.
+            time for it, or it diverges, the head is the model.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
         threads: of the CPU; chosen where None.
         watcher: is told how it goes, and may end it.
@@ -90,7 +91,11 @@ def finetune(
     # ---- a run from there, or on from where it was stopped
     plan = draft(task.starting_from(probe))
     left = None if minutes is None else time_left(task, probe, minutes, time.perf_counter() - began)
-    run = _run(task, plan, folder / TUNED, left, watcher)
+    try:
+        run = _run(task, plan, folder / TUNED, left, watcher)
+    except DivergedError as error:
+        run, found = None, replace(found, diverged=f"{error.message} {error.hint}")
+        watcher.say(found.diverged)
     if run is not None:
         watcher.say(f"memory    {peak_memory(choose_device(device)) / 1e9:.1f} GB at most")
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from weevit.errors import TrainingError
+from weevit.errors import DivergedError, TrainingError
 from weevit.text import typed
 from weevit.training import run_folder
 from weevit.training.begin import Work
@@ -68,7 +68,8 @@ def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, f
     """The figures of the weights and of their averages; empty where it was asked to stop on the way.
 
     Raises:
-        TrainingError: a logit is NaN or infinite, or too many pictures cannot be read.
+        DivergedError: a logit is NaN or infinite.
+        TrainingError: too many pictures cannot be read.
     """
     start = time.perf_counter()
     found: dict[str, float] = {}
@@ -80,7 +81,7 @@ def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, f
     refuse_bad(work, work.validation.bad, len(work.validation.split), "validation")
     wrong = [name for name, value in found.items() if not math.isfinite(value)]
     if wrong:
-        raise TrainingError(
+        raise DivergedError(
             f"After step {work.state.step}, the evaluation gives {', '.join(wrong)} that is NaN or infinite.", REMEDY
         )
     clock.evaluated(start)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from weevit.errors import TrainingError
+from weevit.errors import DivergedError, TrainingError
 from weevit.nn.vit import VisionTransformer
 from weevit.outputs import local
 from weevit.text import typed
@@ -95,7 +95,8 @@ def train(
     Raises:
         RecipeError: the recipe cannot be meant.
         DatasetError: the data cannot be trained on.
-        TrainingError: the folder is in use, or the run cannot go on: not finite, too many unreadable pictures.
+        DivergedError: a loss, gradient or answer is NaN or infinite.
+        TrainingError: the folder is in use, or the run cannot go on: too many unreadable pictures.
         OutputError: the folder cannot be written.
     """
     wanted, folder = resolved(recipe, data, overrides), local(output)
@@ -329,7 +330,7 @@ def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> 
     """Before an update: refuse a loss or gradients that are no numbers. Weights that are none give such a loss.
 
     Raises:
-        TrainingError: so it is; the message names the step and the pictures.
+        DivergedError: so it is; the message names the step and the pictures.
     """
     value, norm = loss_and_norm
     scaler = work.state.scaler
@@ -339,7 +340,7 @@ def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> 
     step = work.state.step + 1
     run_folder.log(work.folder, f"step {step}: {what} is not finite; pictures: {' '.join(batch.ids)}")
     names = ", ".join(batch.ids[:5]) + (f" and {len(batch.ids) - 5} more" if len(batch.ids) > 5 else "")
-    raise TrainingError(
+    raise DivergedError(
         f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The pictures: {names} "
         f"({work.folder / run_folder.LOG} has all). No weight was changed by it and nothing was saved since.",
         REMEDY,
