@@ -204,7 +204,7 @@ def done_rows(out: Path) -> int:
 
 def digest(out: Path) -> str:
     found = hashlib.sha256()
-    for path in sorted(out.iterdir()):
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
         if not path.name.startswith((".", "manifest")):
             found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()

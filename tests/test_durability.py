@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,24 @@ def test_what_a_job_says_is_there_is_there(
         assert (again.there, again.computed) == (5, 0)
 
 
+def test_shards_that_are_made_again_keep_the_name_of_their_folder(
+    predictor: weevit.Predictor, images: Path, tmp_path: Path, built: Folders
+) -> None:
+    """`data/` may be new where manifest and plan are old, and nothing else syncs the folder that holds its name."""
+    pytest.importorskip("pyarrow")
+    from weevit.jobs.results import verify_job
+    from weevit.jobs.run import run_job
+
+    folder = tmp_path / "job"
+    run_job(predictor, images, folder, shard_size=2)
+    shutil.rmtree(folder / "data")
+    with disk.watch(folder) as seen:
+        run_job(predictor, images, folder, shard_size=2, should_stop=lambda: True)
+    for tree in whole(seen):
+        assert sum(name.startswith("data/part-") for name in tree) == 1
+        assert [problem for _, problem in verify_job(built(tree))] == ["gone, though the manifest has it"] * 2
+
+
 def test_a_job_on_a_disk_that_fails_says_so_and_is_resumed(
     predictor: weevit.Predictor, images: Path, tmp_path: Path
 ) -> None:
@@ -151,7 +170,7 @@ def test_a_job_on_a_disk_that_fails_says_so_and_is_resumed(
     (tmp_path / "first").mkdir()
     with disk.watch(tmp_path / "first") as seen:
         run_job(predictor, images, tmp_path / "first", shard_size=2)
-    events = [place for place, event in enumerate(seen.events) if "manifest" in event or "part" in event]
+    events = [place for place, event in enumerate(seen.events) if "manifest" in event or "data" in event]
     for place in events:
         folder = tmp_path / str(place)
         folder.mkdir()

@@ -296,7 +296,7 @@ def test_a_job_that_has_not_seen_its_inputs(digits: Predictor, tmp_path: Path) -
     (tmp_path / "job" / "plan.jsonl").unlink()
     with pytest.raises(JobError):
         list(verify_job(tmp_path / "job"))
-    for path in (tmp_path / "job").glob("*.parquet"):
+    for path in (tmp_path / "job" / "data").glob("*.parquet"):
         path.unlink()
     for path in (tmp_path / "job").glob("manifest*"):
         path.unlink()

@@ -19,7 +19,9 @@ from PIL import Image
 
 pa = pytest.importorskip("pyarrow")
 
-import weevit  # noqa: E402 - after the skip
+from job_orders import job_contents as contents  # noqa: E402 - after the skip
+
+import weevit  # noqa: E402
 from weevit.images.formats import EXTENSIONS  # noqa: E402
 from weevit.jobs import run as jobs_run  # noqa: E402
 from weevit.jobs.manifest import read_lines  # noqa: E402
@@ -60,12 +62,6 @@ def pictures(tmp_path: Path) -> Path:
 
 def run(predictor: weevit.Predictor, inputs: Any, folder: Path, verb: str = "embed", **more: Any) -> Progress:
     return run_job(predictor, inputs, folder, verb, **{"shard_size": 8, **more})
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file that must be the same after every way to the end; manifests hold times."""
-    names = [path.name for path in folder.iterdir() if not path.name.startswith((".", "manifest", "vanished"))]
-    return {name: (folder / name).read_bytes() for name in sorted(names)}
 
 
 def stop_after(shards: int) -> Callable[[], bool]:
@@ -271,13 +267,13 @@ def test_a_file_that_was_lost_or_cut_is_made_again(predictor: weevit.Predictor, 
     folder = tmp_path / "out"
     run(predictor, pictures, folder)
     expected = contents(folder)
-    first, second, third = sorted(folder.glob("part-*"))[:3]
+    first, second, third = sorted(folder.glob("data/part-*"))[:3]
     first.unlink()
     second.write_bytes(second.read_bytes()[:-10])
     third.write_bytes(third.read_bytes()[:-10] + bytes(10))
     problems = dict(verify_job(folder))
-    assert "gone" in problems[first.name]
-    assert {"sha256" in problems[path.name] for path in (second, third)} == {True}
+    assert "gone" in problems[f"data/{first.name}"]
+    assert {"sha256" in problems[f"data/{path.name}"] for path in (second, third)} == {True}
     with pytest.raises(weevit.JobError, match=r"sha256 differs"):
         weevit.read_results(folder, partial=True)
     third.unlink()

@@ -68,7 +68,7 @@ def test_a_flipped_byte_is_found_by_the_same_command(
 ) -> None:
     order.run()
     whole = order.contents(order.folder)
-    path = sorted(order.folder.glob("part-*"))[2]
+    path = sorted(order.folder.glob("data/part-*"))[2]
     was, content = path.stat(), bytearray(path.read_bytes())
     content[900] ^= 4
     path.write_bytes(content)

@@ -17,7 +17,7 @@ from PIL import Image
 import weevit
 from weevit.jobs import run as jobs_run
 from weevit.jobs.manifest import read_lines
-from weevit.jobs.plan import read_plan
+from weevit.jobs.plan import DATA, read_plan
 from weevit.jobs.results import Status, job_status, verify_job
 
 COUNT, SHARD = 26, 4
@@ -117,7 +117,7 @@ class Order:
         return f"{kind} {number}"
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("*") if path.is_file()) if self.folder.is_dir() else []
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
@@ -142,7 +142,7 @@ class Order:
         assert (status.running, status.unsure) == ([], [])
         plan = read_plan(self.folder) or []
         there = {(line.file, line.bytes): line.rows for line in read_lines(self.folder)}
-        sizes = {shard.file: (self.folder / shard.file) for shard in plan}
+        sizes = {shard.file: self.folder / DATA / shard.file for shard in plan}
         rows = sum(there.get((name, path.stat().st_size), 0) for name, path in sizes.items() if path.exists())
         assert status.done == rows, self.told
         assert status.total is None or status.done <= status.total
@@ -160,8 +160,14 @@ class Order:
 
     def contents(self, folder: Path) -> dict[str, bytes]:
         """What must be as in a job to which nothing happened."""
-        names = [path.name for path in folder.iterdir() if not path.name.startswith((".", "manifest", "vanished"))]
-        return {name: (folder / name).read_bytes() for name in sorted(names)}
+        return job_contents(folder)
+
+
+def job_contents(folder: Path) -> dict[str, bytes]:
+    """Every file that must be the same after every way to the end of a job; manifests hold times."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    alike = [path for path in found if not path.name.startswith((".", "manifest", "vanished"))]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in alike}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import runs
 from PIL import Image
 
 import weevit
+from weevit.jobs.plan import DATA
 from weevit.zoo.manifest import MANIFEST, sha256_file
 
 SIZE = 32
@@ -54,7 +55,8 @@ class Job:
     @staticmethod
     def files(folder: Path) -> list[Path]:
         """All that are read again; a manifest and the plan more often than one of four shards."""
-        found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        every = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+        found = [path for path in every if not path.name.startswith(".")]
         return found + [path for path in found if path.suffix in (".json", ".jsonl")] * 2
 
     @staticmethod
@@ -67,8 +69,8 @@ class Job:
             for place, line in enumerate(lines):
                 with suppress(ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
                     values = json.loads(line)
-                    shard = folder / values.get("file", "none")
-                    if shard.is_file() and shard.parent == folder:
+                    shard = folder / DATA / values.get("file", "none")
+                    if shard.is_file() and shard.parent == folder / DATA:
                         values["bytes"], values["sha256"] = shard.stat().st_size, sha256_file(shard)
                     values.pop("check", None)
                     digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]

@@ -68,7 +68,8 @@ def verify(folder: Path) -> int:
         wrong += 1
     plan = plan_of(folder)
     if wrong:
-        say(f"{wrong:,} of {len(plan):,} files are not as they should be.")
+        files = "1 file is not as it" if wrong == 1 else f"{wrong:,} files are not as they"
+        say(f"{files} should be; the job has {len(plan):,}.")
         say("Delete those that differ, and give the command that wrote them again: it makes what is not there.")
         return 1
     files = "1 file" if len(plan) == 1 else f"{len(plan):,} files"

@@ -10,20 +10,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from weevit.errors import JobError, MalformedFileError, OutputError
-from weevit.jobs.plan import PLAN, Shard, read_plan
-from weevit.jobs.settings import JOB, Settings, refuse_other, write_settings
+from weevit.jobs.plan import DATA, PARTS, PLAN, Shard, read_plan
+from weevit.jobs.settings import JOB, Settings, read_settings, refuse_flat, refuse_other, write_settings
 from weevit.jobs.shards import read_schema, read_table
 from weevit.locks import is_taken, take_lock
 from weevit.outputs import local
 from weevit.text import csv_row, typed
-from weevit.zoo.manifest import replace_file
+from weevit.zoo.manifest import replace_file, sync
 from weevit.zoo.own import refuse_links
 
 ERRORS = "errors.csv"
 VANISHED = "vanished.txt"
 
-OURS = (JOB, PLAN, ERRORS, VANISHED, "manifest-*-of-*.jsonl", "part-*.parquet", ".worker-*.lock", ".*.tmp")
-"""Everything that a job writes into its folder."""
+OURS = (JOB, PLAN, ERRORS, VANISHED, "manifest-*-of-*.jsonl", DATA, ".worker-*.lock", ".*.tmp")
+"""Everything that a job writes into its folder; the shards lie in `data/`."""
 
 
 @contextmanager
@@ -54,6 +54,9 @@ def hold(folder: Path, settings: Settings, worker: int, workers: int) -> Iterato
             _refuse_parts_of_others(folder, settings)
             with writing(folder):
                 write_settings(folder, settings)
+        with writing(folder):
+            (folder / DATA).mkdir(exist_ok=True)
+            sync(folder)  # also where another worker made it: its name has to last as what is put into it does
         if not others:
             for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink(missing_ok=True)
@@ -64,12 +67,14 @@ def check_folder(folder: Path) -> None:
     """Find out that a folder is not for a job before a model is loaded for it; nothing is made.
 
     Raises:
-        JobError: it holds something else.
+        JobError: it holds something else, or a job of an older kind.
         OutputError: it is a file, or may not be written.
     """
     if folder.exists():
         _make(folder)
         _refuse_foreign(folder)
+        if (folder / JOB).exists():
+            read_settings(folder)
 
 
 @contextmanager
@@ -89,34 +94,56 @@ def _make(folder: Path) -> None:
         raise OutputError(f"{folder} is a file; a job writes a folder.", "Choose another --output.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"The folder {str(folder)!r} may not be written.", "Choose another --output.")
+    for own in (folder, folder / DATA):
+        if own.exists() and not os.access(own, os.W_OK):
+            raise OutputError(f"The folder {str(own)!r} may not be written.", "Choose another --output.")
 
 
 def check_links(folder: Path) -> None:
-    """Refuse a folder of a job in which something leads out of it.
+    """Refuse a folder of a job in which something leads out of it, or whose `data` is no folder.
 
     Raises:
         JobError: so it is.
     """
+    data = folder / DATA
     try:
         refuse_links(folder, OURS)
+        refuse_links(data, ("*",))
     except MalformedFileError as error:
         raise JobError(error.message, error.hint) from error
+    if data.exists() and not data.is_dir():
+        raise JobError(f"{data} is a file; a job keeps its shards in a folder of that name.", "Move it elsewhere.")
 
 
 def _refuse_foreign(folder: Path) -> None:
     """Refuse what is neither empty nor a job. One that has lost its `job.json` is one if nothing else is there."""
-    others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    with writing(folder):
+        others, shards = _seen(folder), in_data(folder)
+    if JOB in others:
+        return
+    refuse_flat(folder)
     foreign = [name for name in others if not any(fnmatchcase(name, pattern) for pattern in OURS)]
-    if foreign and JOB not in others:
+    foreign += [name for name in shards if not fnmatchcase(name, f"{DATA}/{PARTS}")]
+    if foreign:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise JobError(f"{folder} is not empty and holds no job, but {shown}.", "Choose a new folder.")
 
 
+def _seen(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def in_data(folder: Path) -> list[str]:
+    """What readers of the folder's `data/` see, by its way from the folder: shards, and whatever others put there."""
+    data = folder / DATA
+    if data.is_dir() and not data.is_symlink():
+        return [f"{DATA}/{name}" for name in _seen(data)]
+    return [DATA] if data.is_symlink() or data.exists() else []
+
+
 def _refuse_parts_of_others(folder: Path, settings: Settings) -> None:
     """Where `job.json` is gone, shards say themselves of which job they are; damaged ones say nothing."""
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in sorted((folder / DATA).glob(PARTS)):
         with suppress(JobError):
             other = settings.unlike(read_schema(path))
             if other:
@@ -166,7 +193,7 @@ def write_errors(folder: Path, files: Iterable[str]) -> None:
         with path.open("wb") as file:
             file.write(csv_row(["id", "status", "error"]).encode())
             for name in files:
-                table = read_table(folder / name, ["id", "status", "error"])
+                table = read_table(folder / DATA / name, ["id", "status", "error"])
                 rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
                 file.writelines(csv_row(row).encode("utf-8", "backslashreplace") for row in rows if row[1] != "ok")
 
@@ -175,7 +202,7 @@ def write_errors(folder: Path, files: Iterable[str]) -> None:
 
 def tidy(folder: Path, current: set[str]) -> None:
     """Delete shards that a newer version replaced."""
-    for path in folder.glob("part-*.parquet"):
+    for path in (folder / DATA).glob(PARTS):
         if path.name not in current:
             path.unlink(missing_ok=True)
 

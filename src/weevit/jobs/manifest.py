@@ -18,7 +18,7 @@ from stat import S_ISREG
 from typing import Annotated
 
 from weevit.errors import JobError, MalformedFileError
-from weevit.jobs.plan import Shard
+from weevit.jobs.plan import DATA, Shard
 from weevit.zoo.fields import whole
 from weevit.zoo.manifest import append_line, sha256_file
 from weevit.zoo.own import read_own
@@ -40,7 +40,7 @@ class Line:
     Attributes:
         shard: its number.
         inputs: the digest of what it answers.
-        file: its name in the folder.
+        file: its name in `data/`.
         rows: inputs in it.
         errors: kind -> how many of them have no answer.
         bytes, sha256: of the file.
@@ -132,7 +132,7 @@ def done(folder: Path, plan: Iterable[Shard], lines: list[Line], hashed: bool = 
     """
 
     def look(own: list[Line]) -> Line | None:
-        return true_line(folder / own[0].file, own, hashed)
+        return true_line(folder / DATA / own[0].file, own, hashed)
 
     found = claims(plan, lines)
     if not hashed:

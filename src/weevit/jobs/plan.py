@@ -22,6 +22,12 @@ from weevit.zoo.own import read_own
 from weevit.zoo.records import MAX_COUNT, Count, Sha256, parse_line, read_record, to_line
 
 PLAN = "plan.jsonl"
+DATA = "data"
+"""The folder of the shards in the folder of a job: with nothing beside them, every reader of Parquet takes it whole."""
+
+PARTS = "part-[0-9][0-9][0-9][0-9][0-9][0-9]*-" + "[0-9a-f]" * 16 + ".parquet"
+"""The names of shards, as a pattern. Others write `part-*.parquet` too: Spark's are not ours to read or delete."""
+
 MAX_BYTES = 1 << 30
 
 
@@ -41,7 +47,7 @@ class Shard:
 
     @property
     def file(self) -> str:
-        """Its file, named by what it answers: another version of the same place is another file."""
+        """Its name in `data/`, by what it answers: another version of the same place is another file."""
         return f"part-{self.number:06d}-{self.inputs[:16]}.parquet"
 
 

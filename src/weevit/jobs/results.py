@@ -10,11 +10,11 @@ from typing import Any
 
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.folder import ERRORS, check_links, plan_of, running
+from weevit.jobs.folder import ERRORS, check_links, in_data, plan_of, running
 from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
-from weevit.jobs.plan import Digest, read_plan
+from weevit.jobs.plan import DATA, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
-from weevit.jobs.shards import read_table, vectors
+from weevit.jobs.shards import job_of, read_table, vectors
 from weevit.text import typed
 from weevit.zoo.manifest import sha256_file
 
@@ -54,7 +54,7 @@ def read_results(
         )
     tables = []
     for number in sorted(there):
-        path = folder / there[number].file
+        path = folder / DATA / there[number].file
         if verify and sha256_file(path) != there[number].sha256:
             raise JobError(
                 f"{path} is not what was written: its sha256 differs.", f"weevit jobs verify {typed(folder)}"
@@ -71,7 +71,7 @@ def _refuse_other(path: Path, first: Any, schema: Any, settings: Settings) -> No
     if other or schema.remove_metadata() != first.remove_metadata():
         raise JobError(
             f"{path} holds the answers of another job: another {other or 'set of columns'}.",
-            f"Delete it, and give the command that made {path.parent} again.",
+            f"Delete it, and give the command that made {job_of(path)} again.",
         )
 
 
@@ -144,10 +144,10 @@ def job_status(folder: str | Path) -> Status:
 
 
 def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
-    """Read every shard again and compare it with the plan and the manifest.
+    """Read every shard again and compare it with the plan and the manifest, and look what else lies in `data/`.
 
     Yields:
-        (file, what is wrong with it) for each; nothing where all is well.
+        (file, by its way from the folder; what is wrong with it) for each; nothing where all is well.
 
     Raises:
         JobError: there is no job, or it was stopped before it had a plan.
@@ -159,11 +159,15 @@ def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
     recorded = claims(plan, read_lines(folder))
     for shard in plan:
         if shard.number not in recorded:
-            yield shard.file, f"not there yet ({shard.rows:,} rows)"
+            yield f"{DATA}/{shard.file}", f"not there yet ({shard.rows:,} rows)"
             continue
-        wrong = _wrong(folder / shard.file, recorded[shard.number], settings)
+        wrong = _wrong(folder / DATA / shard.file, recorded[shard.number], settings)
         if wrong:
-            yield shard.file, wrong
+            yield f"{DATA}/{shard.file}", wrong
+    planned = {f"{DATA}/{shard.file}" for shard in plan}
+    for name in in_data(folder):
+        if name not in planned:
+            yield name, "not in the plan of this job; other readers would take its rows, too"
 
 
 def _wrong(path: Path, lines: list[Line], settings: Settings) -> str:

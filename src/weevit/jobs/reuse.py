@@ -20,8 +20,8 @@ class OldRows:
     """An index of the rows of some shards: 16 bytes a row, and the rows themselves on the disk.
 
     Args:
-        folder: of the job.
-        files: names of its shards, none of them to be trusted beyond what it says of itself.
+        folder: of the shards.
+        files: their names, none of them to be trusted beyond what it says of itself.
         columns: of the job.
         only_ok: leave out rows without an answer, so that they are asked again.
     """

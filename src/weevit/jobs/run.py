@@ -1,6 +1,6 @@
 """Running a job: plan, look what is there, answer what is not, one shard after another.
 
-    inputs ── plan ── shards that are not there ── decode, compute ── part-....parquet ── manifest line
+    inputs ── plan ── shards that are not there ── decode, compute ── data/part-....parquet ── manifest line
                               └── rows of older versions
 
 A shard that has its line in a manifest is whole and on the disk; everything else is done again. So a job may be killed
@@ -24,7 +24,7 @@ from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.folder import VANISHED, hold, tidy, write_errors, writing
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
 from weevit.jobs.names import Names, id_hash, rename
-from weevit.jobs.plan import Digest, Shard, groups, make_plan, read_plan, write_plan
+from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row, write_shard
@@ -245,7 +245,7 @@ class _Job:
         files = sorted({line.file for line in lines if line.file not in current and _is_sound(self.folder, line)})
         if not files:
             return
-        self.old = OldRows(self.folder, files, self.columns, only_ok=self.retry_failed)
+        self.old = OldRows(self.folder / DATA, files, self.columns, only_ok=self.retry_failed)
         vanished = sorted({name for name in self.old.ids() if id_hash(name) not in names.seen})
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
@@ -352,9 +352,10 @@ class _Job:
         It costs no time that could be measured: the model is at work on the next batches meanwhile.
         """
         shard = work.shard
-        path = self.folder / shard.file
+        path = self.folder / DATA / shard.file
         with writing(self.folder):
-            replace_file(path, lambda tmp: write_shard(tmp, work.rows, self.columns, self.metadata))
+            # Written beside `data/`, where there are only ever whole shards: Polars refuses a folder with other files.
+            replace_file(path, lambda tmp: write_shard(tmp, work.rows, self.columns, self.metadata), self.folder)
             line = Line(
                 shard=shard.number,
                 inputs=shard.inputs,
@@ -383,4 +384,4 @@ class _Job:
 
 
 def _is_sound(folder: Path, line: Line) -> bool:
-    return true_line(folder / line.file, [line], hashed=True) is not None
+    return true_line(folder / DATA / line.file, [line], hashed=True) is not None

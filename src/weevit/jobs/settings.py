@@ -12,13 +12,15 @@ from weevit._version import __version__
 from weevit.arguments import whole
 from weevit.errors import JobError, MalformedFileError, UsageError
 from weevit.jobs.columns import VERBS, Column
+from weevit.jobs.plan import DATA, PARTS
 from weevit.predict import Predictor
 from weevit.zoo import fields
 from weevit.zoo.manifest import replace_file
 from weevit.zoo.records import MAX_COUNT, Name, Text, anything, read_record_file, table, words
 
 JOB = "job.json"
-SCHEMA = "weevit.job/2"
+SCHEMA = "weevit.job/3"
+_FLAT = "weevit.job/2"
 DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 512, 1_000_000
 MAX_BYTES = 1 << 20
 
@@ -136,10 +138,25 @@ def read_settings(folder: Path) -> Settings:
             f"{folder} holds no job: there is no {JOB} in it.", "weevit embed photos/ -o FOLDER   starts one"
         ) from None
     except MalformedFileError as error:
+        refuse_flat(folder)
         raise JobError(
             f"{path} is not a job of the kind {SCHEMA}: {error.message}",
             f"Delete {path} and give the command that wrote it again: rows that fit it are kept.",
         ) from error
+
+
+def refuse_flat(folder: Path) -> None:
+    """Refuse the folder of an older job, whose shards lie beside `job.json`.
+
+    Raises:
+        JobError: it is one; the hint says how its rows are kept.
+    """
+    if next(folder.glob(PARTS), None):
+        raise JobError(
+            f"{folder} is a job of an older kind: up to {_FLAT} shards lay beside {JOB}, and now they lie in {DATA}/.",
+            f"Move its part-*.parquet into {folder / DATA}/, delete {folder / JOB}, and give the command that made it "
+            "again: rows that fit it are kept. Or choose another folder.",
+        )
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

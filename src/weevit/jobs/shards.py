@@ -138,7 +138,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> Any:
             _refuse_foreign(path, file.metadata, file.schema_arrow)
             return file.read(columns=columns)
     except (OSError, ValueError, MemoryError, arrow.ArrowException) as error:
-        raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {typed(path.parent)}") from error
+        raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {typed(job_of(path))}") from error
 
 
 def read_schema(path: Path) -> Any:
@@ -176,8 +176,13 @@ def _is_answer(kind: Any) -> bool:
 
 def _not_ours(path: Path, why: str) -> JobError:
     return JobError(
-        f"{path} is not a file of a job: {why}.", f"Delete it and rerun the command that made {path.parent}."
+        f"{path} is not a file of a job: {why}.", f"Delete it and rerun the command that made {job_of(path)}."
     )
+
+
+def job_of(path: Path) -> Path:
+    """The folder of the job that a shard is of, where it lies in its place."""
+    return path.parent.parent
 
 
 def vectors(table: Any, name: str) -> Any:

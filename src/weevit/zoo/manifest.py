@@ -104,14 +104,15 @@ def differs(path: Path, hint: str) -> ChecksumError:
     )
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object], beside: Path | None = None) -> None:
     """Write a file so that its name never stands for half of it.
 
     Args:
         path: the final name.
-        write: writes the content to the temporary path that it is given, in the same folder.
+        write: writes the content to the temporary path that it is given.
+        beside: the folder of that path, on the same file system; by default the file's own.
     """
-    tmp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    tmp = (beside or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
         write(tmp)
         sync(tmp)
