@@ -49,4 +49,4 @@ $(VENV)/.dev: $(SOURCES)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-core
+	rm -rf $(VENV) .venv-core .venv-lowest .venv-readers
