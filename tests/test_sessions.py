@@ -14,13 +14,13 @@ from weevit import predict
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
-    real = predict.Predictor._session
+    real = predict.open_session
 
-    def session(model: Any, request: Any) -> Any:
+    def session(checkpoint: Any, request: Any, **options: Any) -> Any:
         found.append(request)
-        return real(model, request)
+        return real(checkpoint, request, **options)
 
-    monkeypatch.setattr(predict.Predictor, "_session", session)
+    monkeypatch.setattr(predict, "open_session", session)
     return found
 
 

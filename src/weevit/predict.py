@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from weevit.answers.pipeline import Pipeline
 from weevit.arguments import MAX_BATCH, one_of, whole
-from weevit.engine.ahead import batches, map_ahead
 from weevit.engine.session import ENGINES, Engine, Request, Session, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError, did_you_mean
@@ -92,8 +91,18 @@ class Predictor:
         self._batch_size = batch_size
         self.limits = limits
         self.reduced_jpeg = reduced_jpeg
-        self._cache = cache
-        self._sessions: dict[Request, Session] = {}
+        opened = partial(open_session, checkpoint, threads=self.threads.count, engine=engine, cache=cache)
+        self._pipeline = Pipeline(opened, self.threads.count, batch_size)
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its threads and free its memory, which happens by itself where nobody holds it any more."""
+        self._pipeline.close()
 
     # ---- what one asks
 
@@ -246,21 +255,12 @@ class Predictor:
     def _stream(
         self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool
     ) -> Generator[Result, None, None]:
-        session: Session | None = None
-
         def compute(batch: list[_Picture]) -> tuple[list[_Picture], dict[str, Any]]:
             pixels = [picture.pixels for picture in batch if picture.pixels is not None]
-            return batch, session.run(np.stack(pixels), steady) if session and pixels else {}
+            # The session is loaded for the first image that can be seen, and not before.
+            return batch, self._session(request).run(np.stack(pixels), steady) if pixels else {}
 
-        def with_session() -> Iterator[list[_Picture]]:
-            nonlocal session
-            for batch in batches(self._pictures(sources), self._batch_size):
-                if session is None and any(picture.pixels is not None for picture in batch):
-                    session = self._session(request)  # not before it is needed, and once for all threads
-                yield batch
-
-        # Two batches at a time: where one has too few images left for all threads, the next one's are there.
-        for batch, answers in map_ahead(compute, with_session(), 2, 2, "weevit-batch"):
+        for batch, answers in self._pipeline.map(sources, self._picture, compute):
             row = 0
             for picture in batch:
                 if picture.pixels is None:
@@ -269,14 +269,6 @@ class Predictor:
                 own = {name: values[row] for name, values in answers.items() if _is_wanted(name, outputs)}
                 yield self._answer(picture.result, own, topk)
                 row += 1
-
-    def _pictures(self, sources: Iterator[Source]) -> Iterator[_Picture]:
-        """Decode ahead of the computation, in order, never more than two batches ahead."""
-        first = list(islice(sources, 2))
-        if len(first) < 2:  # nothing to overlap with
-            yield from map(self._picture, first)
-            return
-        yield from map_ahead(self._picture, chain(first, sources), self.threads.count, 2 * self._batch_size)
 
     def _picture(self, source: Source) -> _Picture:
         try:
@@ -288,11 +280,7 @@ class Predictor:
         return _Picture(Result(source.name, width=width, height=height), pixels)
 
     def _session(self, request: Request) -> Session:
-        if request not in self._sessions:
-            self._sessions[request] = open_session(
-                self.checkpoint, request, self.threads.count, self.engine, self._cache
-            )
-        return self._sessions[request]
+        return self._pipeline.session(request)
 
     def _answer(self, empty: Result, own: dict[str, Array], topk: int) -> Result:
         try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import pytest
 from PIL import Image
 
 from weevit.cli.answers import read_inputs
+from weevit.cli.stdin import as_they_come
 from weevit.errors import ImageError, UsageError
-from weevit.images.source import Source, open_image
+from weevit.images.source import PAUSE, Source, open_image
 
 
 class _Stdin:
@@ -27,10 +31,10 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for name in ("a.png", "b c.png", "ä.png", "BM1.png"):
         (tmp_path / name).write_bytes(containers.png())
 
-    def give(data: bytes, once: bool = True) -> list[Source]:
+    def give(data: bytes, streamed: bool = True) -> list[Source]:
         stdin = _Stdin(data)
         monkeypatch.setattr(sys, "stdin", stdin)
-        found = list(read_inputs(["-"], once))
+        found = [source for source in read_inputs(["-"], streamed) if source is not PAUSE]
         assert not stdin.buffer.closed
         return found
 
@@ -48,8 +52,8 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     ],
 )
 def test_paths_on_stdin(given: Any, data: bytes) -> None:
-    for once in (True, False):
-        found = given(data, once)
+    for streamed in (True, False):
+        found = given(data, streamed)
         assert [source.name for source in found] == ["a.png", "b c.png", "ä.png"]
         assert {open_image(source).size for source in found} == {(4, 3)}
 
@@ -93,3 +97,32 @@ def test_nothing_on_stdin_is_an_error(given: Any, monkeypatch: pytest.MonkeyPatc
 def test_an_empty_word_is_an_error_and_never_the_folder(words: list[str]) -> None:
     with pytest.raises(UsageError, match="An input is a path"):
         read_inputs(words)
+
+
+def test_lines_that_come_slowly_are_answered_as_they_come(tmp_path: Path) -> None:
+    """The next line is written when the answer to the one before it has been read."""
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(containers.png())
+    command = [sys.executable, "-m", "weevit", "classify", "-", "--model", "digits", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        for name in ("0.png", "1.png", "missing.png", "2.png"):
+            process.stdin.write(f"{name}\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["input"] == name
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        assert process.wait(60) == 0
+
+
+def test_what_breaks_while_stdin_is_read_is_raised() -> None:
+    def broken() -> Iterator[str]:
+        yield "a.png"
+        raise UsageError("no more")
+
+    with pytest.raises(UsageError, match="no more"):
+        list(as_they_come(broken()))

@@ -64,12 +64,12 @@ def model_line(predictor: Predictor) -> str:
     )
 
 
-def read_inputs(words: Iterable[str], once: bool = True) -> Expansion:
+def read_inputs(words: Iterable[str], streamed: bool = False) -> Expansion:
     """The command line's inputs; `-` alone means stdin: a list of paths, one a line, or an image.
 
     Args:
         words: as they were typed.
-        once: it will be read once, so that lines on stdin are answered as they come.
+        streamed: for `Predictor.stream`, once: lines on stdin are answered as they come.
 
     Raises:
         UsageError: an empty word, or nothing on stdin.
@@ -80,9 +80,10 @@ def read_inputs(words: Iterable[str], once: bool = True) -> Expansion:
         raise UsageError(f"An input is a path or an address: {empty!r} was given.", "The current folder is called `.`")
     if words == ["-"]:
         from weevit.cli.stdin import stdin_inputs
+        from weevit.images.source import PAUSE
 
         given = stdin_inputs()
-        return expand(given if once else list(given))
+        return expand(given if streamed else [one for one in given if one is not PAUSE])
     return expand(words)
 
 
@@ -90,7 +91,7 @@ def begin(words: Iterable[str], loading: Loading, quiet: bool) -> tuple[Expansio
     """The inputs and the model of a verb that answers, and what is to be said of them first."""
     words = list(words)
     check_there(words, loading.model)
-    sources = read_inputs(words, once=not loading.reduced_jpeg)  # for measuring, some are read before
+    sources = read_inputs(words, streamed=not loading.reduced_jpeg)  # for measuring, some are read before
     predictor = load_model(loading, quiet)
     tell_reduction(predictor, sources)
     return sources, predictor

@@ -52,7 +52,7 @@ def answer_many(
     refuse_inputs(output, (*inputs, loading.model), inside=True)
     check_folder(output)
     answers.check_there(inputs, loading.model)
-    sources = answers.read_inputs(inputs, once=False)
+    sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
     if not (output / JOB).exists():  # said when it began
         answers.tell_reduction(predictor, sources)

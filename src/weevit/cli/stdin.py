@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import codecs
 import io
+import queue
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from weevit.errors import NotAnImageError, UnreadableImageError, UnsupportedImageError, UsageError
 from weevit.images.decode import DEFAULT_LIMITS, recognise
 from weevit.images.lines import MAX_LINE, lines
-from weevit.images.source import Source
+from weevit.images.source import PAUSE, Source
 
 NAME = "-"
 """Of an image on stdin, as it was given."""
 
+PATIENCE = 0.02
+"""Seconds that an image waits for others to be answered with."""
+
+_READ_AHEAD = 1024
 _BEGINNING = 512
 _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
@@ -37,7 +43,36 @@ def stdin_inputs() -> Iterator[str | Source]:
     if _is_image(head):
         return iter([Source(NAME, raw.read(DEFAULT_LIMITS.max_bytes + 1))])
     wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return _between_nuls(raw) if b"\0" in head and not wide else _lines(raw, wide)
+    return as_they_come(_between_nuls(raw) if b"\0" in head and not wide else _lines(raw, wide))
+
+
+def as_they_come(inputs: Iterator[str | Source]) -> Iterator[str | Source]:
+    """The inputs, read by a thread of its own, with a `PAUSE` where the next one keeps everybody waiting."""
+    come: queue.Queue[str | Source | BaseException | None] = queue.Queue(_READ_AHEAD)
+
+    def read() -> None:
+        try:
+            for one in inputs:
+                come.put(one)
+            come.put(None)
+        except BaseException as error:  # raised where the inputs are asked for
+            come.put(error)
+
+    threading.Thread(target=read, name="weevit-stdin", daemon=True).start()
+    paused = True
+    while True:
+        try:
+            one = come.get(timeout=None if paused else PATIENCE)
+        except queue.Empty:
+            paused = True
+            yield PAUSE
+            continue
+        if one is None:
+            return
+        if isinstance(one, BaseException):
+            raise one
+        paused = False
+        yield one
 
 
 def _is_image(head: bytes) -> bool:

@@ -93,6 +93,10 @@ class Source:
         )
 
 
+PAUSE = Source("", MissingImageError("more inputs are still to come"))
+"""Among the sources of a stream: nothing more has come yet, so that what has come is to be answered now."""
+
+
 def open_image(source: Source, limits: Limits = DEFAULT_LIMITS, enough: Enough | None = None) -> Image.Image:
     """The source's picture: mode RGB, upright. Files are read here and not before. `limits`, `enough`: as for `decode`.
 

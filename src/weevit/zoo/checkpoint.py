@@ -83,6 +83,13 @@ class Checkpoint:
     config: Mapping[str, Any]
     decision: Decision | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """To be pickled or copied: a view of a dict cannot be."""
+        return {**vars(self), "config": dict(self.config)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, config=MappingProxyType(state["config"]))
+
     @cached_property
     def sha256(self) -> str:
         """Of the weights file, 64 hex digits; hashed when it is first asked for.

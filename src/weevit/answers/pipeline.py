@@ -1,0 +1,146 @@
+"""What answers a stream of images: threads that decode, batches, sessions. Lives as long as its model.
+
+sources ── decode (a thread per core) ── batches ── compute (two at a time) ── answers, in the order given
+
+Any number of threads may ask at once. A forked process and a copy get threads and sessions of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain, islice
+from threading import Lock
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from weevit.engine.session import Request, Session
+from weevit.errors import UsageError
+from weevit.images.source import PAUSE, Source
+
+Decoded = TypeVar("Decoded")
+Answered = TypeVar("Answered")
+
+_COMPUTING: Final = 2
+"""Batches: where one has too few images left for all threads, the next one's are there."""
+
+
+class Pipeline:
+    """Threads and sessions of one model.
+
+    Args:
+        open_session: loads the graph for a request; can be pickled.
+        threads: that decode.
+        batch_size: images per batch.
+    """
+
+    def __init__(self, open_session: Callable[[Request], Session], threads: int, batch_size: int) -> None:
+        self._open, self._threads, self._batch_size = open_session, threads, batch_size
+        self._renew()
+        _living.add(self)
+
+    def _renew(self) -> None:
+        self._lock = Lock()
+        self._sessions: dict[Request, Session] = {}
+        self._decoding = ThreadPoolExecutor(self._threads, "weevit-decode")  # threads begin with the first image
+        self._computing = ThreadPoolExecutor(_COMPUTING, "weevit-batch")
+        self._closed = False
+
+    def __reduce__(self) -> tuple[type[Pipeline], tuple[Callable[[Request], Session], int, int]]:
+        """A copy opens its own sessions."""
+        return Pipeline, (self._open, self._threads, self._batch_size)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process, which has none of its parent's threads."""
+        _of_the_parent.append(self._sessions)
+        self._renew()
+
+    def session(self, request: Request) -> Session:
+        """The session for a request, loaded once.
+
+        Raises:
+            UsageError: the pipeline is closed.
+            EngineError: the graph could not be loaded.
+        """
+        with self._lock:
+            self._refuse_closed()
+            if request not in self._sessions:
+                self._sessions[request] = self._open(request)
+            return self._sessions[request]
+
+    def map(
+        self,
+        sources: Iterator[Source],
+        decode: Callable[[Source], Decoded],
+        compute: Callable[[list[Decoded]], Answered],
+    ) -> Generator[Answered, None, None]:
+        """Decode each source, and compute batches of what comes of it; in order, two batches ahead at most.
+
+        At a `PAUSE` among the sources, all that was asked for so far is answered, in a smaller batch if need be.
+
+        Raises:
+            UsageError: the pipeline is closed.
+        """
+        self._refuse_closed()
+        decoding: deque[Future[Decoded]] = deque()
+        computing: deque[Future[Answered]] = deque()
+
+        def begin_batch() -> None:
+            count = min(self._batch_size, len(decoding))
+            computing.append(self._computing.submit(compute, [decoding.popleft().result() for _ in range(count)]))
+
+        def the_rest() -> Iterator[Answered]:
+            while decoding:
+                begin_batch()
+                if len(computing) >= _COMPUTING:
+                    yield computing.popleft().result()
+            while computing:
+                yield computing.popleft().result()
+
+        try:
+            first = list(islice(sources, 2))
+            if len(first) == 1 and first[0] is not PAUSE:  # nothing to overlap with
+                yield compute([decode(first[0])])
+                return
+            for source in chain(first, sources):
+                if source is PAUSE:
+                    yield from the_rest()
+                    continue
+                decoding.append(self._decoding.submit(decode, source))
+                if len(decoding) >= 2 * self._batch_size:
+                    begin_batch()
+                    if len(computing) >= _COMPUTING:
+                        yield computing.popleft().result()
+            yield from the_rest()
+        finally:
+            left: list[Future[Any]] = [*decoding, *computing]
+            wait([future for future in left if not future.cancel()])
+
+    def close(self) -> None:
+        """End the threads and free the sessions. What is being computed is computed to its end."""
+        with self._lock:
+            self._closed = True
+            self._sessions.clear()
+        self._decoding.shutdown()
+        self._computing.shutdown()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UsageError("This model is closed.", "Load it again: weevit.load(...)")
+
+
+_living: WeakSet[Pipeline] = WeakSet()
+
+_of_the_parent: list[dict[Request, Session]] = []
+"""Sessions whose threads a fork has left behind: to free one would wait for them for ever."""
+
+
+def _after_fork() -> None:
+    for pipeline in list(_living):
+        pipeline.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
