@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,15 +44,89 @@ def test_every_kind_of_input_the_same_answer(model: weevit.Predictor, tmp_path: 
     image.save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     expected = model.run(tmp_path / "a.png")
-    for value in (str(tmp_path / "a.png"), data, bytearray(data), image, np.asarray(image)):
+    uri = "data:image/png;base64," + base64.b64encode(data).decode()
+    hubs = [{"bytes": data, "path": None}, {"bytes": None, "path": str(tmp_path / "a.png")}, {"bytes": data}]
+    files = [io.BytesIO(data), (tmp_path / "a.png").open("rb")]
+    values = (str(tmp_path / "a.png"), data, bytearray(data), image, np.asarray(image), uri, *hubs, *files)
+    for value in values:
         found = model.run(value)
         assert (found.logits == expected.logits).all()
         assert (found.width, found.height) == (80, 60)
-    assert [result.input for result in model.run([data, image, np.asarray(image)])] == [
-        "bytes[0]",
-        "image[1]",
-        "array[2]",
-    ]
+    files[1].close()
+    names = [result.input for result in model.run([data, image, np.asarray(image), io.BytesIO(data), hubs[0], uri])]
+    assert names[:5] == ["bytes[0]", "image[1]", "array[2]", "file[3]", "bytes[4]"]
+    assert re.fullmatch(r"data:image/png;base64,.*\([\d,]+ characters, [0-9a-f]{8}\)", names[5])
+
+
+@pytest.mark.parametrize(
+    ("named", "count"),
+    [("*.png", 3), ("[ab].png", 2), ("{0..2}.png", 3), ("list.txt", 2), ("one.txt", 1), ("table.csv", 2), ("", 3)],
+)
+def test_all_that_is_named_is_answered(model: weevit.Predictor, tmp_path: Path, named: str, count: int) -> None:
+    for folder in (tmp_path, tmp_path / "numbers"):
+        folder.mkdir(exist_ok=True)
+        for number, name in enumerate("abc" if folder == tmp_path else "012"):
+            picture(number).save(folder / f"{name}.png")
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n")
+    (tmp_path / "one.txt").write_text("a.png\n")
+    (tmp_path / "table.csv").write_text("path\na.png\nc.png\n")
+    folder = tmp_path / "numbers" if named in ("", "{0..2}.png") else tmp_path
+    for ask in (model.classify, model.features, model.run):
+        results = ask(str(folder / named))
+        assert isinstance(results, list)
+        assert [result.status for result in results] == ["ok"] * count
+    assert len(model.embed(str(folder / named))) == count
+
+
+def test_a_pattern_without_a_file_is_a_row_of_a_list(model: weevit.Predictor, tmp_path: Path) -> None:
+    (result,) = model.classify(str(tmp_path / "*.jpg"))
+    assert result.status == "missing"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"image": 1, "label": 2}, "keys image, label"),
+        ({}, "neither bytes nor a path"),
+        ({"bytes": None, "path": None}, "neither bytes nor a path"),
+        ({"bytes": "text", "path": None}, "keys bytes, path"),
+        (io.StringIO("text"), "gives str"),
+        ([object()], "type object"),
+    ],
+)
+def test_what_is_no_image_is_an_error(model: weevit.Predictor, value: Any, words: str) -> None:
+    for given in (value, [value]) if not isinstance(value, list) else (value,):
+        with pytest.raises(weevit.UsageError, match=words):
+            model.classify(given)
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ("data:image/png;base64,????", "decode_error"),
+        ("data:image/png;base64,", "decode_error"),
+        ("data:image/png,%89PNG", "decode_error"),
+        ("data:;base64," + "A" * 4000, "decode_error"),
+        (io.BytesIO(b""), "decode_error"),
+        (io.BytesIO(bytes(3000)), "decode_error"),
+        ({"bytes": b""}, "decode_error"),
+        ({"path": "gone.png"}, "missing"),
+    ],
+)
+def test_what_holds_no_image_is_a_row(model: weevit.Predictor, value: Any, status: str) -> None:
+    result = model.classify(value)
+    assert isinstance(result, weevit.Result)
+    assert result.status == status
+
+
+def test_values_are_held_to_the_limits(fake_tiny: Path) -> None:
+    data = bytes(5000)
+    model = weevit.load(fake_tiny, cache=False, limits=weevit.Limits(max_bytes=1000))
+    for value in (data, io.BytesIO(data), "data:image/png;base64," + base64.b64encode(data).decode(), {"bytes": data}):
+        assert model.classify(value).status == "too_large"
+    closed = io.BytesIO(data)
+    closed.close()
+    assert model.classify(closed).status == "unreadable"
 
 
 def test_one_row_an_input(model: weevit.Predictor, folder: Path) -> None:
@@ -183,9 +260,7 @@ def test_a_photo_by_its_bytes(vit_tiny: Path, photos: list[Path]) -> None:
     assert np.allclose(model.run(buffer.getvalue()).logits, from_path.logits, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "word", ["x" * 300, "data:image/png;base64," + "iVBORw0KGgo" * 4000, "a\0b", "", "  ", "a\ud800"]
-)
+@pytest.mark.parametrize("word", ["x" * 300, "data:" + "iVBORw0KGgo" * 4000, "a\0b", "", "  ", "a\ud800"])
 def test_a_word_that_cannot_be_a_path_is_a_result(model: weevit.Predictor, word: str) -> None:
     result = model.classify(word)
     assert isinstance(result, weevit.Result)

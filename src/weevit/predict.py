@@ -23,7 +23,7 @@ from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageEr
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess
 from weevit.images.source import Source, open_image
-from weevit.images.sources import Expansion, Inputs, expand, is_folder, is_one
+from weevit.images.sources import Expansion, Inputs, expand, names_one_image
 from weevit.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ Output = Literal["logits", "embedding", "features", "attention"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 Answers = Any
-"""A `Result` for one picture, a `list[Result]` for a folder or an iterable: what a path is, no type checker knows."""
+"""A `Result` for one image, a `list[Result]` for many: what a path is, no type checker knows."""
 
 DEFAULT_BATCH = 8
 
@@ -110,11 +110,13 @@ class Predictor:
         """The most probable classes.
 
         Args:
-            inputs: a path, a folder, encoded bytes, a PIL image, an (H, W, 3) uint8 array, or any iterable of those.
+            inputs: an image: a path, an address, a data URI, the bytes of a file, an open file, a PIL image, an
+                (H, W, 3) uint8 array, the hub's `{"bytes", "path"}`. Many: a folder, a pattern, a list, a table, an
+                archive, or any iterable of those and of images.
             topk: how many classes; at most as many as there are.
 
         Returns:
-            One `Result` for a single input, a list of them for a folder or an iterable.
+            A `Result` for an image, a list of them for many, however many those are.
 
         Raises:
             UsageError: the checkpoint has no classifier, or topk is less than 1.
@@ -166,7 +168,7 @@ class Predictor:
             topk: how many classes to name where logits are asked for and the checkpoint has a classifier.
 
         Returns:
-            One `Result` for a single input, a list of them for a folder or an iterable.
+            A `Result` for an image, a list of them for many, as for `classify`.
         """
         return self._one_or_all(inputs, self.stream(inputs, outputs=outputs, layers=layers, topk=topk))
 
@@ -306,8 +308,7 @@ class Predictor:
         )
 
     def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Answers:
-        folder = isinstance(inputs, str | Path) and is_folder(inputs)
-        return next(results) if is_one(inputs) and not folder else list(results)
+        return next(results) if names_one_image(inputs) else list(results)
 
 
 def load(

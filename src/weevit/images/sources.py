@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from glob import glob
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -20,8 +20,9 @@ from PIL import Image
 from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import File, LocalFile, Source, Value, printable, why_no_path
+from weevit.images.values import OpenFile, data_uri, hubs_image, is_data_uri
 
-OneInput: TypeAlias = "str | os.PathLike[str] | Source | Value"
+OneInput: TypeAlias = "str | os.PathLike[str] | Source | Value | BinaryIO | Mapping[str, Any]"
 Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
 
 CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
@@ -47,22 +48,27 @@ class Expansion:
     def __iter__(self) -> Iterator[Source]:
         self.left_out.clear()
         for position, item in enumerate(self._inputs):
+            if isinstance(item, Mapping):
+                item = hubs_image(item, position)
             if isinstance(item, Source):
                 yield item
             elif isinstance(item, str | os.PathLike):
                 for word in _without_braces(os.fsdecode(item)):
                     yield from self._from_word(word)
             else:
-                yield Source(f"{_kind(item)}[{position}]", item)
+                value: Any = OpenFile(item) if _is_file(item) else item
+                yield Source(f"{_kind(item)}[{position}]", value)
 
     def _from_word(self, word: str) -> Iterator[Source]:
-        if "://" in word:
+        if is_data_uri(word):
+            yield data_uri(word)
+        elif "://" in word:
             from weevit.images.remote import expand_remote
 
             yield from expand_remote(word, self.left_out)
         elif wrong := why_no_path(word):
             yield Source(printable(word), wrong)
-        elif any(sign in word for sign in "*?[") and not _exists(Path(word)):
+        elif _is_pattern(word):
             yield from self._from_pattern(word)
         elif word.lower().endswith(CONTAINERS) and not is_folder(Path(word)):
             yield from read_container(LocalFile(Path(word)), self.left_out)
@@ -124,8 +130,9 @@ def expand(inputs: Inputs | Expansion) -> Expansion:
     """Everything to look at in what was given. Reads folders and lists, but no picture; may be iterated lazily.
 
     Args:
-        inputs: a path, a folder, an address, the bytes of a file, a PIL image, a uint8 array, a `Source`, or an
-            iterable of those; what was expanded already is given back as it is.
+        inputs: a path, a folder, an address, a data URI, the bytes of a file, an open file, a PIL image, a uint8 array,
+            the hub's `{"bytes", "path"}`, a `Source`, or an iterable of those; what was expanded already is given back
+            as it is.
 
     A path may be a pattern (`photos/*.jpg`, `**` for any folders between) or have a range in braces
     (`shard-{000..099}.tar`). A file that is named is one source, whatever its ending, but for lists (`.txt`, a path a
@@ -243,25 +250,50 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
-_KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
-    ("bytes", (bytes, bytearray, memoryview)),
-    ("image", (Image.Image,)),
-    ("array", (np.ndarray,)),
+def _is_file(item: object) -> bool:
+    return callable(getattr(item, "read", None)) and not isinstance(item, Image.Image)
+
+
+def _is_pattern(word: str) -> bool:
+    return any(sign in word for sign in "*?[") and not _exists(Path(word))
+
+
+_KINDS: tuple[tuple[str, Callable[[object], bool]], ...] = (
+    ("bytes", lambda item: isinstance(item, bytes | bytearray | memoryview)),
+    ("image", lambda item: isinstance(item, Image.Image)),
+    ("array", lambda item: isinstance(item, np.ndarray)),
+    ("file", _is_file),
 )
 
 
 def is_one(inputs: object) -> bool:
-    """Whether this is a single input: strings, bytes and arrays can be iterated over, but are not meant so."""
-    if isinstance(inputs, str | os.PathLike | Source) or not isinstance(inputs, Iterable):
+    """Whether this is one input: text, bytes, files and mappings can be iterated over, but are not meant so."""
+    if isinstance(inputs, str | os.PathLike | Source | Mapping) or not isinstance(inputs, Iterable):
         return True
-    return any(isinstance(inputs, types) for _, types in _KINDS)
+    return any(is_kind(inputs) for _, is_kind in _KINDS)
+
+
+def names_one_image(inputs: object) -> bool:
+    """Whether this is one image, there or not, and neither a folder, a pattern, a list, a table nor an archive."""
+    if isinstance(inputs, Mapping) and inputs.get("bytes") is None:
+        inputs = inputs.get("path")
+    if not isinstance(inputs, str | os.PathLike):
+        return is_one(inputs)
+    word = os.fsdecode(inputs)
+    if is_data_uri(word):
+        return True
+    if word.lower().endswith(CONTAINERS) or word.endswith("/") or _BRACES.search(word):
+        return False
+    signs = any(sign in word for sign in "*?[") if "://" in word else _is_pattern(word)
+    return not signs and not is_folder(word)
 
 
 def _kind(item: object) -> str:
-    for name, types in _KINDS:
-        if isinstance(item, types):
+    for name, is_kind in _KINDS:
+        if is_kind(item):
             return name
     raise UsageError(
-        f"an input of type {type(item).__name__} is not a picture",
-        "Give a path, a folder, the bytes of an image file, a PIL image, a uint8 array, or a list of those.",
+        f"an input of type {type(item).__name__} is not an image",
+        "Give a path, a folder, the bytes of an image file, an open file, a PIL image, a uint8 array, or a list of "
+        "those.",
     )

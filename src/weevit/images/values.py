@@ -1,0 +1,110 @@
+"""Images that are neither paths nor bytes: open files, data URIs, and what the hub's datasets hold."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from weevit.errors import CorruptImageError, TooLargeImageError, UnreadableImageError, UsageError
+from weevit.images.decode import Limits
+from weevit.images.source import Source, printable, shortened
+
+_SHOWN = 60
+"""Characters of a data URI that stand in a name."""
+
+_HUBS = {"bytes", "path"}
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file that the caller has opened, read from where it stands."""
+
+    file: Any
+
+    def read(self, limits: Limits) -> bytes:
+        """The rest of it.
+
+        Raises:
+            UsageError: it was opened as text.
+            UnreadableImageError: it is closed, or cannot be read.
+            TooLargeImageError: over the limit.
+        """
+        try:
+            data = self.file.read(limits.max_bytes + 1)
+        except (OSError, ValueError) as error:  # ValueError: closed, or text that is none
+            raise UnreadableImageError(f"the open file cannot be read: {error}") from error
+        if not isinstance(data, bytes):
+            raise UsageError(f"an open file that gives {type(data).__name__} is not an image", 'open(path, "rb")')
+        if len(data) > limits.max_bytes:
+            raise TooLargeImageError(f"more than {limits.max_bytes:,} bytes")
+        return data
+
+    def fingerprint(self) -> str:
+        """None: nothing could find it again.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("An open file could not be found again by a job.", "Give its path.")
+
+
+@dataclass(frozen=True)
+class DataUri:
+    """An image in an address of its own: `data:image/png;base64,...` (RFC 2397)."""
+
+    text: str
+
+    def read(self, limits: Limits) -> bytes:
+        """The bytes.
+
+        Raises:
+            CorruptImageError: they are not in base64, as the address says.
+            TooLargeImageError: over the limit.
+        """
+        head, _, payload = self.text.partition(",")
+        coded = head.lower().endswith(";base64")
+        if len(payload) * (3 if coded else 4) // 4 > limits.max_bytes:
+            raise TooLargeImageError(f"more than {limits.max_bytes:,} bytes")
+        try:
+            data = unquote_to_bytes(payload)
+            return base64.b64decode(data, validate=True) if coded else data
+        except (binascii.Error, UnicodeEncodeError) as error:
+            raise CorruptImageError(f"a data URI that is not base64: {error}") from error
+
+    def fingerprint(self) -> str:
+        """Its text, shortened, with a hash of all of it."""
+        return shortened(self.text, _SHOWN)
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether a text is an image in itself: a scheme, a comma not far from it, and no file's name."""
+    return text[:5].lower() == "data:" and "," in text[:200]
+
+
+def data_uri(text: str) -> Source:
+    """The image in a data URI."""
+    return Source(shortened(printable(text), _SHOWN), DataUri(text))
+
+
+def hubs_image(value: Mapping[Any, Any], position: int) -> Source | str:
+    """An image as the hub's datasets hold it, `{"bytes": ..., "path": ...}`: its bytes, else its path.
+
+    Raises:
+        UsageError: another mapping.
+    """
+    data, path = value.get("bytes"), value.get("path")
+    if not set(value) <= _HUBS or not isinstance(data, bytes | None) or not isinstance(path, str | None):
+        keys = ", ".join(map(str, list(value)[:5]))
+        raise UsageError(
+            f"a mapping with the keys {keys or '(none)'} is not an image",
+            'Give its image: row["image"], or {"bytes": ..., "path": ...}.',
+        )
+    if data is not None:
+        return Source(printable(path) if path else f"bytes[{position}]", data)
+    if path is None:
+        raise UsageError("a mapping with neither bytes nor a path is not an image", "Leave rows without an image out.")
+    return path
