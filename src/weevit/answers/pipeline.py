@@ -22,6 +22,8 @@ from weevit.images.source import PAUSE, Source
 
 Decoded = TypeVar("Decoded")
 Answered = TypeVar("Answered")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 _COMPUTING: Final = 2
 """Batches: where one has too few images left for all threads, the next one's are there."""
@@ -89,7 +91,8 @@ class Pipeline:
 
         def begin_batch() -> None:
             count = min(self._batch_size, len(decoding))
-            computing.append(self._computing.submit(compute, [decoding.popleft().result() for _ in range(count)]))
+            batch = [decoding.popleft().result() for _ in range(count)]
+            computing.append(self._submit(self._computing, compute, batch))
 
         def the_rest() -> Iterator[Answered]:
             while decoding:
@@ -108,7 +111,7 @@ class Pipeline:
                 if source is PAUSE:
                     yield from the_rest()
                     continue
-                decoding.append(self._decoding.submit(decode, source))
+                decoding.append(self._submit(self._decoding, decode, source))
                 if len(decoding) >= 2 * self._batch_size:
                     begin_batch()
                     if len(computing) >= _COMPUTING:
@@ -117,6 +120,13 @@ class Pipeline:
         finally:
             left: list[Future[Any]] = [*decoding, *computing]
             wait([future for future in left if not future.cancel()])
+
+    def _submit(self, pool: ThreadPoolExecutor, function: Callable[[Item], Made], item: Item) -> Future[Made]:
+        try:
+            return pool.submit(function, item)
+        except RuntimeError:  # closed meanwhile, by another thread
+            self._refuse_closed()
+            raise
 
     def close(self) -> None:
         """End the threads and free the sessions. What is being computed is computed to its end."""
