@@ -108,8 +108,48 @@ def test_links_and_paths_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-    for script in re.findall(r"`python (benchmarks/\S+\.py)`", (ROOT / "README.md").read_text()):
-        assert (ROOT / script).exists(), script
+        for script in re.findall(r"python (benchmarks/\S+\.py)", page.read_text()):
+            assert (ROOT / script).exists(), f"{page.name}: {script}"
+
+
+def rows(text: str, column: str) -> list[dict[str, str]]:
+    """The rows of all tables that have that column, as a dict from the column's name to the cell."""
+    found, names = [], []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not cells or not names:
+            names = cells
+        elif column in names and not set(line) <= set("|-"):
+            found.append(dict(zip(names, cells, strict=True)))
+    return found
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_figure_names_its_machine_its_date_and_its_command() -> None:
+    figures = rows((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"), "command")
+    assert len(figures) > 35
+    for row in figures:
+        assert re.fullmatch(r"2\d{3}-\d\d-\d\d", row["date"]), row
+        assert re.search(r"`(python benchmarks/|weevit )|^the same command", row["command"]), row
+        assert re.search(r"AVX|any|not noted", row.get("machine", "not noted")), row
+
+
+def test_the_readme_quotes_figures_that_stand_in_the_benchmarks() -> None:
+    figures = rows((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"), "machine")
+    quoted = rows((ROOT / "README.md").read_text(encoding="utf-8"), "ratio")
+    assert len([row for row in quoted if row["what"]]) == 6
+    for row in quoted:
+        values = re.findall(r"\d[\d.]*(?:e-\d+)?(?: (?:s|MB|GB|images/s|%))?", f"{row['weevit']} {row['timm']}")
+        machine, date = row["instruction set, date"].rpartition(", ")[::2]
+        assert values
+        assert any(
+            all(value in f"{figure['weevit']} {figure.get('against')}" for value in values)
+            and (date, machine) == (figure["date"], figure["machine"].rpartition(", ")[2].replace("any", ""))
+            for figure in figures
+        ), row
 
 
 def test_every_promise_has_the_test_that_it_names() -> None:
