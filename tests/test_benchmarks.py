@@ -19,6 +19,18 @@ def said(script: str, words: str) -> str:
     return done.stdout
 
 
+def test_throughput_says_which_library_bounds_it_on_which_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")  # the slowest of OpenBLAS: the script starts itself without it
+    out = said("throughput.py", "--model tiny --batch 1 --runs 1")
+    assert re.match(r"vit_tiny_patch16_224, batch 1, \d+ threads \(.+\), [\w-]+(, AMX)?\n", out), out
+    best = {name: int(found) for name, found in re.findall(r"^  (\w+): +(\d+) GFLOP/s at \w+ \d+ x", out, re.MULTILINE)}
+    assert set(best) == {"numpy", "torch", "onnxruntime"}, out
+    named = re.search(r"the best sgemm: (\w+)'s, which bounds fp32 at [\d.]+ images/s\n", out)
+    assert named, out
+    assert best[named[1]] == max(best.values()) > 0, out
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="turns are taken by POSIX signals")
 def test_both_sides_of_training_take_turns(photos: list[Path]) -> None:
     assert photos
