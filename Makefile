@@ -12,14 +12,14 @@ SOURCES := pyproject.toml src/weevit/_version.py
 
 .PHONY: demo test check clean
 
-# Everything here comes with weevit: pictures, model, no hub, no PyTorch. Nothing is opened.
+# Everything here comes with weevit: images, model, no hub, no PyTorch. Nothing is opened.
 demo: $(VENV)/.core
 	@rm -rf runs/demo
-	$(call say,What is in a picture?)
+	$(call say,What is in an image?)
 	$(WEEVIT) classify examples/digits/test/3/0175.png --model digits --topk 3
-	$(call say,A classifier of one's own from a folder of pictures)
+	$(call say,A classifier of your classes from a folder of images)
 	$(WEEVIT) fit examples/digits --model digits -o runs/demo/mine
-	$(call say,How good is it on pictures that it has never seen?)
+	$(call say,How good is it on images that it has never seen?)
 	$(WEEVIT) eval runs/demo/mine examples/digits/test -o runs/demo/report
 ifneq ($(MODEL),)
 	$(call say,Photos)

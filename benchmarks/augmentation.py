@@ -2,7 +2,7 @@
 
     python benchmarks/augmentation.py [--images 256] [--rounds 7] [--size 256]
 
-Prints images a second of CPU time (which other programs disturb less than the clock), both from this one process, in
+Prints images per second of CPU time (which other programs disturb less than the clock), both from this one process, in
 turn; then, for each treatment, the greatest difference from timm's pixels and both times. Needs timm and the shared
 photos.
 """
@@ -98,7 +98,7 @@ def compare_speed(paths: list[Path], size: int, rounds: int) -> None:
     taken = interleave(rounds, timm=cpu(lambda: theirs), weevit=cpu(lambda: ours.epoch(next(epochs))))
     count = len(paths) // BATCH * BATCH
     for name, seconds in taken.items():
-        print(f"{name:8} {count / statistics.median(seconds):7.1f} images a second and core, {size} px")
+        print(f"{name:8} {count / statistics.median(seconds):7.1f} images per second and core, {size} px")
     print(f"weevit is {ratios(taken['weevit'], taken['timm'])} as fast")
 
 

@@ -78,7 +78,7 @@ def run(clean: Path, folder: Path, seed: int, model: Predictor, before: DataChec
 
 def told(found: DataCheck) -> str:
     return (
-        f"{len(found.pictures):,} pictures · {len(found.copies)} groups of copies · {len(found.broken)} broken · "
+        f"{len(found.pictures):,} images · {len(found.copies)} groups of copies · {len(found.broken)} broken · "
         f"{len(found.suspects)} suspects · {len(found.alike)} hardly told apart · {found.seconds:.0f} s"
     )
 

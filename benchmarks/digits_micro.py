@@ -1,12 +1,12 @@
 """The model that comes with weevit: a micro ViT, trained here on scikit-learn's 1,797 real handwritten digits.
 
     python benchmarks/digits_micro.py pictures FOLDER     the digits as PNG files: FOLDER/train and FOLDER/test
-    python benchmarks/digits_micro.py train [-o RUN]      the pictures, `weevit train digits_micro`, the test's figure
+    python benchmarks/digits_micro.py train [-o RUN]      the images, `weevit train digits_micro`, the test's figure
     python benchmarks/digits_micro.py check [MODEL]       the figure of the model that comes with weevit, or of another
     python benchmarks/digits_micro.py ship RUN            a run's best weights, recipe and log into the package
     python benchmarks/digits_micro.py examples            the small folder examples/digits
 
-To reach: 97 % of the 360 test pictures, none of which is ever trained on or chosen by. `check` needs no torch.
+To reach: 97 % of the 360 test images, none of which is ever trained on or chosen by. `check` needs no torch.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "src" / "weevit" / "zoo" / "embedded" / "digits"
 EXAMPLES = ROOT / "examples" / "digits"
 SIDE, TEST, SEED = 64, 36, 0
-"""Pixels of a picture; test pictures of each class; what the draw of the test split is keyed by."""
+"""Pixels of an image; test images of each class; what the draw of the test split is keyed by."""
 
 
 def digits() -> Iterator[tuple[str, int, int, Image.Image]]:
-    """(split, class, place in scikit-learn's table, picture) of each digit, in the order of the table.
+    """(split, class, place in scikit-learn's table, image) of each digit, in the order of the table.
 
-    A picture is grey, ink dark on light paper, 8 x 8 measurements scaled up. The test split is drawn by a hash of the
+    An image is grey, ink dark on light paper, 8 x 8 measurements scaled up. The test split is drawn by a hash of the
     place in the table, the same on every machine: 36 of each class.
     """
     from sklearn.datasets import load_digits
@@ -64,7 +64,7 @@ def write_pictures(folder: Path, limits: dict[str, int] | None = None) -> None:
 
 
 def accuracy(model: str | Path, split: str = "test") -> tuple[int, int]:
-    """(right, pictures) of a model on a split of the digits, answered from the PNG files by onnxruntime."""
+    """(right, images) of a model on a split of the digits, answered from the PNG files by onnxruntime."""
     import weevit
 
     with tempfile.TemporaryDirectory() as place:
@@ -75,7 +75,7 @@ def accuracy(model: str | Path, split: str = "test") -> tuple[int, int]:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Write the pictures, train as anybody would, and say what came out."""
+    """Write the images, train as anybody would, and say what came out."""
     with tempfile.TemporaryDirectory() as place:
         write_pictures(Path(place))
         words = ["train", "digits_micro", *options.changes, "--data", place, "--output", options.output]
@@ -89,7 +89,7 @@ def train(options: argparse.Namespace) -> None:
 def say(model: str | Path) -> None:
     """Print the figure of a model."""
     right, total = accuracy(model)
-    print(f"{right} of {total} test pictures right: {100 * right / total:.2f} % (to reach: 97 %)")
+    print(f"{right} of {total} test images right: {100 * right / total:.2f} % (to reach: 97 %)")
 
 
 def ship(run: Path) -> None:

@@ -4,7 +4,7 @@
     python benchmarks/fit.py rules [--repeat 5]                    how the strength of a head is best chosen
     python benchmarks/fit.py path                                  what a path of heads costs, warm and cold
 
-To reach: validation accuracy >= 90.5 % (no validation picture chooses anything); 120 s from nothing, 15 s with all
+To reach: validation accuracy >= 90.5 % (no validation image chooses anything); 120 s from nothing, 15 s with all
 embeddings known, both for the whole process; ECE <= 3 % after calibration; logits within 1e-4 in weevit, timm and
 transformers. `--every 10` takes every tenth photo, to see whether this script runs. All of it needs the shared data;
 the last of the logits need timm and transformers. `rules` and `path` use the training photos alone.

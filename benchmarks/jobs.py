@@ -54,7 +54,7 @@ DEFAULT_BATCH = 256
 
 
 def linked(place: Path, count: int) -> Path:
-    """A folder of that many pictures: links to the photos, each under many names."""
+    """A folder of that many images: links to the photos, each under many names."""
     folder = place / f"photos-{count}" / "class"
     folder.mkdir(parents=True)
     found = photos()
@@ -107,7 +107,7 @@ def memory(place: Path, options: argparse.Namespace) -> None:
 
 
 class NoEngine:
-    """Answers at once, with a vector that depends on the picture."""
+    """Answers at once, with a vector that depends on the image."""
 
     def run(self, pixels: Any, steady: bool = False) -> dict[str, Any]:
         """(B, height, width, 3) uint8 -> (B, 192)."""
@@ -149,7 +149,7 @@ def overhead(place: Path, options: argparse.Namespace) -> None:
 
 
 def small(place: Path, count: int) -> Path:
-    """Pictures of 96 x 96 px of noise: little to decode, so that the rest weighs most."""
+    """Images of 96 x 96 px of noise: little to decode, so that the rest weighs most."""
     from PIL import Image
 
     folder = place / "small"

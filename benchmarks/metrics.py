@@ -2,7 +2,7 @@
 
     python benchmarks/metrics.py [--cases 2000]
 
-To reach: no difference above 1e-12. Degenerate are, among others: one picture, one class, classes that never occur,
+To reach: no difference above 1e-12. Degenerate are, among others: one image, one class, classes that never occur,
 equal scores, all right, all wrong, no labels at all. Needs scikit-learn.
 """
 
@@ -105,7 +105,7 @@ def several(number: int) -> Iterator[tuple[str, object, object]]:
     for name, value in zip(("precision", "recall", "f1"), values, strict=False):
         yield f"labels, micro {name}", named[f"micro_{name}"], value
     own = sk.precision_recall_fscore_support(targets, said, average="samples", zero_division=0)[2]
-    yield "labels, F1 of pictures", named["samples_f1"], own
+    yield "labels, F1 of images", named["samples_f1"], own
     yield "labels, hamming", named["hamming"], sk.hamming_loss(targets, said)
     yield "labels, exact", named["exact"], sk.accuracy_score(targets, said)
 

@@ -1,4 +1,4 @@
-"""Section 2: images a second without learning, weevit's module and timm's in turn, same weights, same settings.
+"""Section 2: images per second without learning, weevit's module and timm's in turn, same weights, same settings.
 
 `forward` is the module alone on normalised pixels that lie on the GPU, by the GPU's clock. `host` is the way of a
 server: uint8 pixels in pinned memory of the host, sent, normalised, answered, and float32 logits back on the host.

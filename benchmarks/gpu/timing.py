@@ -74,13 +74,13 @@ def interleaved(
 
 
 def rates(seconds: list[float], images: int) -> dict[str, float]:
-    """Images a second: median, least and most of the rounds."""
+    """Images per second: median, least and most of the rounds."""
     found = sorted(images / second for second in seconds)
     return {"images_per_s": statistics.median(found), "least": found[0], "most": found[-1]}
 
 
 def compared(taken: Mapping[str, list[float]], images: int) -> dict[str, Any]:
-    """Images a second of `weevit` and of `timm`, and how many times faster weevit is, round by round."""
+    """Images per second of `weevit` and of `timm`, and how many times faster weevit is, round by round."""
     pairs = sorted(their / our for our, their in zip(taken["weevit"], taken["timm"], strict=True))
     return {
         **{name: rates(seconds, images) for name, seconds in taken.items()},

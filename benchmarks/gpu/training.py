@@ -125,7 +125,7 @@ class Bench:
     per_image: dict[str, float] = field(default_factory=dict)
 
     def measure(self, name: str, case: Case) -> None:
-        """Images a second of both sides; where weevit's compiled loop spends its time."""
+        """Images per second of both sides; where weevit's compiled loop spends its time."""
         section, short = self.section, self.section.short
         rounds, steps = (0, 0) if section.warm else (2, 1) if short else (4, 12)
         turns = self.train(case, rounds, steps, profile=not section.warm and case.settled)
@@ -224,7 +224,7 @@ class Turns:
     """weevit's updates and timm's, by turns.
 
     Attributes:
-        taken: side -> seconds an update, of each round.
+        taken: side -> seconds per update, of each round.
         above: bytes that weevit's update takes beside what stays.
         memory_gb: of each side, with what stays: weights, two moments, average.
         compile_s: seconds from the beginning of weevit's run to the end of its first update.

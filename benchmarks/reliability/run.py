@@ -21,7 +21,7 @@ TRAINING, STATE = "tests/training/test_rows.py", "tests/training/test_state.py"
 
 ROWS = {
     "J1": ("every kind of file: right pixels or a typed error", ["tests/images", "-k", "not mutations and not timm"]),
-    "J2": ("2,000 mutations of encoded pictures: typed errors only", ["tests/images", "-k", "mutations"]),
+    "J2": ("2,000 mutations of encoded images: typed errors only", ["tests/images", "-k", "mutations"]),
     "J3": ("killed and gone on with (in full: benchmarks/jobs.py kills)", ["tests/jobs", "-k", "killed or crash"]),
     "J5": ("changed inputs: only those are computed", ["tests/jobs", "-k", "change"]),
     "J6": ("tars: good members kept, bad ones listed", ["tests/images/test_archives.py"]),
@@ -45,7 +45,7 @@ ROWS = {
     "M13": ("planted graphs: bound to their key, or built anew", ["tests/engine/test_cache.py", "-k", "ours or bound"]),
     "T1": ("training killed at steps: the same bytes in the end", [TRAINING, STATE, "-k", "t1_"]),
     "T2": ("killed at points of a save: a whole checkpoint, the same bytes", [TRAINING, STATE, "-k", "t2_ or crash"]),
-    "T3": ("resumed inside an epoch: every picture once", [TRAINING, "-k", "t3_"]),
+    "T3": ("resumed inside an epoch: every image once", [TRAINING, "-k", "t3_"]),
     "T4": ("0, 1, 2, 4 workers: the same bytes", [TRAINING, "-k", "t4_"]),
     "T6": ("SIGTERM in a step, in a save, twice: saved, exit 143", [TRAINING, "-k", "t6_"]),
     "T7": ("a full disk: told in bytes, nothing lost", [TRAINING, STATE, "-k", "t7_ or full_disk"]),
@@ -55,7 +55,7 @@ ROWS = {
         "classes that lack, extra ones, circles of links: listed, never shifted",
         ["tests/datasets/test_read.py", "tests/fitting/test_fit.py", TRAINING, "-k", "test_read or t12_"],
     ),
-    "T13": ("corrupt training pictures: counted, too many end the run", [TRAINING, "-k", "t13_"]),
+    "T13": ("corrupt training images: counted, too many end the run", [TRAINING, "-k", "t13_"]),
     "T14": ("two runs in one folder: the second is refused", [TRAINING, "-k", "t14_"]),
     "M1": ("pickles in every place a file is accepted: no code runs", ["tests/zoo/test_checkpoint.py", "-k", "pickle"]),
     "M2": ("bombs: refused by declared size", ["tests/zoo", "-k", "size or zip or gzip or compressed"]),

@@ -2,7 +2,7 @@
 
     python benchmarks/reliability/training.py [T1 T2 ...] [--kills 20] [--seed 0]
 
-A micro ViT on made-up pictures, 15 updates on the CPU: what is tested is the bookkeeping, and it is the same for all
+A micro ViT on made-up images, 15 updates on the CPU: what is tested is the bookkeeping, and it is the same for all
 sizes. The short forms stand in tests/training/test_rows.py, and run with `run.py`.
 """
 
@@ -45,7 +45,7 @@ POINTS = (
 
 @dataclass
 class Place:
-    """Where the rows work: a recipe and pictures, a run that nothing happens to, and what is asked for."""
+    """Where the rows work: a recipe and images, a run that nothing happens to, and what is asked for."""
 
     top: Path
     made: tuple[Path, Path]
@@ -99,7 +99,7 @@ def t2(place: Place) -> tuple[bool, str]:
 
 
 def t3(place: Place) -> tuple[bool, str]:
-    """Interrupted ten times inside epochs: which pictures each epoch has seen."""
+    """Interrupted ten times inside epochs: which images each epoch has seen."""
     seen: list[str] = []
     real = loop._count_bad
     loop._count_bad = lambda work, batch: seen.extend(batch.ids) or real(work, batch)  # type: ignore[func-returns-value]
@@ -114,7 +114,7 @@ def t3(place: Place) -> tuple[bool, str]:
     size = len(list((place.made[1] / "train").rglob("*.png")))
     epochs = [Counter(seen[start : start + size]) for start in range(0, len(seen), size)]
     good = len(epochs) == 3 and all(len(epoch) == size and set(epoch.values()) == {1} for epoch in epochs)
-    return good and place.same(folder), f"3 epochs, 10 interruptions: every picture exactly once each, {good}"
+    return good and place.same(folder), f"3 epochs, 10 interruptions: every image exactly once each, {good}"
 
 
 def stop_at(step: int) -> Watcher:
@@ -236,7 +236,7 @@ def t9(place: Place) -> tuple[bool, str]:
         )
         logged = (folder / "log.txt").read_text()
         good += code == 1 and finite and "step 8: " in logged and logged.count(".png") >= 8
-    return good == len(cases), f"{good}/{len(cases)}: exit 1, step and pictures logged, every checkpoint finite"
+    return good == len(cases), f"{good}/{len(cases)}: exit 1, step and images logged, every checkpoint finite"
 
 
 def t12(place: Place) -> tuple[bool, str]:
@@ -267,7 +267,7 @@ def t12(place: Place) -> tuple[bool, str]:
 
 
 def t13(place: Place) -> tuple[bool, str]:
-    """5 % of the training pictures corrupt."""
+    """5 % of the training images corrupt."""
     data = place.folder("t13")
     shutil.copytree(place.made[1], data)
     pictures = sorted((data / "train").rglob("*.png"))

@@ -1,6 +1,6 @@
 """timm's names for preprocessing: `weevit.data.resolve_model_data_config` and `weevit.data.create_transform`.
 
-The results are timm's: the same settings, and for the same picture the same tensor. Needs `weevit[train]`.
+The results are timm's: the same settings, and for the same image the same tensor. Needs `weevit[train]`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def create_transform(
     crop_mode: str,
     **unknown: Any,
 ) -> Callable[[Image.Image], Tensor]:
-    """A function from a picture to a normalised (3, height, width) float32 tensor, as timm's evaluation transform.
+    """A function from an image to a normalised (3, height, width) float32 tensor, as timm's evaluation transform.
 
     Args:
         input_size: (channels, height, width), (height, width), or the side.

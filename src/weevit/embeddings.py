@@ -1,7 +1,7 @@
 """The embeddings of a data set, computed once: kept on disk by what was looked at and by what looked.
 
-A row is found by the sha256 of a picture's encoded bytes, a folder of rows by everything else that an embedding
-depends on: weights, architecture, preprocessing, engine, version. So a picture that is renamed, copied or put into
+A row is found by the sha256 of an image's encoded bytes, a folder of rows by everything else that an embedding
+depends on: weights, architecture, preprocessing, engine, version. So an image that is renamed, copied or put into
 another split is known, and one that is changed is not.
 
 Rows lie in files named after the sha256 of their folder's name and their own content. Each is written whole or not at
@@ -59,7 +59,7 @@ _OWN = "[0-9a-f]" * 40
 """The names of our own folders: whatever else lies beside them is not ours to delete."""
 
 _READ_AHEAD = 64
-"""Pictures whose bytes wait to be looked up."""
+"""Images whose bytes wait to be looked up."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Embedded:
     Attributes:
         vectors: (n, embed_dim) float32, as `Predictor.embed` gives them; zeros where there is no answer.
         ok: (n) bool: whether there is one.
-        hashes: sha256 of each picture's encoded bytes, 64 hex digits; None for what could not be read, and for pictures
+        hashes: sha256 of each image's encoded bytes, 64 hex digits; None for what could not be read, and for images
             in memory.
-        failures: (id, status, error) of each picture without an answer.
+        failures: (id, status, error) of each image without an answer.
         computed: how many the model was asked for.
         cached: how many were there.
         notes: what became of the cache, if anything did.
@@ -91,7 +91,7 @@ class Progress:
     """How far it is.
 
     Attributes:
-        total: pictures in the split.
+        total: images in the split.
         cached: of them, those whose embedding was there.
         computed: of them, those that the model was asked for.
         failed: of them, those without an answer.
@@ -104,7 +104,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Pictures that have been looked at."""
+        """Images that have been looked at."""
         return self.cached + self.computed + self.failed
 
 
@@ -118,17 +118,17 @@ def embed_split(
     watch: Watcher = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Embedded:
-    """The embedding of every picture of a split; each file is read once, and the model asked for what is new.
+    """The embedding of every image of a split; each file is read once, and the model asked for what is new.
 
     Args:
         predictor: a loaded model.
         split: what to embed.
         cache: the folder of all caches of embeddings; by default `embeddings` under weevit's cache (`WEEVIT_CACHE`).
-        watch: told after each picture.
+        watch: told after each image.
         should_stop: asked before and after each.
 
     Raises:
-        KeyboardInterrupt: `should_stop` said so. As after Ctrl-C, what was computed is kept, and the next call goes on.
+        KeyboardInterrupt: `should_stop` said so. As after Ctrl-C, what was computed is kept, and the next call resumes.
         EngineError: the model could not be run.
     """
     run = _Run(predictor, split, cache or default_cache(), watch)
@@ -156,7 +156,7 @@ class _Run:
         self.failures: dict[int, tuple[str, str, str]] = {}
 
     def embed(self, should_stop: Callable[[], bool]) -> None:
-        """Look at every picture. Answers are steady: what is kept must not depend on what stood beside it."""
+        """Look at every image. Answers are steady: what is kept must not depend on what stood beside it."""
         awaited: deque[int] = deque()
         self.watch(self.progress)
         try:
@@ -170,7 +170,7 @@ class _Run:
             self.rows.write()
 
     def _unknown(self, awaited: deque[int], should_stop: Callable[[], bool]) -> Generator[Source, None, None]:
-        """Pictures that are not in the cache, by their bytes; their places stand in `awaited`, in the same order."""
+        """Images that are not in the cache, by their bytes; their places stand in `awaited`, in the same order."""
         read = map_ahead(lambda source: _read(source, self.predictor.limits), iter(self.sources), 2, _READ_AHEAD)
         for index, (source, digest) in enumerate(read):
             _stop_if(should_stop)
@@ -222,7 +222,7 @@ class _Rows:
             self._load(folder)
 
     def get(self, digest: str | None) -> Array | None:
-        """The embedding of the picture with this sha256; None where there is none."""
+        """The embedding of the image with this sha256; None where there is none."""
         return self._known.get(bytes.fromhex(digest)) if digest else None
 
     def put(self, digest: str | None, vector: Array) -> None:
@@ -333,7 +333,7 @@ def _read(source: Source, limits: Limits) -> tuple[Source, str | None]:
 
 
 def _key(predictor: Predictor) -> str:
-    """Everything but the picture that an embedding depends on, as one hash.
+    """Everything but the image that an embedding depends on, as one hash.
 
     The weights alone would not do: where the last norm stands and how tokens are pooled is written in `config.json`.
     """

@@ -1,9 +1,9 @@
 """Every error that weevit raises on purpose.
 
     WeevitError
-    ├── UsageError                    an argument that cannot be meant
+    ├── UsageError                    an invalid argument
     │   ├── UnknownModelError         no model of that name
-    │   └── RecipeError               a recipe that says what cannot be meant
+    │   └── RecipeError               a recipe with an invalid value
     ├── MissingExtraError             an optional part is not installed
     ├── ModelError
     │   ├── CheckpointError           a checkpoint that cannot be trusted or used
@@ -14,18 +14,18 @@
     ├── ImageError                    one input has no answer; `status` says why in one word
     │   ├── MissingImageError         missing        nothing is there
     │   ├── UnreadableImageError      unreadable     a folder, a pipe, no permission
-    │   ├── DecodeError               decode_error   there are bytes, but no whole picture
+    │   ├── DecodeError               decode_error   there are bytes, but no whole image
     │   │   ├── EmptyImageError
     │   │   ├── NotAnImageError
     │   │   ├── TruncatedImageError
     │   │   └── CorruptImageError
-    │   ├── UnsupportedImageError     unsupported    a real picture that weevit does not read
+    │   ├── UnsupportedImageError     unsupported    a real image that weevit does not read
     │   ├── TooLargeImageError        too_large      over the limit of bytes or pixels
     │   └── NotFiniteError            not_finite     the model's answer is NaN or infinite
     ├── InputsFailedError             an array was asked for, and some inputs have no row to give
     ├── JobError                      a job's folder or inputs are not what the job needs
-    ├── DatasetError                  pictures with classes that do not fit together
-    ├── TrainingError                 a run that cannot start, go on or be trusted
+    ├── DatasetError                  images with classes that do not fit together
+    ├── TrainingError                 a run that cannot start, resume or be trusted
     │   └── DivergedError             its loss, gradients or answers became NaN or infinite
     ├── EngineError                   the graph could not be run
     └── OutputError                   the answer could not be written
@@ -66,7 +66,7 @@ def _unpickled(kind: type[WeevitError], args: tuple[Any, ...]) -> WeevitError:
 
 
 class UsageError(WeevitError, ValueError):
-    """An argument that cannot be meant: an unknown name, a size that does not fit, options that exclude each other."""
+    """An invalid argument: an unknown name, a size that does not fit, options that exclude each other."""
 
 
 class UnknownModelError(UsageError):
@@ -130,7 +130,7 @@ class UnreadableImageError(ImageError):
 
 
 class DecodeError(ImageError):
-    """There are bytes, but no whole picture in them."""
+    """There are bytes, but no whole image in them."""
 
     status = kind = "decode_error"
 
@@ -148,7 +148,7 @@ class NotAnImageError(DecodeError):
 
 
 class TruncatedImageError(DecodeError):
-    """The picture ends before it is whole. Nothing is substituted for the missing part."""
+    """The image ends before it is whole. Nothing is substituted for the missing part."""
 
     kind = "truncated"
 
@@ -160,7 +160,7 @@ class CorruptImageError(DecodeError):
 
 
 class UnsupportedImageError(ImageError):
-    """A real picture of a kind that has no agreed way to 8-bit RGB (for instance floating-point samples)."""
+    """A real image of a kind that has no agreed way to 8-bit RGB (for instance floating-point samples)."""
 
     status = kind = "unsupported"
 
@@ -195,15 +195,15 @@ class InputsFailedError(WeevitError):
 
 
 class JobError(WeevitError):
-    """A folder of results that cannot be gone on with, read or trusted, or inputs that changed under a running job."""
+    """A folder of results that cannot be resumed, read or trusted, or inputs that changed under a running job."""
 
 
 class DatasetError(WeevitError):
-    """Pictures with classes that do not fit together: a class that lacks or is too much, no pictures, no classes."""
+    """Images with classes that do not fit together: a class that lacks or is too much, no images, no classes."""
 
 
 class TrainingError(WeevitError):
-    """A training run that cannot start, go on or be trusted: not finite, in use, damaged, of another recipe or data."""
+    """A run that cannot start, resume or be trusted: not finite, in use, damaged, of another recipe or data."""
 
 
 class DivergedError(TrainingError):

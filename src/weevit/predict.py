@@ -1,4 +1,4 @@
-"""From pictures to typed results: one input, one result, one status.
+"""From images to typed results: one input, one result, one status.
 
 sources ── decode, resize, crop (threads) ── batches ── one pass through the graph ── results, in the order given
 """
@@ -57,7 +57,7 @@ class Predictor:
         threads: how many compute, and why.
         engine: `onnxruntime` or `openvino`.
         preprocessing: of this predictor: the checkpoint's, with the image size that was asked for.
-        limits: the largest file and picture that it decodes.
+        limits: the largest file and image that it decodes.
         reduced_jpeg: whether large JPEGs are decoded at a reduced scale.
     """
 
@@ -77,7 +77,7 @@ class Predictor:
         one_of("engine", engine, ENGINES)
         if checkpoint.in_chans != 3:
             raise UsageError(
-                f"{checkpoint.name} takes {checkpoint.in_chans} channels; pictures are answered from 3.",
+                f"{checkpoint.name} takes {checkpoint.in_chans} channels; images are answered from 3.",
                 "weevit.create_model(...) builds it as a PyTorch module.",
             )
         self.checkpoint = checkpoint
@@ -180,16 +180,16 @@ class Predictor:
         topk: int = 5,
         steady: bool = False,
     ) -> Generator[Result, None, None]:
-        """The same as `run`, one result after another: memory does not grow with the number of inputs.
+        """Answer one input after another, as `run` does: memory does not grow with the number of inputs.
 
-        With `steady`, the answer to a picture is the same to the last bit whatever stands beside it (with onnxruntime).
+        With `steady`, the answer to an image is the same to the last bit whatever stands beside it (with onnxruntime).
         """
         request = self._request(outputs, layers)
         self._check_head("logits" in outputs, topk)
         return self._stream(iter(expand(inputs)), request, tuple(outputs), topk, steady)
 
     def open(self, source: Source) -> Image.Image:
-        """One input's picture, upright RGB, before it is resized.
+        """One input's image, upright RGB, before it is resized.
 
         Raises:
             ImageError: there is none.
@@ -201,7 +201,7 @@ class Predictor:
         """What the model sees of one input: (height, width, 3) uint8, upright, resized and cropped.
 
         Raises:
-            ImageError: there is no picture to see.
+            ImageError: there is no image to see.
         """
         return preprocess(self.open(source), self.preprocessing)
 
@@ -211,7 +211,7 @@ class Predictor:
         return {**asdict(self.preprocessing), **own}
 
     def forward(self, pixels: npt.NDArray[np.uint8]) -> dict[str, Array]:
-        """Answers for pictures that are cropped already.
+        """Answers for images that are cropped already.
 
         Args:
             pixels: (B, height, width, 3) uint8.
@@ -337,7 +337,7 @@ def load(
         engine: `onnxruntime`, or `openvino` where that is installed.
         revision: of the hub's repository.
         refresh: ask the hub again even if the cache has an answer.
-        limits: the largest file and picture to decode.
+        limits: the largest file and image to decode.
         reduced_jpeg: decode JPEGs at 1/2, 1/4 or 1/8 of their size where twice the resized size is left: large ones
             faster, but not to timm's pixels. `weevit.measure_reduction` tells what it changes.
         cache: keep the built graph on disk.

@@ -1,4 +1,4 @@
-"""What decoding JPEGs at a reduced scale changes: measured on some of one's own pictures, never assumed."""
+"""What decoding JPEGs at a reduced scale changes: measured on some of your images, never assumed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ AMONG = 256
 
 @dataclass(frozen=True)
 class Reduction:
-    """The same pictures, decoded at a reduced scale and whole.
+    """Images decoded at a reduced scale, compared with the same images decoded whole.
 
     Attributes:
         looked_at: inputs that were opened.
-        reduced: of them, pictures that are decoded smaller; all other figures are about these.
+        reduced: of them, images that are decoded smaller; all other figures are about these.
         mean_difference: of the model's input, in grey levels (of 255).
         greatest_difference: the same of one value.
-        cosine: between the two embeddings of a picture, the least of all; 1 where nothing was reduced.
-        same_top1: pictures whose most probable class is the same; None where the model has no classes.
-        speedup: how many times faster they are read, decoded, resized and cropped, a picture on a core.
+        cosine: between the two embeddings of an image, the least of all; 1 where nothing was reduced.
+        same_top1: images whose most probable class is the same; None where the model has no classes.
+        speedup: how many times faster they are read, decoded, resized and cropped, per image on one core.
     """
 
     looked_at: int
@@ -58,13 +58,13 @@ class Reduction:
 
 
 def measure_reduction(predictor: Predictor, inputs: Inputs | Expansion, sample: int = 32) -> Reduction:
-    """Compare answers to JPEGs decoded at a reduced scale with those to the whole pictures.
+    """Compare answers to JPEGs decoded at a reduced scale with those to the whole images.
 
     Args:
         predictor: loaded with `reduced_jpeg=True`.
         inputs: as for `Predictor.stream`. The first 256 are looked at, until `sample` of them were decoded smaller;
             those without an answer are passed over.
-        sample: how many pictures to compare.
+        sample: how many images to compare.
 
     Raises:
         UsageError: the predictor does not reduce, or the sample is empty.
@@ -72,7 +72,7 @@ def measure_reduction(predictor: Predictor, inputs: Inputs | Expansion, sample: 
     if not predictor.reduced_jpeg:
         raise UsageError("This predictor decodes every JPEG whole.", "weevit.load(..., reduced_jpeg=True)")
     if sample < 1:
-        raise UsageError(f"A sample has at least one picture: {sample} was given.", "The default is 32.")
+        raise UsageError(f"A sample has at least one image: {sample} was given.", "The default is 32.")
     looked_at, pairs, threads = 0, [], predictor.threads.count
     with closing(map_ahead(partial(_pair, predictor), islice(expand(inputs), AMONG), threads, 2 * threads)) as found:
         for pair in found:
@@ -85,7 +85,7 @@ def measure_reduction(predictor: Predictor, inputs: Inputs | Expansion, sample: 
 
 @dataclass(frozen=True)
 class _Pair:
-    """One picture, both ways: (height, width, 3) uint8, and the seconds that it took."""
+    """One image, both ways: (height, width, 3) uint8, and the seconds that it took."""
 
     small: npt.NDArray[np.uint8]
     whole: npt.NDArray[np.uint8]
@@ -93,7 +93,7 @@ class _Pair:
 
 
 def _pair(predictor: Predictor, source: Source) -> _Pair | None:
-    """None for a picture that is not reduced, or an input that is none."""
+    """None for an image that is not reduced, or an input that is none."""
     try:
         start = time.perf_counter()
         image = predictor.open(source)

@@ -21,10 +21,10 @@ class Prediction:
 
     Attributes:
         index: of the class in the head.
-        id: its unique name: a synset such as `n07860988` for ImageNet, the folder's name for one's own classes;
+        id: its unique name: a synset such as `n07860988` for ImageNet, the folder's name for your classes;
             None where the checkpoint names no classes.
         name: for people; the id where there is no other, `class 7` where there is none at all.
-        probability: softmax over all classes, in [0, 1]; of a model whose pictures have any number of labels, the
+        probability: softmax over all classes, in [0, 1]; of a model whose images have any number of labels, the
             label's own.
     """
 
@@ -39,14 +39,14 @@ class Result:
     """What became of one input.
 
     Attributes:
-        input: its name: the path, or `bytes[0]`, `image[1]`, `array[2]` by its place in the call.
+        input: its name: the path, or `bytes[0]`, `image[1]`, `array[2]` by its index in the call.
         status: `ok`, or one word that says why there is no answer (`weevit.ImageError` lists them).
         error: the reason in full; None where the status is `ok`.
-        width, height: of the picture, upright, in pixels; None where it was never decoded.
+        width, height: of the image, upright, in pixels; None where it was never decoded.
         top: the most probable classes, best first (`classify`).
         unknown: the model says that it does not know: the best probability is below its threshold (of models that have
             one, as those of `weevit fit`).
-        present: of a model whose pictures have any number of labels, those that it says are there, best first; None of
+        present: of a model whose images have any number of labels, those that it says are there, best first; None of
             a model that names one class.
         logits: (num_classes) float32.
         embedding: (embed_dim) float32: pooled and normalised, what the head sees; timm's `pre_logits`.
@@ -98,7 +98,7 @@ def decide(logits: Array, topk: int, labels: Sequence[Label] | None, decision: D
     """From (num_classes) logits to named classes.
 
     Args:
-        logits: of one picture.
+        logits: of one image.
         topk: how many of the most probable classes to name.
         labels: names of all classes, or None.
         decision: the model's rule; None for plain softmax.

@@ -33,7 +33,7 @@ def on_screen(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """The same for what must not begin a line of its own: a name, a reason."""
+    """A name or a reason as a terminal may have it, without line feeds: it must not begin a line of its own."""
     return on_screen(str(text)).replace("\n", "\\n")
 
 

@@ -191,7 +191,7 @@ def test_several_labels_a_picture_are_counted_and_their_labels_not_judged(tmp_pa
     assert found.multi_label
     assert found.counts == {"all": (1, 3, 1)}
     assert found.suspects == ()
-    assert "labels: a picture may have several" in found.unchecked[0]
+    assert "labels: an image may have several" in found.unchecked[0]
 
 
 def test_rare_classes_are_said_to_be_unchecked(tmp_path: Path, fake_tiny: Path) -> None:
@@ -200,7 +200,7 @@ def test_rare_classes_are_said_to_be_unchecked(tmp_path: Path, fake_tiny: Path) 
         name = "rare" if place < 3 else "ab"[place % 2]
         labelled.put(tmp_path / f"{name}/{place}.jpg", encoded(scene(place)))
     found = check_data(tmp_path, weevit.load(fake_tiny, image_size=32, threads=1))
-    assert found.unchecked == ("labels of classes with fewer than 5 different pictures: rare",)
+    assert found.unchecked == ("labels of classes with fewer than 5 different images: rare",)
 
 
 def test_labels_that_were_changed_in_real_photos_are_found(shared: Path, vit_tiny: Path, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_the_command(messy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     pytest.importorskip("jinja2")
     assert run("data", "check", messy, "--no-embeddings", "-o", tmp_path / "r", "--fix-list", tmp_path / "f.csv") == 0
     told = capsys.readouterr()
-    assert "33 pictures of 2 classes: train 22, validation 11" in told.out
+    assert "33 images of 2 classes: train 22, validation 11" in told.out
     assert "in two splits: 3\n  train/hat/0.jpg = validation/hat/leak.jpg\n" in told.out
     assert "broken: 3 (" in told.out
     assert "(different classes)" in told.out
@@ -333,7 +333,7 @@ def test_nothing_there_is_one_screen(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run("data", "check", tmp_path / "gone", "--no-embeddings") == 1
     assert "nothing of this name" in capsys.readouterr().err
     assert run("data", "check", tmp_path, "--no-embeddings") == 1
-    assert "no pictures with classes" in capsys.readouterr().err
+    assert "no images with classes" in capsys.readouterr().err
 
 
 # ---- the page in a browser

@@ -262,7 +262,7 @@ def test_classify_in_a_pipe(weevit: Shell, photos_and_worse: Path, fake_tiny: Pa
     assert "d.jpg: truncated: " in said.err
     assert "e.png: empty: " in said.err
     assert "3 done · 2 failed (1 truncated, 1 empty)" in said.err
-    assert "left out 1 file not named like pictures: 1 .txt" in said.err
+    assert "left out 1 file not named like images: 1 .txt" in said.err
 
 
 def test_classify_as_json(weevit: Shell, photos_and_worse: Path, fake_tiny: Path) -> None:

@@ -82,7 +82,7 @@ def test_ctrl_c_finishes_the_shard(pictures: Path, fake_tiny: Path, tmp_path: Pa
         said = process.stderr.read()
     if "rows left" in said:  # unless the machine was so fast that all was done before
         assert process.returncode == 130
-        assert "The same command goes on from here." in said
+        assert "Rerun the command to resume." in said
         assert weevit.read_results(tmp_path / "out", partial=True).num_rows in (8, 16)
     assert "Finishing the shard in work" in said
     weevit_says(*words[3:])

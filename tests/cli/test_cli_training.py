@@ -58,7 +58,7 @@ def test_train_says_what_it_does_and_what_comes_next(cli: Cli, data: Path, monke
     assert lines[1] == "40 train, 9 validation · 3 classes: class 0, class 1, class 2 · cpu, 1 threads, fp32"
     assert sum(line.startswith("epoch 1/1 · step ") for line in lines) == 5
     assert lines[-2].startswith("best: ema_top1 ")
-    assert lines[-1] == "next: weevit classify PICTURE -m run"
+    assert lines[-1] == "next: weevit classify IMAGE -m run"
     code, out, said = cli("resume", "run", "--no-report")
     assert code == 0
     assert said.splitlines()[0] == "step 5 of 5: nothing is left to train"
@@ -94,7 +94,7 @@ def test_ctrl_c_saves_and_exits_with_130(cli: Cli, data: Path, monkeypatch: pyte
     code, _, said = cli("train", "my.yaml", "--data", data, "-o", "run", *QUICK)
     assert code == 130
     assert "Saving where it is, then stopping. Ctrl-C again stops at once." in said
-    assert said.splitlines()[-1] == "next: weevit resume run   goes on from step 3 of 5"
+    assert said.splitlines()[-1] == "next: weevit resume run   resumes from step 3 of 5"
     assert signal.getsignal(signal.SIGTERM) is before
     monkeypatch.setattr(training_view, "_plain", real)
     code, _, said = cli("resume", "run", "--no-report")
@@ -120,7 +120,7 @@ def test_every_next_step_leads_on(cli: Cli, data: Path) -> None:
     assert cli(*words, "-o", "first")[0] == 0
     code, _, said = cli("resume", "first", "--no-report")
     assert said.splitlines()[-2].startswith("more: weevit train --from first --epochs N -o NEW ")
-    assert said.splitlines()[-1] == "next: weevit classify PICTURE -m first"
+    assert said.splitlines()[-1] == "next: weevit classify IMAGE -m first"
     code, _, said = cli("train", "--from", "first", "--epochs", 2, "-o", "second", *QUICK)  # as it is printed
     assert code == 0
     assert "10 of 10 steps" in Path("second/log.txt").read_text()
@@ -131,7 +131,7 @@ def test_every_next_step_leads_on(cli: Cli, data: Path) -> None:
     assert "more: weevit train --from third --epochs N -o NEW" in said
     assert "weevit resume" not in said
     code, _, said = cli("train", "--from", "third", "loop.minutes=1e-4", "--epochs", 900, "-o", "fourth", *QUICK)
-    assert said.splitlines()[-1].startswith("next: weevit resume fourth --minutes 1   goes on from step ")
+    assert said.splitlines()[-1].startswith("next: weevit resume fourth --minutes 1   resumes from step ")
     assert cli("train", "--from", "nowhere", "-o", "fifth")[0] == 2
     code, _, said = cli("train", "-o", "fifth")
     assert code == 2

@@ -83,9 +83,9 @@ def test_splits_without_class_folders_are_refused(tmp_path: Path) -> None:
 
 def test_pictures_without_any_folder_are_refused_and_told(tmp_path: Path) -> None:
     labelled.folder(tmp_path, {".": 3})
-    with pytest.raises(DatasetError, match=r"(?s)no pictures with classes.*3 \.png") as caught:
+    with pytest.raises(DatasetError, match=r"(?s)no images with classes.*3 \.png") as caught:
         read_dataset(tmp_path)
-    assert "a folder of pictures for each class" in caught.value.hint
+    assert "a folder of images for each class" in caught.value.hint
 
 
 def test_what_lies_below_a_class_folder_belongs_to_it(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         f"files in no class folder of {train}, left out: 1 .png",
         f"hidden in {train}, left out: .cache",
         f"hidden in {train / 'a'}, left out: ._0.png",
-        f"no pictures by their endings, in {train / 'a'}: 1 .txt",
+        f"no images by their endings, in {train / 'a'}: 1 .txt",
     }
 
 
@@ -185,7 +185,7 @@ def test_an_empty_class_folder_is_a_class_that_lacks(tmp_path: Path) -> None:
         read_dataset(tmp_path)
     dataset = read_dataset(tmp_path, allow_missing=True)
     assert dataset.split("validation").targets.tolist() == [0, 0, 2, 2]
-    assert dataset.notes == (f"no picture in {tmp_path / 'val/dress'}: an empty folder is no class",)
+    assert dataset.notes == (f"no image in {tmp_path / 'val/dress'}: an empty folder is no class",)
 
 
 def test_a_folder_that_is_empty_everywhere_is_no_class(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_parquet_of_the_hub_with_one_label_a_picture(tmp_path: Path) -> None:
 
 
 def test_a_row_without_a_label_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"(?s)2 of 3 pictures have no class.*1\.png") as caught:
+    with pytest.raises(DatasetError, match=r"(?s)2 of 3 images have no class.*1\.png") as caught:
         read_dataset(table(tmp_path, "path,label\n0.png,hat\n1.png,\n2.png\n"))
     assert "path and label" in caught.value.hint
 
@@ -373,9 +373,9 @@ def test_a_split_that_is_none_is_refused_with_the_nearest(tmp_path: Path) -> Non
 
 
 def test_a_table_without_labels_or_paths_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="1 of 1 pictures have no class"):
+    with pytest.raises(DatasetError, match="1 of 1 images have no class"):
         read_dataset(table(tmp_path, "path,colour\n0.png,red\n"))
-    with pytest.raises(UsageError, match="no column of pictures"):
+    with pytest.raises(UsageError, match="no column of images"):
         read_dataset(table(tmp_path, "picture_no,label\n0.png,red\n"))
 
 

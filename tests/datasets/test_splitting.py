@@ -39,7 +39,7 @@ def test_a_validation_split_is_cut_from_train_and_nothing_is_lost(tmp_path: Path
     assert names(after.split("train")) | names(after.split("validation")) == names(before.split("train"))
     assert not names(after.split("train")) & names(after.split("validation"))
     assert names(after.split("test")) == names(before.split("test"))
-    assert after.notes[-1] == "validation: 6 of 30 pictures of train, drawn with seed 0"
+    assert after.notes[-1] == "validation: 6 of 30 images of train, drawn with seed 0"
 
 
 def test_one_that_is_there_is_taken() -> None:

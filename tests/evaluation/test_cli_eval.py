@@ -48,7 +48,7 @@ def test_eval_says_and_writes(weevit_says: Says, colour_model: Path, pictures: P
     assert done.stdout.startswith("top-1  ")
     assert "at 95 %" in done.stdout
     assert "red/broken.png: truncated" in done.stderr
-    assert "42 of 43 pictures answered" in done.stderr
+    assert "42 of 43 images answered" in done.stderr
     assert "with the other 1 counted as wrong, top-1 is" in done.stderr
     assert f"written: {tmp_path / 'out' / 'report.html'}" in done.stderr
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
@@ -81,7 +81,7 @@ def test_exit_codes(weevit_says: Says, colour_model: Path, pictures: Path, tmp_p
     for path in (tmp_path / "data" / "red").glob("*.png"):
         path.write_text("no picture")
     assert (
-        "0 of 7 pictures answered"
+        "0 of 7 images answered"
         in weevit_says("eval", colour_model, tmp_path / "data", "--allow-missing", code=1).stderr
     )
 
@@ -91,7 +91,7 @@ def test_suite(weevit_says: Says, fake_tiny: Path, pictures: Path, tmp_path: Pat
     words = ["eval", fake_tiny, "--suite", tmp_path / "suite", "--image-size", 32]
     done = weevit_says(*words, "-o", tmp_path / "out")
     head, row, *_ = done.stdout.splitlines()
-    assert head.split()[:3] == ["set", "pictures", "top-1"]
+    assert head.split()[:3] == ["set", "images", "top-1"]
     assert row.startswith("ImageNet validation")
     assert "75.45 %" in row
     assert "not there: ReaL" in done.stdout

@@ -157,15 +157,15 @@ def test_the_verdict_says_what_the_figures_say(comparison: Comparison) -> None:
 
     names = names_of(compare_evaluations(_made(first, [True]), _made(first, [True])))
     assert names[0] != names[1]
-    assert "right and wrong on the same pictures" in said([True, False], [True, False])
-    assert "right on as many pictures; on 2 of them" in said([True, False, True], [False, True, True])
-    assert said([True, None], [None, True]).startswith("There is no picture")
+    assert "right and wrong on the same images" in said([True, False], [True, False])
+    assert "right on as many images; on 2 of them" in said([True, False, True], [False, True, True])
+    assert said([True, None], [None, True]).startswith("There is no image")
     assert said([True] * 20 + [False], [False] * 20 + [True]).startswith(
-        f"{names[0]} is better: right on 19 more pictures"
+        f"{names[0]} is better: right on 19 more images"
     )
-    assert said([False] * 10, [True] * 10).startswith(f"{names[1]} is better: right on 10 more pictures of 10")
+    assert said([False] * 10, [True] * 10).startswith(f"{names[1]} is better: right on 10 more images of 10")
     unsure = said([True, True, False], [True, False, False])
-    assert unsure.startswith(f"No clear difference: {names[0]} is right on 1 more picture of 3")
+    assert unsure.startswith(f"No clear difference: {names[0]} is right on 1 more image of 3")
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
@@ -178,4 +178,4 @@ def test_the_page_in_a_browser(comparison: Comparison, tmp_path: Path, browser: 
     seen.check()
     assert seen.facts["pictures"] == min(comparison.only_first, 12) + min(comparison.only_second, 12)
     assert verdict(comparison).split("\u00a0")[0] in seen.facts["text"]
-    assert "Left out: 1 picture" in seen.facts["text"]
+    assert "Left out: 1 image" in seen.facts["text"]

@@ -325,8 +325,8 @@ def no_training_split(shop: Path) -> None:
     ("change", "words"),
     [
         (one_class, "has one class, 'red'"),
-        (no_validation_picture, "No picture of validation could be read. The first: .*empty"),
-        (a_class_of_broken_ones, "No training picture of green could be read"),
+        (no_validation_picture, "No image of validation could be read. The first: .*empty"),
+        (a_class_of_broken_ones, "No training image of green could be read"),
         (no_training_split, "no split 'train'"),
     ],
 )
@@ -361,7 +361,7 @@ def test_leaks_are_told(own_shop: Path, predictor: Predictor, cache: Path, tmp_p
     for name in ("3.png", "4.png"):
         shutil.copy(own_shop / "train" / "red" / name, own_shop / "validation" / "red" / f"copy-{name}")
     found = fit(own_shop, tmp_path / "run", predictor, folds=3, cache=cache)
-    assert any("2 pictures of validation are in train too" in note for note in found.notes)
+    assert any("2 images of validation are in train too" in note for note in found.notes)
 
 
 def test_a_folder_that_holds_something_else(shop: Path, predictor: Predictor, tmp_path: Path) -> None:
@@ -436,7 +436,7 @@ def test_the_command(backbone: Path, shop: Path, tmp_path: Path, capsys: pytest.
     assert "test  " in said.out
     assert "unknown            below" in said.out
     assert "broken.png: truncated" in said.err
-    assert " pictures embedded, " in said.err
+    assert " images embedded, " in said.err
     assert f"next: weevit classify new.jpg --model '{run}'" in said.err
     assert command(backbone, shop, run, "--json", "-q", "--strict") == 3
     lines = capsys.readouterr().out.splitlines()
@@ -471,5 +471,5 @@ def test_ctrl_c_says_how_to_go_on(
 
     monkeypatch.setattr(module, "embed_split", interrupted)
     assert command(backbone, shop, tmp_path / "run") == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "Rerun the command to resume." in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -149,4 +149,4 @@ def test_many_pictures_are_not_compared_with_each_other(monkeypatch: pytest.Monk
     found = search(pictures, cut(pictures))
     assert found.neighbours is None
     assert not found.clear
-    assert "more than 100 pictures" in found.notes[0]
+    assert "more than 100 images" in found.notes[0]

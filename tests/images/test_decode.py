@@ -666,7 +666,7 @@ def test_from_array() -> None:
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
 def test_other_arrays_are_refused(array: Any) -> None:
-    with pytest.raises(UsageError, match="is not a picture"):
+    with pytest.raises(UsageError, match="is not an image"):
         from_array(array)
 
 

@@ -82,7 +82,7 @@ def test_a_generator_is_read_lazily() -> None:
 
 @pytest.mark.parametrize("wrong", [None, 3, [1.5], [object()], [[png_bytes()]]])
 def test_other_types_are_refused(wrong: object) -> None:
-    with pytest.raises(UsageError, match="is not a picture"):
+    with pytest.raises(UsageError, match="is not an image"):
         list(expand(wrong))  # type: ignore[arg-type]
 
 
@@ -142,7 +142,7 @@ def test_a_folder_without_a_picture_is_one_failing_source(tmp_path: Path, others
     (source,) = found
     assert source.name == str(folder)
     assert found.left_out.total() == len(others)
-    with pytest.raises(MissingImageError, match="no picture") as caught:
+    with pytest.raises(MissingImageError, match="no image") as caught:
         open_image(source)
     assert caught.value.status == "missing"
 

@@ -258,7 +258,7 @@ def test_the_hubs_struct_of_bytes_and_path(tmp_path: Path) -> None:
     assert [(source.name, source.target) for source in found] == [(key, str(n)) for n, key in enumerate("abcdefgh")]
     assert widths([*found[:5], found[7]]) == [1, 2, 3, 4, 5, 7]
     for source, row in ((found[5], 6), (found[6], 7)):
-        with pytest.raises(MissingImageError, match=f"row {row} holds no picture"):
+        with pytest.raises(MissingImageError, match=f"row {row} holds no image"):
             open_image(source)
 
 

@@ -173,7 +173,7 @@ def test_other_errors_are_not_swallowed(workers: int, monkeypatch: pytest.Monkey
 
 
 def test_no_pictures_is_an_error() -> None:
-    with pytest.raises(TrainingError, match="no pictures"):
+    with pytest.raises(TrainingError, match="no images"):
         Loader(a_split(0), a_recipe(), SPEC)
 
 

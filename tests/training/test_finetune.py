@@ -476,7 +476,7 @@ def test_what_is_measured(data: Path) -> None:
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(data), *SHORT, "--model", MODEL, "--threads", "1"]
     assert command(["finetune", *words, "--plan"]) == 0
-    assert capsys.readouterr().out.startswith("pictures  60 to learn from, 20 held out, 30 validation · 3 classes")
+    assert capsys.readouterr().out.startswith("images    60 to learn from, 20 held out, 30 validation · 3 classes")
     assert command(["finetune", *words]) == 2
     assert "--output says which" in capsys.readouterr().err
     assert command(["finetune", *words, "-o", str(tmp_path / "out"), "--json", "--quiet"]) == 0

@@ -173,7 +173,7 @@ def test_several_labels_a_picture(train: Train, data: Path, tmp_path: Path) -> N
     assert [label.id for label in checkpoint.labels or ()] == ["0", "1", "2", "even"]
     report = json.loads((run.folder / "report.json").read_text())
     assert report["metrics"]["map"] == pytest.approx(run.best.value, abs=1e-3)
-    with pytest.raises(DatasetError, match=r"has several labels a picture, and .* data\.multi_label=false"):
+    with pytest.raises(DatasetError, match=r"has several labels per image, and .* data\.multi_label=false"):
         train(data=table, output="other")
 
 
@@ -456,7 +456,7 @@ def test_a_gpu_that_holds_not_one_picture_is_an_error() -> None:
     def attempt(size: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(TrainingError, match="on a single picture"):
+    with pytest.raises(TrainingError, match="on a single image"):
         pieces._by_trial(8, attempt)
 
 
@@ -517,7 +517,7 @@ def test_a_gpu_that_runs_out_of_memory_later_is_told(train: Train, monkeypatch: 
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(loop, "loss", full)
-    with pytest.raises(TrainingError, match=r"does not hold a batch of 8 in 1 piece") as told:
+    with pytest.raises(TrainingError, match=r"does not hold a batch of 8 in 1 micro-batch") as told:
         train()
     assert "loop.accumulate=2" in told.value.hint
 

@@ -171,7 +171,7 @@ WRONG = [
     ("loop: {compile: 1}", "loop.compile is 1; expected true or false"),
     ("loop: {accumulate: many}", "from 1 to 65,536, or auto"),
     ("schedule: {epochs: 5 parsecs}", "The units are epochs, steps, samples, %."),
-    ("schedule: {epochs: 5 %}", "% cannot be meant here; epochs, steps, samples can."),
+    ("schedule: {epochs: 5 %}", "% is no unit here; epochs, steps, samples are."),
     ("schedule: {warmup: 5}", "expected a number with its unit"),
     ("augment: {randaugment: rand-x9}", "a sentence such as rand-m6-inc1-mstd1.0-n3, or null"),
     ("model: {name: 7}", "model.name is 7; expected a word or a path"),

@@ -243,7 +243,7 @@ def test_t9_what_is_not_finite_ends_the_run_and_reaches_no_file(
     words = ["train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report", "-q"]
     assert cli([*map(str, words)]) == 1
     said = capsys.readouterr().err
-    assert re.search(r"In step 8, the (loss|norm of the gradients) is (nan|inf)\. The pictures: .*\.png", said)
+    assert re.search(r"In step 8, the (loss|norm of the gradients) is (nan|inf)\. The images: .*\.png", said)
     logged = (folder / "log.txt").read_text()
     assert logged.count(".png") >= 8  # all of the batch
     assert "In step 8, the " in logged
@@ -329,9 +329,7 @@ def test_t13_corrupt_pictures_are_counted_and_too_many_end_the_run(made: Made, t
     assert run.metrics[-1]["seen"] == 3 * 38
     other = train((made[0], data), tmp_path / "other", "loop.max_bad=0.05", watcher=watcher(stop=7))
     assert resume(other.folder).digest == run.digest
-    with pytest.raises(
-        TrainingError, match=r"2 of 40 training pictures cannot be read \(.*\); loop\.max_bad is 0\.049"
-    ):
+    with pytest.raises(TrainingError, match=r"2 of 40 training images cannot be read \(.*\); loop\.max_bad is 0\.049"):
         train((made[0], data), tmp_path / "third", "loop.max_bad=0.049")
     assert (tmp_path / "third" / "bad.csv").read_text().count("\n") == 3
 

@@ -75,7 +75,7 @@ def test_it_reads_97_of_100_digits_that_it_was_not_trained_on(made: ModuleType) 
     right, total, with_torch = done.stdout.split()
     assert (total, with_torch) == ("360", "False")
     assert int(right) / int(total) >= 0.97
-    stated = re.search(r"(\d+) of the 360 test pictures", (ROOT / "docs" / "recipes.md").read_text())
+    stated = re.search(r"(\d+) of the 360 test images", (ROOT / "docs" / "recipes.md").read_text())
     assert stated is not None
     assert abs(int(stated[1]) - int(right)) <= 1  # another Pillow may scale a picture by one grey level differently
 

@@ -35,9 +35,9 @@ class Progress:
 
     Attributes:
         stage: what is being done, in words.
-        total: pictures in this stage.
+        total: images in this stage.
         done: of them, those that it is done with.
-        broken: kind -> pictures that could not be read so far.
+        broken: kind -> images that could not be read so far.
     """
 
     stage: str
@@ -60,7 +60,7 @@ def check_data(
     limits: Limits = DEFAULT_LIMITS,
     watch: Watcher = lambda progress: None,
 ) -> DataCheck:
-    """Look at every picture of a data set; no file of it is ever changed.
+    """Look at every image of a data set; no file of it is ever changed.
 
     Args:
         data: as for `read_dataset`: a folder with a subfolder for each class, with or without `train/ val/ test/` above
@@ -72,11 +72,11 @@ def check_data(
         embeddings: without them no model is needed; labels, crops and things taken twice are then not looked for, and
             `unchecked` says so.
         threads: that decode and compute; chosen by default.
-        limits: the largest file and picture to decode.
-        watch: told after each picture.
+        limits: the largest file and image to decode.
+        watch: told after each image.
 
     Raises:
-        DatasetError: there are no pictures with classes.
+        DatasetError: there are no images with classes.
         ModelError: the model cannot be had.
         MissingExtraError: scikit-learn or, for a page, jinja2 is not installed.
         OutputError: what was found cannot be written.
@@ -152,7 +152,7 @@ class _Check:
     # ---- the steps
 
     def look(self, threads: int, limits: Limits) -> None:
-        """Read and decode every picture."""
+        """Read and decode every image."""
         progress = Progress("reading", len(self.sources))
 
         def seen(look: Look) -> None:
@@ -170,7 +170,7 @@ class _Check:
         self.groups = exact + near_groups(self.looks, exact)
 
     def embed(self, predictor: Predictor) -> None:
-        """Ask the model for every picture, and compare what it says."""
+        """Ask the model for every image, and compare what it says."""
         embedded = [self._embed(predictor, split) for split in self.dataset.splits.values()]
         vectors = np.concatenate([part.vectors for part in embedded])
         ok = np.concatenate([part.ok for part in embedded])
@@ -194,23 +194,23 @@ class _Check:
         return embed_split(predictor, split, watch=lambda own: moved(own.done))
 
     def _doubt(self, vectors: np.ndarray, places: Sequence[int], copy_of: dict[int, int]) -> None:
-        """Find labels that other pictures deny."""
+        """Find labels that other images deny."""
         if self.dataset.multi_label:
-            self.unchecked.append("labels: a picture may have several, and each would have to be judged alone")
+            self.unchecked.append("labels: an image may have several, and each would have to be judged alone")
             return
         split = Split("all", tuple(self.sources[place] for place in places), self.targets[places])
         groups = [copy_of.get(place) for place in places]
         rare = rare_classes(split.targets, groups)
         if rare:
             names = ", ".join(self.dataset.classes[target] for target in sorted(rare))
-            self.unchecked.append(f"labels of classes with fewer than {FEWEST} different pictures: {names}")
+            self.unchecked.append(f"labels of classes with fewer than {FEWEST} different images: {names}")
         for denied in denied_labels(vectors[places], split, groups):
             picture = self.pictures[places[denied.place]]
             suggestion = self.dataset.classes[denied.suggestion]
             self.suspects.append(Suspect(picture, suggestion, denied.own, denied.suggested))
 
     def _copy_of(self) -> dict[int, int]:
-        """Place -> the first of its copies; of pictures that have some."""
+        """Place -> the first of its copies; of images that have some."""
         first: dict[int, int] = {}
         for group in sorted(
             self.groups, key=lambda group: -len(group.members)

@@ -1,6 +1,6 @@
-"""Which pictures are the same one: by their bytes, and by how they look at 16 x 16 pixels.
+"""Which images are the same one: by their bytes, and by how they look at 16 x 16 pixels.
 
-Two tiny pictures are compared by the correlation of their 768 numbers, which neither brightness nor contrast changes.
+Two tiny images are compared by the correlation of their 768 numbers, which neither brightness nor contrast changes.
 Measured on 3,409 photos of clothes (docs/lab-notes.md): copies that were compressed down to quality 20, scaled to 30 %
 or squeezed into a square are at most 0.005 apart, the nearest two different photos 0.0175. What was cropped is not
 found in this way; embeddings find a part of it (see `neighbours.alike`).
@@ -18,20 +18,20 @@ from weevit.checking.looking import Look
 from weevit.checking.results import EXACT, MIRRORED, NEAR
 
 FARTHEST = 0.006
-"""1 - correlation, up to which two pictures are the same one."""
+"""1 - correlation, up to which two images are the same one."""
 
 _FLAT = 2.0
-"""Levels of 255 that a tiny picture has to vary by; without it, one grey wall would be the copy of another."""
+"""Levels of 255 that a tiny image has to vary by; without it, one grey wall would be the copy of another."""
 
 _BLOCK = 2048
-"""Pictures that are compared with as many others at a time: 16 MB."""
+"""Images that are compared with as many others at a time: 16 MB."""
 
 Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Places of pictures that are the same one, in rising order."""
+    """Places of images that are the same one, in rising order."""
 
     kind: str
     members: tuple[int, ...]
@@ -39,7 +39,7 @@ class Group:
 
 
 def exact_groups(looks: Sequence[Look]) -> list[Group]:
-    """Whole pictures with the same bytes. Broken files have no picture to be a copy of."""
+    """Whole images with the same bytes. Broken files have no image to be a copy of."""
     places: dict[str, list[int]] = {}
     for place, look in enumerate(looks):
         if look.error is None and look.digest is not None:
@@ -48,10 +48,10 @@ def exact_groups(looks: Sequence[Look]) -> list[Group]:
 
 
 def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
-    """Pictures that look the same, or mirrored, and are not the same bytes; with all copies of each.
+    """Images that look the same, or mirrored, and are not the same bytes; with all copies of each.
 
     Args:
-        looks: at every picture.
+        looks: at every image.
         exact: what `exact_groups` gave.
     """
     copies = {group.members[0]: group.members for group in exact}

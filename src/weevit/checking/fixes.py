@@ -18,10 +18,10 @@ class Fix:
     """One row of the list.
 
     Attributes:
-        path: of the picture, from the data set's folder on.
+        path: of the image, from the data set's folder on.
         split, label: where it is, and its class.
         reason: what is wrong: `broken: truncated`, `exact copy`, `label`, ...
-        other: the picture that it is compared with, if any.
+        other: the image that it is compared with, if any.
         suggestion: `remove`, or `look` and what for.
     """
 
@@ -34,7 +34,7 @@ class Fix:
 
 
 def fixes(check: DataCheck) -> list[Fix]:
-    """Everything that was found, a row each, the surest first; a picture that is to be removed is named once."""
+    """Everything that was found, a row each, the surest first; an image that is to be removed is named once."""
     rows: list[Fix] = []
     removed: set[str] = set()
     for fix in _all(check):

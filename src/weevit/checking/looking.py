@@ -1,4 +1,4 @@
-"""One look at every file: whether it is whole, what it is, and a tiny picture of it by which copies are known."""
+"""One look at every file: whether it is whole, what it is, and a tiny image of it by which copies are known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, Stored, read_bytes
 
 THUMB = 16
-"""Pixels on each side of the tiny picture, whatever the shape of the whole: copies that were squeezed are known too."""
+"""Pixels on each side of the tiny image, whatever the shape of the whole: copies that were squeezed are known too."""
 
 _AHEAD = 64
 
@@ -32,12 +32,12 @@ class Look:
     """What one look at a file gave.
 
     Attributes:
-        error: why there is no picture; None where there is.
+        error: why there is no image; None where there is.
         digest: sha256 of its bytes; None where they could not be read.
         bytes: how many.
-        width, height: upright, in pixels; 0 where there is no picture.
+        width, height: upright, in pixels; 0 where there is no image.
         facts: what the header says.
-        thumb: (THUMB, THUMB, 3) uint8, the whole picture in RGB.
+        thumb: (THUMB, THUMB, 3) uint8, the whole image in RGB.
     """
 
     error: ImageError | None = None
@@ -62,18 +62,18 @@ class Look:
 
 
 _FLAT = 1.0
-"""Levels of 255 that the pixels of a tiny picture differ at least."""
+"""Levels of 255 that the pixels of a tiny image differ at least."""
 
 
 def look_at(
     sources: Sequence[Source], threads: int, limits: Limits, watch: Callable[[Look], None] = lambda look: None
 ) -> list[Look]:
-    """Read and decode every picture once, in threads; the result is in their order.
+    """Read and decode every image once, in threads; the result is in their order.
 
     Args:
         sources: what to look at.
         threads: that decode.
-        limits: the largest file and picture to decode.
+        limits: the largest file and image to decode.
         watch: told what each look gave.
     """
     looks = []

@@ -1,6 +1,6 @@
-"""What embeddings say: labels that pictures like this one deny, and pictures that can hardly be told apart.
+"""What embeddings say: labels that images like this one deny, and images that can hardly be told apart.
 
-A picture is judged by others only: the pictures are cut in folds, copies on one side, and each fold is judged by the
+An image is judged by others only: the images are cut in folds, copies on one side, and each fold is judged by the
 rest. Two judges, logistic regression over the whole space and the 50 nearest neighbours, are averaged as logarithms;
 a label is suspect where another class is five times as probable. (Out-of-fold probabilities: Northcutt, Jiang, Chuang,
 Confident Learning, 2021. Their thresholds by class found fewer of the labels that were swapped on purpose; this and
@@ -25,10 +25,10 @@ TIMES = 5.0
 """How many times as probable as its own label another class is where a label is suspect."""
 
 FEWEST = 5
-"""Pictures of a class, copies counted once: of fewer, what is usual for the class cannot be known."""
+"""Images of a class, copies counted once: of fewer, what is usual for the class cannot be known."""
 
 NEARER, CLOSE = 0.4, 0.15
-"""Two pictures are alike if each is the other's nearest, at a distance below CLOSE, and the next is so much farther:
+"""Two images are alike if each is the other's nearest, at a distance below CLOSE, and the next is so much farther:
 NEARER is the ratio (Lowe, 2004)."""
 
 _FOLDS = 5
@@ -50,7 +50,7 @@ Chances = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Denied:
-    """A label that others deny: place of the picture, class they say, and both probabilities."""
+    """A label that others deny: index of the image, class they say, and both probabilities."""
 
     place: int
     suggestion: int
@@ -82,12 +82,12 @@ def standardised(vectors: Rows) -> Rows:
 
 
 def denied_labels(vectors: Rows, pictures: Split, groups: Sequence[Hashable | None], seed: int = 0) -> list[Denied]:
-    """Labels that the other pictures deny, the surest first.
+    """Labels that the other images deny, the surest first.
 
     Args:
-        vectors: (n, D) of pictures that can be read.
-        pictures: the same pictures, with one class each.
-        groups: a value for each picture; those with the same are copies, and are never each other's judges.
+        vectors: (n, D) of images that can be read.
+        pictures: the same images, with one class each.
+        groups: a value for each image; those with the same are copies, and are never each other's judges.
         seed: of the folds.
 
     Raises:
@@ -111,7 +111,7 @@ def denied_labels(vectors: Rows, pictures: Split, groups: Sequence[Hashable | No
 
 
 def rare_classes(targets: IntArray, groups: Sequence[Hashable | None]) -> list[int]:
-    """Classes with too few different pictures to know what is usual for them."""
+    """Classes with too few different images to know what is usual for them."""
     different: dict[int, set[Hashable]] = {}
     for place, (target, group) in enumerate(zip(targets.tolist(), groups, strict=True)):
         different.setdefault(target, set()).add(("alone", place) if group is None else group)
@@ -119,7 +119,7 @@ def rare_classes(targets: IntArray, groups: Sequence[Hashable | None]) -> list[i
 
 
 def _judged(rows: Rows, pictures: Split, groups: Sequence[Hashable | None], seed: int) -> Chances:
-    """(n, classes) what both judges say of each picture, having seen only the other folds."""
+    """(n, classes) what both judges say of each image, having seen only the other folds."""
     classes = int(pictures.targets.max()) + 1
     logs = np.zeros((len(rows), classes))
     unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
@@ -160,8 +160,8 @@ def alike(vectors: Rows, places: Sequence[int]) -> list[tuple[int, int, float]]:
     """(first, second, distance) of pairs that can hardly be told apart, the nearest first.
 
     Args:
-        vectors: (n, D) of pictures of which no two are copies.
-        places: what to call them.
+        vectors: (n, D) of images of which no two are copies.
+        places: the index of each, as it is returned.
     """
     if len(vectors) < 3:
         return []

@@ -16,29 +16,29 @@ from weevit.reports.page import counted, number, render
 from weevit.reports.thumbnails import thumbnail
 
 _GROUPS, _SUSPECTS, _PAIRS = 18, 36, 12
-"""How many are shown as pictures; the list of what to do has all of them."""
+"""How many are shown as images; the list of what to do has all of them."""
 
 _ROWS = 200
 _CLASSES = 40
 _THUMB = 144
 
 _SAME = 0.9
-"""Share of the pictures; if so many have one size, a chart of sizes says nothing."""
+"""Share of the images; above it, where they have one size, a chart of sizes says nothing."""
 
 _KINDS = {
     EXACT: "the same bytes",
-    NEAR: "the same picture, compressed or scaled anew",
-    MIRRORED: "the same picture, mirrored",
+    NEAR: "the same image, compressed or scaled anew",
+    MIRRORED: "the same image, mirrored",
 }
 
 
 def check_page(check: DataCheck) -> str:
-    """The page as one HTML text; pictures are read again for their thumbnails."""
+    """The page as one HTML text; images are read again for their thumbnails."""
     shown = _Shown(check)
     return render(
         "check.html",
         title=short_path(check.path),
-        lede=f"{counted(len(check.pictures), 'picture')} of {counted(len(check.classes), 'class', 'classes')}",
+        lede=f"{counted(len(check.pictures), 'image')} of {counted(len(check.classes), 'class', 'classes')}",
         tiles=_tiles(check),
         notices=_notices(check),
         sections=_sections(check),
@@ -68,13 +68,13 @@ def _tiles(check: DataCheck) -> list[dict[str, str]]:
     splits = ", ".join(f"{sum(counts):,} {name}" for name, counts in check.counts.items() if not check.multi_label)
     leaks = f"{counted(len(check.conflicts), 'group')} of different classes" if check.conflicts else "one class each"
     tiles = [
-        tile("pictures", number(len(check.pictures)), splits),
+        tile("images", number(len(check.pictures)), splits),
         tile("in two splits", number(len(check.leaks)), "groups of copies"),
         tile("copies", number(len(check.copies)), f"groups; {leaks}" if check.copies else "groups"),
         tile("broken", number(len(check.broken)), kinds),
     ]
     if check.model and not check.multi_label:
-        tiles.append(tile("labels to look at", number(len(check.suspects)), "denied by pictures like theirs"))
+        tiles.append(tile("labels to look at", number(len(check.suspects)), "denied by images like theirs"))
     return [*tiles, tile("largest class", f"{number(check.imbalance, 1)} ×", "of the smallest")]
 
 
@@ -87,7 +87,7 @@ def _notices(check: DataCheck) -> list[tuple[str, str]]:
             (f"The classes of {difference.split} are not those of the first split: it {' and '.join(parts)}.", "bad")
         )
     if check.leaks:
-        text = f"{counted(len(check.leaks), 'picture')} in two splits: a model is judged by what it was shown."
+        text = f"{counted(len(check.leaks), 'image')} in two splits: a model is judged by what it was shown."
         notices.append((text, "bad"))
     notices += [(f"Not checked: {text}.", "note") for text in check.unchecked]
     clean = not (check.leaks or check.broken or check.copies or check.suspects or check.differences)
@@ -115,7 +115,7 @@ def _inside(check: DataCheck) -> list[Copies]:
 
 
 class _Shown:
-    """Findings as pictures."""
+    """Findings as images."""
 
     def __init__(self, check: DataCheck) -> None:
         self._sources: dict[str, Source] = {
@@ -155,7 +155,7 @@ def _class_chart(check: DataCheck) -> Svg | None:
     totals = _totals(check)
     order = np.argsort(-totals, kind="stable")[:_CLASSES]
     rows = [charts.Bar(check.classes[place], float(totals[place])) for place in order]
-    return charts.bars(rows, Axis("pictures"), "Pictures of each class") if rows else None
+    return charts.bars(rows, Axis("images"), "Images of each class") if rows else None
 
 
 def _totals(check: DataCheck) -> Any:
@@ -168,15 +168,15 @@ def _class_rows(check: DataCheck) -> Iterator[tuple[str, ...]]:
 
 
 def _size_chart(check: DataCheck) -> Svg | None:
-    """How many pictures have how long a shorter side; nothing where most have the same."""
+    """How many images have how long a shorter side; nothing where most have the same."""
     short = check.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
     short = short[short > 0]
     if not len(short) or np.unique(short, return_counts=True)[1].max() > _SAME * len(short):
         return None
     edges = np.unique(np.geomspace(short.min(), short.max() + 1, 13).astype(int))
     heights, _ = np.histogram(short, edges)
-    x, y = Axis("shorter side, pixels"), Axis("pictures")
-    return charts.columns(edges.tolist(), heights.tolist(), x, y, "Pictures by their shorter side")
+    x, y = Axis("shorter side, pixels"), Axis("images")
+    return charts.columns(edges.tolist(), heights.tolist(), x, y, "Images by their shorter side")
 
 
 def _kinds(check: DataCheck) -> list[tuple[str, str]]:

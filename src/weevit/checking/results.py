@@ -15,7 +15,7 @@ from weevit.images.source import Source
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the data set.
+    """One image of the data set.
 
     Attributes:
         id: its name from the data set's folder on.
@@ -35,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Broken:
-    """A picture that cannot be read.
+    """An image that cannot be read.
 
     Attributes:
         picture: which.
@@ -53,7 +53,7 @@ KINDS = EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
 
 @dataclass(frozen=True)
 class Copies:
-    """Pictures that are the same one.
+    """Images that are the same one.
 
     Attributes:
         kind: `exact`: the same bytes; `near`: compressed or scaled anew; `mirrored`: so, and left is right.
@@ -78,7 +78,7 @@ class Copies:
 
 @dataclass(frozen=True)
 class Alike:
-    """Two pictures that the model can hardly tell apart, though they are not copies: crops, or one thing taken twice.
+    """Two images that the model can hardly tell apart, though they are not copies: crops, or one thing taken twice.
 
     Attributes:
         first, second: which.
@@ -92,12 +92,12 @@ class Alike:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label that pictures like this one deny.
+    """A label that images like this one deny.
 
     Attributes:
         picture: which.
         suggestion: the class that they have.
-        own: probability of its own label, judged by the other pictures.
+        own: probability of its own label, judged by the other images.
         suggested: probability of the suggestion.
     """
 
@@ -109,7 +109,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Odd:
-    """A picture that can be read, but should be looked at.
+    """An image that can be read, but should be looked at.
 
     Attributes:
         picture: which.
@@ -144,23 +144,23 @@ class DataCheck:
     Attributes:
         path: of the data set.
         classes: in the order that they have.
-        counts: split -> how many pictures of each class, in that order.
-        multi_label: whether a picture may have any number of labels.
+        counts: split -> how many images of each class, in that order.
+        multi_label: whether an image may have any number of labels.
         notes: what was left out when it was read.
         differences: splits that lack classes or have more.
         pictures: all of them.
-        sizes: (pictures, 2) width and height, upright, in pixels; zeros where it is broken.
+        sizes: (images, 2) width and height, upright, in pixels; zeros where it is broken.
         bytes: of all files together.
         formats, modes, orientations: how many files are of each; see `images.facts.Facts`.
-        broken: pictures that cannot be read.
-        copies: pictures that are the same; exact ones first, leaks first among them.
+        broken: images that cannot be read.
+        copies: images that are the same; exact ones first, leaks first among them.
         alike: pairs that the model can hardly tell apart, the nearest first.
-        suspects: labels that are denied by pictures like theirs, the surest first.
+        suspects: labels that are denied by images like theirs, the surest first.
         odd: what else should be looked at.
         unchecked: what was not looked at, and why.
         model: name of the model whose embeddings were used; empty where none was.
         seconds: that it took.
-        sources: where the pictures are, in the order of `pictures`.
+        sources: where the images are, in the order of `pictures`.
     """
 
     path: str
@@ -197,12 +197,12 @@ class DataCheck:
 
     @property
     def broken_kinds(self) -> Counter[str]:
-        """How many pictures are broken in which way."""
+        """How many images are broken in which way."""
         return Counter(broken.kind for broken in self.broken)
 
     @property
     def imbalance(self) -> float:
-        """How many times as many pictures the largest class has as the smallest; 1 is balanced."""
+        """How many times as many images the largest class has as the smallest; 1 is balanced."""
         totals = np.sum([*self.counts.values(), (0,) * len(self.classes)], axis=0)
         return float(totals.max() / totals.min()) if len(totals) and totals.min() else float("nan")
 

@@ -26,7 +26,7 @@ def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs
     """Find out that what is found could not be written before anything is looked at.
 
     Raises:
-        UsageError: a name that cannot be meant, an input, or something that was not written here.
+        UsageError: an invalid name, an input, or something that was not written here.
         MissingExtraError: jinja2 is not installed.
         OutputError: a folder cannot be made.
     """

@@ -65,7 +65,7 @@ def model_line(predictor: Predictor) -> str:
 
 
 def read_inputs(words: Iterable[str], streamed: bool = False) -> Expansion:
-    """The command line's inputs; `-` alone means stdin: a list of paths, one a line, or an image.
+    """The command line's inputs; `-` alone means stdin: a list of paths, one per line, or an image.
 
     Args:
         words: as they were typed.
@@ -132,7 +132,7 @@ def failed_object(result: Result) -> dict[str, Any]:
 
 
 def told(result: Result) -> Result:
-    """The same result; a line on stderr if there is no answer."""
+    """Pass a result through; a line on stderr if there is no answer."""
     if not result.ok:
         tell(f"{result.input}: {result.error}")
     return result
@@ -151,7 +151,7 @@ def count_all(
 
 
 def finish(tally: Tally, sources: Expansion, quiet: bool, written: str = "") -> None:
-    """The summary, what was written where, and the files that were no pictures by their ending."""
+    """The summary, what was written where, and the files that were no images by their ending."""
     if quiet:
         return
     if tally.done + tally.failed.total() > 1 or tally.failed or written:
@@ -164,7 +164,7 @@ def tell_left_out(left_out: Counter[str]) -> None:
     if left_out:
         endings = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in left_out.most_common(5))
         files = "1 file" if left_out.total() == 1 else f"{left_out.total():,} files"
-        tell(f"left out {files} not named like pictures: {endings}")
+        tell(f"left out {files} not named like images: {endings}")
 
 
 def is_folder(output: Path | None) -> bool:

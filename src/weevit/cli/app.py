@@ -54,7 +54,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; no traceback ever reaches the user unless -v asks for it."""
-    # What Pillow thinks of odd metadata is no news for a person who asked what is in the picture.
+    # What Pillow thinks of odd metadata is no news for a person who asked what is in the image.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Arrow's own allocator (mimalloc) takes 14 MB to write a shard of 0.4 MB.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

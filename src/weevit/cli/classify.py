@@ -1,4 +1,4 @@
-"""`weevit classify`: what is in a picture."""
+"""`weevit classify`: what is in an image."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def classify(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Name what is in pictures: the most probable classes of each.
+    """Name what is in images: the most probable classes of each.
 
-    --output answers.csv, .jsonl or .parquet writes one row an input, also for inputs without an answer.
-    --output answers/ is a folder of Parquet files for any number of pictures: killed or stopped, the same command goes
-    on where it was; when pictures were added or changed, only those are computed.
+    --output answers.csv, .jsonl or .parquet writes one row per input, also for inputs without an answer.
+    --output answers/ is a folder of Parquet files for any number of images: killed or stopped, rerun the command
+    to resume. Where images were added or changed, only those are computed.
     """
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally
@@ -75,7 +75,7 @@ def classify(
 
 
 def show_json(results: Iterator[Result]) -> Iterator[Result]:
-    """Print one object a line, as answers come."""
+    """Print one object per line, as answers come."""
     from weevit.cli.answers import told
     from weevit.cli.writers import classify_object
 
@@ -85,7 +85,7 @@ def show_json(results: Iterator[Result]) -> Iterator[Result]:
 
 
 def show_text(results: Iterator[Result]) -> Iterator[Result]:
-    """Print answers for a person: bars on a terminal, one line a picture in a pipe."""
+    """Print answers for a person: bars on a terminal, one line per image in a pipe."""
     from weevit.cli.answers import told
 
     for number, result in enumerate(results):

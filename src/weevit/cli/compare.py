@@ -1,4 +1,4 @@
-"""`weevit compare`: which of two models is better on the same pictures."""
+"""`weevit compare`: which of two models is better on the same images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.argument("other")
 @click.argument("data", required=False)
 @options.allow_urls
-@click.option("--split", help="Which part of the data; by default test, validation or all of it.")
+@click.option("--split", help="Split of the data; by default test, else validation, else all of it.")
 @click.option("--allow-missing", is_flag=True, help="The data may lack some of the models' classes.")
-@options.seed(help="Of the bootstrap.")
+@options.seed(help="Seed of the bootstrap.")
 @options.output
 @options.json_lines
 @options.quiet
@@ -38,10 +38,10 @@ def compare(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Compare MODEL and OTHER on the same pictures in DATA; or, without DATA, two folders that `weevit eval -o` wrote.
+    """Compare MODEL and OTHER on the same images in DATA; or, without DATA, two folders that `weevit eval -o` wrote.
 
     A paired test (McNemar) says whether the difference may be luck, a bootstrap how large it may be. --output
-    report/ writes a page for people (report.html), with the pictures on which they disagree, and report.json.
+    report/ writes a page for people (report.html), with the images on which they disagree, and report.json.
     """
     from weevit.cli import answers
     from weevit.cli.console import EXIT_NOTHING, say, say_json, tell

@@ -1,4 +1,4 @@
-"""`weevit data`: what is in a folder of labelled pictures, and what is wrong with it."""
+"""`weevit data`: what is in a folder of labelled images, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _EXIT_LEAKS = 1
 
 _UNEQUAL = 1.5
-"""How many times as many pictures the largest class has as the smallest before that is worth a word."""
+"""How many times as many images the largest class has as the smallest before that is worth a word."""
 
 _SHOWN = 5
 """Findings of a kind that are named; the page and the list have all of them."""
@@ -29,7 +29,7 @@ _SHOWN = 5
 
 @click.group()
 def data() -> None:
-    """Look at pictures with classes before something is learned from them."""
+    """Look at images with classes before something is learned from them."""
 
 
 @data.command()
@@ -38,7 +38,7 @@ def data() -> None:
 @options.loading
 @click.option("--no-embeddings", is_flag=True, help="Ask no model; labels and crops are then not checked.")
 @click.option("--fix-list", type=options.Output(), help="Write what to remove or look at: FILE.csv.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if a picture is in two splits, with 3 if one is broken.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if an image is in two splits, with 3 if one is broken.")
 @options.output
 @options.json_lines
 @options.quiet
@@ -55,9 +55,9 @@ def check(
 ) -> int:
     """Check the data set at PATH: a folder for each class, with or without train/ val/ test/, a table, or tars.
 
-    Counts, broken files, the same picture twice and in two splits (the same bytes; compressed, scaled or mirrored),
-    labels that pictures like theirs deny. --output report/ writes a page for people (report.html), report.json and
-    fix-list.csv; --output page.html the page alone. No picture is ever changed.
+    Counts, broken files, the same image twice and in two splits (the same bytes; compressed, scaled or mirrored),
+    labels that images like theirs deny. --output report/ writes a page for people (report.html), report.json and
+    fix-list.csv; --output page.html the page alone. No image is ever changed.
     """
     from weevit.checking.check import check_data
     from weevit.checking.saved import check_output
@@ -150,10 +150,10 @@ def _contents(found: DataCheck) -> Iterator[str]:
     from weevit.datasets.dataset import listed
 
     splits = ", ".join(f"{name} {_of_split(found, name):,}" for name in found.counts)
-    yield f"{len(found.pictures):,} pictures of {len(found.classes):,} classes: {splits}"
+    yield f"{len(found.pictures):,} images of {len(found.classes):,} classes: {splits}"
     yield listed(found.classes)
     if found.imbalance > _UNEQUAL:
-        yield f"the largest class has {found.imbalance:.1f} times as many pictures as the smallest"
+        yield f"the largest class has {found.imbalance:.1f} times as many images as the smallest"
     turned = sum(count for value, count in found.orientations.items() if value != 1)
     formats, modes = (
         ", ".join(f"{name} {count:,}" for name, count in own.most_common()) for own in (found.formats, found.modes)
@@ -183,6 +183,6 @@ def _summary(found: DataCheck, output: Path | None, fix_list: Path | None, path:
         tell(f"note: {note}")
     for text in found.unchecked:
         tell(f"not checked: {text}")
-    tell(f"{len(found.pictures):,} pictures in {found.seconds:.0f} s")
+    tell(f"{len(found.pictures):,} images in {found.seconds:.0f} s")
     written = [str(name) for name in (output, fix_list) if name is not None]
     tell(f"written: {' and '.join(written)}" if written else f"next: weevit data check {typed(path)} -o report")

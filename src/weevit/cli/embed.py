@@ -1,4 +1,4 @@
-"""`weevit embed`: pictures as vectors."""
+"""`weevit embed`: images as vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--normalize", is_flag=True, help="Scale each vector to length 1.")
 @click.option(
     "--dtype", type=options.OneOf(("float32", "float16")), default="float32", show_default=True,
-    help="Of the numbers, with a folder as --output.",
+    help="Type of the numbers, with a folder as --output.",
 )  # fmt: skip
 @options.output
 @options.job
@@ -39,14 +39,14 @@ def embed(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Embed pictures: one vector each, for search, clustering and classifiers of one's own.
+    """Embed images: one vector each, for search, clustering and your own classifiers.
 
     --output vectors.npy writes an array and, beside it, vectors.ids.txt with the name of each row; inputs that failed
     have no row there and are told on stderr. --output vectors.parquet has a row, a status and an error for every
-    input. --json prints one object a line.
+    input. --json prints one object per line.
 
-    --output vectors/ is a folder of Parquet files for any number of pictures: killed or stopped, the same command goes
-    on where it was; when pictures were added or changed, only those are computed.
+    --output vectors/ is a folder of Parquet files for any number of images: killed or stopped, rerun the command
+    to resume. Where images were added or changed, only those are computed.
     """
     from dataclasses import replace
 

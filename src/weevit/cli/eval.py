@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weevit.evaluation.suite import SetResult, SuiteEvaluation
 
 _FAILURES = 10
-"""Pictures without an answer that are named on stderr; the report has all of them."""
+"""Images without an answer that are named on stderr; the report has all of them."""
 
 
 @click.command()
@@ -28,12 +28,12 @@ _FAILURES = 10
 @click.argument("data", required=False)
 @options.allow_urls
 @click.option("--suite", type=click.Path(path_type=Path), help="A folder with ImageNet's val, V2, A, R, Sketch, ReaL.")
-@click.option("--split", help="Which part of the data; by default test, validation or all of it.")
+@click.option("--split", help="Split of the data; by default test, else validation, else all of it.")
 @click.option("--allow-missing", is_flag=True, help="The data may lack some of the model's classes.")
-@click.option("--min-top1", type=float, help="Exit with 1 if top-1 of all pictures is below this share, as in 0.9.")
+@click.option("--min-top1", type=float, help="Exit with 1 if top-1 of all images is below this share, as in 0.9.")
 @click.option(
     "--table", type=options.OneOf(("csv", "parquet")), default="csv", show_default=True,
-    help="How predictions are written.",
+    help="Format of the predictions.",
 )  # fmt: skip
 @options.output
 @options.json_lines
@@ -53,9 +53,9 @@ def eval(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Measure a MODEL on DATA: pictures in a folder for each class, or a table of paths and labels.
+    """Measure a MODEL on DATA: images in a folder for each class, or a table of paths and labels.
 
-    Top-1 and top-5 with intervals, class by class, calibration, what is mixed up. --output report/ writes a page for
+    Top-1 and top-5 with intervals, figures of each class, calibration, confusions. --output report/ writes a page for
     people (report.html), and report.json, per_class.csv and predictions.csv for machines.
 
     --suite imagenet/ measures those of ImageNet's test sets that are in the folder, beside the published figures.
@@ -102,7 +102,7 @@ def _check(data: str | None, suite: Path | None, min_top1: float | None) -> None
 
 @contextmanager
 def watching(quiet: bool) -> Iterator[Watcher]:
-    """Gives what is told of each picture of an evaluation."""
+    """Gives what is told of each image of an evaluation."""
     from weevit.cli.progress import counted_progress
 
     with counted_progress(quiet) as moved:
@@ -135,12 +135,12 @@ def _label_rows(found: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
     yield "mean average precision", _percent(found["map"]), ""
     yield "F1", _percent(found["micro_f1"]), "all decisions together"
     yield "F1 of the labels", _percent(found["macro_f1"]), "mean"
-    yield "every label right", _percent(found["exact"]), "of the pictures"
+    yield "every label right", _percent(found["exact"]), "of the images"
 
 
 def _suite_lines(suite: SuiteEvaluation) -> list[str]:
-    """A row a set, the published figure and the difference beside each."""
-    head = ["set", "pictures", "top-1", "published", "difference", "top-5", "published", "difference"]
+    """One row per set, the published figure and the difference beside each."""
+    head = ["set", "images", "top-1", "published", "difference", "top-5", "published", "difference"]
     rows = [head, *(_suite_row(one) for one in suite.sets)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -170,7 +170,7 @@ def _summary(found: Mapping[str, Evaluation], output: Path | None) -> None:
         start, failures = f"{name}: " if name else "", evaluation.failures
         for row in failures[:_FAILURES]:
             tell(f"{start}{row.id}: {row.error}")
-        answered = f"{len(evaluation.answered):,} of {len(evaluation.rows):,} pictures answered"
+        answered = f"{len(evaluation.answered):,} of {len(evaluation.rows):,} images answered"
         tell(f"{start}{answered} · {evaluation.images_per_second:.1f} images/s{_worst(evaluation)}")
     if output is not None:
         tell(f"written: {output / 'report.html'}, and the figures beside it")
@@ -184,18 +184,18 @@ def _worst(evaluation: Evaluation) -> str:
 
 
 def _exit_code(evaluations: Sequence[Evaluation], strict: bool) -> int:
-    """1 where nothing was answered, 3 where some pictures were not and that counts."""
+    """1 where nothing was answered, 3 where some images were not and that counts."""
     if not any(evaluation.answered for evaluation in evaluations):
         return EXIT_NOTHING
     return EXIT_SOME_FAILED if strict and any(evaluation.failures for evaluation in evaluations) else 0
 
 
 def _passes(evaluation: Evaluation, least: float) -> bool:
-    """Whether the gate lets it through: top-1 of all pictures, those without an answer counted as wrong."""
+    """Whether the gate lets it through: top-1 of all images, those without an answer counted as wrong."""
     if evaluation.multi_label:
-        raise UsageError("--min-top1 is for pictures with one class each; these have labels.", "Leave it out.")
+        raise UsageError("--min-top1 is for images with one class each; these have labels.", "Leave it out.")
     top1 = evaluation.metrics["top1_worst"]
     if top1 >= least:  # what is not a number passes no gate
         return True
-    tell(f"gate: top-1 of all pictures is {_percent(top1, 2)}, below --min-top1 {least:g}")
+    tell(f"gate: top-1 of all images is {_percent(top1, 2)}, below --min-top1 {least:g}")
     return False

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @options.inputs
 @options.loading
 @click.option("--heads", is_flag=True, help="Draw each head of a block too, and what prefix tokens look at.")
-@click.option("--layer", type=int, default=-1, show_default=True, help="The block for --heads, from 0.")
+@click.option("--layer", type=int, default=-1, show_default=True, help="Index of the block for --heads.")
 @click.option("--deletion", is_flag=True, help="Score the map: remove patches in its order and watch the class.")
-@options.seed(help="Of the random order that --deletion compares with.")
+@options.seed(help="Seed of the random order that --deletion compares with.")
 @options.output
 @options.json_lines
 @options.strict
@@ -38,10 +38,10 @@ def explain(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Draw what an answer rests on: the picture beside its attention rollout, weighted by what attention carries.
+    """Draw what an answer rests on: the image beside its attention rollout, weighted by what attention carries.
 
-    --output is a .png for one picture, an existing folder for several. The share of attention that class token and
-    registers take is printed for each block; --json prints it as one object a line.
+    --output is a .png for one image, an existing folder for several. The share of attention that class token and
+    registers take is printed for each block; --json prints it as one object per line.
     """
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json, tell
@@ -56,10 +56,10 @@ def explain(
     expansion = answers.read_inputs(inputs)
     sources = list(expansion)
     if output is None:
-        raise UsageError("Where should the picture go? --output was not given.", "-o out.png")
+        raise UsageError("Where should the image go? --output was not given.", "-o out.png")
     into_folder = output.is_dir()
     if len(sources) > 1 and not into_folder:
-        raise UsageError(f"{len(sources)} pictures do not go into one {output}.", "mkdir -p maps, and -o maps")
+        raise UsageError(f"{len(sources)} images do not go into one {output}.", "mkdir -p maps, and -o maps")
     if into_folder:
         refuse_inputs(output, inputs)
     paths = [_path(output, source.name, number) if into_folder else output for number, source in enumerate(sources)]

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @click.command()
 @options.inputs
 @options.loading_to_answer
-@click.option("--layers", help="Blocks, from 0, as in 5,10,-1; the last by default.")
+@click.option("--layers", help="Indices of blocks, as in 5,10,-1; the last by default.")
 @options.output
 @options.job
-@click.option("--pca", type=options.Output(), help="A .png: patch features as colours, for one picture.")
+@click.option("--pca", type=options.Output(), help="A .png: patch features as colours, for one image.")
 @options.strict
 @options.quiet
 @options.verbose
@@ -37,11 +37,11 @@ def features(
 ) -> int:
     """Write feature maps of some blocks: (embed_dim, rows, columns) float32 each.
 
-    --output maps.npz holds block_5, block_10, ... for one picture; for several, each is stacked with a first axis over
-    the answered pictures, whose names are in `inputs`. --pca out.png shows the first three principal components of the
+    --output maps.npz holds block_5, block_10, ... for one image; for several, each is stacked with a first axis over
+    the answered images, whose names are in `inputs`. --pca out.png shows the first three principal components of the
     patch features as red, green and blue.
 
-    --output maps/ is a folder of Parquet files for any number of pictures, which a second run goes on with.
+    --output maps/ is a folder of Parquet files for any number of images; rerun the command to resume.
     """
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally, tell
@@ -76,7 +76,7 @@ def features(
 
 
 def draw_colours(path: Path, predictor: Predictor, results: list[Result]) -> None:
-    """Write `--pca` for the one answered picture."""
+    """Write `--pca` for the one answered image."""
     from weevit.cli.signs import save_image
     from weevit.cli.writers import write_whole
     from weevit.explain.draw import draw_principal
@@ -84,7 +84,7 @@ def draw_colours(path: Path, predictor: Predictor, results: list[Result]) -> Non
 
     answered = [result for result in results if result.ok]
     if len(answered) != 1:
-        raise UsageError(f"--pca draws one picture; {len(answered)} were answered.", "Name one picture.")
+        raise UsageError(f"--pca draws one image; {len(answered)} were answered.", "Name one image.")
     (source,) = expand(answered[0].input)
     sheet = draw_principal(predictor.crop(source), answered[0].features)
     write_whole(path, lambda file: save_image(sheet, file, "features"))

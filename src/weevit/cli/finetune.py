@@ -1,4 +1,4 @@
-"""`weevit finetune`: published weights made to know one's own classes."""
+"""`weevit finetune`: published weights made to know your classes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 @click.argument("data")
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @options.allow_urls
-@click.option("--model", "-m", show_default=options.DEFAULT_MODEL, help="The weights to begin with.")
-@click.option("--output", "-o", type=options.Output(), help="A folder, new or empty, or a stopped one.")
+@click.option("--model", "-m", show_default=options.DEFAULT_MODEL, help="Weights to begin with.")
+@click.option(
+    "--output", "-o", type=options.Output(), help="Folder of the result: new, empty, or of a stopped fine-tuning."
+)
 @minutes
-@click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, how long it takes, and do nothing.")
-@click.option("--recipe", default="finetune", show_default=True, help="To begin with: a name or a YAML file.")
+@click.option("--plan", "plan_only", is_flag=True, help="Print the plan and how long it takes, and do nothing.")
+@click.option("--recipe", default="finetune", show_default=True, help="Recipe to begin with: a name or a YAML file.")
 @options.seed(None)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:1.")
 @options.threads
 @options.json_lines
 @options.quiet
@@ -48,11 +50,11 @@ def finetune(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Fine-tune a model on DATA: pictures in a folder for each class, or a table of paths and labels.
+    """Fine-tune a model on DATA: images in a folder for each class, or a table of paths and labels.
 
-    A linear head is fitted first, as `weevit fit` does, and training starts from it. A part of the training pictures is
-    held out of both and says which of the two is better; the validation split only judges. KEY=VALUE changes a value of
-    the recipe, as in optim.lr=1e-4 or schedule.epochs=10. Stopped, it is gone on with by the same command.
+    A linear head is fitted first, as `weevit fit` does, and training starts from it. A held-out split,
+    which neither sees, says which of the two is better; the validation split only judges. KEY=VALUE changes a value of
+    the recipe, as in optim.lr=1e-4 or schedule.epochs=10. Rerun the command to resume a stopped one.
     """
     from weevit import finetune as begin  # says what to install where PyTorch is not there
     from weevit.cli.stopping import stopping
@@ -79,13 +81,13 @@ def _finish(done: FineTuned, stop: Stop, json_lines: bool, quiet: bool, data: st
     """Say what came of it; returns the exit code."""
     say_json(done.as_json()) if json_lines else say(*_split(done.lines()))
     if not quiet:
-        tell(f"next: weevit classify PICTURE -m {typed(done.folder)}" if done.chosen else f"next: {_again(done, data)}")
+        tell(f"next: weevit classify IMAGE -m {typed(done.folder)}" if done.chosen else f"next: {_again(done, data)}")
     return stop.exit_code if not done.chosen and stop.asked() else 0
 
 
 def _again(done: FineTuned, data: str) -> str:
     assert done.run is not None  # where there is none, the head was chosen
-    return f"weevit finetune {shlex.quote(data)} -o {typed(done.folder)}   goes on from step {done.run.step:,}"
+    return f"weevit finetune {shlex.quote(data)} -o {typed(done.folder)}   resumes from step {done.run.step:,}"
 
 
 def _split(texts: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`weevit fit`: a classifier of one's own classes from a folder of pictures."""
+"""`weevit fit`: a classifier of your classes from a folder of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from weevit.fitting.results import Fit
 
 _FAILURES = 10
-"""Pictures without an answer that are named on stderr; failures.csv has all of them."""
+"""Images without an answer that are named on stderr; failures.csv has all of them."""
 
 
 @click.command()
@@ -34,24 +34,24 @@ _FAILURES = 10
     type=options.Whole(2),
     default=5,
     show_default=True,
-    help="Of the cross-validation that chooses the head.",
+    help="Folds of the cross-validation that chooses the head.",
 )
-@options.seed(help="Of all draws.")
+@options.seed(help="Seed of all random draws.")
 @click.option(
     "--class-weights", type=options.OneOf(("none", "balanced")), default="none", show_default=True,
     help="balanced: all classes count the same.",
 )  # fmt: skip
 @click.option(
     "--coverage", type=float, default=0.95, show_default=True,
-    help="Share of pictures of known classes that keep their class; the others are called unknown.",
+    help="Share of images of known classes that keep their class; the others are called unknown.",
 )  # fmt: skip
 @click.option(
     "--validation-share", type=float, default=0.2, show_default=True,
-    help="Of the training pictures, where there is no validation split.",
+    help="Share of the training images that becomes the validation split, where there is none.",
 )  # fmt: skip
 @click.option(
     "--calibrate", type=options.OneOf(("folds", "validation")), default="folds", show_default=True,
-    help="Where the temperature is from: folds of the training pictures, or the validation pictures.",
+    help="Images that the temperature is from: folds of the training images, or the validation images.",
 )  # fmt: skip
 @click.option("--allow-missing", is_flag=True, help="Splits may lack classes, and classes have a single image.")
 @options.output
@@ -74,10 +74,10 @@ def fit(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Fit a classifier to DATA: pictures in a folder for each class, or a table of paths and labels.
+    """Fit a classifier to DATA: images in a folder for each class, or a table of paths and labels.
 
-    Each picture is embedded once and remembered, so that a second fit takes seconds. Heads are chosen by
-    cross-validation on the training pictures only. --output runs/mine becomes a model like any other, with a report.
+    Each image is embedded once and remembered, so that a second fit takes seconds. Heads are chosen by
+    cross-validation on the training images only. --output runs/mine becomes a model like any other, with a report.
     """
     from weevit.cli import answers
     from weevit.cli.dataset import read_told
@@ -111,7 +111,7 @@ def fit(
                 watch=watch,
             )
     except KeyboardInterrupt:
-        tell("", "Interrupted. What was embedded is kept; the same command goes on from here.")
+        tell("", "Interrupted. What was embedded is kept. Rerun the command to resume.")
         return EXIT_INTERRUPTED
     say_json(_plain(done)) if json_lines else say(*_lines(done))
     if not quiet:
@@ -164,17 +164,15 @@ def _lines(done: Fit) -> list[str]:
 def _figures(evaluation: Evaluation) -> str:
     found, count = evaluation.metrics, len(evaluation.answered)
     if evaluation.multi_label:
-        return f"mean average precision {found['map']:.1%}, F1 {found['micro_f1']:.1%} ({count:,} pictures)"
-    return (
-        f"{found['top1']:.1%} right ({found['top1_low']:.1%} to {found['top1_high']:.1%} at 95 %, {count:,} pictures)"
-    )
+        return f"mean average precision {found['map']:.1%}, F1 {found['micro_f1']:.1%} ({count:,} images)"
+    return f"{found['top1']:.1%} right ({found['top1_low']:.1%} to {found['top1_high']:.1%} at 95 %, {count:,} images)"
 
 
 def _summary(done: Fit, data: str) -> None:
     for split, name, _, error in done.failures[:_FAILURES]:
         tell(f"{split}: {name}: {error}")
     if done.failures:
-        tell(f"{len(done.failures):,} pictures have no answer and were left out: {done.folder / 'failures.csv'}")
+        tell(f"{len(done.failures):,} images have no answer and were left out: {done.folder / 'failures.csv'}")
     for note in done.notes:
         tell(f"note: {note}")
     if done.neighbours_better and done.neighbours:
@@ -183,7 +181,7 @@ def _summary(done: Fit, data: str) -> None:
             f"{done.chosen.score:.1%}). A checkpoint has a linear head: that is what was written."
         )
     tell(
-        f"{done.computed:,} pictures embedded, {done.cached:,} known · {done.seconds['total']:.1f} s · "
+        f"{done.computed:,} images embedded, {done.cached:,} known · {done.seconds['total']:.1f} s · "
         f"report: {done.folder / 'report.html'}"
     )
     tell(f"next: weevit classify new.jpg --model {typed(done.folder)}")

@@ -39,7 +39,7 @@ def answer_many(
     json_lines: bool = False,
     **own: Any,
 ) -> int:
-    """Run or go on with a job; returns the exit code."""
+    """Run or resume a job; returns the exit code."""
     assert output is not None
     if json_lines:
         raise UsageError(
@@ -98,7 +98,7 @@ def _summary(done: Progress, output: Path) -> None:
     if done.vanished:
         tell(f"{done.vanished:,} of the inputs of an earlier run are gone, and so are their rows: {output / VANISHED}")
     if done.interrupted:
-        tell(f"Stopped with {done.total - done.finished:,} rows left. The same command goes on from here.")
+        tell(f"Stopped with {done.total - done.finished:,} rows left. Rerun the command to resume.")
     elif done.rest:
         tell(f"This share is done; {done.rest:,} rows of others are not: weevit jobs status {typed(output)}")
     else:

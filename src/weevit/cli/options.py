@@ -19,13 +19,13 @@ from weevit.outputs import local
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "vit_pwee_patch16_reg1_gap_256.sbb_in1k"
-"""The same as `weevit.zoo.weights.DEFAULT_MODEL`, here so that --help need not read the zoo (a test compares them)."""
+"""`weevit.zoo.weights.DEFAULT_MODEL`, here so that --help need not read the zoo (a test compares them)."""
 
 ENGINES = ("onnxruntime", "openvino")
-"""The same as `weevit.engine.session.ENGINES`, for the same reason."""
+"""`weevit.engine.session.ENGINES`, for the same reason."""
 
 DEFAULT_MAX_PIXELS, DEFAULT_SHARD_SIZE = 64_000_000, 512
-"""The same as in `weevit.images.decode.Limits` and `weevit.jobs.settings`, for the same reason."""
+"""Of `weevit.images.decode.Limits` and `weevit.jobs.settings`, for the same reason."""
 
 
 class Whole(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
@@ -84,7 +84,7 @@ _ALLOW_URLS = (
     ),
     click.option(
         "--allow-private-urls", is_flag=True, expose_value=False, callback=_permission("private"),
-        help="Fetch them from this machine and from private networks too.",
+        help="Fetch addresses from this machine and from private networks too.",
     ),
 )  # fmt: skip
 
@@ -103,7 +103,9 @@ def inputs(verb: Verb) -> Verb:
 
 output = click.option("--output", "-o", type=Output(), help="Where to write the answers.")
 threads = click.option("--threads", type=Whole(1, MAX_THREADS), help="Threads to compute with; chosen by default.")
-json_lines = click.option("--json", "json_lines", is_flag=True, help="One JSON object a line on stdout, nothing else.")
+json_lines = click.option(
+    "--json", "json_lines", is_flag=True, help="One JSON object per line on stdout, nothing else."
+)
 strict = click.option("--strict", is_flag=True, help="Exit with 3 if any input failed.")
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 verbose = click.option(
@@ -137,11 +139,11 @@ _LOADING = (
     threads,
     click.option(
         "--engine", type=OneOf(ENGINES), default="onnxruntime", show_default=True,
-        help="What computes; openvino where it is installed.",
+        help="Engine that computes; openvino needs its extra.",
     ),
     click.option(
         "--max-pixels", type=Whole(1), default=DEFAULT_MAX_PIXELS, show_default=True,
-        help="Refuse larger pictures before decoding them.",
+        help="Refuse larger images before decoding them.",
     ),
 )  # fmt: skip
 
@@ -167,13 +169,15 @@ _JOB = (
         type=Whole(1, 1_000_000),
         default=DEFAULT_SHARD_SIZE,
         show_default=True,
-        help="Rows in a file of such a folder.",
+        help="Rows per file, with a folder as --output.",
     ),
-    click.option("--retry-failed", is_flag=True, help="Ask again for the rows of such a folder that have no answer."),
+    click.option(
+        "--retry-failed", is_flag=True, help="Ask again for rows without an answer, with a folder as --output."
+    ),
 )
 
 
-def seed(default: int | None = 0, help: str = "Of every draw.") -> Callable[[Verb], Verb]:
+def seed(default: int | None = 0, help: str = "Seed of every random draw.") -> Callable[[Verb], Verb]:
     """The option --seed."""
     shown = default is not None
     return click.option("--seed", type=Whole(0, MAX_SEED), default=default, show_default=shown, help=help)
@@ -185,12 +189,12 @@ def loading(verb: Verb) -> Verb:
 
 
 def loading_to_answer(verb: Verb) -> Verb:
-    """The same, and how JPEGs are decoded, for verbs that answer; those that learn or judge always see the whole."""
+    """Give a verb that answers the options of `Loading`, and --reduced-jpeg: who learns or judges sees whole images."""
     return _packed(verb, "loading", Loading, (*_LOADING, _REDUCED))
 
 
 def loading_argument(verb: Verb) -> Verb:
-    """The same for a verb that acts on a model, which is its first argument then, and no option."""
+    """Give a verb that acts on a model the options of `Loading`; the model is its first argument."""
     return _packed(verb, "loading", Loading, (click.argument("model"), *_LOADING[1:]))
 
 

@@ -1,4 +1,4 @@
-"""`weevit resume`: go on with a run that was stopped, exactly."""
+"""`weevit resume`: resume a stopped run, exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from weevit.cli.train import finish, minutes, no_report, tensorboard
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @options.allow_urls
-@click.option("--data", help="Where its data lies now, if it was moved; it must be the same.")
+@click.option("--data", help="New path of the run's data, if it was moved; the data must be the same.")
 @minutes
 @tensorboard
 @no_report
@@ -31,7 +31,7 @@ def resume(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Go on with a RUN that was stopped or killed: same order, same draws, and in the end the same bytes.
+    """Resume a RUN that was stopped or killed: same order, same draws, and in the end the same bytes.
 
     The newest complete checkpoint is used. Another recipe, other data or other weights than the run began with are
     refused: a new run from its weights is `weevit train --from RUN -o NEW`. Of the recipe, loop.max_bad, loop.workers

@@ -1,4 +1,4 @@
-"""What comes on stdin in place of inputs: paths, one a line, or one image."""
+"""What comes on stdin in place of inputs: paths, one per line, or one image."""
 
 from __future__ import annotations
 

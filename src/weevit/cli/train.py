@@ -1,4 +1,4 @@
-"""`weevit train`: a recipe and pictures with classes, to a model."""
+"""`weevit train`: a recipe and images with classes, to a model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ no_report = click.option("--no-report", is_flag=True, help="Leave out the report
 @click.argument("recipe", required=False)
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @options.allow_urls
-@click.option("--data", help="Pictures with classes: a folder, a table or archives; data.path of the recipe else.")
+@click.option("--data", help="Images with classes: a folder, a table or archives; by default data.path of the recipe.")
 @click.option("--output", "-o", type=options.Output(), help="The run's folder, new or empty.")
-@click.option("--model", "-m", help="What to train instead of the recipe's model.name.")
+@click.option("--model", "-m", help="Model to train instead of the recipe's model.name.")
 @click.option("--from", "source", help="Begin with the weights of this run, folder or model: a new run, continued.")
-@click.option("--epochs", type=float, help="How long: the same as schedule.epochs=N.")
+@click.option("--epochs", type=float, help="Number of epochs: short for schedule.epochs=N.")
 @minutes
 @options.seed(None)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:1.")
 @options.threads
 @click.option("--dry-run", is_flag=True, help="Print the recipe as it would be followed, and train nothing.")
 @tensorboard
@@ -65,7 +65,7 @@ def train(
 
     Without RECIPE, `--from RUN` takes that run's recipe and data too: `--from RUN --epochs 5 -o NEW` trains on.
     KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
-    run is gone on with by `weevit resume RUN`, and ends with the same bytes as if nothing had happened.
+    run is resumed by `weevit resume RUN`, and ends with the same bytes as if nothing had happened.
     """
     from weevit import train as begin  # says what to install where PyTorch is not there
     from weevit.cli.stopping import stopping
@@ -148,7 +148,7 @@ def _next(run: Run) -> Iterator[str]:
     """What to do next; each leads on from here."""
     from weevit.training.loop import BUDGET, DONE, EARLY, INTERRUPTED
 
-    where = f"goes on from step {run.step:,} of {run.total:,}"
+    where = f"resumes from step {run.step:,} of {run.total:,}"
     if run.stopped == INTERRUPTED:
         yield f"next: weevit resume {typed(run.folder)}   {where}"
     elif run.stopped == BUDGET:
@@ -157,7 +157,7 @@ def _next(run: Run) -> Iterator[str]:
     if run.stopped == EARLY or (run.stopped == DONE and not run.worked):
         yield f"more: weevit train --from {typed(run.folder)} --epochs N -o NEW   trains on from its best weights"
     if run.stopped in (DONE, EARLY):
-        yield f"next: weevit classify PICTURE -m {typed(run.folder)}"
+        yield f"next: weevit classify IMAGE -m {typed(run.folder)}"
 
 
 def _facts(run: Run) -> dict[str, Any]:

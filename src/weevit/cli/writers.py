@@ -91,14 +91,14 @@ def table_columns(checkpoint: Checkpoint, topk: int) -> Columns:
 
 
 def write_jsonl(path: Path, results: Iterable[Result], columns: Columns) -> None:
-    """One JSON object a line, as `--json` prints."""
+    """One JSON object per line, as `--json` prints."""
     del columns
     lines = (json_line(classify_object(result)).encode() + b"\n" for result in results)
     write_whole(path, lambda file: file.writelines(lines))
 
 
 def write_csv(path: Path, results: Iterable[Result], columns: Columns) -> None:
-    """One row an input."""
+    """One row per input."""
 
     def write(file: IO[bytes]) -> None:
         file.write(csv_row(columns.names()).encode())
@@ -110,7 +110,7 @@ def write_csv(path: Path, results: Iterable[Result], columns: Columns) -> None:
 
 
 def write_parquet(path: Path, results: Iterable[Result], columns: Columns) -> None:
-    """The same table as `write_csv`, typed."""
+    """Write the table of `write_csv`, typed."""
     arrow = pyarrow()
     rows = [columns.row(result) for result in results]
     table = arrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns.names())})
@@ -148,7 +148,7 @@ def write_embeddings_parquet(path: Path, results: Sequence[Result]) -> list[Path
 
 
 def write_features_npz(path: Path, results: Sequence[Result]) -> dict[str, tuple[int, ...]]:
-    """`block_i` for each layer and `inputs` with the names of the answered pictures; returns the shapes."""
+    """`block_i` for each layer and `inputs` with the names of the answered images; returns the shapes."""
     answered = [result for result in results if result.ok]
     arrays: dict[str, Any] = {}
     for index in answered[0].features:

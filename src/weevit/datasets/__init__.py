@@ -1,1 +1,1 @@
-"""Pictures with classes: folders, tables and archives as splits whose classes have one order for ever."""
+"""Images with classes: folders, tables and archives as splits whose classes have one order for ever."""

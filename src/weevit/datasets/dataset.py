@@ -1,6 +1,6 @@
-"""Pictures with classes, in splits.
+"""Images with classes, in splits.
 
-A class is its name. Its index is its place in `Dataset.classes`, which is fixed when the data set is read, stored with
+A class is its name. Its index is the one in `Dataset.classes`, which is fixed when the data set is read, stored with
 whatever is learned from it, and given to `read_dataset` afterwards: folders are matched to it by name, never by count.
 """
 
@@ -27,12 +27,12 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Some of the pictures, and what is in them.
+    """Some of the images, and what is in them.
 
     Attributes:
         name: one of `ORDER`.
-        sources: the pictures; broken ones too, which are found when they are opened.
-        targets: (n) int64, the index of each one's class; for several labels a picture (n, classes) uint8 of 0 and 1.
+        sources: the images; broken ones too, which are found when they are opened.
+        targets: (n) int64, the index of each one's class; for several labels per image (n, classes) uint8 of 0 and 1.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Split:
         return len(self.sources)
 
     def take(self, indices: Sequence[int] | IntArray, name: str | None = None) -> Split:
-        """The pictures at these places, in this order, under another name if one is given."""
+        """The images at these indices, in this order, under another name if one is given."""
         places = np.asarray(indices, dtype=np.int64)
         return Split(name or self.name, tuple(self.sources[place] for place in places), self.targets[places])
 
@@ -54,9 +54,9 @@ class Dataset:
 
     Attributes:
         path: where it was read from, as it was given.
-        classes: their names; a target is a place in this list.
+        classes: their names; a target is an index of this list.
         splits: name -> split, in the order of `ORDER`.
-        multi_label: whether a picture may have any number of labels.
+        multi_label: whether an image may have any number of labels.
         notes: what was left out and why, in words for people.
     """
 
@@ -92,7 +92,7 @@ class Dataset:
         return (self.classes[int(target)],)
 
     def fingerprint(self) -> str:
-        """A sha256 that changes when a picture, its class or its split does; 64 hex digits.
+        """A sha256 that changes when an image, its class or its split does; 64 hex digits.
 
         Of a file, size and time of modification are looked at, not the bytes. Ids count from the data set's own folder
         on, so that a folder that was moved with its times is the same data set.

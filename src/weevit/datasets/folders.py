@@ -1,12 +1,12 @@
 """Folders of classes: `train/dress/1.jpg`, or `dress/1.jpg` where there are no splits.
 
 - The name of the folder is the class; what lies in folders below it belongs to it too.
-- A folder without a picture is no class: it is as if it were not there, and noted.
-- Pictures beside the class folders belong to none; they are left out, and noted.
+- A folder without an image is no class: it is as if it were not there, and noted.
+- Images beside the class folders belong to none; they are left out, and noted.
 - Names that begin with a dot are left out.
 - One folder in another, with the classes or splits in that, is looked into: `images/dress/1.jpg`.
 - The same folders in several folders could be classes, or those above them could be: that is an error.
-- Links are followed, but not back into the data set: a class would take the pictures of another.
+- Links are followed, but not back into the data set: a class would take the images of another.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def split_folders(top: Listing) -> dict[str, Listing]:
 
 
 def read_classes(found: Found, split: str, listing: Listing) -> None:
-    """Add the pictures of all class folders in a folder."""
+    """Add the images of all class folders in a folder."""
     _note_beside(found, listing)
     below: dict[str, frozenset[str]] = {}
     for name in listing.folders:
@@ -179,9 +179,9 @@ def _read_class(found: Found, split: str, folder: Path) -> frozenset[str]:
             count += 1
     if not count:
         found.empty.append((split, name))
-        found.notes.append(f"no picture in {printable(folder)}: an empty folder is no class")
+        found.notes.append(f"no image in {printable(folder)}: an empty folder is no class")
     if walk.left_out:
-        found.notes.append(f"no pictures by their endings, in {printable(folder)}: {_counts(walk.left_out)}")
+        found.notes.append(f"no images by their endings, in {printable(folder)}: {_counts(walk.left_out)}")
     if own.left_out:
         found.notes.append(f"links in {printable(folder)} lead back into the data set; not followed: {own.left_out}")
     if count and folder.is_dir():
@@ -192,15 +192,15 @@ def _read_class(found: Found, split: str, folder: Path) -> frozenset[str]:
 def _listed_or_empty(folder: Path) -> Listing:
     try:
         return list_folder(folder)
-    except DatasetError:  # the walk has said so: it is a picture that cannot be read
+    except DatasetError:  # the walk has said so: it is an image that cannot be read
         return Listing(folder, (), (), ())
 
 
 class _Own:
-    """Tells which pictures below a class folder are its own.
+    """Tells which images below a class folder are its own.
 
     Attributes:
-        left_out: linked folders that lead to the pictures of other classes, or round in a circle.
+        left_out: linked folders that lead to the images of other classes, or round in a circle.
         direct: whether one lies in the folder itself.
     """
 
@@ -215,12 +215,12 @@ class _Own:
         """Whether no link on the way to it leads back into the data set."""
         if not isinstance(source.value, str):
             return True
-        where = os.path.dirname(source.value)  # noqa: PTH120 - text, once for each picture
+        where = os.path.dirname(source.value)  # noqa: PTH120 - text, once for each image
         self.direct = self.direct or where == self._folder
         return self._holds_folder(where)
 
     def folders(self) -> frozenset[str]:
-        """Those in the folder that lead to its pictures; none where it has some itself."""
+        """Those in the folder that lead to its images; none where it has some itself."""
         if self.direct:
             return frozenset()
         start = len(self._folder.rstrip(os.sep)) + 1
@@ -229,7 +229,7 @@ class _Own:
 
     def _holds_folder(self, folder: str) -> bool:
         if folder not in self._known:
-            above = self._holds_folder(os.path.dirname(folder))  # noqa: PTH120 - text, once for each picture
+            above = self._holds_folder(os.path.dirname(folder))  # noqa: PTH120 - text, once for each image
             back = above and os.path.islink(folder) and self._leads_back(os.path.realpath(folder))  # noqa: PTH114
             self.left_out += back
             self._known[folder] = above and not back
@@ -259,7 +259,7 @@ def _counts(endings: Counter[str]) -> str:
 
 
 def read_folder(path: Path, found: Found) -> Iterator[tuple[str | None, Path]]:
-    """Add the pictures of a folder of classes or of splits.
+    """Add the images of a folder of classes or of splits.
 
     Yields:
         Tables and archives that lie there in place of class folders, and the split whose folder they are in, if any.

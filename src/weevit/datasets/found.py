@@ -40,16 +40,16 @@ Labels = tuple[str, ...]
 
 @dataclass
 class Found:
-    """Pictures and the names of their classes.
+    """Images and the names of their classes.
 
     Attributes:
         path: as it was given.
-        rows: split -> each picture with its labels.
-        unlabelled: (split, picture) of those of which nothing says what they are.
-        empty: (split, class) of class folders without a picture.
+        rows: split -> each image with its labels.
+        unlabelled: (split, image) of those of which nothing says what they are.
+        empty: (split, class) of class folders without an image.
         inner: how many are in a split because of a folder in an archive.
         unread: rows of tables that could not be read, so that nothing says what they are.
-        multi_label: whether a picture may have any number of labels.
+        multi_label: whether an image may have any number of labels.
         notes: what was left out.
     """
 
@@ -63,7 +63,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
     def add(self, split: str, source: Source, labels: Sequence[str] | None) -> None:
-        """One more picture; None where nothing says what it is."""
+        """One more image; None where nothing says what it is."""
         if labels is None:
             self.unlabelled.append((split, source))
         else:
@@ -71,7 +71,7 @@ class Found:
             self.rows.setdefault(split, []).append((source, own))
 
     def classes(self, split: str) -> list[str]:
-        """The classes of which a split has a picture, in natural order."""
+        """The classes of which a split has an image, in natural order."""
         return sorted({label for _, labels in self.rows.get(split, ()) for label in labels}, key=natural_key)
 
     def all_classes(self) -> list[str]:
@@ -112,25 +112,25 @@ def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: 
         allow_missing: whether a split may lack classes.
 
     Raises:
-        DatasetError: no pictures, pictures without a class, or classes that differ.
+        DatasetError: no images, images without a class, or classes that differ.
     """
     _check_labels(found)
     _note_unread(found)
     splits = [name for name in ORDER if name in found.rows]
     if not splits:
-        raise DatasetError("\n  ".join([f"{found.path}: no pictures with classes.", *found.notes]), _LAYOUT)
+        raise DatasetError("\n  ".join([f"{found.path}: no images with classes.", *found.notes]), _LAYOUT)
     names = tuple(found.classes(splits[0]) if classes is None else classes)
     by_name = {class_name(name): place for place, name in enumerate(names)}
     if len(by_name) < len(names):
         twice = next(name for name in names if names.count(name) > 1 or names[by_name[class_name(name)]] != name)
-        raise DatasetError(f"Two classes have the name {twice!r}, so that pictures could belong to either.")
+        raise DatasetError(f"Two classes have the name {twice!r}, so that images could belong to either.")
     _check_classes(found, by_name, "the model" if classes is not None else splits[0], allow_missing)
     made = {name: _split(found, name, by_name) for name in splits}
     return Dataset(found.path, names, made, found.multi_label, tuple(found.notes))
 
 
 _LAYOUT = (
-    "Give a folder with a folder of pictures for each class, with or without train/, validation/ and test/ above them; "
+    "Give a folder with a folder of images for each class, with or without train/, validation/ and test/ above them; "
     "a table with the columns path and label; or tars whose members have classes, each `1.cls` next to its `1.jpg`."
 )
 
@@ -147,7 +147,7 @@ def _check_labels(found: Found) -> None:
         return
     shown = [f"  {one_line(source.name + _why(source))}" for _, source in found.unlabelled[:_SHOWN]]
     total = len(found.unlabelled) + sum(map(len, found.rows.values()))
-    message = "\n".join([f"{found.path}: {len(found.unlabelled):,} of {total:,} pictures have no class:", *shown])
+    message = "\n".join([f"{found.path}: {len(found.unlabelled):,} of {total:,} images have no class:", *shown])
     raise DatasetError(message + _more(len(found.unlabelled)), _LAYOUT)
 
 
@@ -177,7 +177,7 @@ def _check_classes(found: Found, by_name: Mapping[str, int], origin: str, allow_
 
 
 def _title(split: str) -> str:
-    return "its pictures" if split == ALL else split
+    return "its images" if split == ALL else split
 
 
 def _more(count: int) -> str:
@@ -190,7 +190,7 @@ def _hint(extra: Sequence[str], known: Sequence[str]) -> str:
         return f"{extra[0]!r}: {near}" if near else "Rename, move or remove what is too much."
     return (
         "Add images of what lacks, or take it out of the other splits. With --allow-missing (allow_missing=True), "
-        "weevit eval, compare and fit take splits that lack classes: each class keeps its place."
+        "weevit eval, compare and fit take splits that lack classes: each class keeps its index."
     )
 
 

@@ -1,4 +1,4 @@
-"""The sha256 of pictures' bytes: the same file under two names is known by it."""
+"""The sha256 of images' bytes: the same file under two names is known by it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def content_hashes(
 ) -> list[str | None]:
     """The sha256 of each source's encoded bytes, 64 hex digits, in order.
 
-    None stands for what cannot be read, is empty or larger than the default limit, and for pictures and arrays in
+    None stands for what cannot be read, is empty or larger than the default limit, and for images and arrays in
     memory, which have no encoded bytes.
 
     Args:

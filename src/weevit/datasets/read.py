@@ -35,7 +35,7 @@ SEPARATOR = ";"
 def read_dataset(
     path: str | os.PathLike[str], classes: Sequence[str] | None = None, allow_missing: bool = False
 ) -> Dataset:
-    """Pictures with classes.
+    """Images with classes.
 
     Args:
         path: a folder with `train`, `val` (or `validation`, `valid`, `dev`) and `test`, in any case, also as in
@@ -49,7 +49,7 @@ def read_dataset(
         allow_missing: whether a split may lack some of the classes. An extra one is always an error.
 
     Raises:
-        DatasetError: nothing there, pictures without a class, or classes that differ; they are listed with `-` and `+`.
+        DatasetError: nothing there, images without a class, or classes that differ; they are listed with `-` and `+`.
         UsageError: a table without the columns it needs.
         MissingExtraError: Parquet without pyarrow.
     """
@@ -57,7 +57,7 @@ def read_dataset(
 
 
 def find(path: str | os.PathLike[str]) -> Found:
-    """The same before classes are compared and numbered.
+    """What is at a path, before classes are compared and numbered.
 
     Raises:
         DatasetError: nothing there, or splits that cannot be told apart.

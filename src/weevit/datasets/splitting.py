@@ -1,10 +1,10 @@
 """Cutting a split in parts that have the same mixture of classes, by a draw that anyone can repeat.
 
-The draw is keyed by (seed, picture's id), so that neither the order of files on a disk nor what else is there plays a
-part in it. Copies of a picture stay together: a model that was shown one would know the other.
+The draw is keyed by (seed, image's id), so that neither the order of files on a disk nor what else is there plays a
+part in it. Copies of an image stay together: a model that was shown one would know the other.
 
 How groups are dealt out: iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label
-Data, 2011), which for one label a picture is the ordinary stratified cut.
+Data, 2011), which for one label per image is the ordinary stratified cut.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def with_validation(
 ) -> Dataset:
     """The data set with a validation split, cut from `train` (or from `all`) where there is none.
 
-    A class of which there are two pictures or more (copies count once) is in both parts, where each picture has one
+    A class of which there are two images or more (copies count once) is in both parts, where each image has one
     label. The same data set itself is returned where it has a validation split.
 
     Args:
         dataset: what was read.
-        share: of the pictures, more than 0 and less than 1.
+        share: of the images, more than 0 and less than 1.
         seed: of the draw.
-        hashes: the sha256 of the pictures of the split that is cut, if they are known: copies stay on one side. By
+        hashes: the sha256 of the images of the split that is cut, if they are known: copies stay on one side. By
             default the files are read for it.
 
     Raises:
         UsageError: another share.
-        DatasetError: there is only a test split, or too few pictures.
+        DatasetError: there is only a test split, or too few images.
     """
     if VALIDATION in dataset.splits:
         return dataset
@@ -49,17 +49,17 @@ def with_validation(
         raise UsageError(f"The share for validation is more than 0 and less than 1: {share} was given.", "share=0.2")
     base = dataset.splits.get(TRAIN) or dataset.splits.get(ALL)
     if base is None:
-        raise DatasetError(f"{dataset.path} has no pictures to learn from, only the split {', '.join(dataset.splits)}.")
+        raise DatasetError(f"{dataset.path} has no images to learn from, only the split {', '.join(dataset.splits)}.")
     groups = _grouped(base, seed, content_hashes(base.sources) if hashes is None else hashes)
     part = _deal(_desired(groups, share), np.minimum(groups.counts, 1))[groups.of]
     if min(np.bincount(part, minlength=2)) == 0:
-        raise DatasetError(f"{len(base):,} pictures of {dataset.path} are too few to cut off a share of {share:g}.")
+        raise DatasetError(f"{len(base):,} images of {dataset.path} are too few to cut off a share of {share:g}.")
     parts = {
         TRAIN: base.take(np.flatnonzero(part == 0), TRAIN),
         VALIDATION: base.take(np.flatnonzero(part == 1), VALIDATION),
     }
     splits = {name: split for name, split in dataset.splits.items() if name not in (TRAIN, ALL)} | parts
-    note = f"validation: {len(parts[VALIDATION]):,} of {len(base):,} pictures of {base.name}, drawn with seed {seed}"
+    note = f"validation: {len(parts[VALIDATION]):,} of {len(base):,} images of {base.name}, drawn with seed {seed}"
     ordered = {name: splits[name] for name in ORDER if name in splits}
     return replace(dataset, splits=ordered, notes=(*dataset.notes, note))
 
@@ -67,16 +67,16 @@ def with_validation(
 def folds(
     split: Split, k: int, seed: int = 0, groups: Sequence[Hashable | None] | None = None
 ) -> list[tuple[IntArray, IntArray]]:
-    """`k` ways to cut a split in a part to learn from and a part to judge by; each picture is judged once.
+    """`k` ways to cut a split in a part to learn from and a part to judge by; each image is judged once.
 
     Args:
         split: what is cut.
         k: 2 or more.
         seed: of the draw.
-        groups: a value for each picture; those with the same one stay together. None stands for a group of its own.
+        groups: a value for each image; those with the same one stay together. None stands for a group of its own.
 
     Returns:
-        (places to learn from, places to judge by), both in rising order, `k` times.
+        (indices to learn from, indices to judge by), both in rising order, `k` times.
 
     Raises:
         UsageError: k is less than 2.
@@ -86,7 +86,7 @@ def folds(
         raise UsageError(f"Folds are 2 or more: k={k} was given.", "k=5")
     made = _grouped(split, seed, [None] * len(split) if groups is None else groups)
     if len(made.counts) < k:
-        raise DatasetError(f"{len(made.counts):,} different pictures are too few for {k} folds.")
+        raise DatasetError(f"{len(made.counts):,} different images are too few for {k} folds.")
     desired = np.full((k, made.counts.shape[1]), 1 / k) * made.counts.sum(axis=0)
     part = _deal(desired, made.counts)[made.of]
     return [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(k)]
@@ -94,11 +94,11 @@ def folds(
 
 @dataclass(frozen=True)
 class _Groups:
-    """Pictures that stay together, in the order of the draw.
+    """Images that stay together, in the order of the draw.
 
     Attributes:
-        of: (n) the group of each picture.
-        counts: (groups, labels + 1) how many of each label are in a group; the last column counts its pictures.
+        of: (n) the group of each image.
+        counts: (groups, labels + 1) how many of each label are in a group; the last column counts its images.
     """
 
     of: IntArray
@@ -124,13 +124,13 @@ def _grouped(split: Split, seed: int, values: Sequence[Hashable | None]) -> _Gro
 
 
 def _keys(split: Split, seed: int) -> list[str]:
-    """A number of the draw for each picture, as text; ids count from the folder that all have in common."""
+    """A number of the draw for each image, as text; ids count from the folder that all have in common."""
     names = [source.name for source in split.sources]
     before = len(os.path.commonprefix(names).rpartition("/")[0])  # noqa: RUF071 - ids need not be paths
     seen: dict[str, int] = {}
     keys = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1  # a table may list a picture twice
+        seen[name] = seen.get(name, 0) + 1  # a table may list an image twice
         text = f"{seed}\0{name[before:]}\0{seen[name]}"
         keys.append(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
     return keys
@@ -171,7 +171,7 @@ def _deal(desired: Counts, counts: Counts) -> IntArray:
 
 
 def _neediest(desired: Counts, label: int) -> int:
-    """The part that lacks most of a label; among equals, most pictures; among those, the first."""
+    """The part that lacks most of a label; among equals, most images; among those, the first."""
     need = desired[:, label]
     equal = np.flatnonzero(need > need.max() - 1e-9)
     return int(equal[np.argmax(desired[equal, -1])])

@@ -111,7 +111,7 @@ class _OnnxRuntime:
     """onnxruntime on the CPU, in one of two ways, each loaded when it is first wanted.
 
     A batch smaller than the number of threads is computed by all of them together: the answer comes soonest. A larger
-    one is cut into pairs of images, and each thread computes pairs of its own: 5 to 10 % more images a second, since
+    one is cut into pairs of images, and each thread computes pairs of its own: 5 to 10 % more images per second, since
     threads need not wait for each other and a pair's activations fit into a core's cache (`docs/lab-notes.md`).
 
     The two ways differ in the last bit (2e-8 with pwee): a matmul of one image's rows is cut in another way than that
@@ -157,7 +157,7 @@ class _OnnxRuntime:
         with self._loading:
             if self._apart is None or self._pool is None:
                 self._apart = _onnxruntime_session(self._model, 1)
-                give_back()  # many pictures may follow, and what loading left over would lie beside theirs
+                give_back()  # many images may follow, and what loading left over would lie beside theirs
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="weevit-compute")
         pairs = [pixels[start : start + 2] for start in range(0, len(pixels), 2)]
         answers = list(self._pool.map(lambda pair: _run_onnxruntime(self._apart, pair), pairs))

@@ -1,1 +1,1 @@
-"""How good a model is, on one's own pictures and on ImageNet's, and which of two is better."""
+"""How good a model is, on your images and on ImageNet's, and which of two is better."""

@@ -1,4 +1,4 @@
-"""One pass of a model over pictures whose classes are known: logits go to those who judge them, and are not kept."""
+"""One pass of a model over images whose classes are known: logits go to those who judge them, and are not kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from weevit.predict import Predictor
 from weevit.results import Array, Result
 
 _CHUNK = 256
-"""Pictures that are judged together: 1 MB of logits of an ImageNet head."""
+"""Images that are judged together: 1 MB of logits of an ImageNet head."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Progress:
     """How far it is.
 
     Attributes:
-        total: pictures to look at.
+        total: images to look at.
         answered: of them, those that were answered.
         failed: kind -> how many were not.
         seconds: since the first was asked for.
@@ -40,12 +40,12 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Pictures that have been looked at."""
+        """Images that have been looked at."""
         return self.answered + self.failed.total()
 
     @property
     def speed(self) -> float:
-        """Answers a second; NaN before the first."""
+        """Answers per second; NaN before the first."""
         return self.answered / self.seconds if self.answered and self.seconds else float("nan")
 
     def line(self) -> str:
@@ -62,15 +62,15 @@ class Judge(Protocol):
     """Whoever wants to see the answers."""
 
     def take(self, places: Ints, logits: Array) -> None:
-        """Logits (m, num_classes) of the pictures at these places."""
+        """Logits (m, num_classes) of the images at these indices."""
         ...
 
 
 class OneOf:
-    """Judges pictures that have one right answer: a class, or any of several.
+    """Judges images that have one right answer: a class, or any of several.
 
     Args:
-        targets: for each picture the classes that are right, as places in `columns`; a picture with none is left out.
+        targets: for each image the classes that are right, as indices of `columns`; an image with none is left out.
         columns: the columns of the head that count, where not all do; the others are not answers.
     """
 
@@ -88,12 +88,12 @@ class OneOf:
             self._judged.append(judge_any(scores, [self._targets[place] for place in places[counted]]))
 
     def verdict(self) -> tuple[Ints, Judged]:
-        """Places of the pictures that were answered, and how."""
+        """Places of the images that were answered, and how."""
         return _places(self._places), joined(self._judged)
 
 
 class AllOf:
-    """Keeps the probability of every label, for pictures that have any number of them."""
+    """Keeps the probability of every label, for images that have any number of them."""
 
     def __init__(self, num_classes: int) -> None:
         self._places: list[Ints] = []
@@ -105,7 +105,7 @@ class AllOf:
         self._kept.append(sigmoid(logits))
 
     def verdict(self) -> tuple[Ints, Floats]:
-        """Places of the pictures that were answered, and the (m, num_classes) probabilities."""
+        """Places of the images that were answered, and the (m, num_classes) probabilities."""
         return _places(self._places), np.concatenate(self._kept)
 
 
@@ -118,7 +118,7 @@ class Asked:
     """What a pass was like.
 
     Attributes:
-        failures: place -> (status, error) of each picture without an answer.
+        failures: index -> (status, error) of each image without an answer.
         progress: the counts and the time at its end.
     """
 
@@ -127,7 +127,7 @@ class Asked:
 
 
 def ask(predictor: Predictor, sources: Sequence[Source], judges: Sequence[Judge], watch: Watcher) -> Asked:
-    """Ask for every picture once. Answers are steady: the batch size changes no figure.
+    """Ask for every image once. Answers are steady: the batch size changes no figure.
 
     Raises:
         UsageError: the model has no classifier.
@@ -144,7 +144,7 @@ def ask(predictor: Predictor, sources: Sequence[Source], judges: Sequence[Judge]
 
 
 def _counted(results: Iterator[Result], asked: Asked, watch: Watcher) -> Iterator[tuple[int, Array]]:
-    """(place, logits) of those that were answered; the others are noted."""
+    """(index, logits) of those that were answered; the others are noted."""
     progress, start = asked.progress, perf_counter()
     watch(progress)
     for place, result in enumerate(results):

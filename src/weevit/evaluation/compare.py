@@ -1,4 +1,4 @@
-"""`weevit.compare`: which of two models is better on the same pictures, and whether that was luck."""
+"""`weevit.compare`: which of two models is better on the same images, and whether that was luck."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Given = Model | Evaluation
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same pictures.
+    """Two models on the same images.
 
     Attributes:
         first, second: the evaluations.
-        places: of the pictures that both answered, in the rows of either.
-        both, only_first, only_second, neither: on how many of those pictures who is right.
+        places: indices of the images that both answered, in the rows of either.
+        both, only_first, only_second, neither: on how many of those images who is right.
         p_value, mid_p: McNemar's test, exact and mid-p: how likely such a difference is between equal models.
         low, high: 95 % interval of the difference, by paired bootstrap.
         seed: of the bootstrap.
@@ -70,7 +70,7 @@ class Comparison:
         return (self.only_second - self.only_first) / len(self.places) if self.places else float("nan")
 
     def wins(self) -> list[tuple[str, int, int, int]]:
-        """(class id, pictures, right by the first, right by the second); where the second leads most comes first."""
+        """(class id, images, right by the first, right by the second); where the second leads most comes first."""
         rows = [(self.first.rows[place], self.second.rows[place]) for place in self.places]
         pictures = Counter(one.target for one, _ in rows)
         first = Counter(one.target for one, _ in rows if one.right)
@@ -96,19 +96,19 @@ def compare(
     seed: int = 0,
     watch: Watcher = lambda progress: None,
 ) -> Comparison:
-    """Compare two models on the same pictures, or two evaluations of the same pictures that were saved.
+    """Compare two models on the same images, or two evaluations of the same images that were saved.
 
     Args:
         first, second: models as for `weevit.evaluate`, where there is data; else evaluations, or folders of them.
-        data: the pictures, as for `weevit.evaluate`.
+        data: the images, as for `weevit.evaluate`.
         output: a folder for `report.html` and `report.json`; none by default.
         split, allow_missing: as for `weevit.evaluate`.
         seed: of the bootstrap.
-        watch: told after each picture of either model.
+        watch: told after each image of either model.
 
     Raises:
         UsageError: models without data, or evaluations with.
-        DatasetError: the two evaluations are not of the same pictures and classes.
+        DatasetError: the two evaluations are not of the same images and classes.
     """
     whole("seed", seed, 0, MAX_SEED)
     if output is not None:
@@ -146,10 +146,10 @@ def _saved(given: Given) -> Evaluation:
 
 
 def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, same_run: bool = False) -> Comparison:
-    """The same of two evaluations at hand.
+    """Compare two evaluations at hand.
 
     Raises:
-        DatasetError: they are not of the same pictures and classes.
+        DatasetError: they are not of the same images and classes.
     """
     second = _in_order(first, second)
     rows = list(zip(first.rows, second.rows, strict=True))
@@ -186,7 +186,7 @@ def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
     other = [row.id for row in first.rows if row.id in places and second.rows[places[row.id]].target != row.target]
     if less or more or other:
         raise DatasetError(
-            "The two evaluations are not of the same pictures (- only in the first, + only in the second, ! of another "
+            "The two evaluations are not of the same images (- only in the first, + only in the second, ! of another "
             f"class):\n{_listed('-', less)}{_listed('+', more)}{_listed('!', other)}".rstrip(),
             "weevit compare MODEL MODEL DATA   asks both about the same",
         )

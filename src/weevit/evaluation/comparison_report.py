@@ -16,7 +16,7 @@ _CLASSES = 30
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The page as one HTML text; pictures are read again for their thumbnails."""
+    """The page as one HTML text; images are read again for their thumbnails."""
     first, second = comparison.first, comparison.second
     names = names_of(comparison)
     classes = [_class(first, row) for row in comparison.wins()]
@@ -31,7 +31,7 @@ def comparison_page(comparison: Comparison) -> str:
         notices=_notices(comparison),
         square=_square(comparison, names),
         coverage=None if first.multi_label else coverage_chart(dict(zip(names, (first, second), strict=True))),
-        class_columns=("class", "pictures", f"right: {names[0]}", f"right: {names[1]}", "difference"),
+        class_columns=("class", "images", f"right: {names[0]}", f"right: {names[1]}", "difference"),
         classes=told[: _CLASSES // 2] + told[max(_CLASSES // 2, len(told) - _CLASSES // 2) :],
         all_classes=classes if len(told) > _CLASSES else [],
         galleries=[
@@ -57,15 +57,15 @@ def verdict(comparison: Comparison) -> str:
     """What the figures mean, in words."""
     first, second = names_of(comparison)
     if not comparison.places:
-        return "There is no picture that both answered, so nothing can be said."
+        return "There is no image that both answered, so nothing can be said."
     told = comparison.only_first + comparison.only_second
     if not told:
-        return f"{first} and {second} are right and wrong on the same pictures."
+        return f"{first} and {second} are right and wrong on the same images."
     if comparison.only_first == comparison.only_second:
-        return f"Both are right on as many pictures; on {told:,} of them only one of the two is."
+        return f"Both are right on as many images; on {told:,} of them only one of the two is."
     better = second if comparison.difference > 0 else first
     lead = abs(comparison.only_second - comparison.only_first)
-    pictures = f"{counted(lead, 'more picture')} of {len(comparison.places):,}"
+    pictures = f"{counted(lead, 'more image')} of {len(comparison.places):,}"
     chance = _chance(comparison.mid_p)
     if comparison.mid_p < 0.05:
         return f"{better} is better: right on {pictures}. {chance}"
@@ -92,7 +92,7 @@ def _tiles(comparison: Comparison, names: tuple[str, str]) -> list[dict[str, str
     tiles.append(tile("difference, points", points(comparison.difference), bounds))
     tiles.append(tile("McNemar, mid-p", f"{comparison.mid_p:.3g}", f"exact {comparison.p_value:.3g}"))
     speeds = [one.images_per_second for one in (comparison.first, comparison.second)]
-    tiles.append(tile("pictures a second", " / ".join(number(speed) for speed in speeds), _speed_note(comparison)))
+    tiles.append(tile("images per second", " / ".join(number(speed) for speed in speeds), _speed_note(comparison)))
     return tiles
 
 
@@ -102,7 +102,7 @@ def _speed_note(comparison: Comparison) -> str:
 
 def _notices(comparison: Comparison) -> list[str]:
     left = len(comparison.first.rows) - len(comparison.places)
-    return [f"Left out: {counted(left, 'picture')} that at least one of the two could not answer."] if left else []
+    return [f"Left out: {counted(left, 'image')} that at least one of the two could not answer."] if left else []
 
 
 def _square(comparison: Comparison, names: tuple[str, str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -1,4 +1,4 @@
-"""`weevit.evaluate`: how good a model is on pictures whose classes are known.
+"""`weevit.evaluate`: how good a model is on images whose classes are known.
 
 data ── its classes found by name among the model's ── one pass ── rows and figures ── a folder to read and to look at
 """
@@ -40,7 +40,7 @@ def evaluate(
     table: str = "csv",
     watch: Watcher = lambda progress: None,
 ) -> Evaluation:
-    """Ask a model about pictures whose classes are known, and hold its answers against them.
+    """Ask a model about images whose classes are known, and hold its answers against them.
 
     Classes are matched by name: a class of the data is found among the model's by its id, else by its name for people.
 
@@ -52,7 +52,7 @@ def evaluate(
         split: which part of the data; by default the first of `test`, `validation`, `all` that there is.
         allow_missing: the data may lack some of the model's classes.
         table: `csv` or `parquet`, for the predictions.
-        watch: told after each picture.
+        watch: told after each image.
 
     Raises:
         DatasetError: classes do not fit (all of them are listed), or there is no such split.
@@ -97,7 +97,7 @@ def evaluate_logits(
 
     Args:
         logits: (n, K).
-        targets: (n) class index, or (n, K) with 1 for each label of a picture.
+        targets: (n) class index, or (n, K) with 1 for each label of an image.
         unknown: the probability under which the answer is that it is not known; None where that is never said.
         thresholds: probability from which a label is said to be there, one for all or (K); for (n, K) targets.
     """
@@ -119,9 +119,9 @@ def choose_split(dataset: Dataset, name: str | None) -> Split:
             return dataset.split(default)
     there = ", ".join(dataset.splits)
     raise DatasetError(
-        f"{dataset.path} has no part that is meant for evaluation, only {there}: what a model was trained on does not "
-        "tell how good it is.",
-        f"--split {next(iter(dataset.splits), 'train')}   if that is meant all the same",
+        f"{dataset.path} has no split for evaluation, only {there}. What a model was trained on does not tell how good "
+        "it is.",
+        f"--split {next(iter(dataset.splits), 'train')}   if you want it all the same",
     )
 
 
@@ -129,7 +129,7 @@ def describe_data(dataset: Dataset, part: Split) -> dict[str, Any]:
     """What was measured on; plain data."""
     try:
         fingerprint = dataset.fingerprint()
-    except UsageError:  # pictures in memory, which nothing could find again
+    except UsageError:  # images in memory, which nothing could find again
         fingerprint = ""
     return {"path": dataset.path, "split": part.name, "fingerprint": fingerprint, "notes": list(dataset.notes)}
 

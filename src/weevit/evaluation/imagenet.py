@@ -1,9 +1,9 @@
-"""ImageNet's validation set, and the five sets that are made to be harder, or fairer: what is right for each picture.
+"""ImageNet's validation set, and the five sets that are made to be harder, or fairer: what is right for each image.
 
 A suite is a folder with any of them in it, under their usual names (`SETS`). Their classes are folders named by synset,
 those of V2 by number. A and R have 200 of the 1,000 classes, and only those are answers there, as timm counts. ReaL is
-`real.json` beside the validation set: for each of its pictures any number of right classes, and none where nobody
-agreed; such pictures are left out.
+`real.json` beside the validation set: for each of its images any number of right classes, and none where nobody
+agreed; such images are left out.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _V2 = "imagenetv2-matched-frequency-format-val imagenetv2-matched-frequency imag
 
 # fmt: off
 SETS: tuple[TestSet, ...] = (
-    #       name               title                                folders                   pictures  classes
+    #       name               title                                folders                   images  classes
     TestSet("imagenet",        "ImageNet validation",               _VAL,                     50_000),
     TestSet("imagenet-real",   "ReaL labels of the validation set", "",                       46_837),
     TestSet("imagenetv2",      "ImageNet-V2, matched frequency",    _V2,                      10_000),
@@ -74,13 +74,13 @@ VALIDATION, REAL = "imagenet", "imagenet-real"
 
 @dataclass(frozen=True)
 class Truth:
-    """What is right for the pictures of a set.
+    """What is right for the images of a set.
 
     Attributes:
         name: of the set.
         labels: the classes that are answers.
-        columns: their places in the head; None where it has no others.
-        targets: for each picture the places in `labels` that are right; a picture with none is left out.
+        columns: their indices in the head; None where it has no others.
+        targets: for each image the indices of `labels` that are right; an image with none is left out.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Material:
 
     Attributes:
         dataset: what was read.
-        part: its pictures.
+        part: its images.
         truths: of the set, and, of the validation set, also ReaL's.
         notes: what should be known of them.
     """
@@ -125,7 +125,7 @@ def find_sets(folder: Path) -> dict[TestSet, Path]:
 
 
 def read_set(one: TestSet, path: Path, suite: Path, labels: Sequence[Label]) -> Material:
-    """A set's pictures, and what is right for them among a model's classes.
+    """A set's images, and what is right for them among a model's classes.
 
     Raises:
         DatasetError: its classes are not ImageNet's, or the model has none of them.
@@ -144,7 +144,7 @@ def read_set(one: TestSet, path: Path, suite: Path, labels: Sequence[Label]) -> 
 
 
 def _columns(one: TestSet, labels: Sequence[Label]) -> Ints:
-    """The places in a head of the set's classes, in ImageNet's order."""
+    """The indices in a head of the set's classes, in ImageNet's order."""
     places = {label.id: index for index, label in enumerate(labels)}
     wanted = _subset(one.subset) if one.subset else _synsets()
     lacking = [synset for synset in wanted if synset not in places]
@@ -180,7 +180,7 @@ def _synset(name: str) -> str:
 
 
 def _add_real(material: Material, suite: Path, labels: Sequence[Label]) -> None:
-    """ReaL's labels of the validation set, if they are there and say something of its pictures."""
+    """ReaL's labels of the validation set, if they are there and say something of its images."""
     file = next(
         (suite / top / name for top in _REAL_FOLDERS for name in REAL_FILES if (suite / top / name).is_file()), None
     )
@@ -190,7 +190,7 @@ def _add_real(material: Material, suite: Path, labels: Sequence[Label]) -> None:
     numbers = [_number(source.name) for source in material.part.sources]
     if not all(number is not None and 1 <= number <= len(right) for number in numbers):
         material.notes.append(
-            f"ReaL was left out: it knows pictures by their number, and not all in {material.dataset.path} are called "
+            f"ReaL was left out: it knows images by their number, and not all in {material.dataset.path} are called "
             "ILSVRC2012_val_00000001.JPEG and so on."
         )
         return
@@ -206,7 +206,7 @@ def _number(name: str) -> int | None:
 
 
 def _read_real(file: Path) -> list[list[int]]:
-    """For each validation picture, by number, the classes that are right.
+    """For each validation image, by number, the classes that are right.
 
     Raises:
         DatasetError: not a list of lists of classes.
@@ -216,7 +216,7 @@ def _read_real(file: Path) -> list[list[int]]:
             raise ValueError("it is too large")
         content = json.loads(file.read_bytes())
         if not isinstance(content, list) or not all(map(_is_classes, content)):
-            raise ValueError("not a list with a list of class numbers for each picture")
+            raise ValueError("not a list with a list of class numbers for each image")
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(
             f"{file} is not ReaL's list of labels: {error}.", f"Fetch it again, or move {file} away."

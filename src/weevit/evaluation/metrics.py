@@ -1,7 +1,7 @@
 """Measures of a classifier: pure functions of arrays, numpy alone.
 
-Letters: n pictures, K classes. Where scikit-learn has the same measure the value is the same (tests compare them to
-1e-12); where it warns or refuses (no pictures, absent classes, nothing answered) the value is defined here: a share of
+Letters: n images, K classes. Where scikit-learn has the same measure the value is the same (tests compare them to
+1e-12); where it warns or refuses (no images, absent classes, nothing answered) the value is defined here: a share of
 nothing is NaN, the precision of a class that was never answered and the recall of one that never occurs are 0, and
 averages over classes are taken over those that occur, as a target or as an answer.
 """
@@ -25,7 +25,7 @@ Z95 = 1.959963984540054
 """Half width of a 95 % interval of the normal distribution."""
 
 NO_ANSWER = -1
-"""The class of a picture that was not answered, or answered with `unknown`: wrong, and no other class's mistake."""
+"""The class of an image that was not answered, or answered with `unknown`: wrong, and no other class's mistake."""
 
 
 def softmax(logits: npt.ArrayLike) -> Floats:
@@ -52,7 +52,7 @@ class Judged:
         confidence: (n) that probability.
         ranks: (n) how many classes come before the target; 0 is right. Equal ones come in the order of the head.
         likelihood: (n) probability of the target.
-        squares: (n) sum over classes of the squared error of the probability: Brier's score of one picture, 0 to 2.
+        squares: (n) sum over classes of the squared error of the probability: Brier's score of one image, 0 to 2.
     """
 
     targets: Ints
@@ -63,7 +63,7 @@ class Judged:
     squares: Floats
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.targets)
 
     @property
@@ -72,7 +72,7 @@ class Judged:
         return np.equal(self.ranks, 0)
 
     def take(self, which: Bools | Ints) -> Judged:
-        """Some of the pictures."""
+        """Some of the images."""
         fields = (getattr(self, name)[which] for name in self.__dataclass_fields__)
         return Judged(*fields)
 
@@ -93,14 +93,14 @@ def judge(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
 
 
 def judge_any(logits: npt.ArrayLike, targets: Sequence[Sequence[int]]) -> Judged:
-    """The same where any of several classes is right; each picture's target is the likeliest of its own."""
+    """Judge answers of which any of several classes is right; each image's target is the likeliest of its own."""
     scores = np.asarray(logits, dtype=np.float64)
     likeliest = [max(sorted(own), key=row.__getitem__) for row, own in zip(scores, targets, strict=True)]
     return judge(scores, likeliest)
 
 
 def joined(parts: Sequence[Judged]) -> Judged:
-    """Batches as one; no batch is no picture."""
+    """Batches as one; no batch is no image."""
     if not parts:
         return judge(np.zeros((0, 1)), [])
     return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in Judged.__dataclass_fields__))
@@ -149,8 +149,8 @@ class PerClass:
 
     Attributes:
         precision, recall, f1: (K), in [0, 1].
-        support: (K) pictures of the class.
-        answered: (K) pictures that were taken for it.
+        support: (K) images of the class.
+        answered: (K) images that were taken for it.
     """
 
     precision: Floats
@@ -166,7 +166,7 @@ class PerClass:
 
 
 def confusion(targets: npt.ArrayLike, answers: npt.ArrayLike, num_classes: int) -> Ints:
-    """(K, K) counts: the row is the target, the column the answer. Pictures without an answer are in none."""
+    """(K, K) counts: the row is the target, the column the answer. Images without an answer are in none."""
     truth, said = np.asarray(targets, np.int64).reshape(-1), np.asarray(answers, np.int64).reshape(-1)
     known = said >= 0
     cells = np.bincount(truth[known] * num_classes + said[known], minlength=num_classes**2)
@@ -174,7 +174,7 @@ def confusion(targets: npt.ArrayLike, answers: npt.ArrayLike, num_classes: int) 
 
 
 def per_class(targets: npt.ArrayLike, answers: npt.ArrayLike, num_classes: int) -> PerClass:
-    """Precision, recall, F1 and support of every class; unanswered pictures count for the support alone."""
+    """Precision, recall, F1 and support of every class; unanswered images count for the support alone."""
     truth, said = np.asarray(targets, np.int64).reshape(-1), np.asarray(answers, np.int64).reshape(-1)
     support = np.bincount(truth, minlength=num_classes).astype(np.int64)
     answered = np.bincount(said[said >= 0], minlength=num_classes).astype(np.int64)
@@ -222,7 +222,7 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """ECE: the mean gap between confidence and accuracy, weighted by counts; NaN without pictures."""
+        """ECE: the mean gap between confidence and accuracy, weighted by counts; NaN without images."""
         filled = self.counts > 0
         gaps = np.abs(self.accuracy[filled] - self.confidence[filled])
         return float((gaps * self.counts[filled]).sum() / self.counts.sum()) if filled.any() else float("nan")
@@ -259,7 +259,7 @@ class Coverage:
 
     Attributes:
         thresholds: (m) probabilities, falling; one for each value that occurs.
-        coverage: (m) share of pictures that are answered, rising to 1.
+        coverage: (m) share of images that are answered, rising to 1.
         accuracy: (m) share of those that are right.
     """
 
@@ -269,7 +269,7 @@ class Coverage:
 
     @property
     def area(self) -> float:
-        """Mean share of wrong answers over all coverages (AURC); lower is better, NaN without pictures."""
+        """Mean share of wrong answers over all coverages (AURC); lower is better, NaN without images."""
         if not len(self.coverage):
             return float("nan")
         return float((np.diff(self.coverage, prepend=0.0) * (1 - self.accuracy)).sum())
@@ -287,7 +287,7 @@ def risk_coverage(confidence: Floats, right: Bools) -> Coverage:
 def classification(judged: Judged, num_classes: int) -> Iterator[tuple[str, float]]:
     """Everything above that is one number, as (name, value).
 
-    `balanced_accuracy` is the mean recall of the classes that have pictures; `macro_recall` counts those that were
+    `balanced_accuracy` is the mean recall of the classes that have images; `macro_recall` counts those that were
     only answered too.
     """
     yield from accuracy(judged, num_classes)
@@ -297,11 +297,11 @@ def classification(judged: Judged, num_classes: int) -> Iterator[tuple[str, floa
     yield from confidence_measures(judged)
 
 
-# ---- several classes in one picture
+# ---- several classes in one image
 
 
 def average_precision(scores: Floats, targets: npt.ArrayLike) -> Floats:
-    """(K) area under each class's precision-recall curve, as a sum over steps; 0 for a class without pictures.
+    """(K) area under each class's precision-recall curve, as a sum over steps; 0 for a class without images.
 
     Args:
         scores: (n, K), higher for likelier.
@@ -336,7 +336,7 @@ def multi_label(
     """Measures of (n, K) probabilities against (n, K) labels, as (name, value).
 
     `map` is the mean average precision of the labels that occur; `micro_` counts all decisions together, `macro_`
-    averages labels that occur or were said, `samples_f1` averages pictures; `exact` is the share of pictures with every
+    averages labels that occur or were said, `samples_f1` averages images; `exact` is the share of images with every
     label right, `hamming` the share of wrong decisions.
     """
     truth = np.asarray(targets, dtype=bool).reshape(probabilities.shape)

@@ -65,7 +65,7 @@ def unknown_below(checkpoint: Checkpoint) -> float | None:
 
 
 def match_classes(names: Sequence[str], labels: Sequence[Label], allow_missing: bool) -> Ints:
-    """The place in the head of each class of the data: by its id, else by its name for people.
+    """The index in the head of each class of the data: by its id, else by its name for people.
 
     Raises:
         DatasetError: a class that the model does not have, two that are the same one, or, unless that is allowed,

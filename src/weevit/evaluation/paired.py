@@ -1,6 +1,6 @@
-"""Is one of two models better, or was it luck? Tests on the same pictures.
+"""Is one of two models better, or was it luck? Tests on the same images.
 
-Only pictures on which one is right and the other wrong tell anything: `only_first` and `only_second` of them.
+Only images on which one is right and the other wrong tell anything: `only_first` and `only_second` of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RESAMPLES = 10_000
 def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
     """McNemar's test: how likely a difference at least this large is if both models are equally good.
 
-    Under that assumption each of the pictures that tell them apart falls to either side like a coin.
+    Under that assumption each of the images that tell them apart falls to either side like a coin.
 
     Returns:
         The exact two-sided binomial p-value, and the mid-p, which counts the observed outcome itself by half: less
@@ -35,19 +35,19 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
 def bootstrap_difference(
     counts: tuple[int, int, int], seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the difference of two shares of right answers, second minus first, drawing pictures in pairs.
+    """Interval of the difference of two shares of right answers, second minus first, drawing images in pairs.
 
-    A picture adds -1, +1 or 0 to the difference, so to draw pictures with replacement is to draw these three counts
+    An image adds -1, +1 or 0 to the difference, so to draw images with replacement is to draw these three counts
     from a multinomial distribution.
 
     Args:
-        counts: pictures that only the first has right, only the second, and all others.
+        counts: images that only the first has right, only the second, and all others.
         seed: of the draws.
         resamples: how many.
         level: of the percentile interval.
 
     Returns:
-        Its ends; NaN without pictures.
+        Its ends; NaN without images.
     """
     total = sum(counts)
     if not total:

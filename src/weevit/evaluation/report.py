@@ -24,7 +24,7 @@ _WORST = 24
 
 
 def evaluation_page(evaluation: Evaluation) -> str:
-    """The page as one HTML text; pictures are read again for their thumbnails."""
+    """The page as one HTML text; images are read again for their thumbnails."""
     several = evaluation.multi_label
     return render(
         "evaluation.html",
@@ -83,7 +83,7 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     ]
     tiles.append(tile("balanced accuracy", percent(found["balanced_accuracy"]), "mean over the classes"))
     if "known" in found:
-        note = f"of {percent(found['known'])} of the pictures; the others are “unknown”"
+        note = f"of {percent(found['known'])} of the images; the others are “unknown”"
         tiles.append(tile("right where it names a class", percent(found["known_top1"]), note))
     tiles.append(tile("calibration error", percent(found["ece"]), "ECE, 15 bins"))
     return [*tiles, *_counted(evaluation)]
@@ -99,7 +99,7 @@ def _label_tiles(evaluation: Evaluation) -> list[dict[str, str]]:
         tile("mean average precision", percent(found["map"]), "of the labels that occur"),
         tile("F1", percent(found["micro_f1"]), "all decisions together"),
         tile("F1 of the labels", percent(found["macro_f1"]), "mean"),
-        tile("every label right", percent(found["exact"]), "of the pictures"),
+        tile("every label right", percent(found["exact"]), "of the images"),
         *_counted(evaluation),
     ]
 
@@ -108,11 +108,11 @@ def _counted(evaluation: Evaluation) -> list[dict[str, str]]:
     failed = len(evaluation.failures)
     return [
         tile(
-            "pictures",
+            "images",
             number(len(evaluation.rows)),
             f"{number(failed)} without an answer" if failed else "all answered",
         ),
-        tile("pictures a second", number(evaluation.images_per_second, 1), "from the file to the answer"),
+        tile("images per second", number(evaluation.images_per_second, 1), "from the file to the answer"),
     ]
 
 
@@ -120,13 +120,13 @@ def _notices(evaluation: Evaluation) -> list[tuple[str, str]]:
     notices = [(str(note), "note") for note in evaluation.data.get("notes", ())]
     if evaluation.failures:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in evaluation.failed.most_common())
-        text = f"No answer for {len(evaluation.failures):,} of {counted(len(evaluation.rows), 'picture')}: {kinds}."
+        text = f"No answer for {len(evaluation.failures):,} of {counted(len(evaluation.rows), 'image')}: {kinds}."
         if "top1_worst" in evaluation.metrics:
             text += f" Counted as wrong, they would make top-1 {percent(evaluation.metrics['top1_worst'])}."
         notices.append((text, "bad"))
     absent = int((evaluation.per_class.support == 0).sum())
     if absent:
-        text = f"No picture of {absent:,} of the model's {len(evaluation.classes):,} classes is here."
+        text = f"No image of {absent:,} of the model's {len(evaluation.classes):,} classes is here."
         notices.append((text, "note"))
     return notices
 
@@ -183,14 +183,14 @@ def _reliability(evaluation: Evaluation) -> Svg | None:
 
 
 def coverage_chart(evaluations: Mapping[str, Evaluation]) -> Svg | None:
-    """Accuracy against the share of pictures that are answered, of one or several evaluations by name."""
+    """Accuracy against the share of images that are answered, of one or several evaluations by name."""
     series = [_coverage(name, evaluation, band=len(evaluations) == 1) for name, evaluation in evaluations.items()]
     if not all(len(one.x) for one in series):
         return None
     # Of few answers the interval is wide; it may leave the chart, so that the curve does not lie flat at the top.
     lowest = min(min(one.y) for one in series) - (0.1 if len(series) == 1 else 0.0)
-    y = Axis("right, of the pictures that are answered", max(0.0, np.floor(lowest * 20) / 20), 1.0, percent=True)
-    x = Axis("pictures that are answered, the surest first", 0.0, 1.0, percent=True)
+    y = Axis("right, of the images that are answered", max(0.0, np.floor(lowest * 20) / 20), 1.0, percent=True)
+    x = Axis("images that are answered, the surest first", 0.0, 1.0, percent=True)
     return charts.line(series, x, y, "Accuracy against coverage")
 
 
@@ -205,11 +205,11 @@ def _coverage(name: str, evaluation: Evaluation, band: bool) -> charts.Series:
     return charts.Series(name, x.tolist(), y.tolist(), low, high)
 
 
-# ---- pictures, classes, facts
+# ---- images, classes, facts
 
 
 def picture(evaluation: Evaluation, place: int, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
-    """An entry of a gallery; the picture is read again."""
+    """An entry of a gallery; the image is read again."""
     source = evaluation.sources[place] if place < len(evaluation.sources) else None
     name = evaluation.rows[place].id
     image = thumbnail(source) if source else None
@@ -234,11 +234,11 @@ def sure(probability: float | None) -> str:
 
 def _columns(evaluation: Evaluation) -> list[str]:
     last = ["average precision"] if evaluation.average_precision else []
-    return ["class", "precision", "recall", "F1", *last, "pictures", "answered so"]
+    return ["class", "precision", "recall", "F1", *last, "images", "answered so"]
 
 
 def _classes(evaluation: Evaluation, at_most: int = NO_ANSWER) -> list[tuple[Any, ...]]:
-    """A row of the table for each class; if there are more than fit, those of the lowest F1 that have pictures."""
+    """A row of the table for each class; if there are more than fit, those of the lowest F1 that have images."""
     found, names = evaluation.per_class, list(evaluation.names.values())
     shown = np.arange(len(names))
     if 0 <= at_most < len(names):
@@ -264,8 +264,8 @@ def facts_of(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("preprocessing", f"{seen['interpolation']}, {seen['crop_mode']} crop of {seen['crop_pct']:g}, "
          f"{seen['height']} x {seen['width']} px"),
         ("data", f"{data['path']}, split “{data['split']}”"),
-        ("fingerprint of the data", data["fingerprint"] or "none: pictures in memory"),
-        ("pictures", f"{len(evaluation.rows):,} in {evaluation.seconds:.1f} s"),
+        ("fingerprint of the data", data["fingerprint"] or "none: images in memory"),
+        ("images", f"{len(evaluation.rows):,} in {evaluation.seconds:.1f} s"),
     ]  # fmt: skip
     if model.get("unknown_below") is not None:
         pairs.append(("unknown", f"below a probability of {model['unknown_below']:.3f}"))

@@ -1,4 +1,4 @@
-"""What an evaluation gives: a row for every picture, figures, and what they were measured with.
+"""What an evaluation gives: a row for every image, figures, and what they were measured with.
 
 Everything that is drawn or listed (confusion, calibration, coverage, classes) follows from the rows, whether they were
 just made or read from the disk.
@@ -20,12 +20,12 @@ from weevit.images.source import Source
 from weevit.zoo.labels import Label
 
 BETWEEN = ";"
-"""Between the classes of a picture that has several."""
+"""Between the classes of an image that has several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one picture.
+    """What became of one image.
 
     Attributes:
         id: its name, from the data's folder on.
@@ -60,19 +60,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on some pictures.
+    """How a model did on some images.
 
     Attributes:
         model: name, source, sha256, parameters, preprocessing, engine, threads, unknown (threshold, or None).
         data: path, split, fingerprint, notes.
         classes: those that could be answered, in the order of the head.
-        multi_label: whether a picture may have any number of them.
-        rows: one for each picture, in the order of the data.
-        metrics: name -> value, over the pictures that were answered; shares lie in [0, 1], a share of nothing is NaN.
+        multi_label: whether an image may have any number of them.
+        rows: one for each image, in the order of the data.
+        metrics: name -> value, over the images that were answered; shares lie in [0, 1], a share of nothing is NaN.
             `top1_worst` and `top5_worst` count what could not be answered as wrong.
         average_precision: of each class; multi-label only.
         seconds: that the pass took, decoding and all.
-        sources: the pictures, to show them; as many as rows.
+        sources: the images, to show them; as many as rows.
     """
 
     model: Mapping[str, Any]
@@ -87,12 +87,12 @@ class Evaluation:
 
     @property
     def failures(self) -> tuple[Row, ...]:
-        """The pictures without an answer."""
+        """The images without an answer."""
         return tuple(row for row in self.rows if not row.ok)
 
     @property
     def failed(self) -> Counter[str]:
-        """Kind -> how many pictures have no answer."""
+        """Kind -> how many images have no answer."""
         return Counter((row.error or row.status).partition(":")[0] for row in self.failures)
 
     @property
@@ -102,7 +102,7 @@ class Evaluation:
 
     @property
     def images_per_second(self) -> float:
-        """Pictures a second, from the file to the answer."""
+        """Images per second, from the file to the answer."""
         return len(self.answered) / self.seconds if self.seconds else float("nan")
 
     @cached_property
@@ -112,7 +112,7 @@ class Evaluation:
 
     @cached_property
     def per_class(self) -> PerClass:
-        """Precision, recall, F1 and support of each class, over the answered pictures."""
+        """Precision, recall, F1 and support of each class, over the answered images."""
         if self.multi_label:
             said = self._flags([row.answer or "" for row in self.answered])
             return metrics.per_label(said, self._flags([row.target for row in self.answered]))

@@ -1,4 +1,4 @@
-"""Verdicts to rows and figures: one picture, one row, whether it was answered or not."""
+"""Verdicts to rows and figures: one image, one row, whether it was answered or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from weevit.zoo.labels import Label
 
 
 def ids_of(sources: Sequence[Source], root: str) -> list[str]:
-    """A name for each picture, from the data's folder on; the second of a name gets `#2` behind it."""
+    """A name for each image, from the data's folder on; the second of a name gets `#2` behind it."""
     start = root.rstrip("/\\")
     shorter = [replace(source, name=_below(source.name, start)) for source in sources]
     return [source.name for source in Names().unique(shorter)]
@@ -35,7 +35,7 @@ def rows_of(
     verdict: tuple[Ints, Judged],
     asked: Asked,
 ) -> list[Row]:
-    """A row for each picture that has a target, in order; `targets` and answers are places in `labels`."""
+    """A row for each image that has a target, in order; `targets` and answers are indices of `labels`."""
     judged = {int(place): index for index, place in enumerate(verdict[0])}
     rows = []
     for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
@@ -68,7 +68,7 @@ def with_unknown(rows: Sequence[Row], threshold: float | None) -> list[Row]:
 def label_rows(
     ids: Sequence[str], targets: Ints, labels: Sequence[Label], said: tuple[Ints, Floats], asked: Asked
 ) -> list[Row]:
-    """The same for (n, K) labels: answers are what was said to be there, (m, K) of the pictures at (m) places."""
+    """A row for each image with (n, K) labels; answers are (m, K) labels of the images at (m) indices."""
     places = {int(place): index for index, place in enumerate(said[0])}
     rows = []
     for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
@@ -88,7 +88,7 @@ def _joined(flags: Ints | Floats, labels: Sequence[Label]) -> str:
 def figures_of(judged: Judged, num_classes: int, unknown: float | None = None) -> Iterator[tuple[str, float]]:
     """Every figure of answers that have one right class each, as (name, value).
 
-    With a threshold for `unknown`, `known` is the share of pictures that get a class, `known_top1` the share of those
+    With a threshold for `unknown`, `known` is the share of images that get a class, `known_top1` the share of those
     whose class is right.
     """
     yield from metrics.classification(judged, num_classes)
@@ -99,6 +99,6 @@ def figures_of(judged: Judged, num_classes: int, unknown: float | None = None) -
 
 
 def worst_case(judged: Judged, pictures: int, num_classes: int) -> dict[str, float]:
-    """`top1_worst` and `top5_worst`: the same over all pictures, those without an answer counted as wrong."""
+    """`top1_worst` and `top5_worst`: the same over all images, those without an answer counted as wrong."""
     hits = {f"top{k}_worst": int((judged.ranks < k).sum()) for k in (1, 5) if k == 1 or num_classes > k}
     return {name: hit / pictures if pictures else float("nan") for name, hit in hits.items()}

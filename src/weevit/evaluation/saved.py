@@ -247,7 +247,7 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
-    """A row a class: precision, recall, F1, support, how often answered; of labels the average precision too."""
+    """One row per class: precision, recall, F1, support, how often answered; of labels the average precision too."""
     columns = list(_CLASS_COLUMNS)
     values = [getattr(evaluation.per_class, name).tolist() for name in columns[2:]]
     if evaluation.average_precision:
@@ -284,7 +284,7 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
 
 
 def finite(value: Any) -> Any:
-    """The same plain data with None for NaN and infinity, which JSON does not have."""
+    """Plain data with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {name: finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -50,7 +50,7 @@ class SetResult:
 
     @property
     def whole(self) -> bool:
-        """Whether all pictures of the set are there; if not, the published figure is about others too."""
+        """Whether all images of the set are there; if not, the published figure is about others too."""
         return len(self.evaluation.rows) == self.pictures
 
     @property
@@ -100,7 +100,7 @@ def evaluate_suite(
         suite: the folder of the sets, see `imagenet.SETS`; those that are not there are left out, and named.
         output: a folder for `report.html` and `report.json`, with a folder for each set and all of its evaluation.
         table: `csv` or `parquet`, for the predictions.
-        watch: told after each picture; its total is that of the set in work.
+        watch: told after each image; its total is that of the set in work.
 
     Raises:
         DatasetError: none of the sets is there, or one has other classes than ImageNet's.

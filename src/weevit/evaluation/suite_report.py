@@ -1,4 +1,4 @@
-"""The page of a suite: one row a set, the published figure beside each."""
+"""The page of a suite: one row per set, the published figure beside each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def suite_page(suite: SuiteEvaluation) -> str:
         tiles=[_tile(one) for one in suite.sets],
         notices=_notices(suite),
         chart=charts.bars(bars, Axis("top-1, with its 95 % interval", 0.0, 1.0, percent=True), "Top-1 on each set"),
-        columns=("set", "pictures", "top-1", "published", "difference", "top-5", "published", "difference"),
+        columns=("set", "images", "top-1", "published", "difference", "top-5", "published", "difference"),
         rows=[_row(one) for one in suite.sets],
         links=[(one.name, one.title) for one in suite.sets],
         absent=list(suite.absent),
@@ -56,11 +56,11 @@ def _notices(suite: SuiteEvaluation) -> list[tuple[str, str]]:
     notices = [(note, "note") for note in suite.notes]
     parts = [f"{one.title} ({len(one.evaluation.rows):,} of {one.pictures:,})" for one in suite.sets if not one.whole]
     if parts:
-        text = f"Not all pictures are here of {'; '.join(parts)}. The published figures are of all of them."
+        text = f"Not all images are here of {'; '.join(parts)}. The published figures are of all of them."
         notices.append((text, "note"))
     for one in suite.sets:
         if one.evaluation.failures:
             worst = percent(one.evaluation.metrics["top1_worst"])
-            text = f"{one.title}: no answer for {counted(len(one.evaluation.failures), 'picture')}"
+            text = f"{one.title}: no answer for {counted(len(one.evaluation.failures), 'image')}"
             notices.append((f"{text}. Counted as wrong, they would make top-1 {worst}.", "bad"))
     return notices

@@ -1,4 +1,4 @@
-"""Maps as pictures: heat laid over a photo, panels side by side with a line of text above each."""
+"""Maps as images: heat laid over a photo, panels side by side with a line of text above each."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def overlay(pixels: npt.NDArray[np.uint8], values: Array, strength: float = 0.65
 
 
 def panels(rows: Sequence[Sequence[Panel]]) -> Image.Image:
-    """Rows of pictures with their titles, on white."""
+    """Rows of images with their titles, on white."""
     font = ImageFont.load_default(_FONT)
     widths = [sum(picture.width + _GAP for _, picture in row) + _GAP for row in rows]
     heights = [max(picture.height for _, picture in row) + _LINE + _GAP for row in rows]

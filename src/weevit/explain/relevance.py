@@ -7,7 +7,7 @@ arXiv:2004.10102). On real photos with ViT-Ti that is the more faithful map (`be
 
 Where the walk begins depends on the pool: at the class token, or, for models that average, at the patch tokens, each as
 far as it speaks for the predicted class, which is exact: behind the mean everything is linear up to one scale.
-Differential attention has weights below zero; their size counts, since taking away moves an answer as much as adding.
+Differential attention has weights below zero; their size counts, since taking away moves an answer no less than adding.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GREY = 128
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one picture got its answer.
+    """Why one image got its answer.
 
     Attributes:
         result: the answer, with its most probable classes.
@@ -191,8 +191,8 @@ def deletion(model: Predictor, explanation: Explanation, steps: int = 14, seed: 
 
     Args:
         model: the one that was explained.
-        explanation: of one picture.
-        steps: the patches are removed in so many equal parts.
+        explanation: of one image.
+        steps: equal parts in which the patches are removed.
         seed: of the random order.
 
     Raises:

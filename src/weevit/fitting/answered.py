@@ -1,4 +1,4 @@
-"""A model whose answers to some pictures are known already: to be evaluated like any other, without asking it again."""
+"""A model whose answers to some images are known already: to be evaluated like any other, without asking it again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Answered(Predictor):
         topk: int = 5,
         steady: bool = False,
     ) -> Generator[Result, None, None]:
-        """Status and logits of every picture of the split, in its order."""
+        """Status and logits of every image of the split, in its order."""
         del inputs, outputs, layers, topk, steady
         failures = iter(self._embedded.failures)
         for source, ok, logits in zip(self._split.sources, self._embedded.ok, self._logits, strict=True):

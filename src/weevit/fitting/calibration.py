@@ -29,17 +29,17 @@ _LIKE = 0.5
 _DRAWS = 200
 
 _HAIR = 1 - 1e-4
-"""A threshold that is a picture's own probability lies a hair below it: else rounding in float32 would decide."""
+"""A threshold that is an image's own probability lies a hair below it: else rounding in float32 would decide."""
 
 
 def temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
     """What the logits must be divided by, so that the targets are as likely as can be.
 
-    Targets are smoothed as if one picture more had been answered wrong (Platt, 1999): otherwise logits that happen to
-    be right on all of a few pictures would be taken for certain.
+    Targets are smoothed as if one image more had been answered wrong (Platt, 1999): otherwise logits that happen to
+    be right on all of a few images would be taken for certain.
 
     Args:
-        logits: (n, K) of pictures that the head was not fitted to.
+        logits: (n, K) of images that the head was not fitted to.
         targets: (n) class index, or (n, K) of 0 and 1.
     """
     return _coolest(logits, targets)[0]
@@ -114,7 +114,7 @@ def unknown_threshold(logits: Floats, coverage: float) -> float | None:
     k-th of the n is undercut by a new one in k of n + 1 cases (split conformal prediction, arXiv:2107.07511).
 
     Args:
-        logits: (n, K), calibrated, of pictures of known classes that the head was not fitted to.
+        logits: (n, K), calibrated, of images of known classes that the head was not fitted to.
         coverage: the share that is to keep its class, in (0, 1]; at 1, all of these images do.
 
     Returns:
@@ -155,9 +155,9 @@ def calibration_error(logits: Floats, targets: npt.NDArray[Any]) -> float:
 
 
 def error_by_chance(logits: Floats, targets: npt.NDArray[Any], seed: int) -> float:
-    """The ECE that these probabilities would show on so many pictures, on average, if they were exactly right.
+    """The ECE that these probabilities would show on `count` images, on average, if they were exactly right.
 
-    Without it a figure on a few hundred pictures says little: a bin of ten answers is off by a tenth and more by
+    Without it a figure on a few hundred images says little: a bin of ten answers is off by a tenth and more by
     chance alone.
     """
     confidence, _ = _answers(logits, targets)

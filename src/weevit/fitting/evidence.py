@@ -25,7 +25,7 @@ the others would be off by as much: two points at most."""
 
 @dataclass(frozen=True)
 class Judged:
-    """Logits of pictures that the head was not fitted to, and what is right.
+    """Logits of images that the head was not fitted to, and what is right.
 
     Attributes:
         logits: (n, K).
@@ -39,7 +39,7 @@ class Judged:
 
 
 def out_of_fold(found: Search, pictures: Pictures) -> Judged:
-    """The training pictures, each by the head that did not see it; none where that would mislead."""
+    """The training images, each by the head that did not see it; none where that would mislead."""
     places = np.flatnonzero(found.seen >= _SEEN)
     total, why_not = len(found.seen), ""
     if total - len(places) > _MOST_LEFT_OUT * total:
@@ -54,7 +54,7 @@ def out_of_fold(found: Search, pictures: Pictures) -> Judged:
 
 
 def answered(logits: Floats, split: Split, embedded: Embedded) -> Judged:
-    """The pictures of a split that have an answer."""
+    """The images of a split that have an answer."""
     few = int(embedded.ok.sum()) < FEWEST
     why_not = f"{embedded.ok.sum():,} validation images are too few, {FEWEST} are needed" if few else ""
     return Judged(logits[embedded.ok], split.targets[embedded.ok], why_not)

@@ -1,4 +1,4 @@
-"""`weevit.fit`: a classifier of one's own classes, from a folder of pictures.
+"""`weevit.fit`: a classifier of your classes, from a folder of images.
 
 data ── embeddings, computed once ── a head, chosen on the training split ── calibrated, folded, written ── judged
 """
@@ -51,7 +51,7 @@ from weevit.zoo.labels import Label
 from weevit.zoo.weights import DEFAULT_MODEL
 
 _ASKED = 8
-"""Pictures that the written checkpoint is asked for, to see that it says what the head says."""
+"""Images that the written checkpoint is asked for, to see that it says what the head says."""
 
 _TOLERANCE = 1e-3
 """Of a logit, between the two; rounding in float32 makes 1e-5."""
@@ -63,7 +63,7 @@ class Stage:
 
     Attributes:
         name: `embedding`, `choosing` or `writing`.
-        done, total: pictures, or candidates.
+        done, total: images, or candidates.
         words: what else there is to say.
     """
 
@@ -92,35 +92,35 @@ def fit(
     watch: Watcher = lambda stage: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
-    """Fit a linear head to pictures with classes, on a backbone that stays as it is.
+    """Fit a linear head to images with classes, on a backbone that stays as it is.
 
-    Candidates are compared by cross-validation on the training pictures; those of `validation` and `test` choose
+    Candidates are compared by cross-validation on the training images; those of `validation` and `test` choose
     nothing. The head is calibrated, and says `unknown` below a probability that keeps its class to a stated share of
-    pictures of known classes.
+    images of known classes.
 
     Args:
         data: as for `weevit.evaluate`: a folder with a folder for each class, with or without `train/`, `validation/`
-            and `test/` above; a table; tars; or a data set that was read. A label column with several labels a picture
+            and `test/` above; a table; tars; or a data set that was read. A label column with several labels per image
             makes a head that judges each by itself.
         output: the folder of the run. What it holds may be an earlier fit, which is replaced, and nothing else.
         model: as for `weevit.load`, or what that returned (with another image size, for instance).
         folds: of the cross-validation.
         seed: of all draws.
-        class_weights: `none`, or `balanced`: every class counts the same, however many pictures it has.
-        coverage: the share of pictures of known classes that is to keep its class, the others being called unknown.
-        validation_share: of the training pictures, where there is no validation split.
-        calibrate: what temperature and threshold are from: `folds`, the training pictures, each judged by a head that
+        class_weights: `none`, or `balanced`: every class counts the same, however many images it has.
+        coverage: the share of images of known classes that is to keep its class, the others being called unknown.
+        validation_share: of the training images, where there is no validation split.
+        calibrate: what temperature and threshold are from: `folds`, the training images, each judged by a head that
             did not see it; or `validation`.
         allow_missing: splits may lack classes, and classes may have a single image to learn from; of such ones nothing
             is known but what they look like, and nothing is calibrated where they are more than 2 % of the images.
         cache: the folder of all caches of embeddings; weevit's own by default.
         watch: told how far it is.
-        should_stop: asked while pictures are embedded.
+        should_stop: asked while images are embedded.
 
     Raises:
         DatasetError: classes do not fit, or there is too little to learn from.
-        UsageError: a setting that cannot be meant, or a folder that holds something else.
-        KeyboardInterrupt: `should_stop` said so; embeddings are kept, and the same call goes on.
+        UsageError: an invalid setting, or a folder that holds something else.
+        KeyboardInterrupt: `should_stop` said so; embeddings are kept, and the same call resumes.
         MissingExtraError: scikit-learn, filelock or jinja2 is not installed.
         OutputError: the folder cannot be written.
     """
@@ -151,7 +151,7 @@ class _Run:
     def fit(self, data: str | Path | Dataset, cache: Path | None, should_stop: Callable[[], bool]) -> Fit:
         """All of it, one step after another."""
         with self._timed("total"):
-            # ---- pictures
+            # ---- images
             dataset = self._read(data)
             with self._timed("embed"):
                 embedded = self._embed(dataset, cache, should_stop)
@@ -216,7 +216,7 @@ class _Run:
         if len(dataset.classes) < 2 and not dataset.multi_label:
             raise DatasetError(
                 f"{dataset.path} has one class, {dataset.classes[0]!r}: a classifier tells several apart.",
-                "Put pictures of anything else into a second folder, called other for instance.",
+                "Put images of anything else into a second folder, called other for instance.",
             )
         if not all(name.strip() for name in dataset.classes):
             raise DatasetError(f"{dataset.path}: a class has no name, or one of spaces only.", "Rename its folder.")
@@ -239,7 +239,7 @@ class _Run:
             self.notes += own.notes
             self.log(f"{name}: {own.computed:,} embedded, {own.cached:,} cached, {len(own.failures):,} failed")
             if not own.ok.any():
-                raise DatasetError(f"No picture of {name} could be read. {_first(own)}")
+                raise DatasetError(f"No image of {name} could be read. {_first(own)}")
         return found
 
     def _check_leaks(self, embedded: Mapping[str, Embedded]) -> None:
@@ -248,17 +248,17 @@ class _Run:
             leaked = sum(digest in seen for digest in embedded[name].hashes) if name in embedded else 0
             if leaked:
                 self.notes.append(
-                    f"{leaked:,} pictures of {name} are in train too, byte for byte: figures on {name} flatter "
+                    f"{leaked:,} images of {name} are in train too, byte for byte: figures on {name} flatter "
                     "(weevit data check lists them)"
                 )
 
     def _pictures(self, dataset: Dataset, embedded: Embedded) -> Pictures:
-        """What heads are fitted to: the training pictures that have an embedding."""
+        """What heads are fitted to: the training images that have an embedding."""
         targets = dataset.split(TRAIN).targets[embedded.ok]
         counts = targets.sum(axis=0) if dataset.multi_label else np.bincount(targets, minlength=len(dataset.classes))
         empty = [dataset.classes[place] for place in np.flatnonzero(counts == 0)]
         if empty and not self.settings.allow_missing:
-            raise DatasetError(f"No training picture of {', '.join(empty[:10])} could be read.")
+            raise DatasetError(f"No training image of {', '.join(empty[:10])} could be read.")
         places = np.flatnonzero(embedded.ok)
         hashes = [embedded.hashes[place] for place in places]
         if not self.settings.allow_missing:
@@ -333,7 +333,7 @@ class _Run:
         tensors = base.tensors() | {"head.weight": head.weight, "head.bias": head.bias}
         description = (
             f"Linear head of {len(dataset.classes)} classes, fitted by weevit {__version__} to the embeddings of "
-            f"{pictures} pictures; the backbone is that of {base.name}, unchanged."
+            f"{pictures} images; the backbone is that of {base.name}, unchanged."
         )
         about = {"description": description} | ({"license": base.license} if base.license else {})
         labels = [Label(name, name) for name in dataset.classes]

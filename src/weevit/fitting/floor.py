@@ -19,7 +19,7 @@ _LONGEST = 60
 def check_floor(
     dataset: Dataset, places: Sequence[int] | None = None, distinct: Sequence[Hashable | None] | None = None
 ) -> None:
-    """Refuse a class of which too few images are left to learn from. Data with several labels an image has no floor.
+    """Refuse a class of which too few images are left to learn from. Data with several labels per image has no floor.
 
     Args:
         dataset: with a training split.

@@ -5,7 +5,7 @@ validation/     its evaluation, as `weevit eval -o` writes it; test/ the same wh
 report.html     for people
 report.json     for machines: everything that was tried, all figures
 metrics.jsonl   one line for each candidate, in the order they were tried
-failures.csv    pictures without an answer, where there are any
+failures.csv    images without an answer, where there are any
 run.json        with what and on what it was made; written last, so that a folder that has one is whole
 log.txt
 """

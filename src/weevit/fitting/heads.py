@@ -1,6 +1,6 @@
 """Linear heads: regularised logistic regression on standardised embeddings, along a path of strengths.
 
-Letters: n pictures, D the embedding's width, K classes.
+Letters: n images, D the embedding's width, K classes.
 
 The head of a checkpoint takes embeddings as they are, so that standardisation is folded in: with the mean m and the
 standard deviation s of each of the D numbers, `W ((x - m) / s) + b` is `(W / s) x + (b - W (m / s))`.
@@ -57,7 +57,7 @@ class Head:
 
 
 class Path(Protocol):
-    """Heads on one set of pictures, one strength after another."""
+    """Heads on one set of images, one strength after another."""
 
     def fit(self, strength: float) -> Head:
         """The head of this strength, found from the one before."""
@@ -71,7 +71,7 @@ def path(vectors: Array, targets: npt.NDArray[Any], num_classes: int, balanced: 
         vectors: (n, D) embeddings.
         targets: (n) class index, or (n, K) of 0 and 1 for any number of labels.
         num_classes: K; classes that do not occur are never answered.
-        balanced: weigh pictures so that every class counts the same.
+        balanced: weigh images so that every class counts the same.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -106,7 +106,7 @@ class _Scale:
 
 
 class _Classes:
-    """One class a picture: one softmax over all."""
+    """One class per image: one softmax over all."""
 
     def __init__(
         self, scale: _Scale, vectors: Array, targets: npt.NDArray[Any], num_classes: int, balanced: bool
@@ -130,7 +130,7 @@ class _Classes:
 
 
 class _Labels:
-    """Any number of labels a picture: each by itself against the rest."""
+    """Any number of labels per image: each by itself against the rest."""
 
     def __init__(self, scale: _Scale, vectors: Array, targets: npt.NDArray[Any], balanced: bool) -> None:
         self._scale, self._x, self._y = scale, scale.standardised(vectors), targets

@@ -18,7 +18,7 @@ WEIGHTINGS = ("uniform", "distance")
 """All the same; or by 1 / (1 - cosine), as scikit-learn's `KNeighborsClassifier` does it."""
 
 MOST = 50_000
-"""Pictures; every one is compared with every other, so that ten times as many take a hundred times as long."""
+"""Images; every one is compared with every other, so that ten times as many take a hundred times as long."""
 
 _AT_ONCE = 1024
 _CLOSEST = 1e-6
@@ -28,7 +28,7 @@ _CLOSEST = 1e-6
 def scores(
     known: Array, targets: npt.NDArray[Any], asked: Array, num_classes: int
 ) -> Iterator[tuple[int, str, Floats]]:
-    """What the neighbours of each asked picture say.
+    """What the neighbours of each asked image say.
 
     Args:
         known: (n, D) embeddings.
@@ -37,7 +37,7 @@ def scores(
         num_classes: K.
 
     Yields:
-        Neighbours, weighting, (m, K) shares of the votes; for more neighbours than there are pictures, nothing.
+        Neighbours, weighting, (m, K) shares of the votes; for more neighbours than there are images, nothing.
     """
     votes = targets.astype(np.float64) if targets.ndim == 2 else np.eye(num_classes)[targets]
     counts = [count for count in COUNTS if count <= len(known)]
@@ -52,7 +52,7 @@ def scores(
 
 
 def _nearest(known: Array, asked: Array, count: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """(m, count) places of the nearest and their distances, the nearest first."""
+    """(m, count) indices of the nearest and their distances, the nearest first."""
     own, all_places, all_distances = unit_length(known), [], []
     for start in range(0, len(asked), _AT_ONCE):
         cosines = unit_length(asked[start : start + _AT_ONCE]) @ own.T

@@ -41,7 +41,7 @@ def fit_page(fit: Fit, facts: Mapping[str, Any]) -> str:
         reliability=None if several else _reliability(validation),
         confusion=None if several else _confusion(validation),
         splits=list(fit.evaluations),
-        columns=("class", "precision", "recall", "F1", "pictures"),
+        columns=("class", "precision", "recall", "F1", "images"),
         classes=_classes(validation),
         failures=[one[1:] for one in fit.failures],
         facts=_facts(fit, facts),
@@ -52,16 +52,16 @@ def _tiles(fit: Fit) -> Iterator[dict[str, str]]:
     for name, evaluation in fit.evaluations.items():
         found = evaluation.metrics
         if evaluation.multi_label:
-            yield tile(f"{name}: mean average precision", percent(found["map"]), f"{len(evaluation.rows):,} pictures")
+            yield tile(f"{name}: mean average precision", percent(found["map"]), f"{len(evaluation.rows):,} images")
             yield tile(f"{name}: F1 of all decisions", percent(found["micro_f1"]))
         else:
             bounds = interval((found["top1_low"], found["top1_high"]))
-            yield tile(f"{name}: right", percent(found["top1"]), f"{bounds} at 95 %, {len(evaluation.rows):,} pictures")
+            yield tile(f"{name}: right", percent(found["top1"]), f"{bounds} at 95 %, {len(evaluation.rows):,} images")
             yield tile(f"{name}: calibration error", percent(found["ece"]), "ECE, 15 bins")
             if "known" in found:
                 note = f"of {percent(found['known'])}; the others are “unknown”"
                 yield tile(f"{name}: right where a class is named", percent(found["known_top1"]), note)
-    note = f"{number(fit.computed)} pictures looked at, {number(fit.cached)} known from before"
+    note = f"{number(fit.computed)} images looked at, {number(fit.cached)} known from before"
     yield tile("time", f"{fit.seconds['total']:.1f} s", note)
 
 
@@ -74,7 +74,7 @@ def _notices(fit: Fit) -> list[tuple[str, str]]:
         )
         notices.insert(0, (text, "bad"))
     if fit.failures:
-        notices.append((f"{number(len(fit.failures))} pictures have no answer and were left out.", "bad"))
+        notices.append((f"{number(len(fit.failures))} images have no answer and were left out.", "bad"))
     return notices
 
 
@@ -99,10 +99,10 @@ def _calibration(fit: Fit) -> list[tuple[str, str]]:
         ("by chance, if every probability were exactly right", percent(errors["by_chance"])),
         (f"validation, temperature {temperatures['folds']:.3f} from the folds", percent(errors["with_folds"])),
         (
-            f"validation, temperature {temperatures['validation']:.3f} from these very pictures",
+            f"validation, temperature {temperatures['validation']:.3f} from these very images",
             percent(errors["with_validation"]),
         ),
-        ("training, each picture by a head that did not see it", percent(errors["out_of_fold"])),
+        ("training, each image by a head that did not see it", percent(errors["out_of_fold"])),
         ("the same by chance", percent(errors["out_of_fold_by_chance"])),
     ]
 
@@ -119,9 +119,7 @@ def _confusion(evaluation: Evaluation) -> Svg | None:
     names = list(evaluation.names.values())
     if len(names) > _MANY or not evaluation.confusion.any():
         return None
-    return charts.heatmap(
-        charts.Grid(evaluation.confusion, names, names), "Confusion matrix of the validation pictures"
-    )
+    return charts.heatmap(charts.Grid(evaluation.confusion, names, names), "Confusion matrix of the validation images")
 
 
 def _classes(evaluation: Evaluation) -> list[tuple[str, ...]]:
@@ -139,7 +137,7 @@ def _facts(fit: Fit, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("written", f"{fit.checkpoint.path}, sha256 {fit.checkpoint.sha256}"),
         ("data", str(data["path"])),
         ("fingerprint of the data", str(data["fingerprint"])),
-        ("pictures", ", ".join(f"{count:,} {name}" for name, count in fit.pictures.items())),
+        ("images", ", ".join(f"{count:,} {name}" for name, count in fit.pictures.items())),
         ("settings", ", ".join(f"{name} {value}" for name, value in vars(fit.settings).items())),
         ("temperature", f"{fit.calibration.temperature:.4f}, folded into the head"),
     ]

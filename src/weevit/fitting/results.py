@@ -32,7 +32,7 @@ class Settings:
     allow_missing: bool = False
 
     def check(self) -> None:
-        """Refuse what cannot be meant.
+        """Refuse invalid settings.
 
         Raises:
             UsageError: a number or word that is not allowed.
@@ -43,7 +43,7 @@ class Settings:
         if not 0 < self.coverage <= 1:
             raise UsageError(
                 f"The coverage is a share above 0 and up to 1: {self.coverage:g} was given.",
-                "0.95 lets one in twenty pictures of known classes be called unknown.",
+                "0.95 lets one in twenty images of known classes be called unknown.",
             )
         if not 0 < self.validation_share < 1:
             raise UsageError(
@@ -59,12 +59,12 @@ class Calibration:
     """How sure the head may be, and how that was found out.
 
     Attributes:
-        by: `folds`: from the training pictures, each judged by a head that did not see it; or `validation`.
+        by: `folds`: from the training images, each judged by a head that did not see it; or `validation`.
         temperature: what the logits were divided by.
         temperatures: what it would have been by `folds` and by `validation`; 1 where none is clearly better.
-        errors: ECE. `before` and `after`: on the validation pictures, without and with the temperature;
+        errors: ECE. `before` and `after`: on the validation images, without and with the temperature;
             `with_folds` and `with_validation`: the same with each of the two; `by_chance`: what the probabilities would
-            show on so many pictures if they were exactly right; `out_of_fold`: on the training pictures, after, each
+            show on this number of images if they were exactly right; `out_of_fold`: on the training images, after, each
             judged by a head that did not see it; `out_of_fold_by_chance`. NaN where nothing could be judged.
     """
 
@@ -89,11 +89,11 @@ class Fit:
         neighbours: the best of nearest neighbours, None where they were not tried.
         neighbours_better: whether those are clearly better than the head.
         calibration: temperature and calibration errors.
-        evaluations: `validation`, and `test` where there is one: of pictures that chose nothing (but temperature and
-            threshold, where the settings say that the validation pictures calibrate).
+        evaluations: `validation`, and `test` where there is one: of images that chose nothing (but temperature and
+            threshold, where the settings say that the validation images calibrate).
         pictures: split -> how many there are.
-        validation_cut: whether the validation split was cut from the training pictures, since there was none.
-        failures: (split, id, status, error) of pictures without an answer.
+        validation_cut: whether the validation split was cut from the training images, since there was none.
+        failures: (split, id, status, error) of images without an answer.
         computed, cached: embeddings that the model was asked for, and that were there.
         difference: greatest difference of a logit between the head as fitted and the checkpoint as read back and run.
         seconds: what took how long: `embed`, `search`, `fit`, `write`, `total`.
@@ -122,7 +122,7 @@ class Fit:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Of the validation pictures."""
+        """Of the validation images."""
         return self.evaluations["validation"].metrics
 
     @property
@@ -131,7 +131,7 @@ class Fit:
         return tuple(label.id for label in self.checkpoint.labels or ())
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the single pictures, as plain data."""
+        """Everything but the single images, as plain data."""
         return {
             "base": self.base,
             "classes": list(self.classes),

@@ -1,7 +1,7 @@
-"""What is tried, and how it is chosen: by cross-validation on the training pictures, and by nothing else.
+"""What is tried, and how it is chosen: by cross-validation on the training images, and by nothing else.
 
-Every picture is judged once, by a head that did not see it. The best is the one with the highest score; of equal ones
-(on few or easy pictures all of them may be right on every one) that with the least log-loss, each at its own best
+Every image is judged once, by a head that did not see it. The best is the one with the highest score; of equal ones
+(on few or easy images all of them may be right on every one) that with the least log-loss, each at its own best
 temperature: the head is calibrated afterwards anyway. What other rules cost: `python benchmarks/fit.py rules`.
 """
 
@@ -34,7 +34,7 @@ _ROUNDING = 1e-9
 """Scores nearer than that are equal."""
 
 _LABELS_CLEARLY = 0.01
-"""The same for mean average precision, of which no standard error is known."""
+"""Scores of mean average precision nearer than that are equal: of it no standard error is known."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Pictures:
     groups: Ints | None = None
 
     def take(self, places: Ints) -> Pictures:
-        """Those at some places."""
+        """Those at some indices."""
         groups = None if self.groups is None else self.groups[places]
         return replace(self, vectors=self.vectors[places], targets=self.targets[places], groups=groups)
 
     @property
     def multi_label(self) -> bool:
-        """Whether a picture may have any number of labels."""
+        """Whether an image may have any number of labels."""
         return self.targets.ndim == 2
 
     @property
@@ -73,7 +73,7 @@ class Pictures:
         return "balanced accuracy" if self.balanced else "accuracy"
 
     def weights(self) -> Floats:
-        """(n), adding up to 1: what each picture counts in the score."""
+        """(n), adding up to 1: what each image counts in the score."""
         if not self.balanced or self.multi_label:
             return np.full(len(self.targets), 1 / len(self.targets))
         counts = np.bincount(self.targets, minlength=self.num_classes)
@@ -115,7 +115,7 @@ class Search:
         linear: the best head.
         neighbours: the best of the others; None where they were not tried.
         clear: whether those are clearly better than the best head, which then is written all the same.
-        logits: (n, K) of the best head's like, each picture by the one that did not see it.
+        logits: (n, K) of the best head's like, each image by the one that did not see it.
         seen: (n) how many different images of its class that head had seen; where none, nothing was judged by it.
         notes: what was left out.
     """
@@ -141,7 +141,7 @@ def search(
 
     Args:
         pictures: the training split.
-        folds: (places to fit to, places to judge by), each picture in one of the latter.
+        folds: (indices to fit to, indices to judge by), each image in one of the latter.
         threads: folds that are fitted at the same time.
         watch: told after each candidate.
 
@@ -159,7 +159,7 @@ def search(
     near = max(others, key=lambda one: one.score, default=None)
     clear = near is not None and _clearly(pictures.take(known), near, linear)
     notes: tuple[str, ...] = (
-        () if others else (f"nearest neighbours were not tried: more than {neighbours.MOST:,} pictures",)
+        () if others else (f"nearest neighbours were not tried: more than {neighbours.MOST:,} images",)
     )
     if len(known) < len(seen):
         left = f"{len(seen) - len(known):,} of {len(seen):,} images"
@@ -194,7 +194,7 @@ def _unjudged(pictures: Pictures, seen: Ints) -> Search:
 def _heads(
     pictures: Pictures, folds: Folds, known: Ints, threads: int, watch: Callable[[int, str], None]
 ) -> tuple[list[Candidate], Candidate, Floats]:
-    """All that were tried, the best of them by the images at the known places, and its logits."""
+    """All that were tried, the best of them by the images at the known indices, and its logits."""
     judged = pictures.take(known)
     tried: list[Candidate] = []
     best: tuple[Candidate, Floats] | None = None
@@ -220,7 +220,7 @@ def _better(pictures: Pictures, one: tuple[Candidate, Floats], best: tuple[Candi
 
 
 def final(pictures: Pictures, strength: float) -> Head:
-    """The head of this strength on all pictures."""
+    """The head of this strength on all images."""
     with one_thread_each():
         return _path(pictures, np.arange(len(pictures.targets))).fit(strength)
 
@@ -255,7 +255,7 @@ class _HeldOut:
         self._paths = list(pool.map(lambda fold: _path(pictures, fold[0]), folds))
 
     def logits(self, strength: float) -> Floats:
-        """(n, K), each picture's from the head that did not see it."""
+        """(n, K), each image's from the head that did not see it."""
         heads = self._pool.map(lambda own: own.fit(strength), self._paths)
         logits = np.zeros((len(self._pictures.targets), self._pictures.num_classes))
         for head, (_, places) in zip(heads, self._folds, strict=True):
@@ -273,7 +273,7 @@ def _neighbours(pictures: Pictures, folds: Folds, known: Ints) -> Iterator[Candi
             shape = (len(pictures.targets), pictures.num_classes)
             said.setdefault((count, weighting), np.full(shape, np.nan))[held_out] = votes
     for (count, weighting), votes in said.items():
-        if not np.isnan(votes).any():  # the smallest fold has so many pictures
+        if not np.isnan(votes).any():  # the smallest fold has so many images
             settings = {"count": count, "weighting": weighting}
             yield _candidate("neighbours", settings, pictures.take(known), votes[known])
 
@@ -294,7 +294,7 @@ def _over_the_top(tried: Sequence[Candidate], pictures: Pictures) -> bool:
 
 
 def _clearly(pictures: Pictures, one: Candidate, other: Candidate) -> bool:
-    """Whether one is better than the other by more than chance, on the same pictures."""
+    """Whether one is better than the other by more than chance, on the same images."""
     if pictures.multi_label:
         return one.score - other.score > _LABELS_CLEARLY
     difference = one.right.astype(np.float64) - other.right

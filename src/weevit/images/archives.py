@@ -219,7 +219,7 @@ class _Header(tarfile.TarInfo):
         return made
 
     def _proc_sparse(self, archive: Any) -> tarfile.TarInfo:
-        """Skip the map of a file with holes: no image has any, and a map may go on for gigabytes."""
+        """Skip the map of a file with holes: no image has any, and a map may be gigabytes long."""
         _, more, _ = self._sparse_structs  # type: ignore[attr-defined]
         for _ in range(_MAX_SPARSE_BLOCKS):
             if not more:

@@ -82,7 +82,7 @@ def check_bmp(data: bytes) -> bytes:
 
 
 def check_gif(data: bytes) -> bytes:
-    """Bound what stands before the first frame: comments and other extensions, a few bytes a block.
+    """Bound what stands before the first frame: comments and other extensions, a few bytes per block.
 
     Raises:
         TooLargeImageError: over the bound.

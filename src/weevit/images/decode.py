@@ -1,15 +1,15 @@
-"""Bytes to an upright 8-bit RGB picture, or one typed error that says why there is none.
+"""Bytes to an upright 8-bit RGB image, or one typed error that says why there is none.
 
-Nothing is guessed and nothing is substituted: a file gives its whole picture or an error. What happens on the way,
+Nothing is guessed and nothing is substituted: a file gives its whole image or an error. What happens on the way,
 for every format alike:
 
 - Orientation: the EXIF tag (or an AVIF's own rotation) is applied, once.
 - Animations and files of many pages: the first frame.
 - Transparency: laid over white.
-- More than 8 bits a sample: the high 8 bits, so that the whole range is kept and not cut off at 255.
+- More than 8 bits per sample: the high 8 bits, so that the whole range is kept and not cut off at 255.
 - CMYK, YCCK, Lab, palettes and grey: converted as Pillow does it.
 - Colour profiles (ICC): not applied. The models were trained, and are evaluated by timm, on pixels as they stand in the
-  file; applying profiles would give other answers than timm for every picture that has one.
+  file; applying profiles would give other answers than timm for every image that has one.
 - Floating-point and 32-bit samples: refused, because their range is not known.
 
 Safe to call from many threads: no setting of Pillow or of Python's warnings is changed. Pillow's own warnings about
@@ -57,7 +57,7 @@ class Limits:
 
     Attributes:
         max_bytes: of a file.
-        max_pixels: width times height. Formats whose decoders need more than 8 bytes a pixel are given fewer pixels
+        max_pixels: width times height. Formats whose decoders need more than 8 bytes per pixel are given fewer pixels
             in proportion (PPM and progressive JPEG 4/5, AVIF 4/7, WebP a half, JPEG 2000 a third), so that the peak
             memory of decoding is about 8 bytes times `max_pixels`, whatever the format: 512 MB by default, besides
             the file itself.
@@ -75,10 +75,10 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 Enough: TypeAlias = "Callable[[tuple[int, int]], tuple[int, int]]"
-"""From the (height, width) of an upright picture to the least that is needed of it."""
+"""From the (height, width) of an upright image to the least that is needed of it."""
 
 _BUDGET = 8
-"""Bytes a pixel: decoded RGB takes 4 in Pillow, and turning it upright takes as much again."""
+"""Bytes per pixel: decoded RGB takes 4 in Pillow, and turning it upright takes as much again."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -122,7 +122,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def _check_status(status: os.stat_result, path: str | os.PathLike[str], limits: Limits) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise UnreadableImageError(f"{path}: a folder, not a picture")
+        raise UnreadableImageError(f"{path}: a folder, not an image")
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableImageError(f"{path}: a pipe, socket or device, not a file")
     if status.st_size == 0:
@@ -141,18 +141,18 @@ def decode(
     enough: Enough | None = None,
     name: str = "",
 ) -> Image.Image:
-    """The picture in the bytes of an image file: mode RGB, 8 bits, upright. See the module for all that is done to it.
+    """The image in the bytes of an image file: mode RGB, 8 bits, upright. See the module for all that is done to it.
 
     Args:
         data: a whole file of one of `formats.FORMATS`.
         limits: both are checked before a pixel is decoded.
-        enough: how much of the picture is needed. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where that is
-            enough: faster, to other pixels; `full_size` tells what it was. None: always the whole picture.
+        enough: how much of the image is needed. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where that is
+            enough: faster, to other pixels; `full_size` tells what it was. None: always the whole image.
         name: of the file, for kinds of images that only their names tell (see `formats.check_name`).
 
     Raises:
-        EmptyImageError, NotAnImageError, TruncatedImageError, CorruptImageError: no whole picture in these bytes.
-        UnsupportedImageError: a real picture, but of a format or a kind of samples that is not read.
+        EmptyImageError, NotAnImageError, TruncatedImageError, CorruptImageError: no whole image in these bytes.
+        UnsupportedImageError: a real image, but of a format or a kind of samples that is not read.
         TooLargeImageError: over a limit, or more than the memory that is left.
         UsageError: Pillow was told elsewhere in this process to invent what truncated files lack.
     """
@@ -181,7 +181,7 @@ def _decoded(kind: Format, data: bytes, limits: Limits, enough: Enough | None, h
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) in the file, upright, of a picture from `decode`; of any other its own."""
+    """(height, width) in the file, upright, of an image from `decode`; of any other its own."""
     reduced_to, full = image.info.get(_REDUCED_FROM, (None, None))
     return full if reduced_to == image.size else (image.height, image.width)
 
@@ -192,7 +192,7 @@ def is_reduced(image: Image.Image) -> bool:
 
 
 _REDUCED_FROM = "weevit: reduced from"
-"""In a picture's `info`: its own size, since Pillow hands `info` on to what is cut out of it, and the full one."""
+"""In an image's `info`: its own size, since Pillow hands `info` on to what is cut out of it, and the full one."""
 
 
 def _reduce(image: Image.Image, enough: Enough) -> tuple[int, int] | None:
@@ -206,17 +206,17 @@ def _reduce(image: Image.Image, enough: Enough) -> tuple[int, int] | None:
 
 
 def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """The same for a picture that Pillow has opened or made already: mode RGB, upright.
+    """An image that Pillow has opened or made already as mode RGB, upright.
 
-    The given picture is loaded but not changed; one that needs no change is returned itself.
+    The given image is loaded but not changed; one that needs no change is returned itself.
 
     Raises:
         ImageError: as `decode`.
         UsageError: as `decode`.
     """
     if min(image.size) <= 0:
-        raise UsageError(f"a picture of {image.width} x {image.height} pixels has nothing to look at")
-    with _typed_errors(image.format or "picture"):
+        raise UsageError(f"an image of {image.width} x {image.height} pixels has nothing to look at")
+    with _typed_errors(image.format or "image"):
         _check_pixels(image.size, limits)
         if image.format in ("JPEG", "MPO"):
             check_opened(image)
@@ -224,7 +224,7 @@ def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
 
 
 def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """An RGB picture from an array of pixels.
+    """An RGB image from an array of pixels.
 
     Args:
         array: uint8, (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGB and opacity (laid over white).
@@ -237,7 +237,7 @@ def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) ->
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not fits or array.size == 0:
         raise UsageError(
-            f"an array of {array.dtype} with shape {array.shape} is not a picture",
+            f"an array of {array.dtype} with shape {array.shape} is not an image",
             "Give uint8 of shape (H, W, 3), (H, W) or (H, W, 4); for a float array in [0, 1]: "
             "(array * 255).round().astype('uint8').",
         )
@@ -257,7 +257,7 @@ def recognise(data: bytes, name: str = "") -> Format:
     kind = next((row for row in FORMATS if any(_has(data, signature) for signature in row.signatures)), None)
     check_name(name, kind)
     if kind is None:
-        raise NotAnImageError(f"the bytes are of no known picture format (they begin with {data[:8]!r})")
+        raise NotAnImageError(f"the bytes are of no known image format (they begin with {data[:8]!r})")
     if kind.codec and not features.check(kind.codec):
         raise UnsupportedImageError(f"this Pillow was built without {kind.name}", "pip install --upgrade pillow")
     extra, module = kind.extra
@@ -280,7 +280,7 @@ def _check_pixels(size: tuple[int, int], limits: Limits, bytes_per_pixel: int = 
 
 @contextmanager
 def _typed_errors(name: str, ends_early: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Whatever Pillow raises becomes an ImageError, and no picture leaves that Pillow may have filled up with grey."""
+    """Whatever Pillow raises becomes an ImageError, and no image leaves that Pillow may have filled up with grey."""
     try:
         _check_pillow_is_strict()
         yield
@@ -309,8 +309,8 @@ def _check_pillow_is_strict() -> None:
     # race with their threads, so the only honest answer is none.
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
-            "another library set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True: truncated pictures would pass, half grey",
-            "Set it to False before pictures are read.",
+            "another library set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True: truncated images would pass, half grey",
+            "Set it to False before images are read.",
         )
 
 
@@ -353,7 +353,7 @@ def orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 where there is none. Asked after loading: Pillow turns a TIFF itself, and drops the tag."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # cameras and editors write broken EXIF around whole pictures; browsers show them unturned, too
+    except Exception:  # cameras and editors write broken EXIF around whole images; browsers show them unturned, too
         return 1
 
 

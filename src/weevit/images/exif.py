@@ -51,7 +51,7 @@ class Directory:
     whole: bool
 
     def integers(self, data: bytes, number: int, most: int = 1) -> tuple[int, ...]:
-        """The first so many values of a tag; none where there is no such tag, or no integer in it."""
+        """The first `most` values of a tag; none where there is no such tag, or no integer in it."""
         tag = self.tags.get(number)
         if tag is None or tag.type not in _INTEGERS:
             return ()

@@ -1,4 +1,4 @@
-"""What a picture's file says of itself, before anything is made of it."""
+"""What an image's file says of itself, before anything is made of it."""
 
 from __future__ import annotations
 

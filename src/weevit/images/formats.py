@@ -1,8 +1,8 @@
-"""The picture formats that weevit reads, one row each, and those that it can only name.
+"""The image formats that weevit reads, one row each, and those that it can only name.
 
-A reader is on the list when it finds the picture's size before it decodes a pixel, recognises its own files by their
+A reader is on the list when it finds the image's size before it decodes a pixel, recognises its own files by their
 first bytes, and runs no other program. Left out for these reasons: EPS and WMF (start a program), ICO (decodes while
-it is being opened), TGA (has no signature, so that any file may pass for one), PSD and camera raw (no agreed picture).
+it is being opened), TGA (has no signature, so that any file may pass for one), PSD and camera raw (no agreed image).
 
 A known kind of image that is not read is still an input: in a folder it gives a row that says why there is no answer.
 Drawings, documents and icons (SVG, PDF, EPS, metafiles, ICO) are not images in this sense; in a folder they are left
@@ -36,7 +36,7 @@ class Format:
         endings: of its files, lower case.
         reader: Pillow's class for it, or one of ours made from it, as `module.class`; imported for the first file of
             the format. It is called directly: `Image.open` would try other readers on a broken file, and would warn of
-            large pictures, which cannot be silenced in one thread only.
+            large images, which cannot be silenced in one thread only.
         signatures: a file is of this format if one of these is found in it.
         bytes_per_pixel: peak memory of decoding to upright RGB, besides the file itself (measured at 64 megapixels). A
             reader of ours may say more for a single file, by an attribute of this name.

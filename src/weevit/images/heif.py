@@ -1,8 +1,8 @@
 """HEIC and HEIF, by pillow-heif (libheif, libde265), which the extra `heic` installs.
 
-Nothing is registered with Pillow: the reader is called for our own files only. libheif turns and mirrors a picture as
+Nothing is registered with Pillow: the reader is called for our own files only. libheif turns and mirrors an image as
 the file says (irot, imir); what EXIF says of it is not to be applied besides (ISO/IEC 23008-12, annex A), and is not.
-Of several pictures the primary one is read, of a sequence without a still its first frame.
+Of several images the primary one is read, of a sequence without a still its first frame.
 
 Not found: other bytes in the place of some; HEVC has no check sum there, and libde265 goes on.
 """
@@ -18,7 +18,7 @@ from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageE
 from weevit.images.boxes import end_early
 
 MAX_TILES = 1024
-"""Of one picture; telephones write 48 to 192. Each costs a decoder of its own."""
+"""Of one image; telephones write 48 to 192. Each costs a decoder of its own."""
 
 
 def check(data: bytes) -> bytes:
@@ -33,7 +33,7 @@ def check(data: bytes) -> bytes:
 
 
 class Heif(ImageFile.ImageFile):
-    """The primary picture of a file, opened without a pixel being decoded."""
+    """The primary image of a file, opened without a pixel being decoded."""
 
     format, format_description = "HEIC", "High Efficiency Image File Format"
 

@@ -182,7 +182,7 @@ def pixels(
 
     Raises:
         DecodeError: pixels are missing, or may be.
-        UnsupportedImageError: not 8 bits a sample, or another kind of JPEG.
+        UnsupportedImageError: not 8 bits per sample, or another kind of JPEG.
     """
     _check_kind(layout)
     if not layout.scans:
@@ -203,7 +203,7 @@ def _check_kind(layout: Layout) -> None:
         raise UnsupportedImageError(f"JPEG: {len(layout.components)} components", "Convert it to RGB first.")
     if layout.kind and (layout.bits != 8 or layout.kind not in _SEQUENTIAL | _PROGRESSIVE):
         raise UnsupportedImageError(
-            f"JPEG: {layout.bits} bits a sample, or a lossless or hierarchical file, is not read",
+            f"JPEG: {layout.bits} bits per sample, or a lossless or hierarchical file, is not read",
             "Convert it to an ordinary JPEG or to PNG first.",
         )
 
@@ -316,7 +316,7 @@ class StrictJpeg(JpegImageFile):
 
 
 def check_opened(image: Image.Image) -> None:
-    """Whether a picture that Pillow has opened, but not decoded, has all of its pixels, where it is a JPEG.
+    """Whether an image that Pillow has opened, but not decoded, has all of its pixels, where it is a JPEG.
 
     Raises:
         ImageError: as `pixels`.

@@ -27,7 +27,7 @@ def check(data: bytes) -> bytes:
     """Whether the codestream is whole, and not cut into too many pieces.
 
     Raises:
-        TooLargeImageError: more tiles, components or packets than a picture needs.
+        TooLargeImageError: more tiles, components or packets than an image needs.
         TruncatedImageError: a part of the codestream is missing.
     """
     start, stop = _codestream(data)

@@ -101,13 +101,13 @@ class Packed:
             )
 
     def _has_room(self, size: int) -> bool:
-        """Whether so many bytes more may be held; members are let go of in about their order."""
+        """Whether `size` more bytes may be held; members are let go of in about their order."""
         while self._waiting and self._waiting[0][0]() is None:
             self._held -= self._waiting.popleft()[1]
         return self._held + size <= MAX_HELD_BYTES
 
     def again(self, offset: int, size: int) -> bytes:
-        """A member's bytes from a second reading, which goes on where the thread's last one ended."""
+        """A member's bytes from a second reading, which continues where the thread's last one ended."""
         try:
             stream = self._stream(offset)
             stream.seek(offset)

@@ -221,7 +221,7 @@ class Cell:
                 raise wrong
             return read_bytes(self._table.file.beside(path), limits)
         if data is None:
-            raise MissingImageError(f"{self._table.file.name}: row {self._number} holds no picture")
+            raise MissingImageError(f"{self._table.file.name}: row {self._number} holds no image")
         if len(data) > limits.max_bytes:
             raise TooLargeImageError(f"{len(data):,} bytes; the limit is {limits.max_bytes:,}")
         return bytes(data)

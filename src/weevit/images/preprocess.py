@@ -1,4 +1,4 @@
-"""From a picture to the model's input, pixel for pixel what timm's evaluation transform gives.
+"""From an image to the model's input, pixel for pixel what timm's evaluation transform gives.
 
 Two steps: a resize that fixes the scale, and a cut of the middle. Sizes in this file are (height, width), as in timm's
 configurations; Pillow's own are (width, height).
@@ -30,7 +30,7 @@ _FILTERS = {
 }
 
 _MAX_RESIZED = 2**24
-"""Pixels of a resized picture beyond which only the part that is kept is computed."""
+"""Pixels of a resized image beyond which only the part that is kept is computed."""
 
 _MAX_BETWEEN = 2**26
 """Pixels between the two passes of a resize beyond which it is refused; 256 MB."""
@@ -39,17 +39,17 @@ _REACH = 4
 """Source pixels, at a scale of 1, that the widest filter (Lanczos, 3) looks at on either side, and one to spare."""
 
 _TO_SPARE = 2
-"""Pixels in a row that a picture decoded at a reduced scale has for each that it is resized to: the filter still
+"""Pixels in a row that an image decoded at a reduced scale has for each that it is resized to: the filter still
 averages. With 1, the cut of the decoder would be all that is done against aliasing."""
 
 
 def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Resize and cut a picture as timm's evaluation transform does, up to but not including the normalisation.
+    """Resize and cut an image as timm's evaluation transform does, up to but not including the normalisation.
 
     Equal to timm on the same Pillow in every pixel, with two exceptions at the far end, at the family's sizes for
-    pictures more than 70 times as long as wide: where the resize would make over 16 megapixels, only the part that the
+    images more than 70 times as long as wide: where the resize would make over 16 megapixels, only the part that the
     crop keeps is computed, nearly the same (see `_resize_part`); and where `border` would make a side of no pixels, on
-    which timm fails, it makes one. From version 13 on, Pillow resizes pictures more than twice as high as wide in
+    which timm fails, it makes one. From version 13 on, Pillow resizes images more than twice as high as wide in
     another order than before, with differences of up to 10 grey levels at sharp edges: here as in timm.
 
     Args:
@@ -65,7 +65,7 @@ def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]
     """
     if image.mode != "RGB":
         raise UsageError(
-            f"a picture of mode {image.mode!r} is not RGB", "weevit.images.decode.to_rgb(image) makes it so."
+            f"an image of mode {image.mode!r} is not RGB", "weevit.images.decode.to_rgb(image) makes it so."
         )
     given = (image.height, image.width)
     resized = _resized_size(full_size(image), spec)
@@ -105,7 +105,7 @@ def normalize(pixels: npt.NDArray[np.uint8], spec: Preprocessing) -> npt.NDArray
 
 
 def _scale_size(spec: Preprocessing) -> Size:
-    """What the picture is resized to before `crop_pct` of it is kept."""
+    """What the image is resized to before `crop_pct` of it is kept."""
     return math.floor(spec.height / spec.crop_pct), math.floor(spec.width / spec.crop_pct)
 
 
@@ -153,7 +153,7 @@ def _middle(length: int, kept: int) -> int:
 
 
 def _padded(image: Image.Image, spec: Preprocessing) -> Image.Image:
-    """Put a picture that is too small in the middle; of an odd rest, the larger half goes to the right and below."""
+    """Put an image that is too small in the middle; of an odd rest, the larger half goes to the right and below."""
     red, green, blue = (round(255 * mean) for mean in spec.mean) if spec.crop_mode == "border" else (0, 0, 0)
     canvas = Image.new("RGB", (spec.width, spec.height), (red, green, blue))
     canvas.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))

@@ -266,7 +266,7 @@ def expand_remote(address: str, left_out: Counter[str]) -> Iterator[Source]:
         else:
             left_out[ending] += 1
     if not found:
-        yield Source(address, MissingImageError(f"{address}: no picture here or below"))
+        yield Source(address, MissingImageError(f"{address}: no image here or below"))
 
 
 def _listing(file: RemoteFile) -> list[RemoteFile]:

@@ -1,4 +1,4 @@
-"""One input: a name, and how to get at its picture.
+"""One input: a name, and how to get at its image.
 
 Most are files of their own. Others lie in an archive, a table or a bucket: those are `Stored`, and are read when they
 are opened and not before, so that a million of them cost no more than their names.
@@ -73,10 +73,10 @@ class Source:
     target: str | None = None
 
     def fingerprint(self) -> str:
-        """A short text that changes when the picture does: of a file, its size and time of modification.
+        """A short text that changes when the image does: of a file, its size and time of modification.
 
         Raises:
-            UsageError: a picture or array in memory, which nothing could find again.
+            UsageError: an image or array in memory, which nothing could find again.
         """
         value = self.value
         if isinstance(value, str | Path):
@@ -89,7 +89,7 @@ class Source:
             return value.fingerprint()
         raise UsageError(
             f"{self.name} is in memory only: an answer to it could not be found again.",
-            "Jobs take files, folders, lists, tables and archives; predictor.stream(...) takes pictures.",
+            "Jobs take files, folders, lists, tables and archives; predictor.stream(...) takes images.",
         )
 
 
@@ -98,7 +98,7 @@ PAUSE = Source("", MissingImageError("more inputs are still to come"))
 
 
 def open_image(source: Source, limits: Limits = DEFAULT_LIMITS, enough: Enough | None = None) -> Image.Image:
-    """The source's picture: mode RGB, upright. Files are read here and not before. `limits`, `enough`: as for `decode`.
+    """The source's image: mode RGB, upright. Files are read here and not before. `limits`, `enough`: as for `decode`.
 
     Raises:
         ImageError: there is no answer, and why (see `read_file` and `decode`).

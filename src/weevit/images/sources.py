@@ -37,7 +37,7 @@ class Expansion:
     """The sources in what a user gave, one after another; made by `expand`.
 
     Attributes:
-        left_out: files in folders that are no pictures by their ending, counted by it (`{".txt": 3}`). Complete once
+        left_out: files in folders that are no images by their ending, counted by it (`{".txt": 3}`). Complete once
             the iteration is; starts afresh with each.
     """
 
@@ -95,7 +95,7 @@ class Expansion:
             found = True
             yield source
         if not found:
-            yield Source(printable(path), MissingImageError(f"{path}: no picture in this folder or below it"))
+            yield Source(printable(path), MissingImageError(f"{path}: no image in this folder or below it"))
 
     def _walk(self, top: Path) -> Iterator[Source]:
         """Depth first, in natural order, each real folder once: links may lead in circles.
@@ -127,7 +127,7 @@ class Expansion:
 
 
 def expand(inputs: Inputs | Expansion) -> Expansion:
-    """Everything to look at in what was given. Reads folders and lists, but no picture; may be iterated lazily.
+    """Everything to look at in what was given. Reads folders and lists, but no image; may be iterated lazily.
 
     Args:
         inputs: a path, a folder, an address, a data URI, the bytes of a file, an open file, a PIL image, a uint8 array,
@@ -145,7 +145,7 @@ def expand(inputs: Inputs | Expansion) -> Expansion:
     each real folder once, under the first name that leads to it. Names that begin with a dot are skipped. The order in
     a folder is natural: digits count as numbers, case does not count ("img2" before "IMG10").
 
-    A folder without a picture, or one that cannot be listed, is one source that raises when it is opened.
+    A folder without an image, or one that cannot be listed, is one source that raises when it is opened.
 
     Raises:
         UsageError: something else than the above; raised when the iteration reaches it.
@@ -195,7 +195,7 @@ def _counted(found: re.Match[str]) -> str:
 def _listed_once(folder: str, seen: set[tuple[int, int]]) -> str:
     """The names in a folder, those of folders with a slash behind them; none if it was seen under another name.
 
-    One text with NUL between them: it is held while the folder's pictures are answered, and as a list of names it would
+    One text with NUL between them: it is held while the folder's images are answered, and as a list of names it would
     take ten times as much.
     """
     status = os.stat(folder)  # noqa: PTH116 - text, as the walk has it

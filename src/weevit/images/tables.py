@@ -29,7 +29,7 @@ Unused: TypeAlias = Callable[[Sequence[str]], None]
 
 
 def read_list(file: File) -> Iterator[Source]:
-    """A path a line; empty lines are skipped. The line is the source's name."""
+    """One path per line; empty lines are skipped. The line is the source's name."""
     with open_text(file) as text:
         for number, line in enumerate(lines(text), 1):
             if line is None:
@@ -48,7 +48,7 @@ def read_csv(file: File) -> Iterator[Source]:
 
 
 def csv_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
-    """The same, each with its text in further columns: of each of `wanted`, the first name that there is, else None."""
+    """Rows of a CSV, each with its text in further columns: of each of `wanted`, the first that there is, else None."""
     with open_text(file) as text:
         found = rows(text, "\t" if file.name.lower().endswith(".tsv") else ",")
         _, header = next(found, (1, []))
@@ -88,7 +88,7 @@ def read_parquet(file: File) -> Iterator[Source]:
 
 
 def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
-    """The same, each with its values in further columns, as `csv_rows`; lists stay lists.
+    """Rows of a Parquet file, each with its values in further columns, as `csv_rows`; lists stay lists.
 
     Where the file says what its numbers of classes are called, as the hub's files do, they have those names.
     """
@@ -128,7 +128,7 @@ ROW_READERS: dict[str, Callable[..., Iterator[Row]]] = {
     ".tsv": csv_rows,
     ".parquet": parquet_rows,
 }
-"""The same for tables, with further columns."""
+"""Ending -> the reader of a table with further columns."""
 
 
 def text_of(value: Any) -> str | None:
@@ -153,7 +153,7 @@ def row_of_path(file: File, number: int, path: str | None, key: str | None, targ
 
 
 def _source(file: File, path: str, key: str | None = None, target: str | None = None) -> Source:
-    """What a path in a file means; one that cannot be meant is the failure of its row alone."""
+    """What a path in a file means; an invalid one is the failure of its row alone."""
     name = printable(key or path)
     try:
         wrong = None if "://" in path else why_no_path(path)
@@ -173,7 +173,7 @@ def _cell(row: Sequence[str], place: int | None) -> str | None:
 
 
 def column(file: File, names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The place of the first wanted column that there is; upper and lower case are the same.
+    """The index of the first wanted column that there is; upper and lower case are the same.
 
     Raises:
         UsageError: two columns have that name.
@@ -197,5 +197,5 @@ def no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> UsageE
     """The error of a table in which nothing says where the images are."""
     shown = ", ".join(repr(printable(name)[:60]) for name in names[:40]) or "none"
     return UsageError(
-        f"{file.name} has no column of pictures; its columns are {shown}.", f"Call it one of {', '.join(wanted)}."
+        f"{file.name} has no column of images; its columns are {shown}.", f"Call it one of {', '.join(wanted)}."
     )

@@ -33,19 +33,19 @@ MAX_PARTS = 300_000
 """Strips or tiles: 64 megapixels in tiles of 16 x 16."""
 
 TILE_PIXELS = 1 << 22
-"""A tile may be larger than its picture, which is then padded; up to this size, or 4 times the picture's."""
+"""A tile may be larger than its image, which is then padded; up to this size, or 4 times the image's."""
 
 
 def check(data: bytes, directory: Directory) -> None:
-    """Refuse, by the directory alone, what would take more memory or time than the picture's size tells.
+    """Refuse, by the directory alone, what would take more memory or time than the image's size tells.
 
     Raises:
-        TooLargeImageError: tiles much larger than the picture, or far more parts than it has room for.
+        TooLargeImageError: tiles much larger than the image, or far more parts than it has room for.
     """
     width, height = (_integer(directory, data, number, 0) for number in (_WIDTH, _HEIGHT))
     tile = [_integer(directory, data, number, 0) for number in (_TILE_WIDTH, _TILE_HEIGHT)]
     if tile[0] * tile[1] > max(TILE_PIXELS, 4 * width * height):
-        raise TooLargeImageError(f"TIFF: tiles of {tile[0]} x {tile[1]} pixels for a picture of {width} x {height}")
+        raise TooLargeImageError(f"TIFF: tiles of {tile[0]} x {tile[1]} pixels for an image of {width} x {height}")
     for number, _ in _STRIPS_AND_TILES:
         if number in directory.tags and directory.tags[number].count > MAX_PARTS:
             raise TooLargeImageError(f"TIFF: {directory.tags[number].count:,} parts; the limit is {MAX_PARTS:,}")
@@ -88,7 +88,7 @@ class CheckedTiff(TiffImageFile):
         tags, packed = self.tag_v2, self.info.get("compression")
         if tags.get(_NEW_SUBFILE_TYPE, 0) & 1:
             raise UnsupportedImageError(
-                "TIFF: the first picture is only a thumbnail of another (a camera's raw file)",
+                "TIFF: the first image is only a thumbnail of another (a camera's raw file)",
                 "Export it as JPEG or PNG first.",
             )
         if packed == "raw":
@@ -96,7 +96,7 @@ class CheckedTiff(TiffImageFile):
         for offsets, counts in _STRIPS_AND_TILES:
             parts = list(zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False))
             if any(offset + count > len(data) for offset, count in parts):
-                raise TruncatedImageError("TIFF: parts of the picture lie behind the end of the file")
+                raise TruncatedImageError("TIFF: parts of the image lie behind the end of the file")
             for offset, count in parts:
                 if packed == "jpeg":
                     _check_jpeg(bytes(tags.get(_JPEG_TABLES, b"")), data[offset : offset + count])
@@ -113,7 +113,7 @@ class CheckedTiff(TiffImageFile):
 
 
 def _extra_bytes(data: bytes, directory: Directory) -> int:
-    """Bytes a pixel of the buffer for one part: a strip may be the whole picture, and has all bits of all samples."""
+    """Bytes per pixel of the buffer for one part: a strip may be the whole image, and has all bits of all samples."""
     width, height = (max(1, _integer(directory, data, number, 1)) for number in (_WIDTH, _HEIGHT))
     if _integer(directory, data, _COMPRESSION, _RAW) == _RAW:
         return 0
@@ -152,7 +152,7 @@ def _described(data: bytes, directory: Directory) -> str:
     planes = ", one plane behind another" if _integer(directory, data, _PLANES, 1) == 2 else ""
     meaning = _MEANINGS.get(number := _integer(directory, data, _MEANING, 1), f"of kind {number}")
     words = f"{samples} {kind} samples".replace("  ", " ")
-    return f"{words} of {max(bits)} bits a pixel ({meaning}{planes})"
+    return f"{words} of {max(bits)} bits per pixel ({meaning}{planes})"
 
 
 def _check_jpeg(tables: bytes, part: bytes) -> None:
@@ -182,8 +182,8 @@ def _check_sum(part: bytes, size: int) -> None:
             if not piece:
                 break
     except zlib.error as error:
-        raise CorruptImageError(f"TIFF: a part of the picture: {error}") from error
-    raise CorruptImageError("TIFF: a part of the picture has no end where its pixels have")
+        raise CorruptImageError(f"TIFF: a part of the image: {error}") from error
+    raise CorruptImageError("TIFF: a part of the image has no end where its pixels have")
 
 
 _PIECE = 1 << 20

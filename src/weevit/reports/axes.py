@@ -1,6 +1,6 @@
 """What charts stand in: the text of an SVG, axes with round numbers, and the way from values to places.
 
-A picture is `WIDTH` units wide whatever its size on the screen; 13 units are a line of text, which stays legible on a
+An image is `WIDTH` units wide whatever its size on the screen; 13 units are a line of text, which stays legible on a
 phone. Colours are classes of `templates/style.css`, so that a chart follows the page into the dark.
 """
 
@@ -15,14 +15,14 @@ from weevit.text import one_line
 
 WIDTH = 460
 _SCALE = 1.1
-"""Pixels a unit, of a picture that is not fitted into its column."""
+"""Pixels a unit, of an image that is not fitted into its column."""
 
 _LETTER = 7.4
 """Width of an average letter of 13 units: fonts differ, and nothing can be measured here."""
 
 
 class Svg(str):
-    """The text of an SVG picture, made here and not by strangers: templates take it as it stands."""
+    """The text of an SVG image, made here and not by strangers: templates take it as it stands."""
 
     __slots__ = ()
 
@@ -124,7 +124,7 @@ class Plot:
 
 
 def picture(title: str, width: float, height: float, parts: Iterable[str]) -> Svg:
-    """A whole picture; the title is what is read aloud in its place."""
+    """A whole image; the title is what is read aloud in its place."""
     name = escape(one_line(title), quote=True)
     body = "".join(parts)
     shape = f'viewBox="0 0 {unit(width)} {unit(height)}" width="{unit(width * _SCALE)}"'
@@ -154,7 +154,7 @@ def unit(value: float) -> str:
 
 
 def shortened(words: str, width: float) -> str:
-    """Text that fits into so many units; the middle of longer ones is left out, since names differ at their ends."""
+    """Text that fits into `width` units; the middle of longer ones is left out, since names differ at their ends."""
     letters = max(4, int(width / _LETTER))
     if len(words) <= letters:
         return words

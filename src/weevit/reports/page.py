@@ -112,7 +112,7 @@ def counted(count: int, one: str, several: str = "") -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A name with its marks for writing from right to left and the like spelled out; pictures are no names."""
+    """A name with its marks for writing from right to left and the like spelled out; images are no names."""
     return on_screen(value) if type(value) is str else value
 
 

@@ -1,4 +1,4 @@
-"""Small pictures that lie in the page itself."""
+"""Small images that lie in the page itself."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _QUALITY = 82
 
 
 def thumbnail(source: Source, size: int = 168, limits: Limits = DEFAULT_LIMITS) -> str | None:
-    """A picture as a `data:` address, upright, at most `size` pixels on each side (about 6 KB).
+    """An image as a `data:` address, upright, at most `size` pixels on each side (about 6 KB).
 
     Args:
         source: what to show.
         size: of the longer side; pages show it at two thirds of that, for screens with small pixels.
-        limits: the largest file and picture to decode.
+        limits: the largest file and image to decode.
 
     Returns:
-        The address, or None where there is no picture to see.
+        The address, or None where there is no image to see.
     """
     try:
         image = open_image(source, limits)

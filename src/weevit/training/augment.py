@@ -1,6 +1,6 @@
-"""From a picture to a training picture, in two steps: what is drawn (`draw`), and what is done with it (`apply`).
+"""From an image to a training image, in two steps: what is drawn (`draw`), and what is done with it (`apply`).
 
-What is drawn is plain data that follows from the recipe, the size of the picture and a key, so that it can be printed,
+What is drawn is plain data that follows from the recipe, the size of the image and a key, so that it can be printed,
 compared and repeated. The distributions are those of timm's training transform with its prefetching loader.
 """
 
@@ -34,7 +34,7 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a picture, in its pixels."""
+    """A part of an image, in its pixels."""
 
     top: int
     left: int
@@ -44,7 +44,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Hole:
-    """A part of the finished picture that is filled: with noise of a key for each pixel, with one colour, or with 0."""
+    """A part of the finished image that is filled: with noise of a key for each pixel, with one colour, or with 0."""
 
     box: Box
     mode: str
@@ -53,7 +53,7 @@ class Hole:
 
 @dataclass(frozen=True)
 class Params:
-    """All that is drawn for one picture.
+    """All that is drawn for one image.
 
     Attributes:
         crop: the part that is taken; None where it is prepared as for validation.
@@ -75,12 +75,12 @@ class Params:
 
 
 def draw(part: AugmentPart, given: Size, wanted: Size, *key: int | str) -> Params:
-    """The draws of one picture.
+    """The draws of one image.
 
     Args:
         part: of the recipe.
-        given: size of the picture, (height, width).
-        wanted: size of the training picture, (height, width).
+        given: size of the image, (height, width).
+        wanted: size of the training image, (height, width).
         key: whose draws they are, such as (seed, epoch, sample, repeat).
     """
     rng = keyed("picture", *key)
@@ -154,7 +154,7 @@ def _draw_holes(part: AugmentPart, wanted: Size, rng: Random, key: Key) -> tuple
 
 
 def _draw_hole(wanted: Size, count: int, rng: Random) -> Box | None:
-    """None where no attempt gave one that is smaller than the picture either way."""
+    """None where no attempt gave one that is smaller than the image either way."""
     for _ in range(_ATTEMPTS):
         area = rng.uniform(*_ERASED) * wanted[0] * wanted[1] / count
         ratio = math.exp(rng.uniform(*_SHAPES))
@@ -168,7 +168,7 @@ def _draw_hole(wanted: Size, count: int, rng: Random) -> Box | None:
 
 
 def apply(picture: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> Planes:
-    """A training picture without its normalisation and its holes (`finish` does both).
+    """A training image without its normalisation and its holes (`finish` does both).
 
     Args:
         picture: uint8, (H, W, 3), RGB.
@@ -188,7 +188,7 @@ def apply(picture: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -
 
 
 def resized_part(picture: npt.NDArray[np.uint8], part: Box, wanted: Size, interpolation: str) -> npt.NDArray[np.uint8]:
-    """A part of a picture at another size, within a grey level of Pillow's (now and then two, in the steepest edges).
+    """A part of an image at another size, within a grey level of Pillow's (now and then two, in the steepest edges).
 
     PyTorch's kernels for uint8 have the same filters with coefficients of 16 bits, and resize rows first. So does
     Pillow, but from version 13 on not where the height shrinks by more than twice as many pixels as the width; the
@@ -215,7 +215,7 @@ def resized_part(picture: npt.NDArray[np.uint8], part: Box, wanted: Size, interp
 
 
 def finish(planes: Planes, holes: Sequence[Hole], spec: Preprocessing, out: npt.NDArray[np.float32]) -> None:
-    """Normalise a picture and erase its holes; outside of them it is equal to `images.preprocess.normalize`.
+    """Normalise an image and erase its holes; outside of them it is equal to `images.preprocess.normalize`.
 
     Args:
         planes: uint8, (3, H, W), of `apply`.

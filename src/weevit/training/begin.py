@@ -50,7 +50,7 @@ class Machine:
         device: of PyTorch.
         threads: of the CPU.
         precision: of autocast: `fp32`, `bf16` or `fp16`.
-        pieces: that a batch is computed in.
+        pieces: micro-batches that a batch is computed in.
     """
 
     device: torch.device
@@ -73,7 +73,7 @@ class Plan:
         total: all of it, cooldown included.
         steps_per_epoch: one pass over the training split.
         eval_every, checkpoint_every: between two of them.
-        mix_until: mixing of pictures ends there.
+        mix_until: mixing of images ends there.
     """
 
     total: int
@@ -150,7 +150,7 @@ def resolved(recipe: str | Path | Recipe, data: str | Path | None, overrides: Se
     """The recipe of a run, its data named by an absolute path.
 
     Raises:
-        RecipeError: it cannot be meant, or neither it nor `data` says where the pictures are.
+        RecipeError: it has an invalid value, or neither it nor `data` says where the images are.
     """
     found = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     path = data if data is not None else found.data.path
@@ -238,7 +238,7 @@ def reopen(
         overrides: `key=value` words for this sitting, of `RESUMABLE` keys.
 
     Raises:
-        TrainingError: nothing to go on from, or recipe, data or weights are not those that were recorded.
+        TrainingError: nothing to resume from, or recipe, data or weights are not those that were recorded.
     """
     facts = run_folder.read_run(folder)
     recipe = load_recipe(folder / run_folder.RECIPE)
@@ -268,7 +268,7 @@ def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     other = sorted({word.partition("=")[0].strip() for word in overrides} - set(RESUMABLE))
     if other:
         raise UsageError(
-            f"A run goes on with the values it was begun with; {', '.join(other)} cannot be changed, only "
+            f"A run resumes with the values it was begun with; {', '.join(other)} cannot be changed, only "
             f"{', '.join(RESUMABLE)}.",
             "Other values make a new run: weevit train --from RUN -o NEW KEY=VALUE",
         )
@@ -283,7 +283,7 @@ def _place(work: Work) -> str:
 
 
 def _other_versions(facts: dict[str, Any]) -> Iterator[str]:
-    """Versions that a run was begun with and that are others now: it goes on, but not to the same bytes for sure."""
+    """Versions that have changed since the run began: it resumes, but perhaps not to the same bytes."""
     now = run_folder.machine()["versions"]
     changed = {name: then for name, then in facts["versions"].items() if now.get(name) != then}
     if changed:
@@ -385,6 +385,6 @@ def _first_notes(first: Start, dataset: Dataset, facts: dict[str, Any]) -> tuple
         + (f"from {source}" if source else "fresh weights")
         + (", fresh head" if source and first.fresh_head else ""),
         f"{dataset.contents()} · {facts['device']}, {facts['threads']} threads, {facts['precision']}"
-        + (f", batches in {facts['pieces']} pieces" if facts["pieces"] > 1 else ""),
+        + (f", batches in {facts['pieces']} micro-batches" if facts["pieces"] > 1 else ""),
         *dataset.notes,
     )

@@ -1,8 +1,8 @@
 """Between a linear head and what was fine-tuned from it: weights on the line from the one to the other.
 
 Such weights are often better than those at either end, and surer of themselves with more reason (arXiv:2109.01903):
-part of what training does is to learn the training pictures by heart. Which ones are best is asked of pictures that
-were held out, by their log loss, which a few hundred pictures tell better than the number of right answers.
+part of what training does is to learn the training images by heart. Which ones are best is judged by the
+held-out split and its log loss, which a few hundred images tell better than the number of right answers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def blend(
         task: for the device and the threads.
         start: that training started from, with the same classes.
         tuned: what came of it; image size and preprocessing are its own.
-        held: pictures that neither has seen.
+        held: images that neither has seen.
         folder: for the weights.
         watcher: is told how it goes.
 

@@ -1,4 +1,4 @@
-"""TensorBoard: the rows of metrics as curves. Event files are made anew when a run goes on: no point stands twice."""
+"""TensorBoard: the rows of metrics as curves. A run that resumes makes its event files anew: no point stands twice."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ The folder of a fine-tuning:
     tuned/         the run, as `weevit train` writes it
     blend/         the fine-tuned model: weights on the way from the head to what training ended with
     model/         the better of the two, in the hub's format
-    whole/         if that is the head: as it was fitted again, to all training pictures
+    whole/         if that is the head: as it was fitted again, to all training images
     comparison/    both on the validation split, as `weevit compare` writes it
     report.html    what came of it, for people
     evaluation.html, report.json, ...   the better one on the validation split, as `weevit eval` writes it
@@ -68,10 +68,10 @@ _WIDTH, _NAMES = 80, 12
 """Columns of what is printed, and of the names in front."""
 
 COVERAGE = 0.95
-"""The share of pictures of known classes that keeps its class, the others being called unknown; as in `fit`."""
+"""The share of images of known classes that keeps its class, the others being called unknown; as in `fit`."""
 
 RULE = (
-    "the fine-tuned model if it is better than the probe on the pictures held out of training, or as good with a lower "
+    "the fine-tuned model if it is better than the probe on the held-out split, or as good with a lower "
     "log loss; else the probe"
 )
 
@@ -87,12 +87,12 @@ class FineTuned:
         folder: of it; a model wherever weevit takes one.
         chosen: `tuned` or `probe`, by `RULE`; empty where it was stopped before, `probe` where there is no run.
         measure: what they are judged by: `top1`, or `map` for labels.
-        held_out: `probe` and `tuned` -> that figure, of the pictures held out of training.
-        blend: share of the way from the probe to what training ended with -> log loss of the pictures held out; the
+        held_out: `probe` and `tuned` -> that figure, on the held-out split.
+        blend: share of the way from the probe to what training ended with -> log loss on the held-out split; the
             fine-tuned model is the one with the least. Empty where training did not start from the probe.
         head: the probe on the validation split.
         comparison: the probe (first) and the fine-tuned model (second) on the validation split, which chose nothing;
-            neither saw the pictures held out. None where it was stopped before, or there is no run.
+            neither saw the held-out split. None where it was stopped before, or there is no run.
         probe: the linear head.
         run: the training run; None where no time was left for one, or it diverged.
         diverged: at which step, by which images; empty where it did not.
@@ -131,7 +131,7 @@ class FineTuned:
         return {name: side.metrics[self.measure] for name, side in sides.items()}
 
     def written(self) -> FineTuned:
-        """The same, written down if it is done."""
+        """Write the record if the fine-tuning is done, and return it."""
         done = self
         if done.chosen:
             text = json.dumps(done.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
@@ -193,7 +193,7 @@ class FineTuned:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the single pictures, as plain data."""
+        """Everything but the single images, as plain data."""
         compared = comparison_json(self.comparison) if self.comparison else {}
         return {
             "schema": SCHEMA,
@@ -218,7 +218,7 @@ class FineTuned:
 
 
 def refuse_done(folder: Path) -> None:
-    """Refuse a folder that is neither new nor holds a fine-tuning that could go on.
+    """Refuse a folder that is neither new nor holds a fine-tuning that can resume.
 
     Raises:
         UsageError: it is an address, holds something else or what leads out of it, or one that is done.
@@ -231,7 +231,7 @@ def refuse_done(folder: Path) -> None:
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if RECORD in there:
         raise UsageError(
-            f"{folder} holds a fine-tuning that is done.", f"weevit classify PICTURE --model {typed(folder)}"
+            f"{folder} holds a fine-tuning that is done.", f"weevit classify IMAGE --model {typed(folder)}"
         )
     if there and BEGUN not in there:
         shown = ", ".join(sorted(there)[:3])
@@ -288,7 +288,7 @@ def _refuse_bad(task: Task, folder: Path, bad: int) -> None:
         raise TrainingError(
             f"{bad:,} of {total:,} training images cannot be read; loop.max_bad is {share:g}. {folder / FAILURES} "
             "lists them.",
-            f"Repair or remove them, or add loop.max_bad={enough:g}; then the same command goes on.",
+            f"Repair or remove them, or add loop.max_bad={enough:g}; then rerun the command to resume.",
         )
 
 
@@ -296,12 +296,12 @@ def _refuse_bad(task: Task, folder: Path, bad: int) -> None:
 
 
 def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> FineTuned:
-    """Blend and choose by the pictures that were held out, calibrate on them; judge both by the validation split.
+    """Blend, choose and calibrate by the held-out split; judge both by the validation split.
 
     Args:
         task: what was to be done.
         found: of `judge_probe`.
-        run: trained on the pictures that the probe was fitted to; None where there is none.
+        run: trained on the images that the probe was fitted to; None where there is none.
         watcher: is told how it goes.
     """
     found, folder, probe, measure = replace(found, run=run), found.folder, found.probe, found.measure
@@ -331,15 +331,15 @@ def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> F
 
 
 def _keep_head(task: Task, folder: Path, watcher: Watcher) -> None:
-    """Write the head as the model, fitted again to all training pictures."""
-    watcher.say("the head is fitted again, with the images that were held out")
+    """Write the head as the model, fitted again to all training images."""
+    watcher.say("the head is fitted again, with the held-out split")
     whole = fit_probe(task, task.dataset, folder / WHOLE, watcher)
     _write(whole.checkpoint, whole.checkpoint.tensors(), whole.checkpoint.decision, folder / MODEL)
     write_evaluated(whole.evaluations[VALIDATION], folder)
 
 
 def better(scores: Mapping[str, float], losses: Mapping[str, float]) -> Literal["tuned", "probe"]:
-    """`RULE`, by the figures and the log losses of the pictures held out."""
+    """`RULE`, by the figures and the log losses on the held-out split."""
     even = scores[TUNED] == scores[PROBE] and losses[TUNED] < losses[PROBE]
     return "tuned" if scores[TUNED] > scores[PROBE] or even else "probe"
 
@@ -350,7 +350,7 @@ def _log_loss(metrics: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True)
 class _Answers:
-    """A model's answers to the validation split of some data: logits and targets of the pictures that it could read."""
+    """A model's answers to the validation split of some data: logits and targets of the images that it could read."""
 
     evaluation: Evaluation
     logits: Floats
@@ -360,7 +360,7 @@ class _Answers:
 def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, watcher: Watcher) -> _Answers:
     """What a model says, from the embeddings of a checkpoint that differs from it in the head alone, or not at all.
 
-    Embeddings are kept by their checkpoint, so that no picture is looked at twice.
+    Embeddings are kept by their checkpoint, so that no image is looked at twice.
     """
     predictor, split = Predictor(backbone, threads=task.threads), data.split(VALIDATION)
 

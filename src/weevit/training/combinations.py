@@ -11,7 +11,7 @@ from weevit.zoo.architectures import PATCH
 
 
 def check(recipe: Recipe, raw: Raw) -> None:
-    """Refuse what cannot be meant.
+    """Refuse values that exclude each other.
 
     Args:
         recipe: as it was built.
@@ -39,7 +39,7 @@ def _data(recipe: Recipe) -> Problems:
     if not recipe.data.multi_label:
         return
     if recipe.loss.kind != "bce":
-        yield "loss.kind", f"loss.kind {recipe.loss.kind} has one answer a picture; data.multi_label needs bce."
+        yield "loss.kind", f"loss.kind {recipe.loss.kind} has one answer per image; data.multi_label needs bce."
     if recipe.mix.cutmix:
         yield "mix.cutmix", "mix.cutmix cuts labels to shares of an area, which labels of data.multi_label do not have."
     if recipe.loss.target_threshold is not None and recipe.mix.mixup:
@@ -70,7 +70,7 @@ def _loss(recipe: Recipe) -> Problems:
     elif loss.target_threshold is not None and loss.target_threshold >= 0.5 and recipe.mix.active:
         yield (
             "loss.target_threshold",
-            f"loss.target_threshold {loss.target_threshold:g} takes both classes away from pictures that mix mixes in "
+            f"loss.target_threshold {loss.target_threshold:g} takes both classes away from images that mix mixes in "
             "halves: below 0.5 with mix.mixup or mix.cutmix.",
         )
 

@@ -1,10 +1,10 @@
 """Training batches: the same ones whatever reads them, however often it was interrupted.
 
-The order of an epoch follows from (seed, epoch), what is done to a picture from (seed, epoch, sample, repeat). Threads
-prepare pictures, for a GPU a batch ahead; how many there are changes nothing but the time. They are threads and not
+The order of an epoch follows from (seed, epoch), what is done to an image from (seed, epoch, sample, repeat). Threads
+prepare images, for a GPU a batch ahead; how many there are changes nothing but the time. They are threads and not
 processes: most of the work is done outside of Python's lock, and nothing has to be sent from one to the other.
 
-A picture that cannot be read is left out of its batch, which says so: nothing takes its place.
+An image that cannot be read is left out of its batch, which says so: nothing takes its place.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from weevit.training.schema import Recipe
 from weevit.zoo.weights import Preprocessing
 
 ROUND = 256
-"""With repeated augmentation, an epoch has a multiple of so many pictures: timm's number."""
+"""With repeated augmentation, an epoch has a multiple of this number of images: timm's number."""
 
 GROUP = 4
-"""Pictures that a thread prepares together, step by step: what has just run runs faster, by a fifteenth of the time."""
+"""Images that a thread prepares together, step by step: what has just run runs faster, by a fifteenth of the time."""
 
 
 class Shot(NamedTuple):
-    """One picture of an epoch: which sample, and for which time in this epoch, from 0."""
+    """One image of an epoch: which sample, and for which time in this epoch, from 0."""
 
     sample: int
     repeat: int
 
 
 class Bad(NamedTuple):
-    """A picture that could not be read; `kind` is one of `ImageError.kind`."""
+    """An image that could not be read; `kind` is one of `ImageError.kind`."""
 
     name: str
     kind: str
@@ -57,13 +57,13 @@ class Bad(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures for one update of the weights.
+    """Images for one update of the weights.
 
     Attributes:
         images: (B, 3, height, width) float32, normalised, on the loader's device. B is the recipe's batch size less
             those that could not be read; 0 if none could.
         targets: (B,) int64, or (B, K) labels of 0 and 1, on the loader's device.
-        shots: which pictures these are.
+        shots: which images these are.
         ids: their names.
         bad: those that are missing.
     """
@@ -79,10 +79,10 @@ class Loader:
     """The training split as batches.
 
     Attributes:
-        split: the pictures and their classes.
-        spec: size of the training pictures, their mean and standard deviation.
+        split: the images and their classes.
+        spec: size of the training images, their mean and standard deviation.
         device: where batches go. For a GPU, uint8 pixels are sent from pinned memory and normalised there.
-        workers: threads that prepare pictures; 0 for none but the caller's.
+        workers: threads that prepare images; 0 for none but the caller's.
         steps_per_epoch: batches of an epoch. What does not fill one is not shown in that epoch, unless it is all.
     """
 
@@ -90,10 +90,10 @@ class Loader:
         """Of the recipe, `augment`, `data.repeats`, `loop.batch_size`, `loop.workers` and `seed` are looked at.
 
         Raises:
-            TrainingError: there are no pictures.
+            TrainingError: there are no images.
         """
         if not len(split):
-            raise TrainingError(f"The split {split.name} has no pictures to train on.", "weevit data check")
+            raise TrainingError(f"The split {split.name} has no images to train on.", "weevit data check")
         self.split, self.spec, self.device = split, spec, device or torch.device("cpu")
         workers = recipe.loop.workers
         self.workers = choose_workers() if workers is None else workers
@@ -107,7 +107,7 @@ class Loader:
         self._mean, self._std = (torch.tensor(of).view(3, 1, 1).to(self.device) for of in (spec.mean, spec.std))
 
     def order(self, epoch: int) -> list[Shot]:
-        """The pictures of an epoch, batch after batch; the repeats of one follow on each other."""
+        """The images of an epoch, batch after batch; the repeats of one follow on each other."""
         samples = self._samples(epoch)
         return [shot for step in range(self.steps_per_epoch) for shot in self._shots(samples, step)]
 
@@ -144,7 +144,7 @@ class Loader:
         return _Draft(images, shots, [hand_out(task) for task in tasks])
 
     def _prepare(self, shots: list[Shot], epoch: int, rows: npt.NDArray[Any]) -> list[_Done]:
-        """Put a few pictures into their rows."""
+        """Put a few images into their rows."""
         sources, wanted = [self.split.sources[shot.sample] for shot in shots], (self.spec.height, self.spec.width)
         pictures = [_tried(source, read_pixels, source) for source in sources]
         drawn = [
@@ -194,7 +194,7 @@ class Loader:
 
 
 _Done = tuple[Hole, ...] | Bad
-"""What a GPU still has to erase of a picture; nothing on the CPU."""
+"""What a GPU still has to erase of an image; nothing on the CPU."""
 
 _Task = Callable[[], list[_Done]]
 
@@ -209,7 +209,7 @@ def _tried(source: Source, function: Callable[..., Any], *args: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A batch that threads are at work on; each of `waits` returns when its pictures are done."""
+    """A batch that threads are at work on; each of `waits` returns when its images are done."""
 
     images: Tensor
     shots: list[Shot]
@@ -234,7 +234,7 @@ def _helpers(count: int) -> Iterator[Callable[[_Task], _Task]]:
 class _Memory:
     """Memory of batches, used again as soon as nothing refers to it.
 
-    The system gives out memory page by page when it is written to for the first time, which took a tenth of a picture's
+    The system gives out memory page by page when it is written to for the first time, which took a tenth of an image's
     time here. For a GPU, PyTorch keeps pinned memory itself.
     """
 
@@ -246,7 +246,7 @@ class _Memory:
         np.empty(31 << 20, np.uint8)
 
     def take(self) -> Tensor:
-        """A batch of pictures that hold anything: float32; pinned uint8 for a GPU."""
+        """A batch of images that hold anything: float32; pinned uint8 for a GPU."""
         if self._pinned:
             return torch.empty(self._shape, dtype=torch.uint8, pin_memory=True)
         memory = self._free.pop() if self._free else np.empty(self._shape, np.float32)
@@ -256,10 +256,10 @@ class _Memory:
 
 
 def _shown(count: int, repeats: int) -> int:
-    """Pictures of an epoch, as timm's samplers count them."""
+    """Images of an epoch, as timm's samplers count them."""
     return count // ROUND * ROUND if repeats > 1 and count >= ROUND else count
 
 
 def choose_workers() -> int:
-    """Threads to prepare pictures with: all cores, up to 16."""
+    """Threads to prepare images with: all cores, up to 16."""
     return min(16, choose_threads().count)

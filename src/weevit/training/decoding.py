@@ -20,10 +20,10 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
-    """A source's picture: uint8, (H, W, 3), RGB, upright, not to be written to; equal to `open_image` in every pixel.
+    """A source's image: uint8, (H, W, 3), RGB, upright, not to be written to; equal to `open_image` in every pixel.
 
     Raises:
-        ImageError: there is no picture, and why.
+        ImageError: there is no image, and why.
     """
     value = source.value
     if isinstance(value, ImageError):

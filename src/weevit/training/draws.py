@@ -31,7 +31,7 @@ def permutation(count: int, *key: int | str) -> npt.NDArray[np.int64]:
 def noise(shape: tuple[int, ...], *key: int | str) -> npt.NDArray[np.float32]:
     """Standard normal numbers, float32, that may not be written to.
 
-    They are read out of a million that are drawn once, from a place that the key decides, which takes a twentieth of
+    They are read out of a million that are drawn once, from an index that the key decides, which takes a twentieth of
     the time of drawing them.
     """
     count, start = math.prod(shape), _number(key) % _DRAWN

@@ -60,7 +60,7 @@ class Duration:
         return cls(value, unit)
 
     def steps(self, steps_per_epoch: int, batch: int, total: int | None = None) -> int:
-        """The same in updates of the weights, rounded up to whole ones.
+        """The length in updates of the weights, rounded up to whole ones.
 
         Args:
             steps_per_epoch: updates in one pass over the training split.

@@ -1,8 +1,8 @@
-"""`weevit.finetune`: published weights made to know one's own classes, and an honest word on whether it was worth it.
+"""`weevit.finetune`: published weights made to know your classes, and an honest word on whether it was worth it.
 
-training pictures ─┬─ most of them ── embeddings ── a linear head (`fit`) ── a run that starts from it (`train`)
-                   └─ a part held out ── where between the two? is that better than the head? ── model/
-validation pictures ── choose nothing: both are judged by them in the end
+training images ──┬─ most of them ── embeddings ── a linear head (`fit`) ── a run that starts from it (`train`)
+                  └─ a held-out split ── where between the two? is that better than the head? ── model/
+validation images ── choose nothing: both are judged by them in the end
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def finetune(
     threads: int | None = None,
     watcher: Watcher | None = None,
 ) -> FineTuned:
-    """Fine-tune published weights on a folder of pictures.
+    """Fine-tune published weights on a folder of images.
 
     A linear head is fitted first, and training starts from it where it knows more than which class is the commonest. A
-    part of the training pictures is held out of both: by it the best weights on the way from the one to the other are
-    found, the better of the two is chosen, and calibrated. The validation split chooses nothing.
+    held-out split of the training images is seen by neither: by it the best weights on the way from the one to the
+    other are found, the better of the two is chosen, and calibrated. The validation split chooses nothing.
 
     Args:
-        data: pictures with classes, as `weevit.train` takes them.
-        output: a folder, new or empty; or one of a fine-tuning that was stopped, which then goes on as it was begun.
+        data: images with classes, as `weevit.train` takes them.
+        output: a folder, new or empty; or one of a stopped fine-tuning, which then resumes.
         model: as for `weevit.load`, whose default is taken where None.
         overrides: `key=value` words on top of the recipe; what they say is not planned otherwise.
         recipe: to begin with.
@@ -63,7 +63,7 @@ def finetune(
         UsageError: the folder holds something else, a fine-tuning that is done, or one whose training was begun with
             other weights or overrides.
         DatasetError, ModelError: the data or the model cannot be had or used; of a class there are too few images.
-        TrainingError: the run cannot go on.
+        TrainingError: the run cannot resume.
         KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
     """
     began, folder, watcher = time.perf_counter(), local(output), watcher or Watcher()

@@ -69,7 +69,7 @@ def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, f
 
     Raises:
         DivergedError: a logit is NaN or infinite.
-        TrainingError: too many pictures cannot be read.
+        TrainingError: too many images cannot be read.
     """
     start = time.perf_counter()
     found: dict[str, float] = {}
@@ -108,7 +108,7 @@ def decides(work: Work) -> str:
 
 
 def is_stale(work: Work) -> bool:
-    """Whether so many evaluations as the recipe bears have brought nothing better."""
+    """Whether the last `loop.early_stop` evaluations have brought nothing better."""
     patience, best = work.recipe.loop.early_stop, work.state.best
     if patience is None or best is None:
         return False
@@ -125,7 +125,7 @@ def evaluation_line(work: Work, found: dict[str, float], better: bool) -> str:
 
 
 def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split: str) -> None:
-    """Stop where more pictures are unreadable than the recipe bears.
+    """Stop where more images are unreadable than the recipe bears.
 
     Raises:
         TrainingError: so it is; the message counts them by kind.
@@ -135,7 +135,7 @@ def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split
     run_folder.write_bad(work.folder, all_bad(work))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kind for kind, _ in bad.values()).most_common())
     raise TrainingError(
-        f"{len(bad):,} of {total:,} {split} pictures cannot be read ({kinds}); loop.max_bad is "
+        f"{len(bad):,} of {total:,} {split} images cannot be read ({kinds}); loop.max_bad is "
         f"{work.recipe.loop.max_bad:g}. {work.folder / run_folder.BAD} lists them.",
         f"weevit resume {typed(work.folder)} loop.max_bad={math.ceil(100 * len(bad) / total) / 100:g}   leaves them "
         "out. Repaired or removed, they are other data: those take another --output.",

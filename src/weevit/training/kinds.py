@@ -131,7 +131,7 @@ def duration(bare: Unit | None = None, allowed: tuple[Unit, ...] = ("epochs", "s
             raise ValueError
         found = Duration.parse(f"{value}", bare)
         if found.unit not in allowed:
-            raise ValueError(f"{found.unit} cannot be meant here; {', '.join(allowed)} can.")
+            raise ValueError(f"{found.unit} is no unit here; {', '.join(allowed)} are.")
         return found
 
     return Kind(A_DURATION, read, plain=str)

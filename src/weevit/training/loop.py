@@ -1,4 +1,4 @@
-"""The training loop: one function, read from top to bottom. `train` begins a run, `resume` goes on with one.
+"""The training loop: one function, read from top to bottom. `train` begins a run, `resume` resumes one.
 
 What comes out depends on the recipe, the data and the first weights, and not on when the process was killed: every draw
 is keyed by (seed, epoch, sample) or (seed, step), and all that the rest of a run depends on is in its `State`.
@@ -79,7 +79,7 @@ def train(
 
     Args:
         recipe: a shipped recipe's name, a YAML file, a run folder whose recipe is meant, or a `Recipe`.
-        data: pictures with classes, as `weevit.datasets` reads them; the recipe's `data.path` where None.
+        data: images with classes, as `weevit.datasets` reads them; the recipe's `data.path` where None.
         output: the run's folder; new or empty.
         overrides: `key=value` words on top of the recipe.
         start: a module to start from whose head has the data's classes, in their order; what the recipe names where
@@ -93,10 +93,10 @@ def train(
         watcher: is told how it goes, and may end it.
 
     Raises:
-        RecipeError: the recipe cannot be meant.
+        RecipeError: the recipe has an invalid value.
         DatasetError: the data cannot be trained on.
         DivergedError: a loss, gradient or answer is NaN or infinite.
-        TrainingError: the folder is in use, or the run cannot go on: too many unreadable pictures.
+        TrainingError: the folder is in use, or there are too many unreadable images.
         OutputError: the folder cannot be written.
     """
     wanted, folder = resolved(recipe, data, overrides), local(output)
@@ -118,7 +118,7 @@ def resume(
     report: bool = True,
     watcher: Watcher | None = None,
 ) -> Run:
-    """Go on with a run at its newest complete checkpoint: same order, same draws, and in the end the same bytes.
+    """Resume a run at its newest complete checkpoint: same order, same draws, and in the end the same bytes.
 
     Args:
         output: the run's folder.
@@ -207,7 +207,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             _count_bad(work, batch)
             images = batch.images
             targets = smoothed(batch.targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
-            if not len(images):  # every picture of it is unreadable, which was counted: there is nothing to learn
+            if not len(images):  # every image of it is unreadable, which was counted: there is nothing to learn
                 with state.lock:
                     state.step += 1
                 continue
@@ -218,7 +218,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             if machine.device.type == "cuda":
                 images = images.contiguous(memory_format=torch.channels_last)
 
-            # ---- forward and backward, in as many pieces as memory asks for
+            # ---- forward and backward, one micro-batch after another
             mean = torch.zeros((), device=machine.device)
             for number, (piece, share) in enumerate(shares(len(images), machine.pieces)):
                 draw_from(recipe.seed, state.step, number)
@@ -257,7 +257,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             watcher.moved(clock.into(progress, state, "training", loop.minutes))
 
     # ---- the end
-    if stopped != INTERRUPTED:  # who asked to stop does not wait for pictures
+    if stopped != INTERRUPTED:  # who asked to stop does not wait for images
         show_metrics(work)
     run = outcome(work, stopped, digest(path), state.step > first)
     if report and stopped != INTERRUPTED and state.best is not None:
@@ -273,7 +273,7 @@ def _memory(work: Work) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         batch, pieces = work.recipe.loop.batch_size, work.machine.pieces
         raise TrainingError(
-            f"The memory of {work.machine.device} does not hold a batch of {batch} in {pieces} piece(s).",
+            f"The memory of {work.machine.device} does not hold a batch of {batch} in {pieces} micro-batch(es).",
             f"A new run with loop.accumulate={2 * pieces}, or auto; this one's weights: --from {typed(work.folder)}",
         ) from error
 
@@ -330,7 +330,7 @@ def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> 
     """Before an update: refuse a loss or gradients that are no numbers. Weights that are none give such a loss.
 
     Raises:
-        DivergedError: so it is; the message names the step and the pictures.
+        DivergedError: so it is; the message names the step and the images.
     """
     value, norm = loss_and_norm
     scaler = work.state.scaler
@@ -338,10 +338,10 @@ def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> 
         return
     what = "the norm of the gradients" if math.isfinite(value) else "the loss"
     step = work.state.step + 1
-    run_folder.log(work.folder, f"step {step}: {what} is not finite; pictures: {' '.join(batch.ids)}")
+    run_folder.log(work.folder, f"step {step}: {what} is not finite; images: {' '.join(batch.ids)}")
     names = ", ".join(batch.ids[:5]) + (f" and {len(batch.ids) - 5} more" if len(batch.ids) > 5 else "")
     raise DivergedError(
-        f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The pictures: {names} "
+        f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The images: {names} "
         f"({work.folder / run_folder.LOG} has all). No weight was changed by it and nothing was saved since.",
         REMEDY,
     )

@@ -57,14 +57,14 @@ def loss(logits: Tensor, wanted: Tensor, part: LossPart, weights: Tensor | None 
 
 
 def class_weights(targets: Tensor, num_classes: int) -> Tensor:
-    """Weights by which all classes together count as much as before, and each as much as any other.
+    """Weights that make all classes count alike, and leave their sum as it was.
 
     Args:
         targets: (n,) class indices, or (n, K) labels, of the whole training split.
         num_classes: K.
 
     Returns:
-        (K,) float32, n / (K * n_of_class); 0 for a class that has no picture.
+        (K,) float32, n / (K * n_of_class); 0 for a class that has no image.
     """
     counts = targets.float().sum(dim=0) if targets.ndim == 2 else torch.bincount(targets, minlength=num_classes).float()
     weights: Tensor = counts.sum() / (num_classes * counts.clamp(min=1))
@@ -72,14 +72,14 @@ def class_weights(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def shares(batch: int, pieces: int) -> Iterator[tuple[slice, float]]:
-    """A batch in pieces, with what each piece's mean loss is multiplied by before its backward pass.
+    """Micro-batches of a batch, with the factor for the mean loss of each before its backward pass.
 
-    The gradients then add up to those of the batch's mean, also where the pieces are not equally long; a batch that has
-    fewer pictures than pieces gives fewer.
+    The gradients then add up to those of the batch's mean, also where they are not equally long; a batch that has
+    fewer images than `pieces` gives fewer.
 
     Args:
-        batch: pictures in it.
-        pieces: at most so many.
+        batch: images in it.
+        pieces: the number of micro-batches, at most.
     """
     size = -(-batch // pieces)
     for start in range(0, batch, size):

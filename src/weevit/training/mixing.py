@@ -1,4 +1,4 @@
-"""Mixup and cutmix: a batch mixed with itself in reverse order, pictures and targets alike, as timm does it.
+"""Mixup and cutmix: a batch mixed with itself in reverse order, images and targets alike, as timm does it.
 
 What is drawn (`draw`) is apart from what is done with it (`apply`). Mixing smooths no targets: the loss does, and since
 both are linear, their order does not matter.
@@ -26,7 +26,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Mix:
-    """How a picture is mixed with its partner.
+    """How an image is mixed with its partner.
 
     Attributes:
         share: of itself that stays; the rest is the partner's. Of its target alike.
@@ -40,7 +40,7 @@ class Mix:
 def mix(
     images: Tensor, targets: Tensor, part: MixPart, num_classes: int, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
-    """Mix a batch by the draws of (seed, step). The i-th picture's partner is the i-th from the end.
+    """Mix a batch by the draws of (seed, step). The i-th image's partner is the i-th from the end.
 
     Args:
         images: (B, 3, H, W) float, changed in place.
@@ -64,12 +64,12 @@ def draw(part: MixPart, count: int, size: tuple[int, int], rng: Random) -> list[
 
     Args:
         part: of the recipe.
-        count: pictures in the batch.
+        count: images in the batch.
         size: their height and width.
         rng: to draw from.
 
     Returns:
-        One for each picture: all equal in mode `batch`, equal for both of a `pair`; in mode `pair` the middle one of an
+        One for each image: all equal in mode `batch`, equal for both of a `pair`; in mode `pair` the middle one of an
         odd batch stays as it is.
     """
     if part.mode == "batch":
@@ -90,7 +90,7 @@ def _draw_one(part: MixPart, size: tuple[int, int], rng: Random) -> Mix:
 
 
 def _draw_box(share: float, size: tuple[int, int], rng: Random) -> Mix:
-    """A box of the picture's shape around any of its pixels; what lies outside is cut off and does not count."""
+    """A box of the image's shape around any of its pixels; what lies outside is cut off and does not count."""
     ratio = math.sqrt(1 - share)
     edges: list[int] = []
     for length in size:
@@ -106,7 +106,7 @@ def apply(images: Tensor, targets: Tensor, drawn: Sequence[Mix], num_classes: in
     Args:
         images: (B, 3, H, W) float, changed in place.
         targets: (B,) class indices, or (B, K) labels.
-        drawn: one for each picture.
+        drawn: one for each image.
         num_classes: K.
 
     Returns:
@@ -134,7 +134,7 @@ def _mix_images(images: Tensor, drawn: Sequence[Mix]) -> None:
 
 
 def _shares(shares: Sequence[float], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a picture and of its partner: (B, 1, ...) with as many dimensions as `like`, on its device."""
+    """Of an image and of its partner: (B, 1, ...) with as many dimensions as `like`, on its device."""
     pair = torch.tensor([shares, [1 - share for share in shares]], dtype=torch.float64).to(like.dtype)
     own, other = pair.to(like.device, non_blocking=True).view(2, len(shares), *[1] * (like.ndim - 1))
     return own, other

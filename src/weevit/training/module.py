@@ -1,4 +1,4 @@
-"""The module that a recipe means, for the classes of the data; and the same module again when a run goes on."""
+"""The module that a recipe means, for the classes of the data; and the same module again when a run resumes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def build(recipe: Recipe, checkpoint: Checkpoint | None, classes: tuple[str, ...
     """The module with its first weights; draws from PyTorch's generator, which the caller has set.
 
     Args:
-        recipe: of it, the part on the model, and how validation prepares pictures.
+        recipe: of it, the part on the model, and how validation prepares images.
         checkpoint: of `first_weights`.
         classes: of `class_order`.
     """
@@ -134,7 +134,7 @@ def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:
 
 
 def preprocessing(model: VisionTransformer) -> Preprocessing:
-    """How validation, and everybody after training, prepares pictures for it."""
+    """How validation, and everybody after training, prepares images for it."""
     cfg = model.pretrained_cfg
     mean, std = (tuple(cfg[name]) for name in ("mean", "std"))
     return Preprocessing(*model.img_size, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 CHUNK = 1 << 24
-"""Numbers that are updated at once: two copies of so many are made on the way, and no more."""
+"""Numbers that are updated at once: the most of which two temporary copies exist."""
 
 
 class NAdamW(Optimizer):
@@ -23,8 +23,8 @@ class NAdamW(Optimizer):
     m <- b1 m + (1 - b1) g      v <- b2 v + (1 - b2) g²
     w <- (1 - lr weight_decay) w - lr / (1 - b1^t) (b1 m + (1 - b1) g) / (sqrt(v / (1 - b2^t)) + eps)
 
-    Its state of a parameter: `step` (a float32 number on the CPU), `exp_avg` and `exp_avg_sq`; to go on from them is to
-    go on with the same bits.
+    Its state of a parameter: `step` (a float32 number on the CPU), `exp_avg` and `exp_avg_sq`; a run that
+    resumes from them has the same bits.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Pace:
         return self.ends[-1][1] if self.ends else self.planned
 
     def place(self, step: int) -> float:
-        """Updates of the schedule that so many updates of the run stand for."""
+        """Updates of the schedule that `step` updates of the run stand for."""
         if not self.ends:
             return step
         begin, place, end = 0, 0.0, self.planned
@@ -55,7 +55,7 @@ class Pace:
         return place + (self.planned - place) * (step - begin) / (end - begin) if end > begin else place
 
     def comes_by(self, step: int, every: int) -> bool:
-        """Whether the last of so many updates came to, or past, a multiple of `every` updates of the schedule."""
+        """Whether the last of `step` updates came to, or past, a multiple of `every` updates of the schedule."""
         return self.place(step) // every > self.place(step - 1) // every
 
 

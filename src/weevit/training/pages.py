@@ -232,7 +232,7 @@ def _happened(run: Run, recipe: Recipe, epoch: int, budget: float | None) -> Ite
     minutes = budget if budget is not None else recipe.loop.minutes
     yield "minutes of training", "" if minutes is None else f"{minutes:g} in all", f"{run.minutes:.1f}"
     seen = max((row["seen"] for row in run.metrics), default=0)
-    yield "images a second, evaluations included", "", number(seen / (60 * run.minutes) if run.minutes else None, 1)
+    yield "images per second, evaluations included", "", number(seen / (60 * run.minutes) if run.minutes else None, 1)
     yield "ended by", "", run.stopped
 
 

@@ -1,4 +1,4 @@
-"""In how many pieces a batch is computed: as few as fit into memory. The result is the same but for rounding."""
+"""How many micro-batches a batch is computed in: as few as fit into memory. The result is the same but for rounding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weevit.nn.vit import VisionTransformer
 from weevit.zoo.architectures import PATCH
 
 CPU_SHARE = 0.5
-"""Of the memory that is available, what the activations of a piece may take."""
+"""Share of the available memory that the activations of a micro-batch may take."""
 
 
 def choose_pieces(
@@ -23,14 +23,14 @@ def choose_pieces(
     device: torch.device,
     attempt: Callable[[int], object],
 ) -> int:
-    """The number of pieces.
+    """The number of micro-batches.
 
     Args:
         asked: by the recipe; None for as few as fit.
         batch: images in one update.
         model: of it, the size.
         device: a GPU is tried out, of a CPU the available memory is looked at.
-        attempt: a forward and backward pass with so many images; raises `torch.OutOfMemoryError` for too many.
+        attempt: a forward and backward pass with that number of images; raises `torch.OutOfMemoryError` for too many.
 
     Raises:
         TrainingError: not even one image fits.
@@ -52,7 +52,7 @@ def _by_trial(batch: int, attempt: Callable[[int], object]) -> int:
         except torch.OutOfMemoryError as error:
             if size == 1:
                 raise TrainingError(
-                    "The device's memory does not hold the training of this model on a single picture.",
+                    "The device's memory does not hold the training of this model on a single image.",
                     "loop.grad_checkpointing=true, a smaller model.image_size or a smaller model",
                 ) from error
         # Outside of `except`: while the error lives, so do the tensors of the frames that it has seen.

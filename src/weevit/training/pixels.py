@@ -1,6 +1,6 @@
-"""What is done to the pixels of a training picture, one function a treatment: Pillow's results, as timm gets them.
+"""What is done to the pixels of a training image, one function a treatment: Pillow's results, as timm gets them.
 
-Pictures are planes: uint8, (3, H, W). Treatments that look at one pixel, or at a pixel and sums over the picture, give
+Images are planes: uint8, (3, H, W). Treatments that look at one pixel, or at a pixel and sums over the image, give
 Pillow's pixels exactly. Shears and shifts, which read along rows or columns only, are computed for whole rows at once,
 several times faster, and are within one grey level of Pillow's; so are bilinear turns. Bicubic ones are Pillow's own.
 
@@ -23,11 +23,11 @@ from weevit.training.randaugment import Op
 
 Planes = npt.NDArray[np.uint8]
 Fill = tuple[int, int, int]
-"""The colour of what was not in the picture."""
+"""The colour of what was not in the image."""
 
 
 def treated(picture: Planes, ops: Sequence[Op], fill: Fill) -> Planes:
-    """A picture after all of the treatments, in order.
+    """An image after all of the treatments, in order.
 
     Args:
         picture: uint8, (3, H, W); not changed.
@@ -94,28 +94,28 @@ def _solarize_add(picture: Planes, op: Op, fill: Fill) -> Planes:
     return picture + (picture < 128).view(np.uint8) * np.uint8(op.value)
 
 
-# ---- between the picture and another
+# ---- between the image and another
 
 
 def _brightness(picture: Planes, op: Op, fill: Fill) -> Planes:
-    """Between black and the picture, or beyond it."""
+    """Between black and the image, or beyond it."""
     return _looked_up(picture, [_blended(0, _LEVELS, op.value)] * 3)
 
 
 def _contrast(picture: Planes, op: Op, fill: Fill) -> Planes:
-    """Between its mean grey and the picture, or beyond it."""
+    """Between its mean grey and the image, or beyond it."""
     grey = _grey(picture)
     mean = int(float(grey.sum(dtype=np.int64)) / grey.size + 0.5)
     return _looked_up(picture, [_blended(mean, _LEVELS, op.value)] * 3)
 
 
 def _color(picture: Planes, op: Op, fill: Fill) -> Planes:
-    """Between its grey and the picture, or beyond it."""
+    """Between its grey and the image, or beyond it."""
     return _blended(_grey(picture), picture, op.value)
 
 
 def _sharpness(picture: Planes, op: Op, fill: Fill) -> Planes:
-    """Between the smoothed picture and the picture, or beyond it."""
+    """Between the smoothed image and the image, or beyond it."""
     return _blended(_smooth(picture), picture, op.value)
 
 
@@ -124,7 +124,7 @@ def _grayscale(picture: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _blended(origin: int | Planes, picture: Planes, factor: float) -> Planes:
-    """`factor` of the way from one picture to another, in float32 and cut off, not rounded, as Pillow does it."""
+    """`factor` of the way from one image to another, in float32 and cut off, not rounded, as Pillow does it."""
     start = np.asarray(origin, np.float32)
     mixed = picture - start
     mixed *= np.float32(factor)
@@ -201,7 +201,7 @@ def _rotate(picture: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _turned(picture: Planes, angle: float, fill: Fill) -> Planes:
-    """The same between two pixels either way, which PyTorch computes in half the time; one picture takes no threads.
+    """Turn an image between two pixels either way, which PyTorch computes in half the time; it starts no threads.
 
     (Not so for bicubic: its cubic is another than Pillow's.)
     """
@@ -209,7 +209,7 @@ def _turned(picture: Planes, angle: float, fill: Fill) -> Planes:
     x, y = np.arange(columns) + (0.5 - columns / 2), (np.arange(rows) + (0.5 - rows / 2))[:, None]
     across = (math.cos(angle) * x + columns / 2) - math.sin(angle) * y
     down = (math.sin(angle) * x + rows / 2) + math.cos(angle) * y
-    grid = np.empty((1, rows, columns, 2), np.float32)  # -1 and 1 are the picture's edges
+    grid = np.empty((1, rows, columns, 2), np.float32)  # -1 and 1 are the image's edges
     np.multiply(across, 2 / columns, out=grid[0, :, :, 0], casting="same_kind")
     np.multiply(down, 2 / rows, out=grid[0, :, :, 1], casting="same_kind")
     grid -= 1
@@ -279,7 +279,7 @@ def _slid(picture: Planes, axis: int, share: float, interpolation: str, fill: Fi
     between = np.moveaxis(np.empty(picture.shape, np.float32), axis, 0)
     _BETWEEN[interpolation](wide, np.float32(part), between)
     target[:] = between
-    # A place is in the picture if its middle is.
+    # A place is in the image if its middle is.
     inside = math.ceil(-shift - 0.5), math.ceil(length - shift - 0.5)
     colour = np.array(fill, np.uint8).reshape(3, 1)
     target[: max(0, inside[0])] = colour
@@ -307,7 +307,7 @@ def _sheared(picture: Planes, shifts: npt.NDArray[np.floating], interpolation: s
     moving = np.empty((3, rows, columns + 1 + 2 * reach), np.uint8)
     moving[:] = np.array(fill, np.uint8)[:, None, None]
     moving[:, :, reach : reach + columns + 1] = between[:, :, :-3]
-    # A place is in the picture if its middle is: of the two outer ones, exactly one.
+    # A place is in the image if its middle is: of the two outer ones, exactly one.
     moving[:, np.arange(rows), np.where(part < 0.5, reach, reach + columns)] = np.array(fill, np.uint8)[:, None]
     starts = np.arange(3 * rows) * moving.shape[2] + reach + 1 + np.tile(offsets, 3)
     moved: Planes = np.lib.stride_tricks.sliding_window_view(moving.reshape(-1), columns)[starts]
@@ -327,7 +327,7 @@ def _linear(line: Line, part: Part, result: Line) -> None:
 
 
 def _cubic(line: Line, part: Part, result: Line) -> None:
-    """The same with a cubic through two pixels, whose slope at either is the difference of that one's neighbours.
+    """Shift a line by a cubic through two pixels, whose slope at either is the difference of that one's neighbours.
 
     Evaluated by Horner's rule on differences of pixels, so that an even surface stays exactly even.
     """

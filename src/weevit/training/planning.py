@@ -40,12 +40,12 @@ from weevit.training.watch import span
 from weevit.zoo.checkpoint import Checkpoint
 
 UPDATES = 20
-"""The batch is halved until an epoch has so many updates, or the batch `SMALLEST` pictures."""
+"""Updates per epoch that the batch is halved for, down to a batch size of `SMALLEST`."""
 
 SMALLEST = 8
 
 SEEN, FEWEST, MOST = 25_000, 4, 40
-"""Pictures that are seen in all, by which epochs are chosen: from so few to so many."""
+"""Images that are seen in all, by which epochs are chosen; the fewest and the most epochs."""
 
 SPARE = 0.03
 """Of a time budget: what is slower than it was measured."""
@@ -60,7 +60,7 @@ MEASURED = 5.0
 """Seconds of updates that are measured, after one that does not count."""
 
 ASKED = 32
-"""Pictures that are evaluated to measure evaluation."""
+"""Images that are evaluated to measure evaluation."""
 
 FITTING = 10.0
 """Seconds for the linear head, once there are embeddings, where that was not measured."""
@@ -75,10 +75,10 @@ class Speed:
 
     Attributes:
         machine: where.
-        update: seconds of one, with its pictures decoded and augmented.
-        batch: pictures in it.
-        asked: seconds for a picture in evaluation, decoded and prepared.
-        again: the same for a picture that is prepared already.
+        update: seconds of one, with its images decoded and augmented.
+        batch: images in it.
+        asked: seconds for an image in evaluation, decoded and prepared.
+        again: the same for an image that is prepared already.
         memory: bytes, the most so far: of the GPU, else of the process; 0 where the system does not say.
     """
 
@@ -97,7 +97,7 @@ class Plan:
     Attributes:
         recipe: as it would be followed.
         classes: how many there are.
-        pictures: name of a part -> how many; `held out` are those of the training split that are judged by.
+        pictures: name of a part -> how many; `held out` is the held-out split.
         notes: what was chosen otherwise than the recipe says, and why.
         speed: what was measured; None where nothing was.
         seconds: step -> how long it takes; empty where nothing was measured.
@@ -149,7 +149,7 @@ class Plan:
         """For people."""
         recipe, speed = self.recipe, self.speed
         known = [
-            "pictures  " + ", ".join(f"{count:,} {name}" for name, count in self.pictures.items())
+            "images    " + ", ".join(f"{count:,} {name}" for name, count in self.pictures.items())
             + f" · {self.classes:,} classes",
             f"model     {recipe.model.name} · {recipe.model.image_size} px",
             *self.choices(),
@@ -170,7 +170,7 @@ class Plan:
 
 
 def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: str, threads: int | None) -> Speed:
-    """Make a few updates as training would, and ask about a few pictures; nothing is kept of it.
+    """Make a few updates as training would, and ask about a few images; nothing is kept of it.
 
     Args:
         recipe: as far as it is chosen.
@@ -179,7 +179,7 @@ def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: st
         device, threads: as for `weevit.train`.
 
     Raises:
-        TrainingError: the pictures cannot be read, or not one fits into memory.
+        TrainingError: the images cannot be read, or not one fits into memory.
     """
     where = choose_device(device)
     machine = Machine(where, choose_threads(threads).count, choose_precision(recipe.loop.precision, where))
@@ -227,13 +227,13 @@ class _Learning:
 
 
 def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
-    """Seconds of an update, and pictures in it."""
+    """Seconds of an update, and images in it."""
     times: list[float] = []
     last = time.perf_counter()
     pictures = 0
     for batch in itertools.chain.from_iterable(map(loader.epoch, itertools.count())):
         if not len(batch.images):
-            raise TrainingError(f"None of the pictures {batch.bad[0].name} and so on can be read.", "weevit data check")
+            raise TrainingError(f"None of the images {batch.bad[0].name} and so on can be read.", "weevit data check")
         learning.update(batch)
         times.append(time.perf_counter() - last)
         last, pictures = time.perf_counter(), max(pictures, len(batch.images))
@@ -243,7 +243,7 @@ def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
 
 
 def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) -> tuple[float, float]:
-    """Seconds for a picture, when it is asked about for the first time, and when again."""
+    """Seconds for an image, when it is asked about for the first time, and when again."""
     split = dataset.split("validation")
     few = split.take(range(min(ASKED, len(split))))
     asked = Validation(few, preprocessing(model), ASKED, machine.threads)
@@ -316,7 +316,7 @@ def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
         spent: seconds so far, the probe among them; None if all is still to come.
 
     Raises:
-        TrainingError: the pictures cannot be read, or not one fits into memory.
+        TrainingError: the images cannot be read, or not one fits into memory.
     """
     plan, learn = draft(task), len(task.held.split(TRAIN))
     recipe, notes = plan.recipe, list(plan.notes)
@@ -339,7 +339,7 @@ def updates(pictures: int, speed: Speed) -> int:
 
 
 def _with_batch(task: Task, pictures: int) -> tuple[Recipe, list[str]]:
-    """Smaller batches where there are few pictures; the rate follows by the recipe's scaling."""
+    """Smaller batches where there are few images; the rate follows by the recipe's scaling."""
     # What could not be read is known already: the head has looked at every image.
     recipe = override(task.recipe, ["loop.max_bad=1"])
     batch = recipe.loop.batch_size
@@ -348,11 +348,11 @@ def _with_batch(task: Task, pictures: int) -> tuple[Recipe, list[str]]:
     if batch == recipe.loop.batch_size or "loop.batch_size" in task.given:
         return recipe, []
     recipe = replace(recipe, loop=replace(recipe.loop, batch_size=batch))
-    return recipe, [f"batches of {batch}, for there are few pictures"]
+    return recipe, [f"batch size {batch}, because there are few images"]
 
 
 def _that_fits(task: Task, recipe: Recipe, fit: float, notes: list[str]) -> Recipe:
-    """The same with as many epochs as fit, down to a tenth of one; with none of them the head is the model."""
+    """The recipe with the epochs that fit, down to a tenth of one; with none of them the head is the model."""
     if "schedule.epochs" in task.given or fit >= recipe.schedule.epochs.value:
         return recipe
     notes.append(f"{recipe.schedule.epochs} would be better, and do not fit into the time")
@@ -375,7 +375,7 @@ def _probe_seconds(task: Task, speed: Speed) -> float:
 
 
 def _evaluation_seconds(task: Task, recipe: Recipe, speed: Speed) -> float:
-    """On the way by what is held out, with the average and without; then blends; at the end by the validation split."""
+    """Of the held-out split on the way, with the average and without, and for blends; of both splits at the end."""
     epochs, every = recipe.schedule.epochs, recipe.loop.eval_every
     total = epochs.steps(1000, 1)
     times = max(1, total // max(1, every.steps(1000, 1, total))) * (1 if recipe.ema.decay is None else 2)

@@ -1,4 +1,4 @@
-"""Pictures of a run: curves of its metrics, and a sheet of training pictures as the model sees them."""
+"""Images of a run: curves of its metrics, and a sheet of training images as the model sees them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _line(axes: Axes, column: str, label: str, rows: list[Row], steps_per_epoch:
 
 
 def draw_samples(path: Path, images: Tensor, spec: Preprocessing, columns: int = 8, rows: int = 4) -> None:
-    """The first pictures of a batch, as they are given to the model, as one PNG.
+    """The first images of a batch, as they are given to the model, as one PNG.
 
     Args:
         path: of the file.

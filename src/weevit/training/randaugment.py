@@ -5,7 +5,7 @@
          mstd  spread of the magnitude; above 100: even from 0 to m      0
          mmax  greatest magnitude                                       10
          inc   1: what a greater magnitude makes stronger, all of it     0
-         n     treatments of a picture                                   2
+         n     treatments of an image                                   2
          p     probability of each                                       0.5
          tweights  turns and shifts often, colours seldom, none twice
 
@@ -24,7 +24,7 @@ from weevit.errors import RecipeError, did_you_mean
 
 @dataclass(frozen=True)
 class Op:
-    """One treatment of a picture.
+    """One treatment of an image.
 
     Attributes:
         name: of `pixels.OPS`.
@@ -121,7 +121,7 @@ class RandAugment:
         """Read a sentence.
 
         Raises:
-            RecipeError: an unknown or doubled word, a number that cannot be meant.
+            RecipeError: an unknown or doubled word, an invalid number.
         """
         first, *words = text.split("-")
         if first != "rand":
@@ -141,7 +141,7 @@ class RandAugment:
         return found
 
     def draw(self, rng: Random, interpolation: str) -> tuple[Op, ...]:
-        """The treatments of one picture, in order; fewer than `layers`, since each is left out with some probability.
+        """The treatments of one image, in order; fewer than `layers`, since each is left out with some probability.
 
         Args:
             rng: to draw from.

@@ -83,7 +83,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         overrides: `key=value` words, such as `optim.lr=2e-4`; the last of two equal keys counts.
 
     Raises:
-        RecipeError: there is no such recipe, or it says what cannot be meant.
+        RecipeError: there is no such recipe, or it has an invalid value.
     """
     path = find(name_or_path)
     return parse_recipe(_text(path), str(path), overrides, path.stem)
@@ -121,7 +121,7 @@ def parse_recipe(content: str, source: str, overrides: Sequence[str] = (), name:
         name: the recipe's, where the text says none.
 
     Raises:
-        RecipeError: it says what cannot be meant.
+        RecipeError: it has an invalid value.
     """
     raw = read_yaml(content, source)
     shipped = Path(source) == FOLDER / f"{name}.yaml"
@@ -136,7 +136,7 @@ def parse_recipe(content: str, source: str, overrides: Sequence[str] = (), name:
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The same recipe with some values changed, checked again.
+    """Change some values of a recipe, and check it again.
 
     Raises:
         RecipeError: an unknown key, a wrong value, or a combination that excludes itself.

@@ -1,4 +1,4 @@
-"""What a run leaves behind for others: the best weights as a model, tables, pictures, and the record of its end."""
+"""What a run leaves behind for others: the best weights as a model, tables, images, and the record of its end."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Run:
 
     Attributes:
         folder: of it.
-        stopped: `done`, `time budget`, `early stop` or `interrupted`; `resume` goes on with all but the first.
+        stopped: `done`, `time budget`, `early stop` or `interrupted`; `resume` resumes all but the first.
         step, total: updates done, and with which its schedule ends.
         best: the best evaluation; None where there was none yet.
         figures: of the last evaluation.
         digest: sha256 over weights, moments, averages, counts and metrics: equal runs have equal ones.
-        bad: kind -> how many pictures could not be read.
+        bad: kind -> how many images could not be read.
         minutes: that it took, all sittings together.
         metrics: every row.
         worked: whether updates were made in this sitting.
@@ -85,7 +85,7 @@ def publish_again(work: Work) -> None:
 
 
 def show_samples(work: Work, images: Tensor) -> None:
-    """Write `plots/samples.png`: the first training pictures as the model sees them."""
+    """Write `plots/samples.png`: the first training images as the model sees them."""
     with run_folder.writing(work.folder):
         draw_samples(work.folder / run_folder.PLOTS / SAMPLES, images, preprocessing(work.model))
 
@@ -119,7 +119,7 @@ def write_report(work: Work, run: Run) -> str:
 
 
 def all_bad(work: Work) -> dict[str, tuple[str, str]]:
-    """Pictures that could not be read, of both splits."""
+    """Images that could not be read, of both splits."""
     return {**work.validation.bad, **work.state.bad}
 
 

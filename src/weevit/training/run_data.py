@@ -25,7 +25,7 @@ def splits_of(recipe: Recipe) -> Dataset:
     """The data of a recipe, with a validation split."""
     dataset = read_dataset(str(recipe.data.path))
     if dataset.multi_label != recipe.data.multi_label:
-        kind = "several labels a picture" if dataset.multi_label else "one class a picture"
+        kind = "several labels per image" if dataset.multi_label else "one class per image"
         raise DatasetError(
             f"{dataset.path} has {kind}, and the recipe says data.multi_label={str(recipe.data.multi_label).lower()}.",
             f"data.multi_label={str(dataset.multi_label).lower()}",
@@ -39,16 +39,16 @@ def held_out(dataset: Dataset, share: float, seed: int, hashes: Sequence[str | N
 
     Args:
         dataset: with a training split.
-        share: of it that is held out, as alike to it as can be; copies of a picture stay on one side.
+        share: of the training split, as alike to it as can be; copies of an image stay on one side.
         seed: of the draw.
-        hashes: the sha256 of the training pictures, if they are known.
+        hashes: the sha256 of the training images, if they are known.
     """
     rest = {name: split for name, split in dataset.splits.items() if name != "validation"}
     return with_validation(replace(dataset, splits=rest), share, seed, hashes)
 
 
 def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """The same data with its classes, which are the same names, in another order."""
+    """A data set with its classes, whose names do not change, in another order."""
     if dataset.classes == tuple(classes):
         return dataset
     places = {name: place for place, name in enumerate(classes)}

@@ -4,9 +4,9 @@ model/        the best weights in the hub's format: what every other verb, and t
 recipe.yaml   as resolved
 run.json      what is trained on what, with which versions, on which machine
 metrics.jsonl, metrics.csv   the same rows twice
-bad.csv       pictures that could not be read
+bad.csv       images that could not be read
 report.html, evaluation.html, plots/, log.txt
-state/        checkpoints to go on from
+state/        checkpoints to resume from
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SCHEMA = "weevit.run/1"
 OURS = (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, BAD, REPORT, EVALUATION, LOCK, METRICS)
 
 BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
-"""What of `run.json` decides what comes out; a run goes on only with exactly this."""
+"""What of `run.json` decides what comes out; a run resumes with exactly this, or not at all."""
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def _refuse_used(folder: Path) -> None:
     if RUN in there:
         raise UsageError(
             f"{folder} holds a run already.",
-            f"weevit resume {typed(folder)}   goes on with it where it was stopped; from its weights: "
+            f"weevit resume {typed(folder)}   resumes it; a new run from its weights: "
             f"weevit train --from {typed(folder)} --epochs N -o NEW",
         )
     if there:
@@ -167,7 +167,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Compare what a run was begun with and what it would go on with.
+    """Compare what a run was begun with and what it would resume with.
 
     Args:
         folder: of the run.
@@ -187,8 +187,7 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
             lines.append(f"  {key}: {_short(then)} then, {_short(now)} now")
     if lines:
         raise TrainingError(
-            f"{folder} cannot be resumed: to resume is to go on with the same run, and this would be another one:\n"
-            + "\n".join(lines),
+            f"{folder} cannot be resumed, because this would be another run:\n" + "\n".join(lines),
             f"Put it back as it was, or begin a new run from these weights: weevit train --from {typed(folder)} -o NEW",
         )
 
@@ -237,7 +236,7 @@ def write_metrics(folder: Path, rows: list[Row]) -> None:
 
 
 def write_bad(folder: Path, bad: Mapping[str, tuple[str, str]]) -> None:
-    """List every picture that could not be read in `bad.csv`: id, kind, error. No file where there is none."""
+    """List every image that could not be read in `bad.csv`: id, kind, error. No file where there is none."""
     if not bad:
         return
 

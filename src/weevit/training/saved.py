@@ -1,4 +1,4 @@
-"""What the files of a checkpoint may say: read as records, and held against the run that is to go on from them.
+"""What the files of a checkpoint may say: read as records, and compared with the run that resumes from them.
 
 A manifest's digests show that nothing was damaged, not that weevit wrote it: a run folder may come from anybody.
 """
@@ -107,7 +107,7 @@ class Saved:
 
 
 def to_lines(rows: list[Row]) -> str:
-    """Rows as text, one JSON object a line; equal rows give equal bytes."""
+    """Rows as text, one JSON object per line; equal rows give equal bytes."""
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
@@ -123,8 +123,8 @@ def read_saved(path: Path) -> Saved:
         schema = content.pop("schema", None)
         if schema != SCHEMA:
             raise TrainingError(
-                f"{file} is of the kind {str(schema)[:80]!r}; this version of weevit goes on with {SCHEMA!r}.",
-                "Go on with the version that run.json names.",
+                f"{file} is of the kind {str(schema)[:80]!r}; this version resumes from {SCHEMA!r}.",
+                "Resume with the version that run.json names.",
             )
         return read_record(Saved, content, str(file))
     except (MalformedFileError, OSError) as error:

@@ -1,4 +1,4 @@
-"""How the learning rate moves: a pure function of the updates done, as timm's `CosineLRScheduler` once an update."""
+"""How the learning rate moves: a pure function of the updates done, as timm's `CosineLRScheduler` once per update."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Schedule:
 
     @classmethod
     def of(cls, recipe: Recipe, steps_per_epoch: int) -> Schedule:
-        """The schedule of a recipe, where one pass over the training split takes so many updates."""
+        """The schedule of a recipe, where one pass over the training split takes `steps_per_epoch` updates."""
         part, batch = recipe.schedule, recipe.loop.batch_size
         length = part.epochs.steps(steps_per_epoch, batch)
         warmup, cooldown = (span.steps(steps_per_epoch, batch, length) for span in (part.warmup, part.cooldown))

@@ -37,7 +37,7 @@ class ModelPart:
     Attributes:
         name: architecture, alias, full tag or path, as everywhere.
         pretrained: start from the weights of that name; from fresh ones otherwise.
-        image_size: side of the training and validation pictures in pixels.
+        image_size: side of the training and validation images in pixels.
         drop_path: of whole branches, rising from 0 in the first block to this in the last.
         drop: dropout before the head.
         patch_drop: share of patches left out in training.
@@ -57,15 +57,15 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class DataPart:
-    """Where the pictures come from, and how validation sees them.
+    """Where the images come from, and how validation sees them.
 
     Attributes:
         path: what `weevit.datasets` reads; `--data` on the command line where None.
-        multi_label: pictures may have several classes or none; must be what the data says.
+        multi_label: images may have several classes or none; must be what the data says.
         validation_share: of the training split, where the data has no validation split.
-        hold_out: share of the training split that is kept out of training and evaluated on in place of the validation
+        hold_out: share of the training split that becomes the held-out split, evaluated on in place of the validation
             split, which the run then never looks at; None for none.
-        repeats: how often an epoch shows a picture, each time with other draws, over a share of the pictures that is
+        repeats: how often an epoch shows an image, each time with other draws, over a share of the images that is
             smaller by as much (repeated augmentation, arXiv:1901.09335); 1 or 0 for none.
         crop_pct, crop_mode, interpolation: of validation, as `Preprocessing`.
         mean, std: of both; those of the model's weights where None.
@@ -85,17 +85,17 @@ class DataPart:
 
 @dataclass(frozen=True)
 class AugmentPart:
-    """What is done to one training picture, in this order.
+    """What is done to one training image, in this order.
 
     Attributes:
         crop: `random_resized` (a random part of random shape), or `as_validation`.
-        scale: share of the picture's area that the part has, smallest and largest.
+        scale: share of the image's area that the part has, smallest and largest.
         ratio: its width over its height, smallest and largest.
-        interpolation: `bilinear`, `bicubic`, or one of them at `random` for each picture.
+        interpolation: `bilinear`, `bicubic`, or one of them at `random` for each image.
         hflip, vflip: probability of a flip.
         randaugment: timm's small language, as in `rand-m6-inc1-mstd1.0-n3`; None for none.
         color_jitter: strength for brightness, contrast and saturation; None for none.
-        color_jitter_prob, grayscale_prob, blur_prob: probability that a picture is treated so.
+        color_jitter_prob, grayscale_prob, blur_prob: probability that an image is treated so.
         erase_prob: of random erasing (arXiv:1708.04896).
         erase_mode: filled with a `pixel` of noise each, one `rand` colour, or the mean colour (`const`).
         erase_count: rectangles, at most.
@@ -121,14 +121,14 @@ class AugmentPart:
 
 @dataclass(frozen=True)
 class MixPart:
-    """What is done to a batch of training pictures and their targets.
+    """What is done to a batch of training images and their targets.
 
     Attributes:
         mixup: alpha of mixup (arXiv:1710.09412); 0 for none.
         cutmix: alpha of cutmix (arXiv:1905.04899); 0 for none.
-        prob: probability that a batch (a pair, a picture) is mixed at all.
+        prob: probability that a batch (a pair, an image) is mixed at all.
         switch: probability of cutmix rather than mixup, where both are on.
-        mode: one draw for a `batch`, for each `pair`, or for each picture (`elem`).
+        mode: one draw for a `batch`, for each `pair`, or for each image (`elem`).
         until: mixing ends here; None for never.
     """
 
@@ -237,20 +237,20 @@ class LoopPart:
     """How the run is carried out.
 
     Attributes:
-        batch_size: images in one update of the weights, over all devices and pieces together.
-        accumulate: the pieces that such a batch is computed in; None ("auto"): as few as fit into memory.
+        batch_size: images in one update of the weights, over all devices and micro-batches together.
+        accumulate: the micro-batches that such a batch is computed in; None ("auto"): as few as fit into memory.
         precision: of autocast: `fp32`, `bf16`, `fp16`; `auto` is the best that the device computes fast.
         compile: with torch.compile.
         grad_checkpointing: compute activations twice to store them never.
         workers: processes or threads that decode; None ("auto") lets the machine decide. Changes no result.
         eval_every: between two evaluations.
-        best: the figure by which `best` is chosen; `auto` is top-1, or mAP where pictures have several labels. Of the
+        best: the figure by which `best` is chosen; `auto` is top-1, or mAP where images have several labels. Of the
             average's weights where there is one.
         early_stop: evaluations without a better figure after which the run ends; None for never.
         checkpoint_every: between two checkpoints; checkpoint_minutes: and at least so often.
         keep: checkpoints that are kept, apart from the best.
         minutes: the time that the run may take; None for as long as it needs.
-        max_bad: the share of unreadable pictures above which the run stops.
+        max_bad: the share of unreadable images above which the run stops.
         log_every: updates between two lines of metrics.
     """
 

@@ -1,6 +1,6 @@
 """Where a run is: all that the rest of it depends on, onto the disk and back to the last bit.
 
-A checkpoint is a folder, and what it holds of the past is complete: no other file of the run is needed to go on.
+A checkpoint is a folder, and what it holds of the past is complete: no other file of the run is needed to resume.
 
     state/step-000412/
         model.safetensors  optimizer.safetensors  ema.safetensors     float32, by the names of the parameters
@@ -73,12 +73,12 @@ class State:
         scaler: of gradients, for float16; it does nothing in other precisions.
         run: the fingerprint of what is trained on what (`weevit.training.run_folder.fingerprint`).
         step: updates done.
-        seen: pictures trained on.
+        seen: images trained on.
         skipped: updates that float16 left out because the scale of the gradients was too high.
         best: of the evaluations so far.
         metrics: every row so far, in order.
         window: sums since the last row of training metrics: `steps`, `loss`, `grad_norm`.
-        bad: picture -> (kind, error), of those that could not be read.
+        bad: image -> (kind, error), of those that could not be read.
         ends: what was decided on the way about the end of the schedule, as `weevit.training.pace.Pace` has it.
         clock: how long it has taken.
         lock: held while any of this changes, and while it is saved: whoever holds it finds a run between two updates.

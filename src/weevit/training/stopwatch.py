@@ -17,7 +17,7 @@ class Stopwatch:
     """The times of one sitting.
 
     Attributes:
-        trained: pictures since the last lap.
+        trained: images since the last lap.
         evaluation: seconds that the last evaluation took.
     """
 

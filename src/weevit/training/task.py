@@ -1,4 +1,4 @@
-"""What a fine-tuning is given: pictures, published weights, a recipe; and what of them is held out of training."""
+"""What a fine-tuning is given: images, published weights, a recipe, and the held-out split."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from weevit.zoo.records import Sha256, Text, items, read_record_file, words
 from weevit.zoo.resolve import resolve
 
 FEWEST, MOST = 60, 500
-"""Pictures that are held out, where the recipe's share of the training split would be fewer or more."""
+"""Images of the held-out split, where the recipe's share of the training split would be fewer or more."""
 
 LARGEST_SHARE = 0.25
-"""Of the training split that is held out, however few pictures it has."""
+"""Share of the training split that is held out at most, even from few images."""
 
 
 BEGUN = "begun.json"
@@ -36,7 +36,7 @@ BEGUN = "begun.json"
 
 @dataclass(frozen=True)
 class Begun:
-    """What a fine-tuning was asked for, so that one that was stopped goes on as it began.
+    """What a fine-tuning was asked for, so that a stopped one resumes as it began.
 
     Attributes:
         model: its name, or a path.
@@ -72,7 +72,7 @@ class Begun:
             replace_file(folder / BEGUN, lambda tmp: tmp.write_text(json.dumps(vars(self), indent=1), encoding="utf-8"))
 
     def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
-        """Refuse to go on with something else than what was begun; what is left out is meant as it was.
+        """Refuse to resume with other values than those it was begun with; what is left out stays as it was.
 
         Raises:
             UsageError: other weights or other overrides.
@@ -86,7 +86,7 @@ class Begun:
             raise UsageError(
                 f"{folder} was begun with {' '.join(self.overrides) or 'the recipe as it is'}; "
                 f"{' '.join(overrides)} is given now.",
-                "Leave that out to go on as it began, or choose a new --output.",
+                "Leave that out to resume as it began, or choose a new --output.",
             )
 
 
@@ -99,7 +99,7 @@ class Task:
         checkpoint: the published weights.
         start: what training starts from: they, or they with the probe's head.
         dataset: with a training and a validation split.
-        held: the same without the validation split: in its place what is held out of training.
+        held: the data set with the held-out split in place of the validation split.
         given: keys of the recipe that the user has set.
         device, threads: as for `weevit.train`.
     """
@@ -119,7 +119,7 @@ class Task:
 
         Raises:
             DatasetError, ModelError: the data or the model cannot be had or used.
-            RecipeError: the recipe cannot be meant.
+            RecipeError: the recipe has an invalid value.
         """
         found = load_recipe(recipe, overrides)
         check_there(data)
@@ -134,7 +134,7 @@ class Task:
         return cls(found, checkpoint, checkpoint, dataset, held_out(dataset, share, found.seed), given)
 
     def starting_from(self, probe: Fit) -> Task:
-        """The same from the probe's head, if that is right more often than the name of the commonest class would be."""
+        """Start from the probe's head, if that is right more often than the name of the commonest class would be."""
         if probe.chosen.score <= _commonest(self.held):
             return self
         recipe = override(self.recipe, [f"model.name={probe.checkpoint.path.parent.absolute()}"])

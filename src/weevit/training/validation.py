@@ -20,7 +20,7 @@ from weevit.images.source import Source, open_image
 from weevit.zoo.weights import Preprocessing
 
 KEPT_BYTES = 512 << 20
-"""Prepared pictures are kept between evaluations up to so much memory: most validation splits are small."""
+"""Prepared images are kept between evaluations up to so much memory: most validation splits are small."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,9 +29,9 @@ class Validation:
     """A split, prepared once where it fits into memory, and asked about again and again.
 
     Attributes:
-        split: the pictures and their classes.
+        split: the images and their classes.
         spec: how they are prepared.
-        bad: picture -> (kind, error), of those that cannot be read; they have no logits.
+        bad: image -> (kind, error), of those that cannot be read; they have no logits.
     """
 
     def __init__(self, split: Split, spec: Preprocessing, batch: int, threads: int) -> None:
@@ -49,11 +49,11 @@ class Validation:
         """Ask a model about all of them.
 
         Returns:
-            ((n, K) float32 logits, their n targets) of the pictures that could be read, in their order; None where
+            ((n, K) float32 logits, their n targets) of the images that could be read, in their order; None where
             `should_stop` said so on the way.
 
         Raises:
-            TrainingError: no picture could be read.
+            TrainingError: no image could be read.
         """
         mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (self.spec.mean, self.spec.std))
         found: list[Tensor] = []
@@ -73,7 +73,7 @@ class Validation:
             model.train(was_training)
         if not good:
             raise TrainingError(
-                f"None of the {len(self.split):,} validation pictures could be read.", "weevit data check"
+                f"None of the {len(self.split):,} validation images could be read.", "weevit data check"
             )
         return torch.cat(found).numpy(), self.split.targets[good]
 

@@ -25,7 +25,7 @@ class Progress:
         figures: of the last evaluation: `top1`, `ema_top1`, ...
         best: of the evaluations so far.
         doing: `training`, `evaluating`, `saving`.
-        bad: pictures that could not be read so far.
+        bad: images that could not be read so far.
     """
 
     step: int = 0

@@ -109,7 +109,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
 
     Raises:
         UnknownModelError: the architecture is not of this family.
-        CheckpointError: a value is missing or cannot be meant; the message names the key.
+        CheckpointError: a value is missing or invalid; the message names the key.
     """
     fields = Fields(raw, where)
     base, tag = _architecture(fields)

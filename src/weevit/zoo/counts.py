@@ -51,7 +51,7 @@ class Counts:
 
     @property
     def mactivations_linear(self) -> float:
-        """The same without the two products, as on the model cards."""
+        """10^6 activations without the two products, as on the model cards."""
         return self.linear_activations / 1e6
 
 

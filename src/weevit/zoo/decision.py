@@ -25,7 +25,7 @@ class Decision:
     Attributes:
         threshold: the answer is that the class is unknown where the best probability is below it; None where a class
             is always named.
-        coverage: the share of pictures of known classes that was to keep its class when the threshold was chosen.
+        coverage: the share of images of known classes that was to keep its class when the threshold was chosen.
         multi_label: probabilities are each label's own (sigmoid), and do not add up to 1.
         label_thresholds: the probability from which each label is said to be there; 0.5 for all where None.
         temperature: what logits were divided by so that probabilities are right as often as they say. For the record:
@@ -58,7 +58,7 @@ def parse_decision(raw: Mapping[str, Any], num_classes: int, where: str) -> Deci
         where: its path, for errors.
 
     Raises:
-        CheckpointError: a value that cannot be meant; the message names the key.
+        CheckpointError: an invalid value; the message names the key.
     """
     if raw.get(KEY) is None:
         return None

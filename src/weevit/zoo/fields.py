@@ -49,7 +49,7 @@ class Fields:
             raise self.wrong(key, value, f"expected {error}") from None
 
     def wrong(self, key: str, value: object, why: str) -> CheckpointError:
-        """The error for a value that cannot be meant."""
+        """The error for an invalid value."""
         return CheckpointError(f"{self.where}: {key} is {shorten(value)}: {why}.")
 
 
@@ -129,7 +129,7 @@ def side(value: Any) -> int:
 
 
 def check_side(value: int, name: str = "image_size") -> int:
-    """The same for what a user asks for.
+    """Check a side that a user asks for.
 
     Raises:
         UsageError: another number; the nearest side is named.

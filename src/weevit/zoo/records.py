@@ -49,7 +49,7 @@ MAX_COUNT = (1 << 53) - 1
 
 
 def words(limit: int = 4096, pattern: str = "", shown: str = "") -> Check:
-    """Text of at most so many characters; of a pattern, which `shown` describes."""
+    """Text of at most `limit` characters; of a pattern, which `shown` describes."""
     compiled = re.compile(pattern, re.ASCII) if pattern else None
 
     def check(value: Any) -> str:
@@ -76,7 +76,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
 
 
 def items(check: Check, most: int) -> Check:
-    """A list of at most so many values, as a tuple."""
+    """A list of at most `most` values, as a tuple."""
 
     def checked(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) > most:
@@ -87,7 +87,7 @@ def items(check: Check, most: int) -> Check:
 
 
 def table(key: Check, check: Check, most: int) -> Check:
-    """An object of at most so many keys and values."""
+    """An object of at most `most` keys and values."""
 
     def checked(value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping) or len(value) > most:

@@ -26,11 +26,11 @@ TEST_SETS = ("imagenet", "imagenet-real", "imagenetv2", "imagenet-a", "imagenet-
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the model's input; the meaning of every field is that of timm's evaluation transform.
+    """How an image becomes the model's input; the meaning of every field is that of timm's evaluation transform.
 
     Attributes:
         height, width: input size in pixels.
-        crop_pct: the share of the resized picture that the crop keeps, along each side.
+        crop_pct: the share of the resized image that the crop keeps, along each side.
         crop_mode: `center` (resize the short side, cut the middle), `squash` (resize both sides, cut the middle)
             or `border` (resize the long side, pad with the mean colour).
         interpolation: resampling filter.
