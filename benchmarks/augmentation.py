@@ -40,7 +40,7 @@ FILL = (128, 128, 128)
 
 
 class Photos(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """What timm's ImageDataset does, for files without classes."""
+    """What timm's ImageDataset does (1.0.31, November 2026), for files without classes."""
 
     transform: Callable[[Image.Image], Any]
 

@@ -47,10 +47,10 @@ with torch.inference_mode():
 with open(out, "w") as file:
     csv.writer(file).writerows([name, *map(label, own[0]), *own[1]] for name, own in zip(names, rows))
 """
-"""What timm's inference.py does on a CPU, but for pandas, which it imports too."""
+"""What timm's inference.py does on a CPU, but for pandas, which it imports too (timm 1.0.31, November 2026)."""
 
 DEFAULT_BATCH = 256
-"""Of inference.py."""
+"""Batch size of inference.py (timm 1.0.31, November 2026)."""
 
 
 def linked(place: Path, count: int) -> Path:

@@ -2,7 +2,8 @@
 
     python benchmarks/memory.py [--photos 200]
 
-To reach: 350 MB (timm's `inference.py`, measured apart, takes 970 MB). Needs the shared data, and timm for its line.
+To reach: 350 MB (timm's `inference.py` of 1.0.31, measured apart in November 2026, takes 970 MB). Needs the shared
+data, and timm for its line.
 """
 
 from __future__ import annotations

@@ -33,9 +33,12 @@ NOT_APPLICABLE = {
     "test_model_forward_fx_torchscript": "TorchScript is not here",
     "test_model_default_cfgs[": "for models with spatial features; `test_model_default_cfgs_non_std` is ours",
 }
-"""Start of a test's name -> why it says nothing of these modules. Tests with other models' names are not collected."""
+"""Start of a test's name -> why it says nothing of these modules; names of timm 1.0.31, November 2026.
 
-SLOW = {"test_prune_intermediate_layers_contract": "prunes after each block in turn; timm's own CI leaves it out too"}
+Tests with other models' names are not collected.
+"""
+
+SLOW = {"test_prune_intermediate_layers_contract": "prunes after each block in turn; timm's CI leaves it out too"}
 """Run with `--slow`."""
 
 ENVIRONMENT, ENVIRONMENT_SLOW = "WEEVIT_TIMM_TESTS_MODELS", "WEEVIT_TIMM_TESTS_SLOW"

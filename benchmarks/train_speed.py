@@ -3,9 +3,10 @@
     python benchmarks/train_speed.py [--model vit_tiny_patch16_224] [--size 224] [--batch 32] [--turns 12] [--updates 4]
 
 Same model, size, batch and recipe (wee's: RandAugment, erasing, mixup and cutmix, NAdamW, clipping, average), float32.
-timm's loop is what its train.py does: create_loader, Mixup, create_optimizer_v2, ModelEmaV3, a scheduler. Each side
-runs with every number of workers, each of these in a process of its own, and all of them take turns of a few updates
-while the others are stopped: a machine that is slower for a while is so for all. What is said is of each side's best.
+timm's loop is that of its train.py (1.0.31, November 2026): create_loader, Mixup, create_optimizer_v2, ModelEmaV3, a
+scheduler. Each side runs with every number of workers, each of these in a process of its own. All of them take turns of
+a few updates while the others are stopped: a machine that is slower for a while is so for all. The figures are of each
+side's best.
 Needs timm, the shared photos and POSIX signals. The smaller the model, the more of the time is the images'.
 """
 
