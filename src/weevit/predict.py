@@ -42,7 +42,7 @@ DEFAULT_BATCH = 8
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Decoded:
     """One input, decoded and cropped; `pixels` is None where there is no answer to be had."""
 
     result: Result
@@ -257,29 +257,29 @@ class Predictor:
     def _stream(
         self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool
     ) -> Generator[Result, None, None]:
-        def compute(batch: list[_Picture]) -> tuple[list[_Picture], dict[str, Any]]:
-            pixels = [picture.pixels for picture in batch if picture.pixels is not None]
+        def compute(batch: list[_Decoded]) -> tuple[list[_Decoded], dict[str, Any]]:
+            pixels = [image.pixels for image in batch if image.pixels is not None]
             # The session is loaded for the first image that can be seen, and not before.
             return batch, self._session(request).run(np.stack(pixels), steady) if pixels else {}
 
-        for batch, answers in self._pipeline.map(sources, self._picture, compute):
+        for batch, answers in self._pipeline.map(sources, self._decode, compute):
             row = 0
-            for picture in batch:
-                if picture.pixels is None:
-                    yield picture.result
+            for image in batch:
+                if image.pixels is None:
+                    yield image.result
                     continue
                 own = {name: values[row] for name, values in answers.items() if _is_wanted(name, outputs)}
-                yield self._answer(picture.result, own, topk)
+                yield self._answer(image.result, own, topk)
                 row += 1
 
-    def _picture(self, source: Source) -> _Picture:
+    def _decode(self, source: Source) -> _Decoded:
         try:
             image = self.open(source)
             pixels = preprocess(image, self.preprocessing)
         except ImageError as error:
-            return _Picture(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
+            return _Decoded(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
         height, width = full_size(image)
-        return _Picture(Result(source.name, width=width, height=height), pixels)
+        return _Decoded(Result(source.name, width=width, height=height), pixels)
 
     def _session(self, request: Request) -> Session:
         return self._pipeline.session(request)

@@ -1,4 +1,4 @@
-"""What each verb writes for a picture, as columns: a name, a shape, a type, and how to get it out of a result."""
+"""What each verb writes for an image, as columns: a name, a shape, a type, and how to get it out of a result."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Digest:
 
 
 def make_plan(sources: Iterable[Source], shard_size: int, names: Names) -> list[Shard]:
-    """Look at every input once: its name and its fingerprint, not its picture."""
+    """Look at every input once: its name and its fingerprint, not its image."""
     plan = []
     for number, group in groups(names.unique(sources), shard_size):
         digest, rows = Digest(), 0

@@ -51,7 +51,7 @@ class Progress:
         vanished: ids that had a row and are no input any more.
         interrupted: whether it stopped before its end because it was asked to.
         seconds: since the first image.
-        left_out: files in folders that are no pictures by their ending.
+        left_out: files in folders that are no images by their ending.
     """
 
     total: int = 0
@@ -95,7 +95,7 @@ def run_job(
 
     Args:
         predictor: a loaded model.
-        inputs: as for `Predictor.stream`, but no pictures in memory. It is read twice; an iterator is kept as a list.
+        inputs: as for `Predictor.stream`, but no images in memory. It is read twice; an iterator is kept as a list.
         folder: made if it is not there.
         verb: `classify`, `embed` or `features`.
         shard: (3, 16) does the third of 16 equal shares; the others may run at the same time, on other machines too.
@@ -316,7 +316,7 @@ class _Job:
         return work
 
     def _rows_so_far(self, sources: list[Source]) -> tuple[list[Row], str]:
-        """A row for each source, an older one of the same picture or one that is awaited; and the digest of all."""
+        """A row for each source, an older one of the same image or one that is awaited; and the digest of all."""
         rows, digest = [], Digest()
         for source in sources:
             fingerprint = source.fingerprint()
