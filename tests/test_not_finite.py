@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import weevit
+from weevit.answers.results import refuse_not_finite, unit_length
 from weevit.cli.app import _run
 from weevit.embeddings import embed_split
 from weevit.errors import ImageError, NotFiniteError
@@ -19,7 +20,6 @@ from weevit.explain.relevance import deletion, explain_source
 from weevit.images.source import Source
 from weevit.images.sources import expand
 from weevit.predict import Predictor
-from weevit.results import refuse_not_finite, unit_length
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.labels import Label

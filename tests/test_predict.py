@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import weevit
+from weevit.answers.results import top_classes, unit_length
 from weevit.engine.ahead import map_ahead
 from weevit.predict import OUTPUTS, block_indices
-from weevit.results import top_classes, unit_length
 from weevit.zoo.labels import Label
 
 

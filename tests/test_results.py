@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from weevit.results import decide, top_classes, unit_length
+from weevit.answers.results import decide, top_classes, unit_length
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 

@@ -19,7 +19,7 @@ from weevit import errors
 SOURCE = Path(weevit.__file__).parent
 ROOMS = [
     *("errors", "telemetry", "text", "extras", "arguments", "outputs", "locks", "memory", "provenance"),
-    *("zoo", "images", "datasets", "graph", "engine", "results", "answers", "reports"),
+    *("zoo", "images", "datasets", "graph", "engine", "answers", "reports"),
     *("predict", "reduction", "explain", "jobs", "embeddings", "evaluation", "fitting", "checking", "training", "cli"),
 ]
 """Imports point to the left only. `nn` and `data` stand beside: they may import zoo, images and graph."""

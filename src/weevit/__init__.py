@@ -19,6 +19,7 @@ telemetry.disable()
 
 if TYPE_CHECKING:
     from weevit import data
+    from weevit.answers.results import Prediction, Result
     from weevit.checking.check import check_data
     from weevit.errors import (
         CheckpointError,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from weevit.nn.save import save
     from weevit.predict import Predictor, load
     from weevit.reduction import measure_reduction
-    from weevit.results import Prediction, Result
     from weevit.training.finetune import finetune
     from weevit.training.loop import resume, train
 
@@ -70,8 +70,8 @@ _HOMES = {
     "resume": "weevit.training.loop",
     "data": "weevit",
     "Predictor": "weevit.predict",
-    "Result": "weevit.results",
-    "Prediction": "weevit.results",
+    "Result": "weevit.answers.results",
+    "Prediction": "weevit.answers.results",
     "Limits": "weevit.images.decode",
     "WeevitError": "weevit.errors",
     "UsageError": "weevit.errors",

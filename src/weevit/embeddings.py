@@ -29,13 +29,13 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit._version import __version__
+from weevit.answers.results import Array, Result
 from weevit.engine.ahead import map_ahead
 from weevit.engine.cache import cache_folder, is_ours, make_own
 from weevit.errors import ImageError, MalformedFileError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, Stored, read_bytes
 from weevit.predict import Predictor
-from weevit.results import Array, Result
 from weevit.zoo.manifest import replace_file
 from weevit.zoo.own import read_own
 

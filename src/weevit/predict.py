@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from weevit.answers.pipeline import Pipeline
+from weevit.answers.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
 from weevit.arguments import MAX_BATCH, one_of, whole
 from weevit.engine.session import ENGINES, Engine, Request, Session, open_session
 from weevit.engine.threads import choose_threads
@@ -24,7 +25,6 @@ from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess
 from weevit.images.source import Source, open_image
 from weevit.images.sources import Expansion, Inputs, expand, names_one_image
-from weevit.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.fields import check_side

@@ -11,6 +11,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from weevit.answers.results import unit_length
 from weevit.engine.ahead import map_ahead
 from weevit.errors import ImageError, InputsFailedError, UsageError
 from weevit.images.decode import is_reduced
@@ -18,7 +19,6 @@ from weevit.images.preprocess import preprocess
 from weevit.images.source import Source, open_image
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.predict import Predictor
-from weevit.results import unit_length
 
 AMONG = 256
 """Inputs that are looked at, at most."""

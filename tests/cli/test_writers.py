@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from weevit.answers.results import Result
 from weevit.cli.writers import write_embeddings_npy
-from weevit.results import Result
 
 NAMES = ["a.png", "b\nc.png", "b\\nc.png", "d\r.png", "d\\r.png", "e\r\nf.png", "\\", "käse.png", "g h.png"]
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import weevit
+from weevit.answers.results import decide
 from weevit.cli.app import _run
 from weevit.predict import load
-from weevit.results import decide
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision, parse_decision

@@ -21,8 +21,8 @@ from weevit.outputs import refuse_foreign, refuse_inputs
 from weevit.text import typed
 
 if TYPE_CHECKING:
+    from weevit.answers.results import Result
     from weevit.predict import Predictor
-    from weevit.results import Result
 
 SCHEMA = 1
 """Version of the JSON lines; a change that breaks readers raises it."""

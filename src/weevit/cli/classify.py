@@ -14,7 +14,7 @@ from weevit.cli.console import say, say_json
 from weevit.text import one_line
 
 if TYPE_CHECKING:
-    from weevit.results import Prediction, Result
+    from weevit.answers.results import Prediction, Result
 
 _BAR = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -20,7 +20,7 @@ from weevit.text import json_line, on_screen, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from weevit.results import Result
+    from weevit.answers.results import Result
 
 EXIT_NOTHING, EXIT_SOME_FAILED = 1, 3
 

@@ -11,7 +11,7 @@ from weevit.cli import options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
-    from weevit.results import Result
+    from weevit.answers.results import Result
 
 
 @click.command()
@@ -50,11 +50,11 @@ def embed(
     """
     from dataclasses import replace
 
+    from weevit.answers.results import unit_length
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import EMBEDDING_WRITERS
-    from weevit.results import unit_length
 
     if output is None and not json_lines:
         raise UsageError("Where should the vectors go? Neither --output nor --json was given.", "-o vectors.npy")

@@ -43,6 +43,7 @@ def explain(
     --output is a .png for one image, an existing folder for several. The share of attention that class token and
     registers take is printed for each block; --json prints it as one object per line.
     """
+    from weevit.answers.results import Result
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json, tell
     from weevit.cli.signs import save_image
@@ -51,7 +52,6 @@ def explain(
     from weevit.explain.relevance import deletion as score
     from weevit.explain.relevance import explain_source
     from weevit.outputs import refuse_inputs
-    from weevit.results import Result
 
     expansion = answers.read_inputs(inputs)
     sources = list(expansion)

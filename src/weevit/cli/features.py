@@ -11,8 +11,8 @@ from weevit.cli import options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
+    from weevit.answers.results import Result
     from weevit.predict import Predictor
-    from weevit.results import Result
 
 
 @click.command()

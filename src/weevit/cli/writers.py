@@ -16,7 +16,7 @@ from weevit.text import csv_row, json_line, list_line
 from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
-    from weevit.results import Result
+    from weevit.answers.results import Result
     from weevit.zoo.checkpoint import Checkpoint
 
 

@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from weevit.answers.results import Array, Result
 from weevit.engine.ahead import batches
 from weevit.evaluation.metrics import Floats, Ints, Judged, joined, judge_any, sigmoid
 from weevit.images.source import Source
 from weevit.predict import Predictor
-from weevit.results import Array, Result
 
 _CHUNK = 256
 """Images that are judged together: 1 MB of logits of an ImageNet head."""

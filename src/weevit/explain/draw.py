@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from weevit.answers.results import Array
 from weevit.explain.relevance import Explanation
-from weevit.results import Array
 from weevit.text import one_line
 
 Panel = tuple[str, Image.Image]

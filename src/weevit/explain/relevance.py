@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from weevit.answers.results import Array, Result, refuse_not_finite
 from weevit.arguments import MAX_SEED, whole
 from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError
 from weevit.graph.folds import Block, fold_block
 from weevit.images.source import Source
 from weevit.predict import Predictor
-from weevit.results import Array, Result, refuse_not_finite
 from weevit.zoo.architectures import NORM_EPS, Architecture
 
 MAX_STEPS = 1000

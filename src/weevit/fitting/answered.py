@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
+from weevit.answers.results import Result
 from weevit.datasets.dataset import Split
 from weevit.embeddings import Embedded
 from weevit.fitting.heads import Floats
 from weevit.images.sources import Expansion, Inputs
 from weevit.predict import Output, Predictor
-from weevit.results import Result
 
 
 class Answered(Predictor):

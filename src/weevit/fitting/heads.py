@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from weevit.answers.results import Array
 from weevit.extras import missing
-from weevit.results import Array
 
 Floats = npt.NDArray[np.float64]
 

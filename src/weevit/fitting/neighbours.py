@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weevit.answers.results import Array, unit_length
 from weevit.fitting.heads import Floats
-from weevit.results import Array, unit_length
 
 COUNTS = (1, 3, 5, 10, 20, 50)
 """Neighbours that have a say."""

@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from weevit.answers.results import Result
 from weevit.errors import JobError, NotFiniteError, UsageError
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
@@ -31,7 +32,6 @@ from weevit.jobs.shards import Row, write_shard
 from weevit.memory import keep_flat
 from weevit.outputs import local
 from weevit.predict import Predictor
-from weevit.results import Result
 from weevit.text import list_line
 from weevit.zoo.manifest import replace_file, sha256_file
 

@@ -28,6 +28,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from weevit import embeddings
+from weevit.answers.results import Array
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.embeddings import embed_split
 from weevit.errors import DatasetError, MalformedFileError, TrainingError, UsageError
@@ -44,7 +45,6 @@ from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
 from weevit.outputs import local
 from weevit.predict import Predictor
-from weevit.results import Array
 from weevit.text import csv_bytes, typed
 from weevit.training import run_folder
 from weevit.training.blending import blend

@@ -9,10 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.errors import NotFiniteError
+from weevit.images.source import shortened
+from weevit.text import one_line
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 
 Array = npt.NDArray[np.float32]
+
+SHOWN = 3
+"""Classes in a `repr`."""
+
+MAX_SHOWN = 120
+"""Characters of an input, and of what is said of it, in a `repr`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Prediction:
     probability: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What became of one input.
 
@@ -68,6 +76,31 @@ class Result:
     features: dict[int, Array] = field(default_factory=dict)
     prefix: dict[int, Array] = field(default_factory=dict)
     attention: dict[int, Array] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """One line: the input, and its best classes or why there is no answer."""
+        if not self.ok:
+            said = self.status
+        else:
+            named = [f"{one.name} {one.probability:.1%}" for one in self.top[:SHOWN]]
+            more = [f"{len(self.top) - SHOWN} more"] if len(self.top) > SHOWN else []
+            said = ", ".join([*(["unknown"] if self.unknown else []), *named, *more, *self.arrays()]) or "ok"
+        name, said = (shortened(one_line(text), MAX_SHOWN) for text in (self.input, said))
+        return f"<Result {name}: {said}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the image with bars."""
+        from weevit.answers.notebook import html
+
+        return html(self)
+
+    def arrays(self) -> list[str]:
+        """What it holds besides classes, each with its shape: `embedding (192)`."""
+        held = {"logits": self.logits, "embedding": self.embedding}
+        for name in ("features", "attention"):
+            held |= {f"{name}[{index}]": value for index, value in getattr(self, name).items()}
+        shapes = {name: " x ".join(map(str, value.shape)) for name, value in held.items() if value is not None}
+        return [f"{name} ({shape})" for name, shape in shapes.items()]
 
     @property
     def ok(self) -> bool:

@@ -1,0 +1,53 @@
+"""How one answer looks in a notebook: the image, its classes as bars, or why there is no answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weevit.errors import WeevitError
+from weevit.images.source import Source, open_image
+
+if TYPE_CHECKING:
+    from weevit.answers.results import Prediction, Result
+
+SIDE = 160
+"""Pixels of the longer side of the image that is shown."""
+
+_STYLE = "display:flex;gap:16px;align-items:flex-start;font:13px/1.5 system-ui,sans-serif"
+_BAR = "display:inline-block;height:10px;border-radius:2px;background:#3b7dd8;vertical-align:middle"
+
+
+def html(result: Result) -> str:
+    """One answer as HTML that needs nothing from elsewhere; names are shown as text, whatever stands in them."""
+    lines = [f"<b>{escape(result.input)}</b>"]
+    if not result.ok:
+        lines.append(escape(f"{result.status}: {result.error or ''}"))
+    elif result.unknown:
+        lines.append("unknown")
+    lines += map(_bar, result.top)
+    if result.ok and not result.top:
+        lines.append(escape(", ".join(result.arrays())))
+    return f'<div style="{_STYLE}">{_image(result)}<div>{"<br>".join(lines)}</div></div>'
+
+
+def _bar(prediction: Prediction) -> str:
+    width = round(200 * prediction.probability)
+    return f'<span style="{_BAR};width:{width}px"></span> {prediction.probability:.1%} {escape(prediction.name)}'
+
+
+def _image(result: Result) -> str:
+    """The image, where the input is a file that is still there."""
+    with suppress(WeevitError, OSError, ValueError):
+        if result.ok and Path(result.input).is_file():
+            image = open_image(Source(result.input, Path(result.input)))
+            image.thumbnail((SIDE, SIDE))
+            stream = io.BytesIO()
+            image.save(stream, "JPEG", quality=85)
+            data = base64.b64encode(stream.getvalue()).decode()
+            return f'<img alt="" style="max-width:{SIDE}px" src="data:image/jpeg;base64,{data}">'
+    return ""
