@@ -22,9 +22,9 @@ def classes(*names: str) -> tuple[Prediction, ...]:
 
 def test_a_line_for_each_kind_of_answer() -> None:
     vector = np.zeros(192, np.float32)
-    assert repr(Result("a.jpg", top=classes("cat", "dog"))) == "<Result a.jpg: cat 50.0%, dog 25.0%>"
-    assert repr(Result("a.jpg", top=classes(*"abcde"))) == "<Result a.jpg: a 50.0%, b 25.0%, c 12.5%, 2 more>"
-    assert repr(Result("a.jpg", top=classes("cat"), unknown=True)) == "<Result a.jpg: unknown, cat 50.0%>"
+    assert repr(Result("a.jpg", top=classes("cat", "dog"))) == "<Result a.jpg: cat 50.0%; dog 25.0%>"
+    assert repr(Result("a.jpg", top=classes(*"abcde"))) == "<Result a.jpg: a 50.0%; b 25.0%; c 12.5%; 2 more>"
+    assert repr(Result("a.jpg", top=classes("cat"), unknown=True)) == "<Result a.jpg: unknown; cat 50.0%>"
     assert repr(Result("a.jpg", embedding=vector)) == "<Result a.jpg: embedding (192)>"
     maps = {11: np.zeros((192, 14, 14), np.float32)}
     assert repr(Result("a.jpg", features=maps)) == "<Result a.jpg: features[11] (192 x 14 x 14)>"

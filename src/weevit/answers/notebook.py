@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SIDE = 160
 """Pixels of the longer side of the image that is shown."""
 
-_STYLE = "display:flex;gap:16px;align-items:flex-start;font:13px/1.5 system-ui,sans-serif"
+_STYLE = "margin:4px 0;display:flex;gap:16px;align-items:flex-start;font:13px/1.5 system-ui,sans-serif"
 _BAR = "display:inline-block;height:10px;border-radius:2px;background:#3b7dd8;vertical-align:middle"
 
 
@@ -26,7 +26,7 @@ def html(result: Result) -> str:
     """One answer as HTML that needs nothing from elsewhere; names are shown as text, whatever stands in them."""
     lines = [f"<b>{escape(result.input)}</b>"]
     if not result.ok:
-        lines.append(escape(f"{result.status}: {result.error or ''}"))
+        lines.append(escape(result.error or result.status))
     elif result.unknown:
         lines.append("unknown")
     lines += map(_bar, result.top)

@@ -84,7 +84,7 @@ class Result:
         else:
             named = [f"{one.name} {one.probability:.1%}" for one in self.top[:SHOWN]]
             more = [f"{len(self.top) - SHOWN} more"] if len(self.top) > SHOWN else []
-            said = ", ".join([*(["unknown"] if self.unknown else []), *named, *more, *self.arrays()]) or "ok"
+            said = "; ".join([*(["unknown"] if self.unknown else []), *named, *more, *self.arrays()]) or "ok"
         name, said = (shortened(one_line(text), MAX_SHOWN) for text in (self.input, said))
         return f"<Result {name}: {said}>"
 
