@@ -68,18 +68,7 @@ def finetune(
     """
     began, folder, watcher = time.perf_counter(), local(output), watcher or Watcher()
     refuse_done(folder)
-    bound = (folder / TUNED / RUN).is_file()  # from here on, what it was begun with is part of what comes out
-    begun = Begun.read(folder)
-    if begun is not None:
-        if bound:
-            begun.refuse_other(folder, model, overrides)
-        model = begun.model if bound or model is None else model
-        recipe, overrides = begun.recipe if bound or not overrides else recipe, overrides or begun.overrides
-    chosen = DEFAULT_MODEL if model is None else model
-    task = replace(Task.of(data, chosen, recipe, overrides), device=device, threads=threads)
-    check_floor(task.held)
-    if not bound:
-        Begun(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
+    task = replace(_task(folder, data, model, recipe, overrides), device=device, threads=threads)
 
     # ---- a linear head, and how good it is on images that it was not fitted to
     watcher.say(task.dataset.contents())
@@ -105,6 +94,24 @@ def finetune(
     if done.chosen:
         write_finetune_page(done, task)
     return done.written()
+
+
+def _task(
+    folder: Path, data: str | Path, model: str | Path | None, recipe: str | Path, overrides: Sequence[str]
+) -> Task:
+    """What is to be done; in a folder of a fine-tuning that was stopped, what it was begun with."""
+    bound = (folder / TUNED / RUN).is_file()  # from here on, what it was begun with is part of what comes out
+    begun = Begun.read(folder)
+    if begun is not None:
+        if bound:
+            begun.refuse_other(folder, model, overrides)
+        model = begun.model if bound or model is None else model
+        recipe, overrides = begun.recipe if bound or not overrides else recipe, overrides or begun.overrides
+    task = Task.of(data, DEFAULT_MODEL if model is None else model, recipe, overrides)
+    check_floor(task.held)
+    if not bound:
+        Begun(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
+    return task
 
 
 def _run(task: Task, plan: Plan, folder: Path, left: float | None, watcher: Watcher) -> Run | None:
