@@ -22,8 +22,8 @@ from weevit.engine.session import ENGINES, Engine, Request, Session, open_sessio
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError, did_you_mean
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
-from weevit.images.preprocess import enough_pixels, preprocess
-from weevit.images.source import Source, open_image
+from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
+from weevit.images.source import Source, channels_of, open_image
 from weevit.images.sources import Expansion, Inputs, expand, names_one_image
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
@@ -75,11 +75,6 @@ class Predictor:
     ) -> None:
         whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
         one_of("engine", engine, ENGINES)
-        if checkpoint.in_chans != 3:
-            raise UsageError(
-                f"{checkpoint.name} takes {checkpoint.in_chans} channels; images are answered from 3.",
-                "weevit.create_model(...) builds it as a PyTorch module.",
-            )
         self.checkpoint = checkpoint
         self.threads = choose_threads(threads)
         self.engine = engine
@@ -111,7 +106,8 @@ class Predictor:
 
         Args:
             inputs: an image: a path, an address, a data URI, the bytes of a file, an open file, a PIL image, an
-                (H, W, 3) uint8 array, the hub's `{"bytes", "path"}`. Many: a folder, a pattern, a list, a table, an
+                (H, W, 3) uint8 array, the hub's `{"bytes", "path"}`; of a model with another number of channels an
+                array with as many. Many: a folder, a pattern, a list, a table, an
                 archive, or any iterable of those and of images.
             topk: how many classes; at most as many as there are.
 
@@ -214,7 +210,7 @@ class Predictor:
         """Answers for images that are cropped already.
 
         Args:
-            pixels: (B, height, width, 3) uint8.
+            pixels: (B, height, width, 3) uint8, or as many channels as the model has.
 
         Returns:
             `embedding`, (B, embed_dim) float32, and `logits`, (B, num_classes) float32, where there is a classifier.
@@ -274,11 +270,14 @@ class Predictor:
 
     def _decode(self, source: Source) -> _Decoded:
         try:
-            image = self.open(source)
-            pixels = preprocess(image, self.preprocessing)
+            if self.checkpoint.in_chans != 3:
+                array = channels_of(source.value, self.checkpoint.in_chans, self.limits)
+                (height, width), pixels = array.shape[:2], preprocess_channels(array, self.preprocessing)
+            else:
+                image = self.open(source)
+                (height, width), pixels = full_size(image), preprocess(image, self.preprocessing)
         except ImageError as error:
             return _Decoded(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
-        height, width = full_size(image)
         return _Decoded(Result(source.name, width=width, height=height), pixels)
 
     def _session(self, request: Request) -> Session:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
 import weevit  # noqa: E402 - after the skip
+from weevit.images.preprocess import preprocess  # noqa: E402
 from weevit.zoo.labels import imagenet_labels  # noqa: E402
 from weevit.zoo.layout import from_timm_name  # noqa: E402
 
@@ -115,6 +117,55 @@ def test_any_number_of_channels_comes_back(channels: int, tmp_path: Path) -> Non
     again = weevit.create_model(str(tmp_path / "m"), pretrained=True)
     assert torch.equal(answers(again, channels), expected)
     assert weevit.data.resolve_model_data_config(again)["input_size"] == (channels, 64, 64)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_arrays_of_any_number_of_channels_are_answered(channels: int, engine: Any, tmp_path: Path) -> None:
+    """As the module answers them, and each channel is resized as that of an RGB image is."""
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    module = micro(in_chans=channels).eval()
+    weevit.save(module, tmp_path / "m", class_names=list("abcdefghij"))
+    model = weevit.load(tmp_path / "m", engine=engine, cache=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 90, 70, channels), dtype=np.uint8)
+    spec = model.preprocessing
+    planes = np.stack([np.dstack([one, one, one])[..., :3] for one in pixels.transpose(0, 3, 1, 2).reshape(-1, 90, 70)])
+    cut = np.stack([preprocess(Image.fromarray(one), spec)[..., 0] for one in planes])
+    seen = torch.from_numpy(cut.reshape(5, channels, spec.height, spec.width)).float() / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in spec.of_channels(channels))
+    with torch.no_grad():
+        expected = module((seen - mean) / std).numpy()
+    results = model.run(list(pixels))
+    assert [(result.status, result.width, result.height) for result in results] == [("ok", 70, 90)] * 5
+    assert np.abs(np.stack([result.logits for result in results]) - expected).max() < 1e-4
+    assert len({result.logits.tobytes() for result in results}) == 5
+    assert model.forward(np.moveaxis(cut.reshape(5, channels, spec.height, spec.width), 1, 3))["logits"].shape == (
+        5,
+        10,
+    )
+
+
+def test_what_has_other_channels_than_the_model_is_told(tmp_path: Path) -> None:
+    weevit.save(micro(in_chans=4), tmp_path / "m")
+    model = weevit.load(tmp_path / "m", cache=False)
+    Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
+    good = np.zeros((80, 80, 4), np.uint8)
+    results = model.run([good, tmp_path / "a.png", tmp_path / "gone.png", Image.new("RGB", (80, 80)), good])
+    assert [result.status for result in results] == ["ok", "unsupported", "unsupported", "unsupported", "ok"]
+    assert "a uint8 array (H, W, 4)" in results[1].error
+    for wrong in (good[..., :3], good[..., 0], good.astype(np.float32), good[:0]):
+        with pytest.raises(weevit.UsageError, match="no image for a model of 4 channels"):
+            model.run(wrong)
+    small = weevit.load(tmp_path / "m", cache=False, limits=weevit.Limits(max_pixels=100))
+    assert small.run(good).status == "too_large"
+
+
+def test_one_channel_may_be_left_out_of_the_shape(tmp_path: Path) -> None:
+    weevit.save(micro(in_chans=1), tmp_path / "m")
+    with weevit.load(tmp_path / "m", cache=False) as model:
+        grey = np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)
+        assert np.array_equal(model.embed(grey), model.embed(grey[..., None]))
 
 
 @pytest.mark.oracle

@@ -68,9 +68,9 @@ class Block:
 
 
 def fold_patch_embedding(tensors: Tensors, spec: Preprocessing) -> tuple[Array, Array]:
-    """The patch embedding for raw uint8 pixels: weight (16 * 16 * 3, D) for (row, column, channel), and bias (D)."""
+    """The patch embedding for raw uint8 pixels: weight (16 * 16 * C, D) for (row, column, channel), and bias (D)."""
     weight = tensors["patch_embed.proj.weight"].astype(np.float64).transpose(2, 3, 1, 0)  # [16, 16, C, D]
-    mean, std = np.asarray(spec.mean), np.asarray(spec.std)
+    mean, std = map(np.asarray, spec.of_channels(weight.shape[2]))
     scaled = weight / (255.0 * std)[:, None]
     bias = tensors["patch_embed.proj.bias"] - np.einsum("hwcd,c->d", weight, mean / std)
     return _f32(scaled.reshape(PATCH * PATCH * len(mean), -1)), _f32(bias)

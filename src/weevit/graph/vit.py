@@ -76,7 +76,7 @@ def build_graph(
         options: image size and taps.
 
     Returns:
-        A model with the input `pixels` (B, height, width, 3) uint8 and the float32 outputs
+        A model with the input `pixels` (B, height, width, channels) uint8 and the float32 outputs
         `logits` (B, C), unless the checkpoint has no head; `embedding` (B, D), which is what the head sees;
         `block_i` (B, N, D) for each wanted block; `attention_i` (B, H, N, N), rows summing to 1
         (to 1 - lambda for differential attention: the difference of the two maps).
@@ -103,10 +103,11 @@ class _Forward:
         patch_weight, patch_bias = fold_patch_embedding(tensors, spec)
 
         # ---- pixels to tokens
-        x = g.input("pixels", TensorProto.UINT8, ["batch", options.height, options.width, 3])
-        x = g.reshape(x, -1, rows, PATCH, columns, PATCH * 3, name="patches.split")
+        channels = tensors["patch_embed.proj.weight"].shape[1]
+        x = g.input("pixels", TensorProto.UINT8, ["batch", options.height, options.width, channels])
+        x = g.reshape(x, -1, rows, PATCH, columns, PATCH * channels, name="patches.split")
         x = g.transpose(x, 0, 1, 3, 2, 4, name="patches.order")  # uint8: a quarter of the bytes to move
-        x = g.reshape(x, -1, rows * columns, PATCH * PATCH * 3, name="patches")  # [B, P, 768]
+        x = g.reshape(x, -1, rows * columns, PATCH * PATCH * channels, name="patches")  # [B, P, 768]
         x = g.node("Cast", x, name="patches.float", to=TensorProto.FLOAT)
         x = g.linear(x, Linear(patch_weight, None), "patch_embed")  # [B, P, D]
         if arch.num_prefix:

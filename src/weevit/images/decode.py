@@ -169,7 +169,7 @@ def _decoded(kind: Format, data: bytes, limits: Limits, enough: Enough | None, h
     """What `held` is given lasts until all but the result is free again."""
     with kind.open(data) as image:
         bytes_per_pixel = getattr(image, "bytes_per_pixel", kind.bytes_per_pixel)
-        _check_pixels(image.size, limits, bytes_per_pixel)
+        check_pixels(image.size, limits, bytes_per_pixel)
         check_directory(_exif(image))
         kind.prepare(image, data)
         full = _reduce(image, enough) if enough else None
@@ -217,7 +217,7 @@ def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     if min(image.size) <= 0:
         raise UsageError(f"an image of {image.width} x {image.height} pixels has nothing to look at")
     with _typed_errors(image.format or "image"):
-        _check_pixels(image.size, limits)
+        check_pixels(image.size, limits)
         if image.format in ("JPEG", "MPO"):
             check_opened(image)
         return _upright_rgb(image)
@@ -241,7 +241,7 @@ def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) ->
             "Give uint8 of shape (H, W, 3), (H, W) or (H, W, 4); for a float array in [0, 1]: "
             "(array * 255).round().astype('uint8').",
         )
-    _check_pixels((array.shape[1], array.shape[0]), limits)
+    check_pixels((array.shape[1], array.shape[0]), limits)
     return to_rgb(Image.fromarray(array), limits)
 
 
@@ -271,7 +271,12 @@ def _has(data: bytes, signature: Signature) -> bool:
     return data.startswith(magic, offset)
 
 
-def _check_pixels(size: tuple[int, int], limits: Limits, bytes_per_pixel: int = _BUDGET) -> None:
+def check_pixels(size: tuple[int, int], limits: Limits, bytes_per_pixel: int = _BUDGET) -> None:
+    """Refuse an image of (width, height) that is over the limit.
+
+    Raises:
+        TooLargeImageError: so it is.
+    """
     width, height = size
     allowed = limits.max_pixels * _BUDGET // max(_BUDGET, bytes_per_pixel)
     if width * height > allowed:

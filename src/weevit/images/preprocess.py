@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -53,17 +54,17 @@ def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]
     another order than before, with differences of up to 10 grey levels at sharp edges: here as in timm.
 
     Args:
-        image: mode RGB, upright (`decode`, `to_rgb` and `from_array` return this).
+        image: mode RGB, upright (`decode`, `to_rgb` and `from_array` return this), or L, one channel of any image.
         spec: the model's preprocessing; `mean` is used as the border's colour only.
 
     Returns:
-        uint8, (spec.height, spec.width, 3), C-contiguous.
+        uint8, (spec.height, spec.width, 3), C-contiguous; (spec.height, spec.width) of mode L.
 
     Raises:
         UsageError: another mode than RGB, an unknown crop mode or interpolation.
         TooLargeImageError: so thin and long that resizing it needs more than 256 MB.
     """
-    if image.mode != "RGB":
+    if image.mode not in ("RGB", "L"):
         raise UsageError(
             f"an image of mode {image.mode!r} is not RGB", "weevit.images.decode.to_rgb(image) makes it so."
         )
@@ -152,10 +153,27 @@ def _middle(length: int, kept: int) -> int:
     return round((length - kept) / 2)
 
 
+def preprocess_channels(array: npt.NDArray[np.uint8], spec: Preprocessing) -> npt.NDArray[np.uint8]:
+    """The same for an image of any number of channels, each resized and cut by itself.
+
+    Args:
+        array: uint8, (H, W, channels).
+        spec: the model's preprocessing.
+
+    Returns:
+        uint8, (spec.height, spec.width, channels), C-contiguous.
+    """
+    (mean, _), channels = spec.of_channels(array.shape[2]), []
+    for index, own in enumerate(mean):
+        image = Image.fromarray(np.ascontiguousarray(array[..., index]))
+        channels.append(preprocess(image, replace(spec, mean=(own, own, own))))
+    return np.stack(channels, axis=2)
+
+
 def _padded(image: Image.Image, spec: Preprocessing) -> Image.Image:
     """Put an image that is too small in the middle; of an odd rest, the larger half goes to the right and below."""
     red, green, blue = (round(255 * mean) for mean in spec.mean) if spec.crop_mode == "border" else (0, 0, 0)
-    canvas = Image.new("RGB", (spec.width, spec.height), (red, green, blue))
+    canvas = Image.new(image.mode, (spec.width, spec.height), (red, green, blue) if image.mode == "RGB" else red)
     canvas.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))
     return canvas
 

@@ -27,7 +27,16 @@ from weevit.errors import (
     UnsupportedImageError,
     UsageError,
 )
-from weevit.images.decode import DEFAULT_LIMITS, Enough, Limits, decode, from_array, read_file, to_rgb
+from weevit.images.decode import (
+    DEFAULT_LIMITS,
+    Enough,
+    Limits,
+    check_pixels,
+    decode,
+    from_array,
+    read_file,
+    to_rgb,
+)
 
 TARGETS = ("label", "class", "target", "class_name")
 """What a table or an archive calls the class of an image."""
@@ -114,6 +123,32 @@ def open_image(source: Source, limits: Limits = DEFAULT_LIMITS, enough: Enough |
     if isinstance(value, np.ndarray):
         return from_array(value, limits)
     return decode(read_bytes(value, limits), limits, enough, source.name)
+
+
+def channels_of(value: Value | ImageError, count: int, limits: Limits) -> npt.NDArray[np.uint8]:
+    """An image of another number of channels than three, which only an array can be.
+
+    Args:
+        value: of a source: an array, uint8, (H, W, count), or (H, W) for one channel.
+        count: channels of the model.
+        limits: as for `decode`.
+
+    Raises:
+        ImageError: there is no answer; files are `unsupported`.
+        UsageError: an array of another dtype or shape.
+    """
+    if isinstance(value, ImageError):
+        raise value
+    if not isinstance(value, np.ndarray):
+        raise UnsupportedImageError(f"this model takes {count} channels, which only a uint8 array (H, W, {count}) has")
+    array = value[..., None] if value.ndim == 2 and count == 1 else value
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != count or array.size == 0:
+        raise UsageError(
+            f"an array of {value.dtype} with shape {value.shape} is no image for a model of {count} channels",
+            f"Give uint8 of shape (H, W, {count}).",
+        )
+    check_pixels((array.shape[1], array.shape[0]), limits)
+    return array
 
 
 def read_bytes(value: str | Path | Stored, limits: Limits) -> bytes:

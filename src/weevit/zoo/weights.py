@@ -45,6 +45,17 @@ class Preprocessing:
     mean: RGB
     std: RGB
 
+    def of_channels(self, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """`mean` and `std` of a model with so many channels: of one their average, else red, green, blue in turn.
+
+        So are the weights of three channels made into those of others (timm's `adapt_input_conv`).
+        """
+        if count == 1:
+            return (sum(self.mean) / 3,), (sum(self.std) / 3,)
+        return tuple(self.mean[index % 3] for index in range(count)), tuple(
+            self.std[index % 3] for index in range(count)
+        )
+
 
 @dataclass(frozen=True)
 class Weight:
