@@ -54,20 +54,25 @@ def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]
     another order than before, with differences of up to 10 grey levels at sharp edges: here as in timm.
 
     Args:
-        image: mode RGB, upright (`decode`, `to_rgb` and `from_array` return this), or L, one channel of any image.
+        image: mode RGB, upright (`decode`, `to_rgb` and `from_array` return this).
         spec: the model's preprocessing; `mean` is used as the border's colour only.
 
     Returns:
-        uint8, (spec.height, spec.width, 3), C-contiguous; (spec.height, spec.width) of mode L.
+        uint8, (spec.height, spec.width, 3), C-contiguous.
 
     Raises:
         UsageError: another mode than RGB, an unknown crop mode or interpolation.
         TooLargeImageError: so thin and long that resizing it needs more than 256 MB.
     """
-    if image.mode not in ("RGB", "L"):
+    if image.mode != "RGB":
         raise UsageError(
             f"an image of mode {image.mode!r} is not RGB", "weevit.images.decode.to_rgb(image) makes it so."
         )
+    return _cut(image, spec)
+
+
+def _cut(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Of an image of mode RGB, or L: one channel."""
     given = (image.height, image.width)
     resized = _resized_size(full_size(image), spec)
     resample = _pick(_FILTERS, spec.interpolation, "interpolation")
@@ -166,7 +171,7 @@ def preprocess_channels(array: npt.NDArray[np.uint8], spec: Preprocessing) -> np
     (mean, _), channels = spec.of_channels(array.shape[2]), []
     for index, own in enumerate(mean):
         image = Image.fromarray(np.ascontiguousarray(array[..., index]))
-        channels.append(preprocess(image, replace(spec, mean=(own, own, own))))
+        channels.append(_cut(image, replace(spec, mean=(own, own, own))))
     return np.stack(channels, axis=2)
 
 
