@@ -119,6 +119,24 @@ def test_what_holds_no_image_is_a_row(model: weevit.Predictor, value: Any, statu
     assert result.status == status
 
 
+@pytest.mark.parametrize(
+    "path", ["*.png", ".", "list.txt", "http://127.0.0.1:9/a.png", "reference://x", "a\0b", "x" * 300]
+)
+def test_a_path_in_a_row_of_a_dataset_is_one_file(
+    model: weevit.Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Strangers wrote it: nothing is fetched, and nothing else is read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WEEVIT_ALLOW_URLS", raising=False)
+    monkeypatch.setattr("socket.socket.connect", lambda *given: pytest.fail("a connection was made"))
+    picture(0).save("a.png")
+    Path("list.txt").write_text("a.png\n")
+    row: dict[str, Any] = {"bytes": None, "path": path}
+    assert isinstance(model.classify(row), weevit.Result)
+    results = model.run(["a.png", row, "a.png"])
+    assert [result.ok for result in results] == [True, False, True]
+
+
 def test_values_are_held_to_the_limits(fake_tiny: Path) -> None:
     data = bytes(5000)
     model = weevit.load(fake_tiny, cache=False, limits=weevit.Limits(max_bytes=1000))

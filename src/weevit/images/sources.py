@@ -49,8 +49,8 @@ class Expansion:
         self.left_out.clear()
         for position, item in enumerate(self._inputs):
             if isinstance(item, Mapping):
-                item = hubs_image(item, position)
-            if isinstance(item, Source):
+                yield hubs_image(item, position)
+            elif isinstance(item, Source):
                 yield item
             elif isinstance(item, str | os.PathLike):
                 for word in _without_braces(os.fsdecode(item)):
@@ -275,8 +275,6 @@ def is_one(inputs: object) -> bool:
 
 def names_one_image(inputs: object) -> bool:
     """Whether this is one image, there or not, and neither a folder, a pattern, a list, a table nor an archive."""
-    if isinstance(inputs, Mapping) and inputs.get("bytes") is None:
-        inputs = inputs.get("path")
     if not isinstance(inputs, str | os.PathLike):
         return is_one(inputs)
     word = os.fsdecode(inputs)

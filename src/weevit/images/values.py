@@ -6,12 +6,13 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from weevit.errors import CorruptImageError, TooLargeImageError, UnreadableImageError, UsageError
+from weevit.errors import CorruptImageError, ImageError, TooLargeImageError, UnreadableImageError, UsageError
 from weevit.images.decode import Limits
-from weevit.images.source import Source, printable, shortened
+from weevit.images.source import Source, Stored, printable, shortened, why_no_path
 
 _SHOWN = 60
 """Characters of a data URI that stand in a name."""
@@ -90,8 +91,10 @@ def data_uri(text: str) -> Source:
     return Source(shortened(printable(text), _SHOWN), DataUri(text))
 
 
-def hubs_image(value: Mapping[Any, Any], position: int) -> Source | str:
+def hubs_image(value: Mapping[Any, Any], position: int) -> Source:
     """An image as the hub's datasets hold it, `{"bytes": ..., "path": ...}`: its bytes, else its path.
+
+    The path is what strangers wrote: one file, no pattern, and an address only where those in lists are fetched.
 
     Raises:
         UsageError: another mapping.
@@ -107,4 +110,15 @@ def hubs_image(value: Mapping[Any, Any], position: int) -> Source | str:
         return Source(printable(path) if path else f"bytes[{position}]", data)
     if path is None:
         raise UsageError("a mapping with neither bytes nor a path is not an image", "Leave rows without an image out.")
-    return path
+    return Source(printable(path), _listed(path))
+
+
+def _listed(path: str) -> Path | Stored | ImageError:
+    try:
+        if "://" in path:
+            from weevit.images.remote import listed_file
+
+            return listed_file(path)
+        return why_no_path(path) or Path(path)
+    except ImageError as error:
+        return error
