@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -283,18 +283,12 @@ class StrictJpeg(JpegImageFile):
         self.data = self.fp.getvalue()  # no copy
         self.layout = read_layout(self.data)
         _check_kind(self.layout)
-        for marker, start, end in self.layout.segments:
-            if marker == _APP1:
-                self._note(self.data[start + 4 : end])
+        self.info |= _notes(
+            self.data[start + 4 : end] for marker, start, end in self.layout.segments if marker == _APP1
+        )
         self._size = self.layout.size
         self._mode = "CMYK" if len(self.layout.components) == 4 else "RGB"
         self.tile = [ImageFile._Tile("jpeg", (0, 0, *self.size), 0, (self._mode, ""))]
-
-    def _note(self, body: bytes) -> None:
-        if body.startswith(_IS_EXIF):
-            self.info["exif"] = self.info["exif"] + body[6:] if "exif" in self.info else body
-        elif body.startswith(_IS_XMP):
-            self.info["xmp"] = body[len(_IS_XMP) :]
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -313,6 +307,18 @@ class StrictJpeg(JpegImageFile):
                 self.frombytes(found, "raw", "CMYK;I" if self.mode == "CMYK" else "RGB")
             self.tile = []
         return super().load()
+
+
+def _notes(segments: Iterable[bytes]) -> dict[str | tuple[int, int], bytes]:
+    """What may turn an image, by Pillow's names: EXIF, in as many pieces as there are, and the last XMP."""
+    exif: list[bytes] = []
+    found: dict[str | tuple[int, int], bytes] = {}
+    for body in segments:
+        if body.startswith(_IS_EXIF):
+            exif.append(body[len(_IS_EXIF) :])
+        elif body.startswith(_IS_XMP):
+            found["xmp"] = body[len(_IS_XMP) :]
+    return found | ({"exif": b"".join([_IS_EXIF, *exif])} if exif else {})
 
 
 def check_opened(image: Image.Image) -> None:
