@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -142,6 +144,11 @@ def test_values_are_held_to_the_limits(fake_tiny: Path) -> None:
     model = weevit.load(fake_tiny, cache=False, limits=weevit.Limits(max_bytes=1000))
     for value in (data, io.BytesIO(data), "data:image/png;base64," + base64.b64encode(data).decode(), {"bytes": data}):
         assert model.classify(value).status == "too_large"
+    for error in (RuntimeError("lost"), zipfile.BadZipFile("broken"), EOFError()):
+        broken = io.BytesIO()
+        broken.read = mock.Mock(side_effect=error)  # type: ignore[method-assign]
+        results = model.run([broken, {"path": "gone.png"}])
+        assert [result.status for result in results] == ["unreadable", "missing"]
     closed = io.BytesIO(data)
     closed.close()
     assert model.classify(closed).status == "unreadable"

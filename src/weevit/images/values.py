@@ -31,12 +31,12 @@ class OpenFile:
 
         Raises:
             UsageError: it was opened as text.
-            UnreadableImageError: it is closed, or cannot be read.
+            UnreadableImageError: it is closed, or reading it raises anything.
             TooLargeImageError: over the limit.
         """
         try:
             data = self.file.read(limits.max_bytes + 1)
-        except (OSError, ValueError) as error:  # ValueError: closed, or text that is none
+        except Exception as error:  # whatever made the file raises what it likes: a broken zip, a lost connection
             raise UnreadableImageError(f"the open file cannot be read: {error}") from error
         if not isinstance(data, bytes):
             raise UsageError(f"an open file that gives {type(data).__name__} is not an image", 'open(path, "rb")')
