@@ -124,7 +124,7 @@ VALUES: dict[str, tuple[float, ...]] = {
 TIMMS = {"autocontrast": "auto_contrast", "translate_x": "translate_x_rel", "translate_y": "translate_y_rel"}
 
 
-def compare_treatments(pictures: list[Image.Image]) -> None:
+def compare_treatments(images: list[Image.Image]) -> None:
     from timm.data import auto_augment
 
     print(f"\n{'treatment':24}{'greatest difference':>22}{'of values':>12}{'timm ms':>10}{'weevit ms':>10}")
@@ -139,12 +139,12 @@ def compare_treatments(pictures: list[Image.Image]) -> None:
                 value = () if op.name in ("autocontrast", "equalize", "invert") else (op.value,)
                 return function(image, *value, fillcolor=FILL, **options)
 
-            report(f"{name} {interpolation}", pictures, ops, theirs)
+            report(f"{name} {interpolation}", images, ops, theirs)
 
 
-def report(title: str, pictures: list[Image.Image], ops: list[Op], theirs: Callable[[Image.Image, Op], Any]) -> None:
+def report(title: str, images: list[Image.Image], ops: list[Op], theirs: Callable[[Image.Image, Op], Any]) -> None:
     worst, different, times = 0, 0.0, [0.0, 0.0]
-    for image in pictures:
+    for image in images:
         planes = planes_of(np.asarray(image))
         for op in ops:
             start = time.process_time()
@@ -154,7 +154,7 @@ def report(title: str, pictures: list[Image.Image], ops: list[Op], theirs: Calla
             times = [times[0] + middle - start, times[1] + time.process_time() - middle]
             apart = np.abs(planes_of(np.asarray(wanted)).astype(int) - found)
             worst, different = max(worst, int(apart.max())), different + float((apart > 0).mean())
-    count = len(pictures) * len(ops)
+    count = len(images) * len(ops)
     milliseconds = "".join(f"{1000 * taken / count:10.3f}" for taken in times)
     print(f"{title:24}{worst:22}{different / count:12.2e}{milliseconds}")
 
@@ -200,8 +200,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # timm tells that it is on the CPU
     paths = photos(args.images)
     compare_speed(paths, args.size, args.rounds)
-    pictures = [decode(read_file(path)).resize((args.size, args.size)) for path in paths[: max(1, args.images // 16)]]
-    compare_treatments(pictures)
+    images = [decode(read_file(path)).resize((args.size, args.size)) for path in paths[: max(1, args.images // 16)]]
+    compare_treatments(images)
     print()
     compare_resize(paths, args.size)
 

@@ -56,13 +56,13 @@ def run(clean: Path, folder: Path, seed: int, model: Predictor, before: DataChec
     shutil.copytree(clean, folder)
     planted = plant(folder, random.Random(seed))
     found = weevit.check_data(folder, model)
-    groups = [{picture.id for picture in copies.members} for copies in found.leaks]
-    known = {frozenset(picture.id for picture in copies.members) for copies in before.copies}
+    groups = [{image.id for image in copies.members} for copies in found.leaks]
+    known = {frozenset(image.id for image in copies.members) for copies in before.copies}
     of_planted = {name for pair in planted.exact + planted.anew for name in pair}
-    false = [copies for copies in found.copies if not {picture.id for picture in copies.members} & of_planted]
-    false = [copies for copies in false if frozenset(picture.id for picture in copies.members) not in known]
-    broken = {one.picture.id for one in found.broken}
-    first = [suspect.picture.id for suspect in found.suspects[:FIRST]]
+    false = [copies for copies in found.copies if not {image.id for image in copies.members} & of_planted]
+    false = [copies for copies in false if frozenset(image.id for image in copies.members) not in known]
+    broken = {one.image.id for one in found.broken}
+    first = [suspect.image.id for suspect in found.suspects[:FIRST]]
     exact, anew = (
         f"{sum(any({*pair} <= group for group in groups) for pair in own)}/{len(own)}"
         for own in (planted.exact, planted.anew)
@@ -78,7 +78,7 @@ def run(clean: Path, folder: Path, seed: int, model: Predictor, before: DataChec
 
 def told(found: DataCheck) -> str:
     return (
-        f"{len(found.pictures):,} images · {len(found.copies)} groups of copies · {len(found.broken)} broken · "
+        f"{len(found.images):,} images · {len(found.copies)} groups of copies · {len(found.broken)} broken · "
         f"{len(found.suspects)} suspects · {len(found.alike)} hardly told apart · {found.seconds:.0f} s"
     )
 

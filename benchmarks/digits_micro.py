@@ -1,6 +1,6 @@
 """The model that comes with weevit: a micro ViT, trained here on scikit-learn's 1,797 real handwritten digits.
 
-    python benchmarks/digits_micro.py pictures FOLDER     the digits as PNG files: FOLDER/train and FOLDER/test
+    python benchmarks/digits_micro.py images FOLDER     the digits as PNG files: FOLDER/train and FOLDER/test
     python benchmarks/digits_micro.py train [-o RUN]      the images, `weevit train digits_micro`, the test's figure
     python benchmarks/digits_micro.py check [MODEL]       the figure of the model that comes with weevit, or of another
     python benchmarks/digits_micro.py ship RUN            a run's best weights, recipe and log into the package
@@ -44,23 +44,23 @@ def digits() -> Iterator[tuple[str, int, int, Image.Image]]:
     test = {place for number in range(10) for place in _drawn(np.flatnonzero(table.target == number))}
     for place, (values, number) in enumerate(zip(table.images, table.target, strict=True)):
         paper = (255 - values * 255 / 16).round().astype(np.uint8)
-        picture = Image.fromarray(paper).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        yield "test" if place in test else "train", int(number), place, picture
+        image = Image.fromarray(paper).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        yield "test" if place in test else "train", int(number), place, image
 
 
 def _drawn(places: np.ndarray) -> list[int]:
     return sorted(places.tolist(), key=lambda place: hashlib.sha256(f"{SEED}/{place}".encode()).digest())[:TEST]
 
 
-def write_pictures(folder: Path, limits: dict[str, int] | None = None) -> None:
+def write_images(folder: Path, limits: dict[str, int] | None = None) -> None:
     """Write the digits as `folder/split/class/place.png`; at most so many of a class, where limits are set."""
     written: dict[tuple[str, int], int] = {}
-    for split, number, place, picture in digits():
+    for split, number, place, image in digits():
         own = written[split, number] = written.get((split, number), 0) + 1
         if limits is None or own <= limits[split]:
             path = folder / split / str(number) / f"{place:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, optimize=True)
+            image.save(path, optimize=True)
 
 
 def accuracy(model: str | Path, split: str = "test") -> tuple[int, int]:
@@ -68,7 +68,7 @@ def accuracy(model: str | Path, split: str = "test") -> tuple[int, int]:
     import weevit
 
     with tempfile.TemporaryDirectory() as place:
-        write_pictures(Path(place))
+        write_images(Path(place))
         files = sorted((Path(place) / split).glob("*/*.png"))
         results = list(weevit.load(model).stream(files, outputs=("logits",), topk=1))
     return sum(result.top[0].id == path.parent.name for result, path in zip(results, files, strict=True)), len(files)
@@ -77,7 +77,7 @@ def accuracy(model: str | Path, split: str = "test") -> tuple[int, int]:
 def train(options: argparse.Namespace) -> None:
     """Write the images, train as anybody would, and say what came out."""
     with tempfile.TemporaryDirectory() as place:
-        write_pictures(Path(place))
+        write_images(Path(place))
         words = ["train", "digits_micro", *options.changes, "--data", place, "--output", options.output]
         words += ["--threads", "1"]  # a second one has nothing to do in a model of this size
         start = time.perf_counter()
@@ -113,7 +113,7 @@ def ship(run: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("pictures").add_argument("folder", type=Path)
+    verbs.add_parser("images").add_argument("folder", type=Path)
     training = verbs.add_parser("train")
     training.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     training.add_argument("-o", "--output", type=Path, default=Path("runs/digits"))
@@ -121,8 +121,8 @@ def main() -> None:
     verbs.add_parser("ship").add_argument("run", type=Path)
     verbs.add_parser("examples")
     options = parser.parse_args()
-    if options.verb == "pictures":
-        write_pictures(options.folder)
+    if options.verb == "images":
+        write_images(options.folder)
     elif options.verb == "train":
         train(options)
     elif options.verb == "check":
@@ -130,7 +130,7 @@ def main() -> None:
     elif options.verb == "ship":
         ship(options.run)
     else:
-        write_pictures(EXAMPLES, {"train": 12, "test": 8})
+        write_images(EXAMPLES, {"train": 12, "test": 8})
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def figures(options: argparse.Namespace) -> None:
 
 
 def quality(run: dict[str, Any]) -> None:
-    found, count = run["metrics"]["validation"], run["pictures"]["validation"]
+    found, count = run["metrics"]["validation"], run["images"]["validation"]
     right = round(found["top1"] * count)
     low, high = wilson(right, count)
     text = f"{found['top1']:.2%} ({right} of {count}; {low:.1%} to {high:.1%})"

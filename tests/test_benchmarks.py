@@ -57,7 +57,7 @@ def test_what_reduced_jpegs_save(photos: list[Path]) -> None:
     assert re.search(r"4 photos of 12 megapixels .*: [\d.]+x \(pairs [\d.]+ to [\d.]+\) faster", out), out
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(photos: list[Path]) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(photos: list[Path]) -> None:
     """A short version of 500 against 20,000, with their bound: what grows does so in the first shards."""
     assert photos
     pytest.importorskip("pyarrow")

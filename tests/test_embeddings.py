@@ -25,7 +25,7 @@ BROKEN = (3, 17)
 
 
 @dataclass
-class Pictures:
+class Images:
     """As much of a split as matters here."""
 
     sources: tuple[Source, ...]
@@ -38,7 +38,7 @@ def model(fake_tiny: Path) -> weevit.Predictor:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(COUNT):
         pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -49,15 +49,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def split(folder: Path) -> Pictures:
-    return Pictures(tuple(expand(folder)))
+def split(folder: Path) -> Images:
+    return Images(tuple(expand(folder)))
 
 
 def files(cache: Path) -> list[Path]:
     return sorted(cache.rglob("*.npy"))
 
 
-def test_kept_is_as_computed(model: weevit.Predictor, split: Pictures, tmp_path: Path) -> None:
+def test_kept_is_as_computed(model: weevit.Predictor, split: Images, tmp_path: Path) -> None:
     first = embed_split(model, split, tmp_path / "cache")
     good = [index for index in range(COUNT) if index not in BROKEN]
     assert (first.computed, first.cached, first.notes) == (len(good), 0, ())
@@ -75,14 +75,12 @@ def test_kept_is_as_computed(model: weevit.Predictor, split: Pictures, tmp_path:
     assert second.failures == first.failures
 
 
-def test_a_picture_is_known_by_its_bytes(
-    model: weevit.Predictor, folder: Path, split: Pictures, tmp_path: Path
-) -> None:
+def test_a_image_is_known_by_its_bytes(model: weevit.Predictor, folder: Path, split: Images, tmp_path: Path) -> None:
     before = embed_split(model, split, tmp_path / "cache")
     (folder / "5.png").rename(folder / "moved.png")
     (folder / "6.png").write_bytes((folder / "7.png").read_bytes())
     Image.new("RGB", (9, 9)).save(folder / "8.png")
-    after = embed_split(model, Pictures(tuple(expand(folder))), tmp_path / "cache")
+    after = embed_split(model, Images(tuple(expand(folder))), tmp_path / "cache")
     assert (after.computed, after.cached) == (1, COUNT - len(BROKEN) - 1)
     names = [Path(source.name).name for source in expand(folder)]
     assert (after.vectors[names.index("moved.png")] == before.vectors[5]).all()
@@ -91,7 +89,7 @@ def test_a_picture_is_known_by_its_bytes(
 
 def test_what_is_in_memory_or_missing(model: weevit.Predictor, folder: Path, tmp_path: Path) -> None:
     data, image = (folder / "0.png").read_bytes(), Image.open(folder / "1.png")
-    found = Pictures(tuple(expand([data, image, folder / "none.png", folder / "0.png"])))
+    found = Images(tuple(expand([data, image, folder / "none.png", folder / "0.png"])))
     for cached in (0, 2):
         result = embed_split(model, found, tmp_path / "cache")
         assert result.cached == cached
@@ -101,9 +99,7 @@ def test_what_is_in_memory_or_missing(model: weevit.Predictor, folder: Path, tmp
         assert (result.vectors[0] == result.vectors[3]).all()
 
 
-def test_other_models_and_sizes_have_rows_of_their_own(
-    model: weevit.Predictor, split: Pictures, tmp_path: Path
-) -> None:
+def test_other_models_and_sizes_have_rows_of_their_own(model: weevit.Predictor, split: Images, tmp_path: Path) -> None:
     embed_split(model, split, tmp_path / "cache")
     checkpoint = model.checkpoint
     pooled = replace(checkpoint, architecture=replace(checkpoint.architecture, pool="avg"))
@@ -117,7 +113,7 @@ def test_other_models_and_sizes_have_rows_of_their_own(
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign"])
 def test_damaged_rows_are_computed_anew(
-    model: weevit.Predictor, split: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    model: weevit.Predictor, split: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.setattr(embeddings, "ROWS_A_FILE", 8)
     sound = embed_split(model, split, tmp_path / "cache")
@@ -136,7 +132,7 @@ def test_damaged_rows_are_computed_anew(
 
 @pytest.mark.parametrize("how", ["asked", "ctrl-c"])
 def test_what_was_computed_outlives_an_interruption(
-    model: weevit.Predictor, split: Pictures, tmp_path: Path, how: str
+    model: weevit.Predictor, split: Images, tmp_path: Path, how: str
 ) -> None:
     answered = 0
 
@@ -155,7 +151,7 @@ def test_what_was_computed_outlives_an_interruption(
 
 
 def test_what_was_not_used_for_longest_goes_first(
-    model: weevit.Predictor, split: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: weevit.Predictor, split: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
     embed_split(model, split, cache)
@@ -178,9 +174,7 @@ def test_what_was_not_used_for_longest_goes_first(
     assert files(foreign)
 
 
-def test_a_cache_that_cannot_be_written_costs_no_answer(
-    model: weevit.Predictor, split: Pictures, tmp_path: Path
-) -> None:
+def test_a_cache_that_cannot_be_written_costs_no_answer(model: weevit.Predictor, split: Images, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, and no folder")
     result = embed_split(model, split, tmp_path / "cache")
     assert result.computed == COUNT - len(BROKEN)
@@ -193,13 +187,13 @@ import weevit
 from weevit import embeddings
 from weevit.images.sources import expand
 embeddings.ROWS_A_FILE = 4
-class Pictures: sources = tuple(expand(sys.argv[2]))
+class Images: sources = tuple(expand(sys.argv[2]))
 model = weevit.load(sys.argv[1], image_size=32, cache=False, threads=1)
-print(embeddings.embed_split(model, Pictures).vectors.tobytes().hex())
+print(embeddings.embed_split(model, Images).vectors.tobytes().hex())
 """
 
 
-def test_two_processes_at_once(model: weevit.Predictor, fake_tiny: Path, folder: Path, split: Pictures) -> None:
+def test_two_processes_at_once(model: weevit.Predictor, fake_tiny: Path, folder: Path, split: Images) -> None:
     command = [sys.executable, "-c", PROCESS, str(fake_tiny), str(folder)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [process.communicate()[0] for process in both]
@@ -241,7 +235,7 @@ def _another_owner(own: Path, cache: Path) -> None:
 
 @pytest.mark.parametrize("plant", [_of_another_model, _a_link, _not_finite, _another_owner])
 def test_planted_rows_are_not_used(
-    model: weevit.Predictor, split: Pictures, tmp_path: Path, plant: Callable[[Path, Path], None]
+    model: weevit.Predictor, split: Images, tmp_path: Path, plant: Callable[[Path, Path], None]
 ) -> None:
     """Row M13 for embeddings."""
     cache = tmp_path / "cache"
@@ -254,7 +248,7 @@ def test_planted_rows_are_not_used(
     assert again.vectors.tobytes() == first.vectors.tobytes()
 
 
-def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Pictures, tmp_path: Path) -> None:
+def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Images, tmp_path: Path) -> None:
     """A whole folder under another model's name."""
     first = embed_split(model, split, tmp_path / "cache")
     (own,) = files(tmp_path / "cache")
@@ -263,7 +257,7 @@ def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Pictures
     assert embed_split(bigger, split, tmp_path / "cache").computed == first.computed
 
 
-def test_another_engine_has_embeddings_of_its_own(model: weevit.Predictor, split: Pictures, tmp_path: Path) -> None:
+def test_another_engine_has_embeddings_of_its_own(model: weevit.Predictor, split: Images, tmp_path: Path) -> None:
     """Engines differ in the last bits; whose the answers are is all that counts here, not which engine made them."""
 
     @dataclass

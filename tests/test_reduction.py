@@ -55,7 +55,7 @@ def test_a_jpeg_is_never_less_than_enough(least: tuple[int, int], size: tuple[in
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_enough_is_meant_of_the_upright_picture(orientation: int) -> None:
+def test_enough_is_meant_of_the_upright_image(orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     asked = []
@@ -114,16 +114,16 @@ def test_only_where_it_was_asked_for(fake_tiny: Path, predictor: weevit.Predicto
     ours, theirs = predictor.run(data), exact.run(data)
     assert not np.array_equal(ours.embedding, theirs.embedding)
     assert (ours.width, ours.height) == (theirs.width, theirs.height) == (600, 400)
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    assert np.array_equal(exact.run(picture).embedding, theirs.embedding)
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert np.array_equal(exact.run(image).embedding, theirs.embedding)
 
 
 def test_what_it_changes_is_measured(predictor: weevit.Predictor, fake_tiny: Path, tmp_path: Path) -> None:
     for seed in range(6):
         (tmp_path / f"large{seed}.jpg").write_bytes(encoded(scene(800, 600, seed)))
         (tmp_path / f"small{seed}.jpg").write_bytes(encoded(scene(60, 60, seed)))
-        (tmp_path / f"broken{seed}.jpg").write_bytes(b"no picture")
+        (tmp_path / f"broken{seed}.jpg").write_bytes(b"no image")
     found = weevit.measure_reduction(predictor, tmp_path, sample=4)
     assert (found.looked_at, found.reduced) == (10, 4)  # broken ones come first
     assert 0 < found.mean_difference < 3
@@ -143,8 +143,8 @@ def test_a_large_jpeg_is_ready_sooner(predictor: weevit.Predictor) -> None:
     assert weevit.measure_reduction(predictor, encoded(scene(4000, 3000))).speedup > 1.5  # five times, measured
 
 
-def test_a_part_of_a_reduced_picture_is_a_picture_of_its_own(predictor: weevit.Predictor) -> None:
-    """Pillow hands on what it knows of a picture to its parts."""
+def test_a_part_of_a_reduced_image_is_a_image_of_its_own(predictor: weevit.Predictor) -> None:
+    """Pillow hands on what it knows of a image to its parts."""
     part = decode(encoded(scene(600, 400)), enough=lambda full: (1, 1)).crop((0, 0, 40, 50))
     assert (full_size(part), is_reduced(part)) == ((50, 40), False)
     answer = predictor.run(part)

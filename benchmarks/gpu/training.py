@@ -164,7 +164,7 @@ class Bench:
         lifted = (
             nullcontext() if case.settled else mock.patch("weevit.training.loop.settled", return_value=nullcontext())
         )
-        with mock.patch("weevit.training.begin.Loader", Lying), lifted:
+        with mock.patch("weevit.training.setup.Loader", Lying), lifted:
             output = self.scratch / f"run-{self.runs}"
             weevit.train(
                 *(RECIPE, self.data, output, case.words),

@@ -270,8 +270,8 @@ def t13(place: Place) -> tuple[bool, str]:
     """5 % of the training images corrupt."""
     data = place.folder("t13")
     shutil.copytree(place.made[1], data)
-    pictures = sorted((data / "train").rglob("*.png"))
-    for number, path in enumerate(pictures[:: len(pictures) // 2][:2]):
+    images = sorted((data / "train").rglob("*.png"))
+    for number, path in enumerate(images[:: len(images) // 2][:2]):
         path.write_bytes(path.read_bytes()[:600] if number else b"<html>")
     run = loop.train(place.made[0], data, place.folder("t13-run"), ["loop.max_bad=0.05"], threads=1, report=False)
     good = run.stopped == "done" and run.bad == {"not an image": 1, "truncated": 1}
@@ -321,7 +321,7 @@ def main() -> None:
     options = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as top:
-        made = runs.recipe(Path(top) / "recipe.yaml"), runs.pictures(Path(top) / "data")
+        made = runs.recipe(Path(top) / "recipe.yaml"), runs.images(Path(top) / "data")
         place = Place(Path(top), made, Path(top) / "whole", options.kills, random.Random(options.seed))
         loop.train(*made, place.whole, threads=1, report=False)
         for row in options.rows or ROWS:

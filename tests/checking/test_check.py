@@ -27,7 +27,7 @@ from weevit.errors import DatasetError, MissingExtraError, OutputError, UsageErr
 
 @pytest.fixture
 def messy(tmp_path: Path) -> Path:
-    """Two splits of two classes: leaks of three kinds, a copy of another class, broken files, odd ones."""
+    """Two splits of two classes: leaks of three kinds, a copy of another class, broken files, unusual ones."""
     top = tmp_path / "messy"
     for place in range(24):
         split = "train" if place < 16 else "validation"
@@ -69,12 +69,12 @@ def test_everything_is_found_without_a_model_and_nothing_is_touched(messy: Path)
     found = check_data(messy, embeddings=False)
     assert stamps(messy) == before
     assert ids(found) == EXPECTED_COPIES
-    assert {(one.picture.id, one.kind) for one in found.broken} == {
+    assert {(one.image.id, one.kind) for one in found.broken} == {
         ("train/hat/cut.jpg", "truncated"),
         ("train/hat/empty.jpg", "empty"),
         ("train/dress/page.jpg", "not an image"),
     }
-    assert {(one.picture.id, one.kind) for one in found.odd} == {
+    assert {(one.image.id, one.kind) for one in found.unusual} == {
         ("train/dress/tiny.png", "tiny"),
         ("train/dress/tiny.png", "one colour"),
     }
@@ -82,7 +82,7 @@ def test_everything_is_found_without_a_model_and_nothing_is_touched(messy: Path)
     assert found.counts == {"train": (11, 11), "validation": (6, 5)}
     assert found.imbalance == pytest.approx(17 / 16)
     assert found.formats == {"JPEG": 28, "PNG": 2}
-    assert len(found.pictures) == len(found.sizes) == 33
+    assert len(found.images) == len(found.sizes) == 33
     assert (found.sizes == 0).all(axis=1).sum() == 3
     assert len(found.leaks) == 3
     assert found.model == ""
@@ -93,7 +93,7 @@ def test_a_sound_data_set_has_no_findings(tmp_path: Path) -> None:
     for place in range(20):
         labelled.put(tmp_path / f"{'ab'[place % 2]}/{place}.jpg", encoded(scene(place)))
     found = check_data(tmp_path, embeddings=False)
-    for name in ("copies", "broken", "odd", "suspects", "alike", "differences"):
+    for name in ("copies", "broken", "unusual", "suspects", "alike", "differences"):
         assert getattr(found, name) == (), name
     assert found.imbalance == 1
 
@@ -150,8 +150,8 @@ def test_rows_without_a_class_are_told_and_the_others_checked(tmp_path: Path) ->
     labelled.folder(tmp_path, {"p": 3})
     table = labelled.put(tmp_path / "t.csv", "path,label\np/0.png,a\np/1.png,\np/2.png,b\n")
     found = check_data(table, embeddings=False)
-    assert [(one.picture.id, one.kind) for one in found.odd if one.kind == "no class"] == [("p/1.png", "no class")]
-    assert len(found.pictures) == 2
+    assert [(one.image.id, one.kind) for one in found.unusual if one.kind == "no class"] == [("p/1.png", "no class")]
+    assert len(found.images) == 2
     with pytest.raises(DatasetError, match="have no class"):
         check_data(labelled.put(tmp_path / "u.csv", "path,label\np/0.png,\n"), embeddings=False)
 
@@ -180,10 +180,10 @@ def test_embeddings_are_asked_for_once_and_kept(messy: Path, fake_tiny: Path) ->
     assert ids(first) == EXPECTED_COPIES
     assert set(told) == {"reading", "comparing", "embedding"}
     second = check_data(messy, model)
-    assert [one.picture.id for one in second.suspects] == [one.picture.id for one in first.suspects]
+    assert [one.image.id for one in second.suspects] == [one.image.id for one in first.suspects]
 
 
-def test_several_labels_a_picture_are_counted_and_their_labels_not_judged(tmp_path: Path, fake_tiny: Path) -> None:
+def test_several_labels_a_image_are_counted_and_their_labels_not_judged(tmp_path: Path, fake_tiny: Path) -> None:
     pytest.importorskip("sklearn")
     labelled.folder(tmp_path, {"p": 4})
     table = labelled.put(tmp_path / "t.csv", "path,labels\np/0.png,a;b\np/1.png,\np/2.png,b\np/3.png,c;b\n")
@@ -218,7 +218,7 @@ def test_labels_that_were_changed_in_real_photos_are_found(shared: Path, vit_tin
             if label != name:
                 wrong.add(f"{label}/{path.name}")
     found = check_data(tmp_path, weevit.load(vit_tiny, threads=2))
-    first = {one.picture.id for one in found.suspects[: 2 * len(wrong)]}
+    first = {one.image.id for one in found.suspects[: 2 * len(wrong)]}
     assert len(wrong) == 8
     assert len(first & wrong) >= 6
 
@@ -231,9 +231,9 @@ def test_a_folder_holds_a_page_a_list_and_json(messy: Path, tmp_path: Path) -> N
     found = check_data(messy, output=tmp_path / "new/report", embeddings=False)
     assert {path.name for path in (tmp_path / "new/report").iterdir()} == {"report.html", "report.json", "fix-list.csv"}
     content = json.loads((tmp_path / "new/report/report.json").read_text())
-    assert content["schema"] == "weevit.data-check/1"
+    assert content["schema"] == "weevit.data-check/2"
     assert content["leaks"] == 3
-    assert content["found"] == {"differences": 0, "broken": 3, "copies": 5, "suspects": 0, "alike": 0, "odd": 2}
+    assert content["found"] == {"differences": 0, "broken": 3, "copies": 5, "suspects": 0, "alike": 0, "unusual": 2}
     assert content["copies"][0]["members"][0] == {"id": "train/hat/0.jpg", "split": "train", "labels": ["hat"]}
     assert content["sizes"]["width"][2] == 160
     assert len(content["broken"]) == len(found.broken)
@@ -256,13 +256,13 @@ def test_a_page_alone(messy: Path, tmp_path: Path) -> None:
         ({"fix_list": "file/fixes.csv"}, OutputError),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_a_picture_is_read(
+def test_what_cannot_be_written_is_refused_before_a_image_is_read(
     messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], error: type[Exception]
 ) -> None:
     pytest.importorskip("jinja2")
     (tmp_path / "file").write_text("in the way")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("weevit.checking.check.look_at", lambda *arguments: pytest.fail("a picture was read"))
+    monkeypatch.setattr("weevit.checking.check.look_at", lambda *arguments: pytest.fail("a image was read"))
     with pytest.raises(error):
         check_data(messy, embeddings=False, **own)
 
@@ -322,8 +322,8 @@ def test_json_has_a_line_for_each_finding(messy: Path, capsys: pytest.CaptureFix
     told = capsys.readouterr()
     lines = [json.loads(line) for line in told.out.splitlines()]
     assert told.err == ""
-    assert [line["kind"] for line in lines] == ["summary", *["broken"] * 3, *["copies"] * 5, *["odd"] * 2]
-    assert {line["schema"] for line in lines} == {"weevit.data-check/1"}
+    assert [line["kind"] for line in lines] == ["summary", *["broken"] * 3, *["copies"] * 5, *["unusual"] * 2]
+    assert {line["schema"] for line in lines} == {"weevit.data-check/2"}
     again = json.loads(json.dumps([*json_lines(check_data(messy, embeddings=False))]))
     assert lines[1:] == again[1:]
     assert {**lines[0], "seconds": 0} == {**again[0], "seconds": 0}
@@ -354,6 +354,6 @@ def test_the_page_in_a_browser(messy: Path, tmp_path: Path, fake_tiny: Path, bro
         for dark in (False, True):
             seen = browser.look(tmp_path / "page.html", width, dark)
             seen.check()
-            assert seen.facts["pictures"] >= 10
+            assert seen.facts["images"] >= 10
             assert "<script>.jpg" in seen.facts["text"]
             assert "In two splits" in seen.facts["text"]

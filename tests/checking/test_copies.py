@@ -1,4 +1,4 @@
-"""Copies are found by their bytes and by how they look; different pictures are not."""
+"""Copies are found by their bytes and by how they look; different images are not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from weevit.checking import copies
 from weevit.checking.copies import Group, exact_groups, near_groups
-from weevit.checking.looking import Look, look_at
+from weevit.checking.inspection import Look, look_at
 from weevit.images.decode import DEFAULT_LIMITS
 from weevit.images.source import Source
 
@@ -86,7 +86,7 @@ def test_what_was_mirrored_is_told_apart_from_what_was_not() -> None:
     assert [(group.kind, group.members) for group in near(*data)] == [("mirrored", (0, 1)), ("near", (2, 3, 4))]
 
 
-def test_an_upright_picture_and_one_that_exif_turns_are_copies() -> None:
+def test_an_upright_image_and_one_that_exif_turns_are_copies() -> None:
     turned = scene(4).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
@@ -95,7 +95,7 @@ def test_an_upright_picture_and_one_that_exif_turns_are_copies() -> None:
     assert [group.members for group in near(encoded(scene(4)), stream.getvalue())] == [(0, 1)]
 
 
-def test_different_pictures_and_plain_ones_are_no_copies() -> None:
+def test_different_images_and_plain_ones_are_no_copies() -> None:
     plain = [encoded(Image.new("RGB", (90, 80), (level, level, level)), "PNG") for level in (0, 100, 101, 255)]
     assert near(*(encoded(scene(seed)) for seed in range(60)), *plain) == []
 

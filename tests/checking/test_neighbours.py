@@ -53,7 +53,7 @@ def test_nothing_is_denied_where_all_labels_are_right() -> None:
 
 
 def test_copies_are_not_each_others_judges() -> None:
-    """Ten copies of one picture, all with the wrong label, would vouch for each other."""
+    """Ten copies of one image, all with the wrong label, would vouch for each other."""
     pytest.importorskip("sklearn")
     vectors, targets = clouds(300)
     place = int(np.flatnonzero(targets == 0)[0])
@@ -84,7 +84,7 @@ def test_copies_count_once_for_how_rare_a_class_is() -> None:
 
 
 @pytest.mark.parametrize("targets", [np.zeros(50, np.int64), np.arange(50)])
-def test_one_class_or_none_with_enough_pictures_is_no_error(targets: np.ndarray) -> None:
+def test_one_class_or_none_with_enough_images_is_no_error(targets: np.ndarray) -> None:
     pytest.importorskip("sklearn")
     vectors, _ = clouds(50)
     assert denied_labels(vectors, split(targets), [None] * 50) == []

@@ -60,7 +60,7 @@ def photos_and_worse(tmp_path: Path) -> Path:
         Image.fromarray(pixels).save(folder / name)
     (folder / "d.jpg").write_bytes((folder / "b.jpg").read_bytes()[:300])
     (folder / "e.png").write_bytes(b"")
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not a image")
     return folder
 
 

@@ -22,13 +22,13 @@ COMMAND = (sys.executable, "-m", "weevit")
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for index in range(24):
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
-    (folder / "9.png").write_text("no picture")
+    (folder / "9.png").write_text("no image")
     return folder
 
 
@@ -39,8 +39,8 @@ def weevit_says(*words: object, code: int = 0) -> subprocess.CompletedProcess[st
     return done
 
 
-def test_a_job_from_beginning_to_end(pictures: Path, fake_tiny: Path, tmp_path: Path) -> None:
-    words = ["classify", pictures, "-m", fake_tiny, "--image-size", 32, "-o", tmp_path / "out"]
+def test_a_job_from_beginning_to_end(images: Path, fake_tiny: Path, tmp_path: Path) -> None:
+    words = ["classify", images, "-m", fake_tiny, "--image-size", 32, "-o", tmp_path / "out"]
     first = weevit_says(*words, "--shard", "2/2", "--shard-size", 8)
     assert "This share is done; 16 rows of others are not" in first.stderr
     assert "16 left" in weevit_says("jobs", "status", tmp_path / "out").stdout
@@ -59,21 +59,21 @@ def test_a_job_from_beginning_to_end(pictures: Path, fake_tiny: Path, tmp_path: 
     assert weevit.read_results(tmp_path / "out").num_rows == 24
 
 
-def test_stdin_and_wrong_words(pictures: Path, fake_tiny: Path, tmp_path: Path) -> None:
-    listed = "".join(f"{path}\n" for path in sorted(pictures.iterdir())[:3])
+def test_stdin_and_wrong_words(images: Path, fake_tiny: Path, tmp_path: Path) -> None:
+    listed = "".join(f"{path}\n" for path in sorted(images.iterdir())[:3])
     words = [*COMMAND, "embed", "-", "-m", str(fake_tiny), "--image-size", "32", "-o", str(tmp_path / "out")]
     done = subprocess.run(words, input=listed, capture_output=True, text=True, check=True)
     assert "3 done" in done.stderr
-    assert "3/16" in weevit_says("embed", pictures, "-o", tmp_path / "x", "--shard", "5/4", code=2).stderr
+    assert "3/16" in weevit_says("embed", images, "-o", tmp_path / "x", "--shard", "5/4", code=2).stderr
     for verb in ("classify", "embed"):
-        assert "both at once" in weevit_says(verb, pictures, "-o", tmp_path / "x", "--json", code=2).stderr
+        assert "both at once" in weevit_says(verb, images, "-o", tmp_path / "x", "--json", code=2).stderr
     assert not (tmp_path / "x").exists()
-    assert "holds no job" in weevit_says("jobs", "status", pictures, code=1).stderr
+    assert "holds no job" in weevit_says("jobs", "status", images, code=1).stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process")
-def test_ctrl_c_finishes_the_shard(pictures: Path, fake_tiny: Path, tmp_path: Path) -> None:
-    words = [*COMMAND, "embed", str(pictures), "-m", str(fake_tiny), "--shard-size", "8", "-o", str(tmp_path / "out")]
+def test_ctrl_c_finishes_the_shard(images: Path, fake_tiny: Path, tmp_path: Path) -> None:
+    words = [*COMMAND, "embed", str(images), "-m", str(fake_tiny), "--shard-size", "8", "-o", str(tmp_path / "out")]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "out" / "plan.jsonl").exists():
             time.sleep(0.002)

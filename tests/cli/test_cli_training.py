@@ -31,7 +31,7 @@ QUICK = "--threads", "1", "--no-report"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.pictures(tmp_path_factory.mktemp("data"))
+    return runs.images(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def test_hashes_are_those_of_the_bytes_in_order(tmp_path: Path) -> None:
     labelled.folder(tmp_path, {"a": 40})
     labelled.put(tmp_path / "a/empty.png", b"")
     (tmp_path / "a/gone.png").symlink_to(tmp_path / "nowhere")
-    labelled.put(tmp_path / "b/text.png", "no picture, but bytes")
+    labelled.put(tmp_path / "b/text.png", "no image, but bytes")
     found = list(expand(tmp_path))
     told: list[tuple[int, int]] = []
     hashes = content_hashes(found, lambda done, total: told.append((done, total)))

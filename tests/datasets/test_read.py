@@ -20,7 +20,7 @@ from weevit.images.source import open_image
 
 
 def pairs(dataset: Dataset, split: str = "all") -> list[tuple[str, tuple[str, ...]]]:
-    """(name below the data set, class names) of each picture."""
+    """(name below the data set, class names) of each image."""
     own = dataset.split(split)
     names = [source.name.removeprefix(dataset.path).lstrip(os.sep) for source in own.sources]
     return [(name, dataset.names_of(target)) for name, target in zip(names, own.targets, strict=True)]
@@ -81,7 +81,7 @@ def test_splits_without_class_folders_are_refused(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
-def test_pictures_without_any_folder_are_refused_and_told(tmp_path: Path) -> None:
+def test_images_without_any_folder_are_refused_and_told(tmp_path: Path) -> None:
     labelled.folder(tmp_path, {".": 3})
     with pytest.raises(DatasetError, match=r"(?s)no images with classes.*3 \.png") as caught:
         read_dataset(tmp_path)
@@ -112,9 +112,9 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     }
 
 
-def test_broken_pictures_are_pictures(tmp_path: Path) -> None:
+def test_broken_images_are_images(tmp_path: Path) -> None:
     labelled.folder(tmp_path, {"a": 1, "b": 1})
-    labelled.put(tmp_path / "a/broken.jpg", "no picture")
+    labelled.put(tmp_path / "a/broken.jpg", "no image")
     (tmp_path / "b/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     dataset = read_dataset(tmp_path)
     assert counts(dataset) == {"all": [2, 2]}
@@ -122,7 +122,7 @@ def test_broken_pictures_are_pictures(tmp_path: Path) -> None:
         open_image(dataset.split("all").sources[3])
 
 
-def test_a_class_folder_that_cannot_be_listed_is_a_picture_that_cannot_be_read(
+def test_a_class_folder_that_cannot_be_listed_is_a_image_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labelled.folder(tmp_path, {"a": 1, "b": 1})
@@ -263,7 +263,7 @@ def test_names_that_are_not_utf8_are_names(tmp_path: Path) -> None:
     assert dataset.fingerprint()
 
 
-def test_links_that_lead_in_circles_end_and_no_class_takes_the_pictures_of_another(tmp_path: Path) -> None:
+def test_links_that_lead_in_circles_end_and_no_class_takes_the_images_of_another(tmp_path: Path) -> None:
     labelled.folder(tmp_path, {"train/a": 1, "train/b": 2, "train/c": 3, "val/a": 1, "val/b": 1, "val/c": 1})
     (tmp_path / "train/a/up").symlink_to(tmp_path / "train", target_is_directory=True)
     (tmp_path / "train/a/self").symlink_to(".", target_is_directory=True)
@@ -318,7 +318,7 @@ def test_a_table_with_splits(tmp_path: Path) -> None:
     assert counts(dataset) == {"train": [1, 1], "validation": [1, 1]}
 
 
-def test_a_table_with_several_labels_a_picture(tmp_path: Path) -> None:
+def test_a_table_with_several_labels_a_image(tmp_path: Path) -> None:
     text = "path,labels\n0.png,red; round\n1.png,\n2.png,round;red;round\n3.png,green\n"
     dataset = read_dataset(table(tmp_path, text))
     assert dataset.multi_label
@@ -347,7 +347,7 @@ def test_a_parquet_with_lists_of_labels(tmp_path: Path, column: str) -> None:
     assert dataset.split("test").targets.tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
-def test_a_parquet_of_the_hub_with_one_label_a_picture(tmp_path: Path) -> None:
+def test_a_parquet_of_the_hub_with_one_label_a_image(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -376,10 +376,10 @@ def test_a_table_without_labels_or_paths_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="1 of 1 images have no class"):
         read_dataset(table(tmp_path, "path,colour\n0.png,red\n"))
     with pytest.raises(UsageError, match="no column of images"):
-        read_dataset(table(tmp_path, "picture_no,label\n0.png,red\n"))
+        read_dataset(table(tmp_path, "image_no,label\n0.png,red\n"))
 
 
-def test_a_path_in_a_table_that_leads_nowhere_is_a_picture_that_is_missing(tmp_path: Path) -> None:
+def test_a_path_in_a_table_that_leads_nowhere_is_a_image_that_is_missing(tmp_path: Path) -> None:
     dataset = read_dataset(table(tmp_path, "path,label\ngone.png,a\n0.png,b\n"))
     with pytest.raises(MissingImageError):
         open_image(dataset.split("all").sources[0])
@@ -464,7 +464,7 @@ def test_take_is_in_the_order_that_was_asked_for(tmp_path: Path) -> None:
     assert part.sources == (split.sources[3], split.sources[0])
 
 
-def test_the_fingerprint_knows_pictures_classes_and_splits(tmp_path: Path) -> None:
+def test_the_fingerprint_knows_images_classes_and_splits(tmp_path: Path) -> None:
     labelled.folder(tmp_path / "one", {"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1})
     first = read_dataset(tmp_path / "one").fingerprint()
     assert read_dataset(tmp_path / "one").fingerprint() == first

@@ -125,7 +125,7 @@ def test_nothing_to_cut_from_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("k", [2, 3, 5, 10])
-def test_each_picture_is_judged_once_and_folds_are_stratified(k: int) -> None:
+def test_each_image_is_judged_once_and_folds_are_stratified(k: int) -> None:
     targets = np.random.default_rng(k).choice(5, 237, p=(0.4, 0.3, 0.2, 0.06, 0.04))
     split = made(targets, 5).split("all")
     cut = folds(split, k)
@@ -172,7 +172,7 @@ def test_folds_do_not_depend_on_the_order() -> None:
     assert [names(mixed.take(judge)) for _, judge in folds(mixed, 4, seed=7)] == first
 
 
-def test_several_labels_a_picture_are_spread_too() -> None:
+def test_several_labels_a_image_are_spread_too() -> None:
     rng = np.random.default_rng(3)
     targets = (rng.random((400, 6)) < (0.5, 0.3, 0.2, 0.1, 0.05, 0.02)).astype(np.uint8)
     dataset = made(targets, 6)
@@ -185,7 +185,7 @@ def test_several_labels_a_picture_are_spread_too() -> None:
     assert (cut.split("validation").targets.sum(axis=0) >= 1).all()
 
 
-def test_too_few_folds_or_pictures_are_refused() -> None:
+def test_too_few_folds_or_images_are_refused() -> None:
     split = made(np.zeros(3, np.int64), 1).split("all")
     with pytest.raises(UsageError, match="2 or more"):
         folds(split, 1)
@@ -193,6 +193,6 @@ def test_too_few_folds_or_pictures_are_refused() -> None:
         folds(split, 4)
 
 
-def test_a_picture_that_a_table_lists_twice_is_two_rows() -> None:
+def test_a_image_that_a_table_lists_twice_is_two_rows() -> None:
     cut = folds(made(np.zeros(6, np.int64), 1, ["a", "a", "b", "b", "c", "c"]).split("all"), 3)
     assert sorted(len(judge) for _, judge in cut) == [2, 2, 2]

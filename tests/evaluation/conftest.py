@@ -1,4 +1,4 @@
-"""A model that knows colours, and pictures for it."""
+"""A model that knows colours, and images for it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """43 pictures of 7 classes: 42 are whole, and 6 of these show another colour than their folder says."""
-    return colours.make_pictures(tmp_path_factory.mktemp("pictures") / "test")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """43 images of 7 classes: 42 are whole, and 6 of these show another colour than their folder says."""
+    return colours.make_images(tmp_path_factory.mktemp("images") / "test")
 
 
 @pytest.fixture(scope="session")

@@ -43,8 +43,8 @@ def weevit_says(capsys: pytest.CaptureFixture[str]) -> Says:
     return run
 
 
-def test_eval_says_and_writes(weevit_says: Says, colour_model: Path, pictures: Path, tmp_path: Path) -> None:
-    done = weevit_says("eval", colour_model, pictures, "-o", tmp_path / "out", "--batch-size", 5)
+def test_eval_says_and_writes(weevit_says: Says, colour_model: Path, images: Path, tmp_path: Path) -> None:
+    done = weevit_says("eval", colour_model, images, "-o", tmp_path / "out", "--batch-size", 5)
     assert done.stdout.startswith("top-1  ")
     assert "at 95 %" in done.stdout
     assert "red/broken.png: truncated" in done.stderr
@@ -54,17 +54,17 @@ def test_eval_says_and_writes(weevit_says: Says, colour_model: Path, pictures: P
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
-def test_json_is_one_object_and_quiet_is_quiet(weevit_says: Says, colour_model: Path, pictures: Path) -> None:
-    done = weevit_says("eval", colour_model, pictures, "--json", "--quiet")
+def test_json_is_one_object_and_quiet_is_quiet(weevit_says: Says, colour_model: Path, images: Path) -> None:
+    done = weevit_says("eval", colour_model, images, "--json", "--quiet")
     (line,) = done.stdout.splitlines()
     values = json.loads(line)
-    assert values["schema"] == "weevit.evaluation/1"
-    assert (values["pictures"], values["answered"], values["failed"]) == (43, 42, {"truncated": 1})
+    assert values["schema"] == "weevit.evaluation/2"
+    assert (values["images"], values["answered"], values["failed"]) == (43, 42, {"truncated": 1})
     assert len(done.stderr.splitlines()) == 1  # what was loaded
 
 
-def test_exit_codes(weevit_says: Says, colour_model: Path, pictures: Path, tmp_path: Path) -> None:
-    words = ["eval", colour_model, pictures]
+def test_exit_codes(weevit_says: Says, colour_model: Path, images: Path, tmp_path: Path) -> None:
+    words = ["eval", colour_model, images]
     assert "below --min-top1 0.95" in weevit_says(*words, "--min-top1", 0.95, code=1).stderr
     weevit_says(*words, "--min-top1", 0.5)
     weevit_says(*words, "--strict", code=3)
@@ -72,22 +72,22 @@ def test_exit_codes(weevit_says: Says, colour_model: Path, pictures: Path, tmp_p
     assert "share from 0 to 1: 90" in weevit_says(*words, "--min-top1", 90, code=2).stderr
     assert "Either DATA or --suite" in weevit_says("eval", colour_model, code=2).stderr
     assert "Either DATA or --suite" in weevit_says(*words, "--suite", tmp_path, code=2).stderr
-    shutil.copytree(pictures / "red", tmp_path / "data" / "red")
+    shutil.copytree(images / "red", tmp_path / "data" / "red")
     refused = weevit_says("eval", colour_model, tmp_path / "data", code=1)
     assert "- green" in refused.stderr
     assert "--allow-missing" in refused.stderr
     weevit_says("eval", colour_model, tmp_path / "data", "--allow-missing")
     # where nothing was answered, there is nothing to say
     for path in (tmp_path / "data" / "red").glob("*.png"):
-        path.write_text("no picture")
+        path.write_text("no image")
     assert (
         "0 of 7 images answered"
         in weevit_says("eval", colour_model, tmp_path / "data", "--allow-missing", code=1).stderr
     )
 
 
-def test_suite(weevit_says: Says, fake_tiny: Path, pictures: Path, tmp_path: Path) -> None:
-    shutil.copytree(pictures / "red", tmp_path / "suite" / "val" / "n01440764")
+def test_suite(weevit_says: Says, fake_tiny: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images / "red", tmp_path / "suite" / "val" / "n01440764")
     words = ["eval", fake_tiny, "--suite", tmp_path / "suite", "--image-size", 32]
     done = weevit_says(*words, "-o", tmp_path / "out")
     head, row, *_ = done.stdout.splitlines()
@@ -100,18 +100,18 @@ def test_suite(weevit_says: Says, fake_tiny: Path, pictures: Path, tmp_path: Pat
     assert values["sets"][0]["published_percent"] == {"top1": 75.452, "top5": 92.858}
     assert "imagenet: 6 of 7" in done.stderr
     weevit_says(*words, "--min-top1", 0.99, code=1)
-    assert "none of the sets" in weevit_says("eval", fake_tiny, "--suite", pictures, code=1).stderr
+    assert "none of the sets" in weevit_says("eval", fake_tiny, "--suite", images, code=1).stderr
 
 
-def test_compare(weevit_says: Says, colour_model: Path, other_model: Path, pictures: Path, tmp_path: Path) -> None:
-    done = weevit_says("compare", colour_model, other_model, pictures, "-o", tmp_path / "out", "--seed", 3)
+def test_compare(weevit_says: Says, colour_model: Path, other_model: Path, images: Path, tmp_path: Path) -> None:
+    done = weevit_says("compare", colour_model, other_model, images, "-o", tmp_path / "out", "--seed", 3)
     assert "McNemar p = " in done.stdout
     assert "of 42 right" in done.stdout
     assert json.loads((tmp_path / "out" / "report.json").read_text())["seed"] == 3
     for name, model in (("a", colour_model), ("b", other_model)):
-        weevit_says("eval", model, pictures, "-o", tmp_path / name, "--quiet")
+        weevit_says("eval", model, images, "-o", tmp_path / name, "--quiet")
     saved = json.loads(weevit_says("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)
-    live = json.loads(weevit_says("compare", colour_model, other_model, pictures, "--json").stdout)
+    live = json.loads(weevit_says("compare", colour_model, other_model, images, "--json").stdout)
     for name in ("both", "only_first", "only_second", "neither", "p_value", "low", "high"):
         assert saved[name] == live[name]
     refused = weevit_says("compare", colour_model, other_model, code=2)
@@ -119,10 +119,10 @@ def test_compare(weevit_says: Says, colour_model: Path, other_model: Path, pictu
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process")
-def test_ctrl_c(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
+def test_ctrl_c(colour_model: Path, images: Path, tmp_path: Path) -> None:
     """The signal comes while images are answered, however slow the machine: the last of them waits for it."""
     listed = tmp_path / "many.csv"
-    paths = [path for path in sorted(pictures.rglob("*.png")) if path.name != "broken.png"]
+    paths = [path for path in sorted(images.rglob("*.png")) if path.name != "broken.png"]
     listed.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
     code = (
         "import os, sys, time\n"

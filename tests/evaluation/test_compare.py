@@ -67,17 +67,17 @@ def test_bootstrap_of_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def comparison(colour_model: Path, other_model: Path, pictures: Path) -> Comparison:
-    return weevit.compare(colour_model, _blunt(other_model), pictures)
+def comparison(colour_model: Path, other_model: Path, images: Path) -> Comparison:
+    return weevit.compare(colour_model, _blunt(other_model), images)
 
 
 def _blunt(model: Path) -> Predictor:
-    """A predictor that sees less than it should: at another size it errs on some pictures."""
+    """A predictor that sees less than it should: at another size it errs on some images."""
     return weevit.load(model, image_size=16, threads=1, cache=False)
 
 
-def test_two_models(comparison: Comparison, predictor: Predictor, other_model: Path, pictures: Path) -> None:
-    files = [path for path in sorted(pictures.rglob("*.png")) if path.name != "broken.png"]
+def test_two_models(comparison: Comparison, predictor: Predictor, other_model: Path, images: Path) -> None:
+    files = [path for path in sorted(images.rglob("*.png")) if path.name != "broken.png"]
     right = np.array(
         [
             [model.classify(path).labels[0] == path.parent.name for path in files]
@@ -99,16 +99,16 @@ def test_two_models(comparison: Comparison, predictor: Predictor, other_model: P
 
 
 def test_saved_evaluations_in_another_order(
-    comparison: Comparison, colour_model: Path, other_model: Path, pictures: Path, tmp_path: Path
+    comparison: Comparison, colour_model: Path, other_model: Path, images: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("jinja2")
-    weevit.evaluate(colour_model, pictures, tmp_path / "a")
-    weevit.evaluate(_blunt(other_model), pictures, tmp_path / "b", table="csv")
+    weevit.evaluate(colour_model, images, tmp_path / "a")
+    weevit.evaluate(_blunt(other_model), images, tmp_path / "b", table="csv")
     again = weevit.compare(tmp_path / "a", tmp_path / "b", output=tmp_path / "out")
     for name in ("both", "only_first", "only_second", "neither", "p_value", "mid_p", "low", "high"):
         assert getattr(again, name) == getattr(comparison, name), name
     written = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert written["schema"] == "weevit.comparison/1"
+    assert written["schema"] == "weevit.comparison/2"
     assert written["only_first"] == again.only_first
     assert len(written["disagreements"]) == again.only_first + again.only_second
     backwards = replace(comparison.second, rows=comparison.second.rows[::-1], sources=comparison.second.sources[::-1])
@@ -118,12 +118,12 @@ def test_saved_evaluations_in_another_order(
     )  # fmt: skip
 
 
-def test_what_cannot_be_compared(comparison: Comparison, colour_model: Path, pictures: Path) -> None:
+def test_what_cannot_be_compared(comparison: Comparison, colour_model: Path, images: Path) -> None:
     first = comparison.first
     with pytest.raises(UsageError, match="no data"):
         weevit.compare(colour_model, colour_model)
     with pytest.raises(UsageError, match="An evaluation was given"):
-        weevit.compare(first, colour_model, pictures)
+        weevit.compare(first, colour_model, images)
     fewer = replace(first, rows=first.rows[1:])
     with pytest.raises(DatasetError, match=f"- {first.rows[0].id}"):
         compare_evaluations(first, fewer)
@@ -176,6 +176,6 @@ def test_the_page_in_a_browser(comparison: Comparison, tmp_path: Path, browser: 
     write_comparison(comparison, tmp_path)
     seen = browser.look(tmp_path / "report.html", width, dark=width == PHONE)
     seen.check()
-    assert seen.facts["pictures"] == min(comparison.only_first, 12) + min(comparison.only_second, 12)
+    assert seen.facts["images"] == min(comparison.only_first, 12) + min(comparison.only_second, 12)
     assert verdict(comparison).split("\u00a0")[0] in seen.facts["text"]
     assert "Left out: 1 image" in seen.facts["text"]

@@ -35,12 +35,12 @@ CLASSES = tuple(colours.COLOURS)
 
 
 @pytest.fixture(scope="module")
-def evaluation(predictor: Predictor, pictures: Path) -> Evaluation:
-    return weevit.evaluate(predictor, pictures)
+def evaluation(predictor: Predictor, images: Path) -> Evaluation:
+    return weevit.evaluate(predictor, images)
 
 
 def one_by_one(predictor: Predictor, folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Logits and targets of the pictures that can be read, and their names."""
+    """Logits and targets of the images that can be read, and their names."""
     files = [path for path in sorted(folder.rglob("*.png")) if path.name != "broken.png"]
     logits = [predictor.run(path, outputs=("logits",)).logits for path in files]
     targets = [CLASSES.index(path.parent.name) for path in files]
@@ -48,10 +48,10 @@ def one_by_one(predictor: Predictor, folder: Path) -> tuple[np.ndarray, np.ndarr
 
 
 def test_figures_are_those_of_answers_asked_for_one_by_one(
-    evaluation: Evaluation, predictor: Predictor, pictures: Path
+    evaluation: Evaluation, predictor: Predictor, images: Path
 ) -> None:
     sk = pytest.importorskip("sklearn.metrics")
-    logits, targets, names = one_by_one(predictor, pictures)
+    logits, targets, names = one_by_one(predictor, images)
     found, answers = evaluation.metrics, logits.argmax(axis=1)
     assert found["top1"] == sk.accuracy_score(targets, answers)
     assert found["top5"] == pytest.approx(sk.top_k_accuracy_score(targets, logits, k=5, labels=np.arange(7)))
@@ -65,7 +65,7 @@ def test_figures_are_those_of_answers_asked_for_one_by_one(
     assert 0.5 < found["top1"] < 1  # the data errs on purpose, the model seldom
 
 
-def test_broken_pictures_are_counted_and_never_left_out(evaluation: Evaluation) -> None:
+def test_broken_images_are_counted_and_never_left_out(evaluation: Evaluation) -> None:
     assert len(evaluation.rows) == 43
     (broken,) = evaluation.failures
     assert (broken.id, broken.status, broken.target, broken.answer) == ("red/broken.png", "decode_error", "red", None)
@@ -76,25 +76,23 @@ def test_broken_pictures_are_counted_and_never_left_out(evaluation: Evaluation) 
     assert evaluation.per_class.support.tolist() == [6] * 7
 
 
-def test_classes_are_matched_by_name_whatever_their_order(
-    evaluation: Evaluation, pictures: Path, tmp_path: Path
-) -> None:
+def test_classes_are_matched_by_name_whatever_their_order(evaluation: Evaluation, images: Path, tmp_path: Path) -> None:
     turned = colours.make_model(tmp_path / "turned", CLASSES[3:] + CLASSES[:3])
-    other = weevit.evaluate(turned, pictures)
+    other = weevit.evaluate(turned, images)
     assert [label.id for label in other.classes] != list(CLASSES)
     assert [row.answer for row in other.rows] == [row.answer for row in evaluation.rows]
     assert other.metrics["top1"] == evaluation.metrics["top1"]
 
 
-def test_the_batch_size_changes_no_figure(colour_model: Path, pictures: Path, evaluation: Evaluation) -> None:
+def test_the_batch_size_changes_no_figure(colour_model: Path, images: Path, evaluation: Evaluation) -> None:
     for size, threads in ((1, 2), (5, 1), (64, 2)):
-        other = weevit.evaluate(weevit.load(colour_model, batch_size=size, threads=threads), pictures)
+        other = weevit.evaluate(weevit.load(colour_model, batch_size=size, threads=threads), images)
         assert other.rows == evaluation.rows
         assert other.metrics == evaluation.metrics
 
 
-def test_pictures_in_memory(predictor: Predictor, tmp_path: Path) -> None:
-    sources = tuple(Source(f"image[{i}]", colours.picture(name, i)) for i, name in enumerate(CLASSES))
+def test_images_in_memory(predictor: Predictor, tmp_path: Path) -> None:
+    sources = tuple(Source(f"image[{i}]", colours.image(name, i)) for i, name in enumerate(CLASSES))
     splits = {"all": Split("all", sources, np.arange(7))}
     found = weevit.evaluate(predictor, Dataset("memory", CLASSES, splits))
     assert [row.id for row in found.rows] == [source.name for source in sources]
@@ -120,9 +118,9 @@ def test_matching() -> None:
         match_classes([], [Label(str(i), str(i)) for i in range(100)], False)
 
 
-def test_an_extra_and_a_missing_class(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_an_extra_and_a_missing_class(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    shutil.copytree(pictures, folder)
+    shutil.copytree(images, folder)
     shutil.rmtree(folder / "blue")
     with pytest.raises(DatasetError, match="- blue") as caught:
         weevit.evaluate(predictor, folder)
@@ -131,35 +129,35 @@ def test_an_extra_and_a_missing_class(predictor: Predictor, pictures: Path, tmp_
     assert len(found.rows) == 37
     assert found.per_class.support[CLASSES.index("blue")] == 0
     (folder / "whit").mkdir()
-    colours.picture("white", 1).save(folder / "whit" / "1.png")
+    colours.image("white", 1).save(folder / "whit" / "1.png")
     with pytest.raises(DatasetError, match=r"\+ whit") as caught:
         weevit.evaluate(predictor, folder, allow_missing=True)
     assert "'white'" in caught.value.hint
 
 
-def test_which_split(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
-    shutil.copytree(pictures, tmp_path / "data" / "train")
+def test_which_split(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "data" / "train")
     with pytest.raises(DatasetError, match="only train") as caught:
         weevit.evaluate(predictor, tmp_path / "data")
     assert "--split train" in caught.value.hint
     assert weevit.evaluate(predictor, tmp_path / "data", split="train").data["split"] == "train"
-    colours.make_pictures(tmp_path / "data" / "val", count=2, seed=50)
+    colours.make_images(tmp_path / "data" / "val", count=2, seed=50)
     found = weevit.evaluate(predictor, tmp_path / "data")
     assert (found.data["split"], len(found.rows)) == ("validation", 15)
     with pytest.raises(DatasetError, match="no split 'test'"):
         weevit.evaluate(predictor, tmp_path / "data", split="test")
 
 
-def test_models_that_cannot_be_evaluated(pictures: Path, colour_model: Path, fake_tiny: Path, tmp_path: Path) -> None:
+def test_models_that_cannot_be_evaluated(images: Path, colour_model: Path, fake_tiny: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(colour_model, tmp_path / "nameless")
     config = json.loads((folder / "config.json").read_text())
     del config["label_names"]
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "weevit-manifest.json").unlink()
     with pytest.raises(UsageError, match="does not say what its 7 classes are"):
-        weevit.evaluate(folder, pictures)
+        weevit.evaluate(folder, images)
     with pytest.raises(DatasetError, match=r"\+ black"):
-        weevit.evaluate(fake_tiny, pictures)
+        weevit.evaluate(fake_tiny, images)
 
 
 def _with_decision(model: Path, folder: Path, decision: dict[str, Any]) -> Path:
@@ -171,12 +169,12 @@ def _with_decision(model: Path, folder: Path, decision: dict[str, Any]) -> Path:
 
 
 def test_unknown_is_said_below_the_checkpoints_threshold(
-    evaluation: Evaluation, colour_model: Path, pictures: Path, tmp_path: Path
+    evaluation: Evaluation, colour_model: Path, images: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("jinja2")
     threshold = float(np.median([row.probability for row in evaluation.answered if row.probability]))
     model = _with_decision(colour_model, tmp_path / "m", {"unknown": {"threshold": threshold, "coverage": 0.5}})
-    found = weevit.evaluate(model, pictures, tmp_path / "out")
+    found = weevit.evaluate(model, images, tmp_path / "out")
     assert found.metrics["top1"] == evaluation.metrics["top1"]
     known = [row for row in found.answered if not row.unknown]
     assert all((row.probability or 0) >= threshold for row in known)
@@ -190,15 +188,15 @@ def test_unknown_is_said_below_the_checkpoints_threshold(
 
 
 @pytest.fixture
-def manifest(pictures: Path, tmp_path: Path) -> Path:
-    """Each colour's pictures are labelled with the colour, and some with `red` too; one with nothing."""
+def manifest(images: Path, tmp_path: Path) -> Path:
+    """Each colour's images are labelled with the colour, and some with `red` too; one with nothing."""
     path = tmp_path / "labels.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "labels"])
-        for place, picture in enumerate(sorted(pictures.rglob("*.png"))):
-            own = [picture.parent.name, *(["red"] if place % 3 == 0 and picture.parent.name != "red" else [])]
-            writer.writerow([picture, "" if place == 20 else ";".join(own)])
+        for place, image in enumerate(sorted(images.rglob("*.png"))):
+            own = [image.parent.name, *(["red"] if place % 3 == 0 and image.parent.name != "red" else [])]
+            writer.writerow([image, "" if place == 20 else ";".join(own)])
     return path
 
 
@@ -223,9 +221,9 @@ def test_several_labels(predictor: Predictor, manifest: Path, tmp_path: Path, br
     browser.look(tmp_path / "out" / "report.html", PHONE).check()
 
 
-def test_label_thresholds_of_the_checkpoint(colour_model: Path, pictures: Path, tmp_path: Path) -> None:
+def test_label_thresholds_of_the_checkpoint(colour_model: Path, images: Path, tmp_path: Path) -> None:
     decision = {"multi_label": True, "label_thresholds": [1e-12] * 6 + [1.0]}
-    found = weevit.evaluate(_with_decision(colour_model, tmp_path / "m", decision), pictures)
+    found = weevit.evaluate(_with_decision(colour_model, tmp_path / "m", decision), images)
     assert found.multi_label
     assert {row.answer for row in found.answered} == {";".join(CLASSES[:6])}
     assert found.metrics["micro_recall"] == 36 / 42
@@ -283,7 +281,7 @@ def test_another_table_replaces_the_first(evaluation: Evaluation, tmp_path: Path
 def test_what_is_not_an_evaluation(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no whole evaluation"):
         read_evaluation(tmp_path)
-    for content in ("{", "[]", '{"schema": "other/1"}', '{"schema": "weevit.evaluation/1"}'):
+    for content in ("{", "[]", '{"schema": "other/1"}', '{"schema": "weevit.evaluation/2"}'):
         (tmp_path / "report.json").write_text(content)
         with pytest.raises(UsageError, match="no whole evaluation") as caught:
             read_evaluation(tmp_path)
@@ -291,7 +289,7 @@ def test_what_is_not_an_evaluation(tmp_path: Path) -> None:
 
 
 def test_nothing_is_computed_for_a_report_that_cannot_be_written(
-    predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(progress: Progress) -> None:
         raise AssertionError("it was asked")
@@ -299,19 +297,19 @@ def test_nothing_is_computed_for_a_report_that_cannot_be_written(
     pytest.importorskip("jinja2")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file"):
-        weevit.evaluate(predictor, pictures, tmp_path / "file", watch=never)
+        weevit.evaluate(predictor, images, tmp_path / "file", watch=never)
     with pytest.raises(OutputError, match="cannot be made"):
-        weevit.evaluate(predictor, pictures, tmp_path / "file" / "below", watch=never)
+        weevit.evaluate(predictor, images, tmp_path / "file" / "below", watch=never)
     with pytest.raises(UsageError, match="csv or parquet"):
-        weevit.evaluate(predictor, pictures, tmp_path / "out", table="xlsx", watch=never)
+        weevit.evaluate(predictor, images, tmp_path / "out", table="xlsx", watch=never)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     page._environment.cache_clear()
     with pytest.raises(MissingExtraError, match="jinja2"):
-        weevit.evaluate(predictor, pictures, tmp_path / "out", watch=never)
+        weevit.evaluate(predictor, images, tmp_path / "out", watch=never)
     page._environment.cache_clear()
 
 
-def test_it_can_be_watched_and_stopped(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_it_can_be_watched_and_stopped(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
 
     def watch(progress: Progress) -> None:
@@ -321,7 +319,7 @@ def test_it_can_be_watched_and_stopped(predictor: Predictor, pictures: Path, tmp
 
     pytest.importorskip("jinja2")
     with pytest.raises(KeyboardInterrupt):
-        weevit.evaluate(predictor, pictures, tmp_path / "out", watch=watch)
+        weevit.evaluate(predictor, images, tmp_path / "out", watch=watch)
     assert seen[-1] == (20, 43)
     assert list((tmp_path / "out").iterdir()) == []
     line = Progress(10, 4, failed=Counter({"truncated": 2}), seconds=2.0).line()
@@ -332,7 +330,7 @@ def test_nothing_could_be_answered(predictor: Predictor, tmp_path: Path, browser
     pytest.importorskip("jinja2")
     for name in CLASSES:
         (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "1.png").write_text("no picture")
+        (tmp_path / "data" / name / "1.png").write_text("no image")
     found = weevit.evaluate(predictor, tmp_path / "data", tmp_path / "out")
     assert math.isnan(found.metrics["top1"])
     assert found.metrics["top1_worst"] == 0
@@ -351,7 +349,7 @@ def test_the_page_in_a_browser(
     seen = browser.look(tmp_path / "report.html", width, dark)
     seen.check()
     wrong = sum(not row.right for row in evaluation.answered)
-    assert seen.facts["pictures"] == min(wrong, 24)
+    assert seen.facts["images"] == min(wrong, 24)
     assert seen.facts["charts"] == 3
     text = seen.facts["text"]
     assert f"{evaluation.metrics['top1']:.1%}".replace("%", "\u00a0%") in text

@@ -1,4 +1,4 @@
-"""Suites made of random pictures under the sets' names; timm's lists and its ReaL evaluator are the oracle."""
+"""Suites made of random images under the sets' names; timm's lists and its ReaL evaluator are the oracle."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_sets_are_those_with_published_figures() -> None:
     names = [name for one in SETS for name in one.folders.split()]
     assert len(set(names)) == len(names)
     labels = json.loads((timm_data() / "imagenet_real_labels.json").read_text())
-    assert sum(1 for own in labels if own) == next(one.pictures for one in SETS if one.name == "imagenet-real")
+    assert sum(1 for own in labels if own) == next(one.images for one in SETS if one.name == "imagenet-real")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def thousand(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return weevit.load(model, image_size=32, threads=1, cache=False)
 
 
-def _picture(path: Path, seed: int) -> None:
+def _image(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     low = Image.fromarray(rng.integers(0, 256, (3, 3, 3), dtype=np.uint8))
@@ -68,19 +68,19 @@ def _picture(path: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All sets, six to ten pictures each, under names that people use; one picture of the validation set is broken."""
+    """All sets, six to ten images each, under names that people use; one image of the validation set is broken."""
     root = tmp_path_factory.mktemp("suite")
     for number in range(10):
-        _picture(root / "val" / SYNSETS[number // 3 * 50] / f"ILSVRC2012_val_{number + 1:08d}.JPEG", number)
+        _image(root / "val" / SYNSETS[number // 3 * 50] / f"ILSVRC2012_val_{number + 1:08d}.JPEG", number)
     broken = root / "val" / SYNSETS[0] / "ILSVRC2012_val_00000002.JPEG"
     broken.write_bytes(broken.read_bytes()[:60])
     for place, number in enumerate((0, 7, 10, 100, 999, 42)):
-        _picture(root / "imagenetv2-matched-frequency-format-val" / str(number) / f"{place}.jpeg", 20 + place)
+        _image(root / "imagenetv2-matched-frequency-format-val" / str(number) / f"{place}.jpeg", 20 + place)
     for place, letter in enumerate("ar"):
         for index, synset in enumerate(imagenet._subset(f"imagenet_{letter}.txt")[:180:30]):
-            _picture(root / f"ImageNet_{letter.upper()}" / synset / f"{index}.jpg", 40 + 10 * place + index)
+            _image(root / f"ImageNet_{letter.upper()}" / synset / f"{index}.jpg", 40 + 10 * place + index)
     for index in range(6):
-        _picture(root / "sketch" / SYNSETS[index * 11] / f"sketch_{index}.JPEG", 70 + index)
+        _image(root / "sketch" / SYNSETS[index * 11] / f"sketch_{index}.JPEG", 70 + index)
     real = [[0, 50], [0], [], [SYNSETS.index(SYNSETS[50]), 999], [50], [3], [100], [100, 101, 102], [1], [150]]
     (root / "real.json").write_text(json.dumps(real))
     return root
@@ -163,7 +163,7 @@ def test_real_labels_are_counted_as_timm_counts(evaluated: SuiteEvaluation, thou
 def test_real_that_cannot_be_used(thousand: Predictor, suite: Path, tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     for name in SYNSETS[:2]:
-        _picture(tmp_path / "val" / name / "odd name.JPEG", 1)
+        _image(tmp_path / "val" / name / "odd name.JPEG", 1)
     (tmp_path / "real.json").write_text("[[1], [2]]")
     found = weevit.evaluate_suite(thousand, tmp_path)
     assert [one.name for one in found.sets] == ["imagenet"]
@@ -184,7 +184,7 @@ def test_folders_and_models_that_do_not_fit(
         find_sets(tmp_path / "gone")
     with pytest.raises(DatasetError, match="lacks 1000 of the 1000 classes"):
         weevit.evaluate_suite(colour_model, suite)
-    _picture(tmp_path / "imagenet-a" / SYNSETS[0] / "1.jpg", 0)
+    _image(tmp_path / "imagenet-a" / SYNSETS[0] / "1.jpg", 0)
     with pytest.raises(DatasetError, match=rf"\+ {SYNSETS[0]}"):
         weevit.evaluate_suite(thousand, tmp_path)
 

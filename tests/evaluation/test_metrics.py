@@ -79,7 +79,7 @@ CASES: dict[str, tuple[np.ndarray, np.ndarray]] = {
     "all wrong": _all_wrong(),
     "all right": _all_right(),
     "one class in the data": _one_target(),
-    "one picture": some(1, 5, 9),
+    "one image": some(1, 5, 9),
     "quite sure": _sure(),
 }
 every_case = pytest.mark.parametrize("case", CASES)
@@ -115,7 +115,7 @@ def test_confusion_and_classes(case: str) -> None:
 
 
 @pytest.mark.parametrize("silent", [0.3, 1.0])
-def test_pictures_without_an_answer_are_wrong_and_nobody_elses_mistake(silent: float) -> None:
+def test_images_without_an_answer_are_wrong_and_nobody_elses_mistake(silent: float) -> None:
     logits, targets = some(300, 6, 11)
     answers = m.judge(logits, targets).answers
     answers[np.random.default_rng(0).random(300) < silent] = m.NO_ANSWER
@@ -273,7 +273,7 @@ LABELLED: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "a label that is always there": lambda: _without(2, 1),
     "no label at all": lambda: _labels(40, 3, share=0.0),
     "all labels": lambda: _labels(40, 3, share=1.0),
-    "one picture": lambda: _labels(1, 5, seed=3),
+    "one image": lambda: _labels(1, 5, seed=3),
     "all scores equal": lambda: (np.full((30, 3), 0.5), _labels(30, 3)[1]),
 }
 

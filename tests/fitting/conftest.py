@@ -1,4 +1,4 @@
-"""A model whose embeddings tell colours apart, and pictures to fit a head to."""
+"""A model whose embeddings tell colours apart, and images to fit a head to."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def predictor(backbone: Path) -> Predictor:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train, validation and test of four colours: in each the first picture of a class is another class's, and one is
+    """train, validation and test of four colours: in each the first image of a class is another class's, and one is
     broken."""
     folder = tmp_path_factory.mktemp("data") / "shop"
     for split, count, seed in (("train", 14, 0), ("validation", 6, 100), ("test", 5, 200)):
-        colours.make_pictures(folder / split, count, CLASSES, seed)
+        colours.make_images(folder / split, count, CLASSES, seed)
     return folder
 
 

@@ -53,7 +53,7 @@ def test_a_fit_is_good_and_says_how_good(done: Fit) -> None:
     assert done.chosen.score > 0.8
     assert set(done.evaluations) == {"validation", "test"}
     assert done.metrics["top1"] >= 20 / 24  # four pictures are of another class on purpose
-    assert done.pictures == {"train": 57, "validation": 25, "test": 21}
+    assert done.images == {"train": 57, "validation": 25, "test": 21}
     assert done.computed + done.cached == 100
     assert done.computed >= 90  # the others are copies of those
     assert [(split, Path(name).name, status) for split, name, status, _ in done.failures] == [
@@ -70,7 +70,7 @@ def test_the_folder(done: Fit) -> None:
         *("log.txt", ".lock"),
     }
     run = json.loads((done.folder / "run.json").read_text())
-    assert (run["schema"], run["verb"], run["status"]) == ("weevit.fit/1", "fit", "done")
+    assert (run["schema"], run["verb"], run["status"]) == ("weevit.fit/2", "fit", "done")
     assert run["model"]["sha256"] != done.checkpoint.sha256
     assert run["data"]["fingerprint"]
     assert run["versions"]["weevit"] == weevit.__version__
@@ -212,8 +212,8 @@ def test_a_second_fit_embeds_nothing(
 def test_without_a_validation_split(shop: Path, predictor: Predictor, cache: Path, tmp_path: Path) -> None:
     found = fit(shop / "train", tmp_path / "run", predictor, folds=3, cache=cache, validation_share=0.3)
     assert found.validation_cut
-    assert sum(found.pictures.values()) == 57
-    assert 13 <= found.pictures["validation"] <= 21
+    assert sum(found.images.values()) == 57
+    assert 13 <= found.images["validation"] <= 21
     assert any("drawn with seed 0" in note for note in found.notes)
     other = fit(shop / "train", tmp_path / "run", predictor, folds=3, cache=cache, validation_share=0.3, seed=1)
     assert [row.id for row in other.evaluations["validation"].rows] != [

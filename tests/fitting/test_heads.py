@@ -120,7 +120,7 @@ def test_neighbours_vote_as_in_scikit_learn(kind: str) -> None:
         np.testing.assert_allclose(votes, expected, atol=2e-4)
 
 
-def test_fewer_pictures_than_neighbours() -> None:
+def test_fewer_images_than_neighbours() -> None:
     vectors, targets = clouds(3, 9)
     assert {count for count, _, _ in neighbours.scores(vectors[:6], targets[:6], vectors[6:], 3)} == {1, 3, 5}
 
@@ -146,7 +146,7 @@ def test_the_temperature_is_found_again(scale: float) -> None:
     assert calibration.temperature(logits, labels) == pytest.approx(scale, rel=0.03)
 
 
-def test_a_few_pictures_that_are_all_right_make_nothing_certain() -> None:
+def test_a_few_images_that_are_all_right_make_nothing_certain() -> None:
     targets = np.arange(12) % 3
     found = calibration.temperature(4.0 * np.eye(3)[targets], targets)
     assert 0.3 < found < 3
@@ -237,7 +237,7 @@ def test_the_error_is_that_of_the_evaluation() -> None:
     assert calibration.calibration_error(logits, targets) == pytest.approx(expected, abs=1e-12)
 
 
-def test_few_pictures_show_an_error_by_chance() -> None:
+def test_few_images_show_an_error_by_chance() -> None:
     chance = [calibration.error_by_chance(*drawn(1.0, count), seed=0) for count in (100, 1000, 10_000)]
     assert chance[0] > 2 * chance[1] > 4 * chance[2] > 0
     logits, targets = drawn(1.0, 1000)

@@ -25,7 +25,7 @@ from weevit.fitting import fit as module
 from weevit.fitting.evidence import out_of_fold
 from weevit.fitting.fit import fit
 from weevit.fitting.floor import check_floor
-from weevit.fitting.search import Pictures, final, search
+from weevit.fitting.search import Images, final, search
 from weevit.images.source import Source
 from weevit.predict import Predictor
 
@@ -38,7 +38,7 @@ def folder(top: Path, counts: Sequence[int], split: str = "", seed: int = 0) -> 
         own = top / split / name
         own.mkdir(parents=True)
         for index in range(count):
-            colours.picture(name, seed + index).save(own / f"{index}.png")
+            colours.image(name, seed + index).save(own / f"{index}.png")
     return top
 
 
@@ -182,13 +182,13 @@ def test_calibration_never_makes_it_worse_by_two_points(shape: tuple[int, ...]) 
             return (centres[targets] + rng.normal(0, 2.5, (len(targets), 64))).astype(np.float32)  # noqa: B023
 
         targets = np.repeat(np.arange(len(shape)), shape)
-        pictures = Pictures(draw(targets), targets, len(shape))
+        images = Images(draw(targets), targets, len(shape))
         split = Split(TRAIN, tuple(Source(f"{place}", b"") for place in range(len(targets))), targets)
-        found = search(pictures, folds(split, min(5, len(targets)), seed))
-        judged = out_of_fold(found, pictures)
+        found = search(images, folds(split, min(5, len(targets)), seed))
+        judged = out_of_fold(found, images)
         heat = calibration.clear_temperature(judged.logits, judged.targets)
         others = np.arange(3000) % len(shape)
-        logits = final(pictures, found.linear.settings["strength"]).logits(draw(others))
+        logits = final(images, found.linear.settings["strength"]).logits(draw(others))
         before, after = (calibration.calibration_error(logits / one, others) for one in (1.0, heat))
         assert after <= before + 0.02, (seed, heat, before, after)
 
@@ -198,15 +198,15 @@ def test_what_no_fold_had_learned_is_not_judged() -> None:
     rng = np.random.default_rng(0)
     targets = np.array([0] * 30 + [1] * 30 + [2])
     vectors = (np.eye(3, 16)[targets] * 4 + rng.normal(0, 1, (61, 16))).astype(np.float32)
-    pictures = Pictures(vectors, targets, 3)
+    images = Images(vectors, targets, 3)
     split = Split(TRAIN, tuple(Source(f"{place}", b"") for place in range(61)), targets)
-    found = search(pictures, folds(split, 5))
+    found = search(images, folds(split, 5))
     assert found.seen[-1] == 0
     assert found.seen[:-1].min() >= 20
     assert len(found.linear.right) == 60
     assert any("leaves out 1 of 61 images" in note for note in found.notes)
-    assert len(out_of_fold(found, pictures).targets) == 60  # one of 61 is less than two points
-    copies = Pictures(vectors, targets, 3, groups=np.repeat([0, 1, 2], [30, 30, 1]))
+    assert len(out_of_fold(found, images).targets) == 60  # one of 61 is less than two points
+    copies = Images(vectors, targets, 3, groups=np.repeat([0, 1, 2], [30, 30, 1]))
     assert search(copies, [(np.arange(30, 61), np.arange(30)), (np.arange(30), np.arange(30, 61))]).seen.max() == 0
 
 

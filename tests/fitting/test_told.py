@@ -20,7 +20,7 @@ def test_a_fit_says_how_far_it_is(shop: Path, predictor: Predictor, tmp_path: Pa
     done = fit(shop, tmp_path / "out", predictor, folds=2, cache=tmp_path / "cache", watch=told.append)
     stages = {name: [one for one in told if one.name == name] for name in ("embedding", "choosing", "writing")}
     assert [one.name for one in told] == [name for name, own in stages.items() for _ in own]  # in this order
-    images = sum(done.pictures.values())
+    images = sum(done.images.values())
     assert [one.done for one in stages["embedding"]][-1] == stages["embedding"][-1].total == images
     assert {one.total for one in stages["embedding"]} == {images}
     chosen = stages["choosing"]

@@ -32,7 +32,7 @@ ENDINGS = ("tar", "tar.gz", "tgz")
 
 def png(width: int = 4) -> bytes:
     stream = io.BytesIO()
-    Image.effect_noise((width, 30), 50).save(stream, "PNG")  # noise, so that a picture takes several blocks
+    Image.effect_noise((width, 30), 50).save(stream, "PNG")  # noise, so that a image takes several blocks
     return stream.getvalue()
 
 
@@ -66,7 +66,7 @@ def widths(found: list[Source]) -> list[int]:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_pictures_come_in_the_archives_order_with_their_classes(tmp_path: Path, ending: str) -> None:
+def test_images_come_in_the_archives_order_with_their_classes(tmp_path: Path, ending: str) -> None:
     path = tar(
         tmp_path / f"x.{ending}",
         ("b/0010.png", png(1)),
@@ -78,7 +78,7 @@ def test_pictures_come_in_the_archives_order_with_their_classes(tmp_path: Path, 
         ("a/0003.png", png(4)),
         ("a", special(tarfile.DIRTYPE)),
         ("README", b"x"),
-        ("c/0002.cls", b"no picture's"),
+        ("c/0002.cls", b"no image's"),
     )
     found = expand(path)
     listed = list(found)
@@ -116,7 +116,7 @@ def test_members_that_are_no_honest_files_are_unreadable(tmp_path: Path, ending:
     assert sorted(tmp_path.rglob("*")) == before  # nothing is unpacked, inside or outside
 
 
-def test_a_name_that_comes_twice_is_two_pictures(tmp_path: Path) -> None:
+def test_a_name_that_comes_twice_is_two_images(tmp_path: Path) -> None:
     found = sources(tar(tmp_path / "x.tar", ("a.png", png(1)), ("a.png", png(2)), ("b.png", png(3)), ("a.png", png(4))))
     assert [source.name[-5:] for source in found] == ["a.png", "a.png", "b.png", "a.png"]
     assert widths(found) == [1, 2, 3, 4]
@@ -131,8 +131,8 @@ def test_names_are_printable(tmp_path: Path) -> None:
     assert widths(found) == [4, 4, 4]
 
 
-def test_pictures_in_archives_fail_as_they_would_elsewhere(tmp_path: Path) -> None:
-    small, text, empty = sources(tar(tmp_path / "x.tar", ("a.png", png()), ("b.png", b"no picture"), ("c.png", b"")))
+def test_images_in_archives_fail_as_they_would_elsewhere(tmp_path: Path) -> None:
+    small, text, empty = sources(tar(tmp_path / "x.tar", ("a.png", png()), ("b.png", b"no image"), ("c.png", b"")))
     with pytest.raises(TooLargeImageError, match="limit"):
         open_image(small, Limits(max_bytes=len(png()) - 1))
     with pytest.raises(NotAnImageError):

@@ -191,7 +191,7 @@ def test_orientation_is_applied_once(orientation: int, kind: str, options: dict[
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 200])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_malformed_exif_does_not_cost_the_picture(kind: str, exif: bytes) -> None:
+def test_malformed_exif_does_not_cost_the_image(kind: str, exif: bytes) -> None:
     assert decoded(encoded(photo_like(), kind, exif=exif)).shape == (90, 120, 3)
 
 
@@ -272,7 +272,7 @@ def test_a_palette_with_opacity_is_laid_over_white() -> None:
     assert np.abs(pixels[0, 2] - np.array([132, 137, 142])).max() <= 1
 
 
-def test_strips_of_a_large_transparent_picture_meet() -> None:
+def test_strips_of_a_large_transparent_image_meet() -> None:
     image = Image.new("LA", (3000, 800), (0, 255))
     assert not decoded(encoded(image, "PNG", compress_level=1)).any()
 
@@ -307,7 +307,7 @@ ZOO_BAD: dict[str, type[ImageError]] = {
     "png_decompression_dos.png": CorruptImageError,
     "truncated_image.png": TruncatedImageError,
     "truncated_jpeg.jpg": TruncatedImageError,
-    "zero_width.gif": TruncatedImageError,  # both: its picture has no end either
+    "zero_width.gif": TruncatedImageError,  # both: its image has no end either
 }
 
 ZOO_PLAIN = ("chi.gif", "flower.webp", "hopper.avif", "icc_profile_big.jpg", "iss634.webp", "mode_16bit.png")
@@ -341,7 +341,7 @@ def test_the_good_half_of_the_zoo_decodes(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ZOO_PLAIN)
-def test_zoo_plain_pictures(shared: Path, name: str) -> None:
+def test_zoo_plain_images(shared: Path, name: str) -> None:
     with Image.open(io.BytesIO(zoo(shared, "ok", name))) as image:
         rgba = np.asarray(image.convert("RGBA"))
     pixels, seen = decoded(zoo(shared, "ok", name)), rgba[..., 3] == 255
@@ -381,7 +381,7 @@ def test_zoo_all_orientations_look_the_same(shared: Path) -> None:
         assert np.abs(decoded(zoo(shared, "ok", name)) - hopper).mean() < 12, name
 
 
-# --- no whole picture
+# --- no whole image
 
 
 @pytest.mark.parametrize("name", EVERY_FORMAT)
@@ -458,7 +458,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mutations_give_a_picture_or_a_typed_error() -> None:
+def test_mutations_give_a_image_or_a_typed_error() -> None:
     outcomes: Counter[str] = Counter()
     names = list(EVERY_FORMAT)
     for number in range(MUTATIONS):
@@ -615,10 +615,10 @@ def test_a_name_with_nul_in_it_is_missing() -> None:
         read_file("a\0b")
 
 
-# --- pictures and arrays in memory
+# --- images and arrays in memory
 
 
-def test_a_given_picture_is_returned_itself_or_left_as_it_was() -> None:
+def test_a_given_image_is_returned_itself_or_left_as_it_was() -> None:
     rgb = Image.fromarray(photo_like())
     assert to_rgb(rgb) is rgb
     rgba = rgb.convert("RGBA")
@@ -626,7 +626,7 @@ def test_a_given_picture_is_returned_itself_or_left_as_it_was() -> None:
     assert rgba.mode == "RGBA"
 
 
-def test_a_picture_opened_elsewhere_is_turned_upright() -> None:
+def test_a_image_opened_elsewhere_is_turned_upright() -> None:
     exif = Image.Exif()
     exif[274] = 6
     image = Image.open(io.BytesIO(encoded(np.rot90(photo_like()).copy(), "PNG", exif=exif)))
@@ -634,12 +634,12 @@ def test_a_picture_opened_elsewhere_is_turned_upright() -> None:
     assert image.size == (90, 120)
 
 
-def test_a_lazily_opened_truncated_picture_is_refused() -> None:
+def test_a_lazily_opened_truncated_image_is_refused() -> None:
     with pytest.raises(TruncatedImageError):
         to_rgb(Image.open(io.BytesIO(EVERY_FORMAT["jpeg"][:2000])))
 
 
-def test_a_picture_of_no_pixels_is_refused() -> None:
+def test_a_image_of_no_pixels_is_refused() -> None:
     with pytest.raises(UsageError):
         to_rgb(Image.new("RGB", (0, 5)))
 

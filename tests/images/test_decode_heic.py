@@ -70,7 +70,7 @@ def test_orientation_is_applied_once(orientation: int) -> None:
 
 
 @needs_heic
-def test_profiles_are_not_applied_and_the_primary_picture_is_read() -> None:
+def test_profiles_are_not_applied_and_the_primary_image_is_read() -> None:
     import pillow_heif
 
     profile = heic(photo_like(), icc_profile=b"not even a profile", icc_profile_type="prof", **LOSSLESS)
@@ -86,7 +86,7 @@ def test_profiles_are_not_applied_and_the_primary_picture_is_read() -> None:
 @needs_heic
 def test_limits_are_checked_before_decoding() -> None:
     data = heic(photo_like())
-    for cut in (data, data[:-2000] + bytes(2000)):  # there need not be any picture
+    for cut in (data, data[:-2000] + bytes(2000)):  # there need not be any image
         with pytest.raises(TooLargeImageError, match="120 x 90"):
             decode(cut, Limits(max_pixels=120 * 90 - 1))
     assert decode(data, Limits(max_pixels=120 * 90 * 3 // 2)).size == (120, 90)

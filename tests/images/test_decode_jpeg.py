@@ -178,7 +178,7 @@ def test_a_progressive_file_without_its_last_scans_is_refused() -> None:
 
 
 def test_a_component_without_a_scan_is_refused() -> None:
-    """Baseline with a scan for each component: cut between two, libjpeg gives a grey or green picture silently."""
+    """Baseline with a scan for each component: cut between two, libjpeg gives a grey or green image silently."""
     layout = jpeg.Layout(kind=0xC0, components=(1, 2, 3), scans=[((1,), 0, 63, 0, 0), ((2,), 0, 63, 0, 0)])
     with pytest.raises(TruncatedImageError):
         jpeg.check_whole(layout)
@@ -222,7 +222,7 @@ def test_other_kinds_are_unsupported() -> None:
         decode(bytes(data))
 
 
-def test_a_frame_of_another_size_is_no_picture() -> None:
+def test_a_frame_of_another_size_is_no_image() -> None:
     data = bytearray(FILES["baseline"])
     frame = data.index(b"\xff\xc0")
     for height in (479 * 4, 0):
@@ -231,7 +231,7 @@ def test_a_frame_of_another_size_is_no_picture() -> None:
             decode(bytes(data))
 
 
-def test_pictures_that_pillow_has_opened_are_held_to_the_same() -> None:
+def test_images_that_pillow_has_opened_are_held_to_the_same() -> None:
     image = Image.open(io.BytesIO(FILES["baseline"]))
     assert np.array_equal(np.asarray(to_rgb(image)), by_pillow(FILES["baseline"]))
     for name in ("baseline", "progressive"):
@@ -239,7 +239,7 @@ def test_pictures_that_pillow_has_opened_are_held_to_the_same() -> None:
             to_rgb(Image.open(io.BytesIO(DAMAGE["a third"](FILES[name]))))
 
 
-def test_multi_picture_files_give_their_first() -> None:
+def test_multi_image_files_give_their_first() -> None:
     stream = io.BytesIO()
     PHOTO.save(stream, "MPO", save_all=True, append_images=[PHOTO.rotate(180)], quality=92)
     data = stream.getvalue()

@@ -19,7 +19,7 @@ def names(inputs: str, folder: Path) -> list[str]:
 
 
 def tar(path: Path, width: int) -> None:
-    """An archive of one picture."""
+    """An archive of one image."""
     stream = io.BytesIO()
     Image.new("RGB", (width, 3)).save(stream, "PNG")
     member = tarfile.TarInfo(f"{width}.png")
@@ -45,7 +45,7 @@ def test_patterns(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert names(str(tmp_path / "p/*.png"), tmp_path) == ["p/img2.png", "p/img10.png"]
     assert sorted(names(str(tmp_path / "**/*.png"), tmp_path))[:2] == ["p/deep/er/img1.png", "p/img10.png"]
-    assert names(str(tmp_path / "p/**"), tmp_path)[0] == "p/deep/er/img1.png"  # folders are no pictures
+    assert names(str(tmp_path / "p/**"), tmp_path)[0] == "p/deep/er/img1.png"  # folders are no images
     assert names(str(tmp_path / "p/img?.png"), tmp_path) == ["p/img2.png"]
     assert names(str(tmp_path / "q/[1].png"), tmp_path) == ["q/[1].png"]  # there is a file of this name
 

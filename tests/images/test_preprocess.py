@@ -131,7 +131,7 @@ def test_normalised_values_equal_timm(weight: Any, timm_transform: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (1, 1), (3, 2000)])
-def test_shape_and_layout_for_every_shape_of_picture(mode: CropMode, size: tuple[int, int]) -> None:
+def test_shape_and_layout_for_every_shape_of_image(mode: CropMode, size: tuple[int, int]) -> None:
     pixels = preprocess(Image.new("RGB", size, (10, 20, 30)), spec_of(64, 96, 0.95, mode))
     assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == ((64, 96, 3), np.uint8, True)
     assert [10, 20, 30] in pixels.reshape(-1, 3).tolist()  # `border` may leave a single line of it
@@ -140,7 +140,7 @@ def test_shape_and_layout_for_every_shape_of_picture(mode: CropMode, size: tuple
 @pytest.mark.parametrize("size", [(1, 1500), (1500, 1), (7, 1999), (3000, 30), (60, 3000)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("crop_pct", [0.95, 1.3])
-def test_the_middle_of_a_thin_picture_is_nearly_that_of_the_whole(
+def test_the_middle_of_a_thin_image_is_nearly_that_of_the_whole(
     size: tuple[int, int], crop_pct: float, interpolation: Interpolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of(128, 96, crop_pct, "center", interpolation)

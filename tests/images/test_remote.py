@@ -1,4 +1,4 @@
-"""Pictures at addresses: a real S3 client against a server on loopback, and plain HTTP."""
+"""Images at addresses: a real S3 client against a server on loopback, and plain HTTP."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_archives_and_patterns_of_them(client: Any, bucket: str) -> None:
     assert len(set(stamps(f"{bucket}/x-*.tar"))) == 4
 
 
-def test_lists_and_tables_beside_their_pictures(
+def test_lists_and_tables_beside_their_images(
     client: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEEVIT_ALLOW_URLS", "public")  # addresses in lists; what lies beside one needs no permission
@@ -187,7 +187,7 @@ def test_an_address_of_an_unknown_kind_is_refused() -> None:
 
 
 class Bare(BaseHTTPRequestHandler):
-    """A server that says nothing of size, and sends a picture in two pieces; or that is out of order."""
+    """A server that says nothing of size, and sends a image in two pieces; or that is out of order."""
 
     def do_GET(self) -> None:
         self.send_response(503 if self.path == "/broken.png" else 200)
@@ -220,7 +220,7 @@ def serve() -> Iterator[Any]:
         server.server_close()
 
 
-def test_pictures_at_web_addresses(serve: Any, tmp_path: Path) -> None:
+def test_images_at_web_addresses(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(3))
     (tmp_path / "bare").write_bytes(png(5))
     host = serve(partial(Quiet, directory=str(tmp_path)))
@@ -239,7 +239,7 @@ def test_pictures_at_web_addresses(serve: Any, tmp_path: Path) -> None:
     assert stamps(words[0]) != before
 
 
-def test_a_picture_without_a_size_is_read_to_its_end(serve: Any) -> None:
+def test_a_image_without_a_size_is_read_to_its_end(serve: Any) -> None:
     (source,) = sources(serve(Bare) + "/a.png")
     assert open_image(source).size == (4, 3)
     with pytest.raises(TooLargeImageError):

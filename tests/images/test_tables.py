@@ -1,4 +1,4 @@
-"""Lists and tables of pictures: what a row is called, where its path leads, and what becomes of rows without one."""
+"""Lists and tables of images: what a row is called, where its path leads, and what becomes of rows without one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parquet(path: Path, columns: dict[str, Any], rows: int | None = None, **type
 
 
 def hub(path: Path, cells: list[dict[str, Any] | None], rows: int | None = None, **columns: Any) -> Path:
-    """A table as the hub writes data sets of pictures."""
+    """A table as the hub writes data sets of images."""
     pa = pytest.importorskip("pyarrow")
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     return parquet(path, {"image": cells, **columns}, rows, image=kind)
@@ -61,9 +61,9 @@ def hub(path: Path, cells: list[dict[str, Any] | None], rows: int | None = None,
 
 def test_a_list_is_read_from_its_own_folder_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "photos/a.png", png(1))
-    put(tmp_path / "photos/my pictures/b.png", png(2))
+    put(tmp_path / "photos/my images/b.png", png(2))
     put(tmp_path / "c.png", png(3))
-    lines = ["a.png", "my pictures/b.png", "../c.png", str(tmp_path / "c.png"), "a.png"]
+    lines = ["a.png", "my images/b.png", "../c.png", str(tmp_path / "c.png"), "a.png"]
     put(tmp_path / "photos/list.txt", "\n".join(lines))
     monkeypatch.chdir(tmp_path)
     found = sources("photos/list.txt")
@@ -239,11 +239,11 @@ def test_a_parquet_of_paths_with_classes_as_numbers(tmp_path: Path) -> None:
             open_image(source)
 
 
-def test_a_parquet_with_encoded_pictures(tmp_path: Path) -> None:
+def test_a_parquet_with_encoded_images(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
-    cells = [png(1), png(2), b"no picture", b"", png(5)]
+    cells = [png(1), png(2), b"no image", b"", png(5)]
     table = parquet(tmp_path / "t.parquet", {"jpg": cells, "path": list("abcde")}, rows=2, jpg=pa.large_binary())
-    found = sources(table)  # the pictures themselves go before their paths
+    found = sources(table)  # the images themselves go before their paths
     assert [source.name for source in found] == [f"{table}#row{number}" for number in range(1, 6)]
     assert widths([found[4], found[0], found[1]]) == [5, 1, 2]
     with pytest.raises(NotAnImageError):
@@ -262,7 +262,7 @@ def test_the_hubs_struct_of_bytes_and_path(tmp_path: Path) -> None:
             open_image(source)
 
 
-def test_a_picture_in_a_table_is_held_to_the_limit_of_bytes(tmp_path: Path) -> None:
+def test_a_image_in_a_table_is_held_to_the_limit_of_bytes(tmp_path: Path) -> None:
     size = len(png())
     (source,) = sources(hub(tmp_path / "t.parquet", [{"bytes": png(), "path": None}]))
     assert open_image(source, Limits(max_bytes=size)).size == (4, 3)
@@ -304,15 +304,15 @@ def test_damaged_names_in_a_parquet_are_an_error_of_ours(tmp_path: Path) -> None
         open_image(source)
 
 
-def test_a_parquet_without_pictures_is_refused_with_its_columns(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'picture_no', 'label'"):
-        sources(parquet(tmp_path / "t.parquet", {"picture_no": [1], "label": [2]}))
+def test_a_parquet_without_images_is_refused_with_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'image_no', 'label'"):
+        sources(parquet(tmp_path / "t.parquet", {"image_no": [1], "label": [2]}))
 
 
 def test_fingerprints_of_rows_differ_and_change_with_the_table(tmp_path: Path) -> None:
     def stamps(*cells: int) -> list[str]:
-        pictures = [{"bytes": png(width), "path": None} for width in cells]
-        return [source.fingerprint() for source in sources(hub(tmp_path / "t.parquet", pictures))]
+        images = [{"bytes": png(width), "path": None} for width in cells]
+        return [source.fingerprint() for source in sources(hub(tmp_path / "t.parquet", images))]
 
     first = stamps(1, 2)
     assert len(set(first)) == 2

@@ -50,13 +50,13 @@ def draw(path: Path, seed: int) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(COUNT):
         draw(folder / f"{seed}.png", seed)
     (folder / "17.png").write_bytes((folder / "17.png").read_bytes()[:300])
-    (folder / "notes.md").write_text("no picture")
+    (folder / "notes.md").write_text("no image")
     return folder
 
 
@@ -72,13 +72,13 @@ def stop_after(shards: int) -> Callable[[], bool]:
 # ---- rows
 
 
-def test_every_input_has_its_row(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    done = run(predictor, pictures, tmp_path / "out")
+def test_every_input_has_its_row(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    done = run(predictor, images, tmp_path / "out")
     assert (done.total, done.finished, done.computed, done.rest) == (COUNT, COUNT, COUNT, 0)
     assert done.errors == {"truncated": 1}
     assert done.left_out == {".md": 1}
     table = weevit.read_results(tmp_path / "out")
-    assert table["id"].to_pylist() == [str(pictures / f"{seed}.png") for seed in range(COUNT)]  # natural order
+    assert table["id"].to_pylist() == [str(images / f"{seed}.png") for seed in range(COUNT)]  # natural order
     statuses = table["status"].to_pylist()
     assert [index for index, status in enumerate(statuses) if status != "ok"] == [17]
     assert statuses[17] == "decode_error"
@@ -94,21 +94,19 @@ def test_every_input_has_its_row(predictor: weevit.Predictor, pictures: Path, tm
     assert "17.png,decode_error" in listed[1]
 
 
-def test_good_answers_are_those_of_the_picture_alone(
-    predictor: weevit.Predictor, pictures: Path, tmp_path: Path
-) -> None:
-    run(predictor, pictures, tmp_path / "out")
+def test_good_answers_are_those_of_the_image_alone(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    run(predictor, images, tmp_path / "out")
     table = weevit.read_results(tmp_path / "out")
     for index in (0, 16, 18, 40):
-        run(predictor, pictures / f"{index}.png", tmp_path / f"alone{index}")
+        run(predictor, images / f"{index}.png", tmp_path / f"alone{index}")
         alone = weevit.read_results(tmp_path / f"alone{index}")
         assert alone["embedding"][0] == table["embedding"][index]  # to the last bit
-        near = predictor.embed(pictures / f"{index}.png")[0]
+        near = predictor.embed(images / f"{index}.png")[0]
         np.testing.assert_allclose(vectors(table, "embedding")[index], near, atol=1e-5)
 
 
-def test_numpy_without_a_copy(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    run(predictor, pictures, tmp_path / "out", normalize=True, dtype="float16")
+def test_numpy_without_a_copy(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    run(predictor, images, tmp_path / "out", normalize=True, dtype="float16")
     table = weevit.read_results(tmp_path / "out")
     flat = table["embedding"].chunk(0).values.to_numpy(zero_copy_only=True)
     assert flat.dtype == np.float16
@@ -119,11 +117,11 @@ def test_numpy_without_a_copy(predictor: weevit.Predictor, pictures: Path, tmp_p
 
 
 @pytest.mark.parametrize("verb", ["classify", "features"])
-def test_the_other_verbs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path, verb: str) -> None:
+def test_the_other_verbs(predictor: weevit.Predictor, images: Path, tmp_path: Path, verb: str) -> None:
     options: dict[str, Any] = {"topk": 3} if verb == "classify" else {"layers": [-1, 2]}
-    run(predictor, pictures, tmp_path / "out", verb, **options)
+    run(predictor, images, tmp_path / "out", verb, **options)
     table = weevit.read_results(tmp_path / "out")
-    one = predictor.run(pictures / "5.png", outputs=("logits", "features"), layers=[-1, 2], topk=3)
+    one = predictor.run(images / "5.png", outputs=("logits", "features"), layers=[-1, 2], topk=3)
     if verb == "classify":
         assert table["labels"][5].as_py() == list(one.labels)
         np.testing.assert_allclose(vectors(table, "probabilities")[5], one.probabilities, atol=1e-6)
@@ -136,28 +134,28 @@ def test_the_other_verbs(predictor: weevit.Predictor, pictures: Path, tmp_path: 
 
 
 def test_the_same_bytes_for_every_batch_and_thread_count(
-    predictor: weevit.Predictor, pictures: Path, tmp_path: Path
+    predictor: weevit.Predictor, images: Path, tmp_path: Path
 ) -> None:
     """Row J8."""
-    run(predictor, pictures, tmp_path / "usual")
+    run(predictor, images, tmp_path / "usual")
     expected = contents(tmp_path / "usual")
     for batch, threads in ((1, 1), (7, 2), (64, 4)):
         folder = tmp_path / f"{batch}-{threads}"
         other = weevit.Predictor(predictor.checkpoint, image_size=SIZE, batch_size=batch, threads=threads, cache=False)
-        run(other, pictures, folder)
+        run(other, images, folder)
         assert contents(folder) == expected
 
 
-def test_equal_names_become_ids_of_their_own(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    one = str(pictures / "0.png")
-    run(predictor, [one, one, str(pictures / "nothing.png"), one], tmp_path / "out")
+def test_equal_names_become_ids_of_their_own(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    one = str(images / "0.png")
+    run(predictor, [one, one, str(images / "nothing.png"), one], tmp_path / "out")
     table = weevit.read_results(tmp_path / "out")
-    assert table["id"].to_pylist() == [one, f"{one}#2", str(pictures / "nothing.png"), f"{one}#3"]
+    assert table["id"].to_pylist() == [one, f"{one}#2", str(images / "nothing.png"), f"{one}#3"]
     assert table["status"].to_pylist() == ["ok", "ok", "missing", "ok"]
 
 
-def test_manifests_give_ids_and_targets(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    listed = pictures / "list.csv"
+def test_manifests_give_ids_and_targets(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    listed = images / "list.csv"
     listed.write_text("path,id,label\n0.png,first,cat\n1.png,second,\n")
     run(predictor, listed, tmp_path / "out")
     table = weevit.read_results(tmp_path / "out")
@@ -168,39 +166,39 @@ def test_manifests_give_ids_and_targets(predictor: weevit.Predictor, pictures: P
     assert weevit.read_results(tmp_path / "out")["target"].to_pylist() == ["dog", None]
 
 
-def test_what_was_left_out_is_counted_to_the_end(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "zz").mkdir()
-    (pictures / "zz" / "last.doc").touch()
-    done = run(predictor, pictures, tmp_path / "out", shard_size=COUNT, should_stop=stop_after(1))
+def test_what_was_left_out_is_counted_to_the_end(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    (images / "zz").mkdir()
+    (images / "zz" / "last.doc").touch()
+    done = run(predictor, images, tmp_path / "out", shard_size=COUNT, should_stop=stop_after(1))
     assert done.left_out == {".md": 1, ".doc": 1}
 
 
 # ---- exactly once
 
 
-def test_stopped_and_gone_on_with(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_stopped_and_gone_on_with(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(predictor, pictures, whole)
-    first = run(predictor, pictures, parts, should_stop=stop_after(2))
+    run(predictor, images, whole)
+    first = run(predictor, images, parts, should_stop=stop_after(2))
     assert (first.interrupted, first.finished) == (True, 16)
     with pytest.raises(weevit.JobError, match="25 of 41 rows are not there"):
         weevit.read_results(parts)
     assert weevit.read_results(parts, partial=True).num_rows == 16
-    second = run(predictor, pictures, parts)
+    second = run(predictor, images, parts)
     assert (second.there, second.computed, second.rest) == (16, 25, 0)
     assert contents(parts) == contents(whole)
-    third = run(predictor, pictures, parts)
+    third = run(predictor, images, parts)
     assert (third.there, third.answered) == (COUNT, 0)
 
 
 COMMAND = (sys.executable, "-m", "weevit", "embed")
 
 
-def test_killed_at_random_times(fake_tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_killed_at_random_times(fake_tiny: Path, images: Path, tmp_path: Path) -> None:
     """Row J3 in short; in full: `benchmarks/jobs.py kills`."""
     for seed in range(COUNT, 200):
-        draw(pictures / f"{seed}.png", seed)
-    words = [str(pictures), "--model", str(fake_tiny), "--image-size", "64", "--shard-size", "16"]
+        draw(images / f"{seed}.png", seed)
+    words = [str(images), "--model", str(fake_tiny), "--image-size", "64", "--shard-size", "16"]
     subprocess.run([*COMMAND, *words, "-o", str(tmp_path / "whole")], check=True, capture_output=True)
     dice = random.Random(0)
     folder = tmp_path / "killed"
@@ -220,7 +218,7 @@ def test_killed_at_random_times(fake_tiny: Path, pictures: Path, tmp_path: Path)
 
 
 def test_a_kill_costs_at_most_one_shard(
-    predictor: weevit.Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predictor: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever it comes: however slowly shards are written, no more than one shard's answers are not on the disk."""
     real, folder, redone = jobs_run.write_shard, tmp_path / "out", []
@@ -233,19 +231,19 @@ def test_a_kill_costs_at_most_one_shard(
         redone.append(progress.answered - sum(line.rows for line in read_lines(folder)))
 
     monkeypatch.setattr(jobs_run, "write_shard", slowly)
-    run(predictor, pictures, folder, watch=watch)
+    run(predictor, images, folder, watch=watch)
     assert len(redone) > COUNT
     assert max(redone) == 7  # of 8: with the last one the shard is there
 
 
 @pytest.mark.parametrize("moment", ["shard", "line"])
 def test_a_crash_between_two_steps(
-    predictor: weevit.Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    predictor: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """The file is there and its line is not; or half a line is."""
-    run(predictor, pictures, tmp_path / "whole")
+    run(predictor, images, tmp_path / "whole")
     folder = tmp_path / "out"
-    run(predictor, pictures, folder, should_stop=stop_after(2))
+    run(predictor, images, folder, should_stop=stop_after(2))
     real = jobs_run.append
 
     def crash(path: Path, line: Any) -> None:
@@ -257,15 +255,15 @@ def test_a_crash_between_two_steps(
     with monkeypatch.context() as patch:
         patch.setattr(jobs_run, "append", crash)
         with pytest.raises(KeyboardInterrupt):
-            run(predictor, pictures, folder)
-    assert run(predictor, pictures, folder).there == 16
+            run(predictor, images, folder)
+    assert run(predictor, images, folder).there == 16
     assert contents(folder) == contents(tmp_path / "whole")
     assert not list(verify_job(folder))
 
 
-def test_a_file_that_was_lost_or_cut_is_made_again(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_a_file_that_was_lost_or_cut_is_made_again(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    run(predictor, pictures, folder)
+    run(predictor, images, folder)
     expected = contents(folder)
     first, second, third = sorted(folder.glob("data/part-*"))[:3]
     first.unlink()
@@ -277,57 +275,57 @@ def test_a_file_that_was_lost_or_cut_is_made_again(predictor: weevit.Predictor, 
     with pytest.raises(weevit.JobError, match=r"sha256 differs"):
         weevit.read_results(folder, partial=True)
     third.unlink()
-    assert run(predictor, pictures, folder).computed == 24
+    assert run(predictor, images, folder).computed == 24
     assert contents(folder) == expected
 
 
-def test_changed_inputs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_changed_inputs(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     """Row J5: only what changed is computed, and the end is that of a job that never knew another folder."""
     folder = tmp_path / "out"
-    run(predictor, pictures, folder)
-    (pictures / "3.png").unlink()
-    draw(pictures / "20.png", 999)
-    draw(pictures / "17.png", 17)
-    draw(pictures / "5a.png", 500)
-    done = run(predictor, pictures, folder, should_stop=stop_after(1))
+    run(predictor, images, folder)
+    (images / "3.png").unlink()
+    draw(images / "20.png", 999)
+    draw(images / "17.png", 17)
+    draw(images / "5a.png", 500)
+    done = run(predictor, images, folder, should_stop=stop_after(1))
     assert done.interrupted
-    again = run(predictor, pictures, folder)
+    again = run(predictor, images, folder)
     assert done.computed + again.computed == 3
     assert again.vanished == 1
-    assert (folder / "vanished.txt").read_text() == f"{pictures / '3.png'}\n"
-    run(predictor, pictures, tmp_path / "fresh")
+    assert (folder / "vanished.txt").read_text() == f"{images / '3.png'}\n"
+    run(predictor, images, tmp_path / "fresh")
     assert contents(folder) == contents(tmp_path / "fresh")
     assert not list(verify_job(folder))
 
 
-def test_inputs_that_change_while_it_runs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_inputs_that_change_while_it_runs(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     def change(progress: Progress) -> None:
-        if progress.computed == 1:  # before the stream, which is some pictures ahead, has come to it
-            draw(pictures / "30.png", 30_000)
+        if progress.computed == 1:  # before the stream, which is some images ahead, has come to it
+            draw(images / "30.png", 30_000)
 
     small = weevit.load(predictor.checkpoint.path.parent, image_size=SIZE, batch_size=2, cache=False)
     with pytest.raises(weevit.JobError, match="changed while"):
-        run(small, pictures, tmp_path / "out", watch=change)
-    assert run(predictor, pictures, tmp_path / "out").there >= 24
-    run(predictor, pictures, tmp_path / "fresh")
+        run(small, images, tmp_path / "out", watch=change)
+    assert run(predictor, images, tmp_path / "out").there >= 24
+    run(predictor, images, tmp_path / "fresh")
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
-def test_failed_rows_are_asked_again_on_request(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    run(predictor, pictures, tmp_path / "out")
+def test_failed_rows_are_asked_again_on_request(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    run(predictor, images, tmp_path / "out")
     expected = contents(tmp_path / "out")
-    assert run(predictor, pictures, tmp_path / "out").computed == 0
-    assert run(predictor, pictures, tmp_path / "out", retry_failed=True).computed == 1
+    assert run(predictor, images, tmp_path / "out").computed == 0
+    assert run(predictor, images, tmp_path / "out", retry_failed=True).computed == 1
     assert contents(tmp_path / "out") == expected
 
 
 # ---- refusals
 
 
-def test_another_job_in_the_folder(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_another_job_in_the_folder(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     """Row J7."""
     folder = tmp_path / "out"
-    run(predictor, pictures, folder, should_stop=stop_after(1))
+    run(predictor, images, folder, should_stop=stop_after(1))
     expected = contents(folder)
     bigger = weevit.Predictor(predictor.checkpoint, image_size=48, cache=False)
     for other, more, word in (
@@ -337,29 +335,29 @@ def test_another_job_in_the_folder(predictor: weevit.Predictor, pictures: Path, 
         (predictor, {"verb": "classify"}, "verb"),
     ):
         with pytest.raises(weevit.JobError, match=word):
-            run(other, pictures, folder, **more)
+            run(other, images, folder, **more)
     job = json.loads((folder / "job.json").read_text())
     for key in ("checkpoint", "weevit", "model", "engine"):
         (folder / "job.json").write_text(json.dumps({**job, key: "another"}))
         with pytest.raises(weevit.JobError, match=f"{key}: another there"):
-            run(predictor, pictures, folder)
+            run(predictor, images, folder)
     (folder / "job.json").write_bytes(expected["job.json"])
     assert contents(folder) == expected
 
 
-def test_folders_that_are_no_jobs(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    before = sorted(pictures.iterdir())
+def test_folders_that_are_no_jobs(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    before = sorted(images.iterdir())
     with pytest.raises(weevit.JobError, match="holds no job"):
-        run(predictor, pictures, pictures)
-    assert sorted(pictures.iterdir()) == before
+        run(predictor, images, images)
+    assert sorted(images.iterdir()) == before
     with pytest.raises(weevit.OutputError, match="is a file"):
-        run(predictor, pictures, pictures / "0.png")
+        run(predictor, images, images / "0.png")
     for ask in (weevit.read_results, job_status, lambda path: list(verify_job(path))):
         with pytest.raises(weevit.JobError, match="no job"):
-            ask(pictures)
+            ask(images)
 
 
-def test_two_processes_in_one_folder(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_two_processes_in_one_folder(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     seen: list[str] = []
 
@@ -367,36 +365,36 @@ def test_two_processes_in_one_folder(predictor: weevit.Predictor, pictures: Path
         if progress.computed == 1:
             for shard in ((1, 1), (1, 2)):
                 with pytest.raises(weevit.JobError, match="Another process works") as caught:
-                    run(predictor, pictures, folder, shard=shard)
+                    run(predictor, images, folder, shard=shard)
                 seen.append(str(caught.value))
             assert job_status(folder).running == ["1/1"]
 
-    run(predictor, pictures, folder, watch=meanwhile)
+    run(predictor, images, folder, watch=meanwhile)
     assert len(seen) == 2
     assert job_status(folder).running == []
 
 
-def test_shares_make_the_whole(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
-    run(predictor, pictures, tmp_path / "whole")
+def test_shares_make_the_whole(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    run(predictor, images, tmp_path / "whole")
     folder = tmp_path / "shares"
-    rests = [run(predictor, pictures, folder, shard=(worker, 3)).rest for worker in (2, 1, 3)]
+    rests = [run(predictor, images, folder, shard=(worker, 3)).rest for worker in (2, 1, 3)]
     assert rests[0] > rests[1] > rests[2] == 0
     assert contents(folder) == contents(tmp_path / "whole")
-    draw(pictures / "40.png", 77)
+    draw(images / "40.png", 77)
 
     def late(progress: Progress) -> None:
         if progress.computed == 1:
-            draw(pictures / "0.png", 88)
+            draw(images / "0.png", 88)
             with pytest.raises(weevit.JobError, match="not those that the other workers"):
-                run(predictor, pictures, folder, shard=(1, 3))
+                run(predictor, images, folder, shard=(1, 3))
 
-    run(predictor, pictures, folder, shard=(3, 3), watch=late)
+    run(predictor, images, folder, shard=(3, 3), watch=late)
 
 
 def test_a_full_disk(
-    predictor: weevit.Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predictor: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(predictor, pictures, tmp_path / "whole")
+    run(predictor, images, tmp_path / "whole")
     folder = tmp_path / "out"
     real, calls = jobs_run.write_shard, iter(range(100))
 
@@ -409,13 +407,13 @@ def test_a_full_disk(
     with monkeypatch.context() as patch:
         patch.setattr(jobs_run, "write_shard", full)
         with pytest.raises(weevit.OutputError, match="No space left on device") as caught:
-            run(predictor, pictures, folder)
+            run(predictor, images, folder)
     assert "goes on from there" in caught.value.hint
-    assert run(predictor, pictures, folder).there == 16
+    assert run(predictor, images, folder).there == 16
     assert contents(folder) == contents(tmp_path / "whole")
 
 
-def test_what_cannot_be_meant(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_meant(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     for more, word in (
         ({"shard": (3, 2)}, "3/2"),
         ({"shard_size": 0}, "at least one row"),
@@ -425,14 +423,14 @@ def test_what_cannot_be_meant(predictor: weevit.Predictor, pictures: Path, tmp_p
         ({"verb": "emded"}, "No job 'emded'"),
     ):
         with pytest.raises(weevit.UsageError, match=word):
-            run(predictor, pictures, tmp_path / "out", **more)
+            run(predictor, images, tmp_path / "out", **more)
     with pytest.raises(weevit.UsageError, match="in memory only"):
         run(predictor, [Image.new("RGB", (9, 9))], tmp_path / "out")
 
 
-def test_an_iterator_may_be_given(predictor: weevit.Predictor, pictures: Path, tmp_path: Path) -> None:
+def test_an_iterator_may_be_given(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     def paths() -> Iterator[Path]:
-        yield from (pictures / "1.png", pictures / "2.png")
+        yield from (images / "1.png", images / "2.png")
 
     assert run(predictor, paths(), tmp_path / "out").finished == 2
 

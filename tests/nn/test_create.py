@@ -242,7 +242,7 @@ from PIL import Image
 import torch
 import weevit as timm
 
-img = Image.open(urlopen(PICTURE))
+img = Image.open(urlopen(IMAGE))
 
 model = timm.create_model('vit_pwee_patch16_reg1_gap_256.sbb_in1k', pretrained=True)
 model = model.eval()
@@ -267,13 +267,13 @@ assert output.shape == (1, 256)
 
 
 def test_the_model_card_runs_unchanged(fake_pwee: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
+    image = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
     with LoopbackHub() as hub:
         hub.add(f"timm/{DEFAULT_MODEL}", {path.name: path.read_bytes() for path in fake_pwee.iterdir()})
-        hub.add("timm/pictures", {"cat.jpg": picture.read_bytes()})
+        hub.add("timm/images", {"cat.jpg": image.read_bytes()})
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path))
-        code = CARD.replace("PICTURE", repr(f"{hub.url}/timm/pictures/resolve/main/cat.jpg"))
+        code = CARD.replace("IMAGE", repr(f"{hub.url}/timm/images/resolve/main/cat.jpg"))
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

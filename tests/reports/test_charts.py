@@ -41,12 +41,12 @@ def _charts(name: str) -> dict[str, Svg]:
 
 
 @pytest.mark.parametrize("kind", ["line", "bars", "columns", "heatmap", "reliability"])
-def test_names_are_text_and_the_picture_has_words(kind: str) -> None:
+def test_names_are_text_and_the_image_has_words(kind: str) -> None:
     svg = _charts(HOSTILE)[kind]
-    picture = parsed(svg)
-    assert picture.get("role") == "img"
-    assert picture.get("aria-label") == HOSTILE
-    assert not list(picture.iter("script"))
+    image = parsed(svg)
+    assert image.get("role") == "img"
+    assert image.get("aria-label") == HOSTILE
+    assert not list(image.iter("script"))
     assert "<script" not in svg
     assert svg.__html__() == svg
 
@@ -61,7 +61,7 @@ def test_bars_are_as_long_as_their_values() -> None:
 
 
 def test_columns_are_as_high_as_their_counts() -> None:
-    svg = charts.columns([0, 10, 20, 40], [5, 0, 10], Axis("px"), Axis("pictures"), "sizes")
+    svg = charts.columns([0, 10, 20, 40], [5, 0, 10], Axis("px"), Axis("images"), "sizes")
     low, none, high = boxes(svg, "fill s1")
     assert low["height"] * 2 == pytest.approx(high["height"], abs=0.2)
     assert none["height"] == 0
@@ -124,7 +124,7 @@ def test_ticks_are_round_few_and_inside(low: float, high: float) -> None:
     assert len(set(written)) == len(written)
 
 
-def test_nothing_to_draw_is_still_a_picture() -> None:
+def test_nothing_to_draw_is_still_a_image() -> None:
     for svg in (
         charts.line([], Axis("x"), Axis("y"), "t"),
         charts.bars([], Axis("x"), "t"),

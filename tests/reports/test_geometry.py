@@ -1,4 +1,4 @@
-"""Where things are drawn: nothing outside its picture, columns side by side, areas as large as what they stand for."""
+"""Where things are drawn: nothing outside its image, columns side by side, areas as large as what they stand for."""
 
 from __future__ import annotations
 

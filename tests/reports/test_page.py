@@ -31,7 +31,7 @@ EVERYTHING = """{% extends "base.html" %}{% import "parts.html" as parts %}
 {{ parts.contents([("a", name)]) }}{{ parts.notice(long, "bad") }}
 <section id="a"><h2>{{ name }}</h2>{{ parts.chart(wide, name, wide=true) }}
 <div class="charts">{% for svg in svgs %}{{ parts.chart(svg, name) }}{% endfor %}</div></section>
-<section>{{ parts.gallery(pictures) }}</section>
+<section>{{ parts.gallery(images) }}</section>
 <section>{{ parts.table(name, columns, rows, text=(0, 1)) }}{{ parts.facts([(name, long)]) }}</section>
 {% endblock %}"""
 
@@ -53,7 +53,7 @@ def everything(tmp_path: Path) -> Path:
             charts.bars([charts.Bar(one, 0.5) for one in names], Axis(name), "bars"),
             charts.line([charts.Series(one, [0, 1], [0, 1]) for one in names[:5]], Axis(name), Axis(name), "line"),
         ],
-        "pictures": [{"image": uri, "alt": name, "title": long, "lines": [name, long]}] * 3
+        "images": [{"image": uri, "alt": name, "title": long, "lines": [name, long]}] * 3
         + [{"image": None, "alt": name, "title": name, "lines": []}],
         "columns": ["class", "note", *(f"column {i}" for i in range(12))],
         "rows": [(one, long, *range(12)) for one in names],
@@ -69,7 +69,7 @@ def everything(tmp_path: Path) -> Path:
 def test_a_page_of_everything_in_a_browser(everything: Path, browser: Browser, width: int, dark: bool) -> None:
     seen = browser.look(everything, width, dark)
     seen.check()
-    assert seen.facts["pictures"] == 3
+    assert seen.facts["images"] == 3
     assert seen.facts["charts"] == 3
     assert HOSTILE in seen.facts["text"]
     red, green, blue = (int(part) for part in seen.facts["background"].strip("rgb()").split(","))

@@ -122,7 +122,7 @@ def packed_zeros(megabytes: int) -> bytes:
 
 
 def png_pixels() -> bytes:
-    """A picture of one pixel with 200 MB of them."""
+    """A image of one pixel with 200 MB of them."""
     data = png()
     return data[:33] + chunk(b"IDAT", packed_zeros(200)) + chunk(b"IEND", b"")
 

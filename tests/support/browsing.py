@@ -20,7 +20,7 @@ PHONE, DESKTOP = 390, 1280
 
 _LOOK = """() => ({
   broken: [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.alt),
-  pictures: document.images.length,
+  images: document.images.length,
   silent: [...document.images].filter(i => !i.alt).length
     + [...document.querySelectorAll('svg')].filter(s => !s.getAttribute('aria-label')).length,
   charts: document.querySelectorAll('svg').length,
@@ -38,7 +38,7 @@ class Seen:
     """What a page looked like at one width.
 
     Attributes:
-        facts: pictures and charts counted, those that are broken or have no words, pixels of overflow, the text.
+        facts: images and charts counted, those that are broken or have no words, pixels of overflow, the text.
         complaints: errors and warnings of the console, and of the page.
         requests: addresses that were asked for, but for the file itself.
     """
@@ -64,7 +64,7 @@ class Browser:
         self._chromium = chromium
 
     def look(self, page: Path, width: int = DESKTOP, dark: bool = False, shot: Path | None = None) -> Seen:
-        """Open a file and say what is there to see; `shot` keeps a picture of the whole page."""
+        """Open a file and say what is there to see; `shot` keeps a image of the whole page."""
         scheme = "dark" if dark else "light"
         context = self._chromium.new_context(
             viewport={"width": width, "height": 844 if width < 600 else 800}, color_scheme=scheme

@@ -1,4 +1,4 @@
-"""A model that knows colours, and pictures of them: small, quick, and sometimes wrong on purpose."""
+"""A model that knows colours, and images of them: small, quick, and sometimes wrong on purpose."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SIZE = 32
 SEEN = Preprocessing(SIZE, SIZE, 1.0, "center", "bicubic", *HALF)
 
 
-def picture(colour: str, seed: int, noise: float = 60.0) -> Image.Image:
-    """A picture of a colour, with noise."""
+def image(colour: str, seed: int, noise: float = 60.0) -> Image.Image:
+    """A image of a colour, with noise."""
     rng = np.random.default_rng([seed, *colour.encode()])
     pixels = np.array(COLOURS[colour]) + rng.normal(0, noise, (40, 48, 3)) + rng.normal(0, noise / 2, 3)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
@@ -36,7 +36,7 @@ def make_model(folder: Path, order: Sequence[str] = tuple(COLOURS), sharp: float
     tensors = fakes.tensors(arch, 0, grid=(2, 2))
     write_checkpoint(folder, arch, tensors, SEEN)
     headless = weevit.load(folder, cache=False, threads=1)
-    means = np.stack([headless.embed([picture(name, 1000 + i) for i in range(6)]).mean(axis=0) for name in order])
+    means = np.stack([headless.embed([image(name, 1000 + i) for i in range(6)]).mean(axis=0) for name in order])
     middle = means.mean(axis=0)
     means = means - middle
     scale = sharp / np.square(means).sum(axis=1).mean()
@@ -46,13 +46,13 @@ def make_model(folder: Path, order: Sequence[str] = tuple(COLOURS), sharp: float
     return folder
 
 
-def make_pictures(folder: Path, count: int = 6, classes: Sequence[str] = tuple(COLOURS), seed: int = 0) -> Path:
-    """A folder for each colour; the first picture of each is one of the colour before it, and one picture is broken."""
+def make_images(folder: Path, count: int = 6, classes: Sequence[str] = tuple(COLOURS), seed: int = 0) -> Path:
+    """A folder for each colour; the first image of each is one of the colour before it, and one image is broken."""
     for place, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for index in range(count):
             shown = classes[place - 1] if place and not index else name
-            picture(shown, seed + index).save(folder / name / f"{index}.png")
+            image(shown, seed + index).save(folder / name / f"{index}.png")
     broken = folder / classes[0] / "broken.png"
     broken.write_bytes((folder / classes[0] / "1.png").read_bytes()[:900])
     return folder

@@ -1,4 +1,4 @@
-"""Small labelled data sets for tests: folders of tiny pictures."""
+"""Small labelled data sets for tests: folders of tiny images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def png(number: int = 0, size: tuple[int, int] = (4, 3)) -> bytes:
-    """A picture that no other number gives."""
+    """A image that no other number gives."""
     stream = io.BytesIO()
     Image.new("RGB", size, (number % 256, number // 256 % 256, 7)).save(stream, "PNG")
     return stream.getvalue()

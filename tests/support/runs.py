@@ -1,4 +1,4 @@
-"""Small training runs for tests: pictures that can be told apart, a recipe of a second, and processes to be killed."""
+"""Small training runs for tests: images that can be told apart, a recipe of a second, and processes to be killed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ schedule: {epochs: 3, warmup: 2 steps}
 ema: {decay: 0.9, warmup: true}
 loop: {batch_size: 8, log_every: 2, precision: fp32, checkpoint_every: 2 steps, workers: 0, keep: 2}
 """
-"""On `pictures`: 5 updates an epoch, 15 in all; a checkpoint every 2, an evaluation every 5."""
+"""On `images`: 5 updates an epoch, 15 in all; a checkpoint every 2, an evaluation every 5."""
 
 STEPS, PER_EPOCH = 15, 5
 
 
-def pictures(top: Path, train: int = 40, validation: int = 9, classes: int = 3) -> Path:
-    """Noise, of which each class has a colour of its own; all pictures differ."""
+def images(top: Path, train: int = 40, validation: int = 9, classes: int = 3) -> Path:
+    """Noise, of which each class has a colour of its own; all images differ."""
     for split, count in (("train", train), ("validation", validation)):
         for index in range(count):
             place = top / split / f"class {index % classes}"
@@ -107,7 +107,7 @@ def to_the_end(
 
     Args:
         folder: of the run.
-        made: recipe and pictures.
+        made: recipe and images.
         words: changes of the recipe.
         die: (`step`, n): when update n is done; (a point of a save, n): there, in the save of step n.
     """

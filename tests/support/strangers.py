@@ -117,7 +117,7 @@ class Run:
         from weevit.training.watch import Watcher
 
         at = [0]
-        made = runs.recipe(top / "recipe.yaml"), runs.pictures(top / "data")
+        made = runs.recipe(top / "recipe.yaml"), runs.images(top / "data")
         watcher = Watcher(lambda progress: at.__setitem__(0, progress.step), should_stop=lambda: at[0] >= 7)
         self.whole = top / "run"
         loop.train(*made, self.whole, threads=1, report=False, watcher=watcher)

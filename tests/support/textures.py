@@ -1,4 +1,4 @@
-"""Made pictures that look enough like photos for resampling and histograms: soft shapes, edges, noise, even areas."""
+"""Made images that look enough like photos for resampling and histograms: soft shapes, edges, noise, even areas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def texture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture of that size, RGB."""
+    """A image of that size, RGB."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(width, height)
     waves = [np.sin(2 * np.pi * (rng.uniform(0.5, 6) * x + rng.uniform(0.5, 6) * y + rng.random())) for _ in range(3)]

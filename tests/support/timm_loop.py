@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from weevit.nn.vit import Options, VisionTransformer
-from weevit.training.draws import keyed
 from weevit.training.ema import Ema
 from weevit.training.loss import loss, smoothed
 from weevit.training.mixing import Mix, draw, mix
 from weevit.training.optim import clip_gradients, create_optimizer, set_rate
 from weevit.training.schedule import Schedule
 from weevit.training.schema import Recipe
+from weevit.training.seeding import keyed
 from weevit.zoo.architectures import Architecture
 
 NUM_CLASSES = 10
@@ -34,7 +34,7 @@ class Trained:
 
 
 def batches(size: int, batch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures in which each class has a colour of its own, so that there is something to learn."""
+    """Images in which each class has a colour of its own, so that there is something to learn."""
     generator = torch.Generator().manual_seed(1)
     colours = torch.randn(NUM_CLASSES, 3, 1, 1, generator=generator)
     for _ in range(steps):

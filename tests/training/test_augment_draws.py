@@ -1,4 +1,4 @@
-"""What is drawn for a training picture: the same for the same key, and distributed as timm's.
+"""What is drawn for a training image: the same for the same key, and distributed as timm's.
 
 Both are sampled and compared: frequencies and means within 4.5 standard errors (a test of some hundred such numbers
 fails by chance once in a thousand runs; but nothing here is chance, the keys are fixed).
@@ -19,9 +19,9 @@ torch = pytest.importorskip("torch")
 
 from weevit.errors import RecipeError  # noqa: E402
 from weevit.training.augment import Box, Hole, Params, draw, filling, finish  # noqa: E402
-from weevit.training.draws import keyed, noise, permutation  # noqa: E402
 from weevit.training.randaugment import Op, RandAugment  # noqa: E402
 from weevit.training.schema import AugmentPart  # noqa: E402
+from weevit.training.seeding import keyed, noise, permutation  # noqa: E402
 from weevit.zoo.weights import CLIP, HALF, Preprocessing  # noqa: E402
 
 WEE = AugmentPart(randaugment="rand-m6-inc1-mstd1.0-n3")
@@ -50,7 +50,7 @@ def test_the_same_key_draws_the_same() -> None:
 
 
 def test_draws_are_the_same_on_every_machine() -> None:
-    """Written down once: who changes these changes the pictures of every run."""
+    """Written down once: who changes these changes the images of every run."""
     assert draw(WEE, (375, 500), (256, 256), 0, 7, 17, 1) == Params(
         crop=Box(top=18, left=231, height=177, width=218),
         interpolation="bilinear",
@@ -326,7 +326,7 @@ def test_a_hole_is_filled_as_its_mode_says() -> None:
     assert filling(draw(AugmentPart(erase_prob=1.0, erase_mode="const"), (9, 9), (64, 64), 5).holes[0]) == 0
 
 
-def test_a_finished_picture_is_normalised_and_has_its_holes() -> None:
+def test_a_finished_image_is_normalised_and_has_its_holes() -> None:
     from weevit.images.preprocess import normalize
 
     for spec in (

@@ -15,7 +15,7 @@ import runs  # noqa: E402 - after the skips
 
 import weevit  # noqa: E402
 from weevit.training import loop, results  # noqa: E402
-from weevit.training.begin import reopen  # noqa: E402
+from weevit.training.setup import reopen  # noqa: E402
 from weevit.training.state import State  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
@@ -27,7 +27,7 @@ PLAIN: dict[str, Any] = {"threads": 1, "report": False}
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A recipe and images; no curves, which take longer than the training."""
     monkeypatch.setattr(results, "draw_curves", lambda *arguments: False)
-    return runs.recipe(tmp_path / "recipe.yaml"), runs.pictures(tmp_path / "data")
+    return runs.recipe(tmp_path / "recipe.yaml"), runs.images(tmp_path / "data")
 
 
 def test_whatever_changes_a_state_holds_its_lock(made: tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:

@@ -20,7 +20,7 @@ from weevit.errors import MissingImageError, TrainingError, UsageError  # noqa: 
 from weevit.images.preprocess import normalize, preprocess  # noqa: E402
 from weevit.images.source import Source, open_image  # noqa: E402
 from weevit.training.augment import draw, finish  # noqa: E402
-from weevit.training.data import Batch, Loader, Shot, choose_workers  # noqa: E402
+from weevit.training.data import Batch, Loader, SampleKey, choose_workers  # noqa: E402
 from weevit.training.schema import AugmentPart, DataPart, LoopPart, Recipe  # noqa: E402
 from weevit.zoo.weights import CLIP, Preprocessing  # noqa: E402
 
@@ -38,7 +38,7 @@ def encoded(seed: int, kind: str = "JPEG") -> bytes:
 
 def a_split(count: int = 21, bad: tuple[int, ...] = ()) -> Split:
     sources = [Source(f"{index}.jpg", encoded(index, "PNG" if index % 5 == 4 else "JPEG")) for index in range(count)]
-    broken: dict[int, Any] = {0: b"", 1: encoded(1)[:-400], 2: b"no picture", 3: MissingImageError("gone")}
+    broken: dict[int, Any] = {0: b"", 1: encoded(1)[:-400], 2: b"no image", 3: MissingImageError("gone")}
     for place, index in enumerate(bad):
         sources[index] = Source(f"{index}.jpg", broken[place % len(broken)])
     return Split("train", tuple(sources), np.arange(count) % 4)
@@ -55,7 +55,7 @@ def loaded(split: Split, recipe: Recipe, epoch: int = 0, start: int = 0) -> list
 
 def equal(ours: Batch, theirs: Batch) -> bool:
     alike = torch.equal(ours.images, theirs.images) and torch.equal(ours.targets, theirs.targets)
-    return alike and (ours.shots, ours.ids, ours.bad) == (theirs.shots, theirs.ids, theirs.bad)
+    return alike and (ours.keys, ours.ids, ours.bad) == (theirs.keys, theirs.ids, theirs.bad)
 
 
 @pytest.mark.parametrize("repeats", [0, 3])
@@ -76,14 +76,14 @@ def test_from_any_step_on_the_rest_is_the_same(workers: int) -> None:
         assert all(equal(ours, theirs) for ours, theirs in zip(rest, whole[start:], strict=True))
 
 
-def test_every_picture_is_shown_once_an_epoch_and_otherwise_each_time() -> None:
+def test_every_image_is_shown_once_an_epoch_and_otherwise_each_time() -> None:
     loader = Loader(a_split(20), a_recipe(), SPEC)
     first, second = (list(loader.epoch(epoch)) for epoch in (0, 1))
     for epoch in (first, second):
-        assert sorted(shot.sample for batch in epoch for shot in batch.shots) == list(range(20))
-    assert [batch.shots for batch in first] != [batch.shots for batch in second]
-    by_id = {name: picture for batch in first for name, picture in zip(batch.ids, batch.images, strict=True)}
-    again = {name: picture for batch in second for name, picture in zip(batch.ids, batch.images, strict=True)}
+        assert sorted(shot.sample for batch in epoch for shot in batch.keys) == list(range(20))
+    assert [batch.keys for batch in first] != [batch.keys for batch in second]
+    by_id = {name: image for batch in first for name, image in zip(batch.ids, batch.images, strict=True)}
+    again = {name: image for batch in second for name, image in zip(batch.ids, batch.images, strict=True)}
     assert not any(torch.equal(by_id[name], again[name]) for name in by_id)
 
 
@@ -92,14 +92,14 @@ def test_a_batch_says_what_is_in_it() -> None:
     for batch in loaded(split, a_recipe()):
         assert batch.images.shape == (4, 3, 48, 48)
         assert batch.images.dtype == torch.float32
-        assert batch.ids == tuple(split.sources[shot.sample].name for shot in batch.shots)
-        assert batch.targets.tolist() == [split.targets[shot.sample] for shot in batch.shots]
+        assert batch.ids == tuple(split.sources[shot.sample].name for shot in batch.keys)
+        assert batch.targets.tolist() == [split.targets[shot.sample] for shot in batch.keys]
 
 
 def test_labels_come_as_they_are() -> None:
     split = replace(a_split(8), targets=np.eye(8, 5, dtype=np.uint8))
     batch = loaded(split, a_recipe())[0]
-    assert batch.targets.tolist() == [split.targets[shot.sample].tolist() for shot in batch.shots]
+    assert batch.targets.tolist() == [split.targets[shot.sample].tolist() for shot in batch.keys]
 
 
 def test_a_seed_is_another_order_and_other_draws() -> None:
@@ -113,10 +113,10 @@ def test_a_seed_is_another_order_and_other_draws() -> None:
 
 def test_repeats_follow_on_each_other_with_other_draws() -> None:
     batches = loaded(a_split(), a_recipe(repeats=3, batch=6))
-    shots = [shot for batch in batches for shot in batch.shots]
-    assert [shot.repeat for shot in shots] == [place % 3 for place in range(18)]
-    assert all(shots[place].sample == shots[place + 1].sample for place in (0, 1, 3, 4))
-    assert len(Counter(shot.sample for shot in shots)) == 6
+    keys = [shot for batch in batches for shot in batch.keys]
+    assert [shot.repeat for shot in keys] == [place % 3 for place in range(18)]
+    assert all(keys[place].sample == keys[place + 1].sample for place in (0, 1, 3, 4))
+    assert len(Counter(shot.sample for shot in keys)) == 6
     assert not torch.equal(batches[0].images[0], batches[0].images[1])
 
 
@@ -133,29 +133,29 @@ def test_an_epoch_is_as_long_as_timms(count: int) -> None:
     assert Loader(split, a_recipe(batch=16), SPEC).steps_per_epoch == max(1, count // 16)
 
 
-def test_fewer_pictures_than_a_batch_are_one_batch() -> None:
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
     loader = Loader(a_split(3), a_recipe(batch=64), SPEC)
     assert loader.steps_per_epoch == 1
     assert [len(batch.images) for batch in loader.epoch(0)] == [3]
 
 
-# ---- pictures that cannot be read
+# ---- images that cannot be read
 
 
-def test_bad_pictures_are_left_out_and_said() -> None:
+def test_bad_images_are_left_out_and_said() -> None:
     bad = (2, 7, 11, 19)
     good, spoilt = loaded(a_split(20), a_recipe()), loaded(a_split(20, bad), a_recipe())
     kinds = {one.name: one.kind for batch in spoilt for one in batch.bad}
     assert kinds == {"2.jpg": "empty", "7.jpg": "truncated", "11.jpg": "not an image", "19.jpg": "missing"}
     for ours, whole in zip(spoilt, good, strict=True):
-        kept = [place for place, shot in enumerate(whole.shots) if shot.sample not in bad]
+        kept = [place for place, shot in enumerate(whole.keys) if shot.sample not in bad]
         assert torch.equal(ours.images, whole.images[kept])
-        assert ours.shots == tuple(whole.shots[place] for place in kept)
+        assert ours.keys == tuple(whole.keys[place] for place in kept)
         assert len(ours.bad) == 4 - len(kept)
         assert all(len(one.error) > 3 for one in ours.bad)
 
 
-def test_a_batch_of_nothing_but_bad_pictures_is_empty() -> None:
+def test_a_batch_of_nothing_but_bad_images_is_empty() -> None:
     batch = loaded(a_split(4, (0, 1, 2, 3)), a_recipe())[0]
     assert batch.images.shape == (0, 3, 48, 48)
     assert batch.targets.shape == (0,)
@@ -172,7 +172,7 @@ def test_other_errors_are_not_swallowed(workers: int, monkeypatch: pytest.Monkey
         loaded(split, a_recipe(workers))
 
 
-def test_no_pictures_is_an_error() -> None:
+def test_no_images_is_an_error() -> None:
     with pytest.raises(TrainingError, match="no images"):
         Loader(a_split(0), a_recipe(), SPEC)
 
@@ -180,16 +180,16 @@ def test_no_pictures_is_an_error() -> None:
 # ---- pixels
 
 
-def test_pictures_can_be_prepared_as_for_validation() -> None:
+def test_images_can_be_prepared_as_for_validation() -> None:
     part = AugmentPart(crop="as_validation", hflip=0.0, erase_prob=0.0)
     split = a_split(8)
     for batch in loaded(split, a_recipe(augment=part)):
-        for shot, picture in zip(batch.shots, batch.images, strict=True):
+        for shot, image in zip(batch.keys, batch.images, strict=True):
             wanted = normalize(preprocess(open_image(split.sources[shot.sample]), SPEC), SPEC)
-            assert np.array_equal(picture.numpy(), wanted)
+            assert np.array_equal(image.numpy(), wanted)
 
 
-def test_a_gpus_way_of_finishing_gives_the_same_pictures() -> None:
+def test_a_gpus_way_of_finishing_gives_the_same_images() -> None:
     """The arithmetic that a GPU is given, on the CPU: no GPU has run it yet."""
     loader = Loader(a_split(4), a_recipe(), SPEC)
     planes = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 48, 48), np.uint8))
@@ -242,8 +242,8 @@ def test_workers_are_chosen() -> None:
 
 def test_shots_are_the_order() -> None:
     loader = Loader(a_split(8), a_recipe(), SPEC)
-    assert [shot for batch in loader.epoch(5) for shot in batch.shots] == loader.order(5)
-    assert loader.order(5)[0] == Shot(loader.order(5)[0].sample, 0)
+    assert [shot for batch in loader.epoch(5) for shot in batch.keys] == loader.order(5)
+    assert loader.order(5)[0] == SampleKey(loader.order(5)[0].sample, 0)
 
 
 def test_the_small_benchmark_runs(photos: list[Path]) -> None:

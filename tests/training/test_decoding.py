@@ -41,7 +41,7 @@ PLAIN["grey"] = jpeg(texture(101, 67, 4).convert("L"))
 def outcome(function: Any, data: bytes) -> Any:
     """Pixels, or the kind of error."""
     try:
-        return np.asarray(function(Source("picture", data))).tobytes()
+        return np.asarray(function(Source("image", data))).tobytes()
     except ImageError as error:
         return error.kind
 

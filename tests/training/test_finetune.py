@@ -29,11 +29,11 @@ from weevit.errors import DatasetError, TrainingError, UsageError  # noqa: E402
 from weevit.evaluation.metrics import softmax  # noqa: E402
 from weevit.training import blending, loop, planning, results  # noqa: E402
 from weevit.training import finetune as finetuning  # noqa: E402
-from weevit.training.begin import Machine  # noqa: E402
-from weevit.training.choosing import FineTuned, better  # noqa: E402
+from weevit.training.baseline import FineTuned, better  # noqa: E402
 from weevit.training.finetune import finetune, plan_finetune  # noqa: E402
 from weevit.training.pace import Lookout  # noqa: E402
 from weevit.training.planning import Speed, make_plan  # noqa: E402
+from weevit.training.setup import Machine  # noqa: E402
 from weevit.training.state import checkpoints, read_weights  # noqa: E402
 from weevit.training.task import Task  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
@@ -45,7 +45,7 @@ SHORT = ("schedule.epochs=2", "augment.randaugment=null", "loop.workers=0", "dat
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.pictures(tmp_path_factory.mktemp("data"), train=80, validation=30)
+    return runs.images(tmp_path_factory.mktemp("data"), train=80, validation=30)
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +83,8 @@ def test_the_better_one_is_kept_with_names_threshold_and_both_figures(tune: Any,
     assert record["validation"] == done.validation
     assert any(line.startswith("memory") for line in told)
     assert any(line.startswith("validation  fine-tuned") for line in done.lines())
-    pictures = sorted((data / "validation").rglob("*.png"))
-    right = np.mean([model.classify(path).top[0].id == path.parent.name for path in pictures])
+    images = sorted((data / "validation").rglob("*.png"))
+    right = np.mean([model.classify(path).top[0].id == path.parent.name for path in images])
     if done.chosen == "tuned":  # a probe would have been fitted again meanwhile
         assert right == pytest.approx(done.validation["tuned"])
 
@@ -100,7 +100,7 @@ def test_nothing_that_is_held_out_is_learned_from(tune: Any) -> None:
     done = tune()
     run = json.loads((done.folder / "tuned" / "run.json").read_text())
     assert (run["data"]["train"], run["data"]["validation"]) == (60, 20)
-    assert done.probe.pictures == {"train": 60, "validation": 20}
+    assert done.probe.images == {"train": 60, "validation": 20}
     judged = {Path(row.id).name for row in done.probe.evaluations["validation"].rows}
     assert len(judged) == 20
     shown = {Path(name).name for name in _trained_on(done)}
@@ -111,7 +111,7 @@ def test_nothing_that_is_held_out_is_learned_from(tune: Any) -> None:
 
 
 def _trained_on(done: FineTuned) -> list[str]:
-    from weevit.training.begin import reopen
+    from weevit.training.setup import reopen
 
     return [source.name for source in reopen(done.folder / "tuned", None, None, print).loader.split.sources]
 
@@ -143,14 +143,14 @@ def test_what_training_spoils_is_not_kept(tune: Any, data: Path) -> None:
     assert all(np.array_equal(kept.tensors()[name], tensor) for name, tensor in whole.tensors().items())
     assert kept.decision == whole.decision
     run = json.loads((done.folder / "whole" / "run.json").read_text())
-    assert run["pictures"] == {"train": 80, "validation": 30}  # fitted again to all
+    assert run["images"] == {"train": 80, "validation": 30}  # fitted again to all
     assert "did not beat" in "\n".join(done.lines())
 
 
 def test_the_fine_tuned_model_is_calibrated_on_what_was_held_out(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from weevit.training import choosing
+    from weevit.training import baseline
 
-    monkeypatch.setattr(choosing, "better", lambda scores, losses: "tuned")
+    monkeypatch.setattr(baseline, "better", lambda scores, losses: "tuned")
     done = tune()
     tuned, kept = read_checkpoint(done.folder / "blend"), read_checkpoint(done.folder)
     assert kept.decision is not None
@@ -220,7 +220,7 @@ def test_it_goes_on_as_it_was_begun(data: Path, tmp_path: Path) -> None:
     done = finetune(data, folder, threads=1)  # neither model nor overrides
     assert done.chosen
     assert (done.run.stopped, done.run.total) == ("done", stopped.run.total)
-    assert done.probe.pictures["validation"] == 20
+    assert done.probe.images["validation"] == 20
 
 
 def test_a_folder_that_is_done_or_of_something_else_is_refused(tune: Any, data: Path, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_the_page_in_a_browser(page_folder: Path, browser: Any, width: int, dark
     seen = browser.look(page_folder / "report.html", width, dark)
     assert seen.facts["tiny"] == 0
     assert seen.facts["charts"] >= 4
-    assert seen.facts["pictures"] == 8
+    assert seen.facts["images"] == 8
     text = seen.facts["text"]
     assert text.index("Kept is the") < text.index("How good it is") < text.index("How it went") < text.index("Settings")
     assert "class 0" in text
@@ -412,7 +412,7 @@ def test_verdicts_do_not_contradict_the_choice(tune: Any) -> None:
 def plan(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., planning.Plan]:
     """A plan on a machine of known speed: an update takes 2 s at 64 px."""
 
-    def made(minutes: float | None = None, *words: str, pictures: int = 2000, spent: float | None = 60.0) -> Any:
+    def made(minutes: float | None = None, *words: str, images: int = 2000, spent: float | None = 60.0) -> Any:
         def measure(recipe: Any, *_: Any) -> Speed:
             machine = Machine(torch.device("cpu"), 2, "fp32")
             return Speed(machine, 2.0 * (recipe.model.image_size / 64) ** 2, recipe.loop.batch_size, 0.01, 0.01, 10**9)
@@ -420,7 +420,7 @@ def plan(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., planning.
         monkeypatch.setattr(planning, "measure", measure)
         task = Task.of(data, MODEL, "finetune", words)
         train = task.held.split("train")
-        held = replace(task.held, splits={**task.held.splits, "train": train.take(np.arange(pictures) % len(train))})
+        held = replace(task.held, splits={**task.held.splits, "train": train.take(np.arange(images) % len(train))})
         return make_plan(replace(task, held=held), minutes, spent)
 
     return made
@@ -428,8 +428,8 @@ def plan(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., planning.
 
 def test_with_time_the_data_says_how_many_epochs(plan: Any) -> None:
     assert plan().recipe.schedule.epochs.value == round(planning.SEEN / 2000)
-    assert plan(pictures=200).recipe.schedule.epochs.value == planning.MOST
-    assert plan(pictures=10**5).recipe.schedule.epochs.value == planning.FEWEST
+    assert plan(images=200).recipe.schedule.epochs.value == planning.MOST
+    assert plan(images=10**5).recipe.schedule.epochs.value == planning.FEWEST
     assert plan().recipe.loop.minutes is None
 
 
@@ -451,12 +451,12 @@ def test_with_less_time_fewer_epochs_and_never_smaller_images(plan: Any) -> None
 
 
 def test_what_the_user_says_is_not_planned_otherwise(plan: Any) -> None:
-    found = plan(12, "schedule.epochs=30", "loop.batch_size=64", "loop.minutes=5", pictures=200).recipe
+    found = plan(12, "schedule.epochs=30", "loop.batch_size=64", "loop.minutes=5", images=200).recipe
     assert (found.schedule.epochs.value, found.loop.batch_size, found.loop.minutes) == (30, 64, 5)
 
 
-def test_few_pictures_have_small_batches_and_a_lower_rate(plan: Any) -> None:
-    many, few = plan().recipe, plan(pictures=200).recipe
+def test_few_images_have_small_batches_and_a_lower_rate(plan: Any) -> None:
+    many, few = plan().recipe, plan(images=200).recipe
     assert few.loop.batch_size == planning.SMALLEST
     assert few.learning_rate == pytest.approx(many.learning_rate * (few.loop.batch_size / many.loop.batch_size) ** 0.5)
 
@@ -466,7 +466,7 @@ def test_what_is_measured(data: Path) -> None:
     assert plan.speed.update > 0
     assert plan.speed.asked > 0
     assert plan.speed.memory > 10**7
-    assert plan.pictures == {"to learn from": 60, "held out": 20, "validation": 30}
+    assert plan.images == {"to learn from": 60, "held out": 20, "validation": 30}
     assert set(plan.seconds) == {"probe", "evaluation", "training"}  # nothing is measured before a run
 
 

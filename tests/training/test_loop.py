@@ -22,12 +22,16 @@ import runs  # noqa: E402 - after the skips
 
 import weevit  # noqa: E402
 from weevit.errors import DatasetError, RecipeError, TrainingError, UsageError  # noqa: E402
-from weevit.training import begin as begin_module  # noqa: E402
-from weevit.training import loop, pieces, results  # noqa: E402
-from weevit.training.begin import choose_device, choose_precision, reopen  # noqa: E402
+from weevit.training import (  # noqa: E402
+    loop,
+    micro_batches,
+    results,
+    setup,
+)
 from weevit.training.optim import create_optimizer  # noqa: E402
 from weevit.training.results import Run  # noqa: E402
 from weevit.training.run_data import in_order  # noqa: E402
+from weevit.training.setup import choose_device, choose_precision, reopen  # noqa: E402
 from weevit.training.state import checkpoints, read_weights  # noqa: E402
 from weevit.training.watch import Progress, Watcher  # noqa: E402
 
@@ -36,12 +40,12 @@ Train = Callable[..., Run]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.pictures(tmp_path_factory.mktemp("data"))
+    return runs.images(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
 def train(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """Train on the pictures into `tmp_path / "run"`; no curves, which take longer than the training."""
+    """Train on the images into `tmp_path / "run"`; no curves, which take longer than the training."""
     monkeypatch.setattr(results, "draw_curves", lambda *arguments: False)
     path = runs.recipe(tmp_path / "recipe.yaml")
 
@@ -71,8 +75,8 @@ def test_a_run_learns_and_leaves_a_model_that_every_verb_loads(train: Train, dat
     assert run.figures["top1"] > 0.8
     model = weevit.load(run.folder)
     assert [label.id for label in model.checkpoint.labels or ()] == ["class 0", "class 1", "class 2"]
-    pictures = sorted((data / "validation").rglob("*.png"))
-    right = [model.classify(path).top[0].id == path.parent.name for path in pictures]
+    images = sorted((data / "validation").rglob("*.png"))
+    right = [model.classify(path).top[0].id == path.parent.name for path in images]
     assert np.mean(right) == pytest.approx(run.best.value)
     report = json.loads((run.folder / "report.json").read_text())
     assert report["metrics"]["top1"] == pytest.approx(run.best.value)
@@ -128,14 +132,14 @@ def test_the_tables_say_the_same(train: Train) -> None:
     assert [row["epoch"] for row in training] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
-def test_pictures_of_a_run(data: Path, tmp_path: Path) -> None:
+def test_images_of_a_run(data: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     path = runs.recipe(tmp_path / "recipe.yaml")
     loop.train(path, data, tmp_path / "run", ["schedule.epochs=1"], threads=1, report=False)
     with Image.open(tmp_path / "run" / "plots" / "samples.png") as sheet:
         assert sheet.size == (8 * 36 + 4, 36 + 4)
-        assert np.asarray(sheet.convert("RGB"))[6:34, 6:34].std() > 10  # a picture, not a blank
+        assert np.asarray(sheet.convert("RGB"))[6:34, 6:34].std() > 10  # a image, not a blank
     with Image.open(tmp_path / "run" / "plots" / "curves.png") as curves:
         assert curves.width > 1000
 
@@ -155,7 +159,7 @@ def test_a_run_from_weights_keeps_their_classes_by_name(train: Train, data: Path
     assert "fresh head" not in (second.folder / "log.txt").read_text()
 
 
-def test_several_labels_a_picture(train: Train, data: Path, tmp_path: Path) -> None:
+def test_several_labels_a_image(train: Train, data: Path, tmp_path: Path) -> None:
     rows = ["path,labels,split"]
     for index, path in enumerate(sorted(data.rglob("*.png"))):
         labels = [path.parent.name[-1], *(["even"] if index % 2 == 0 else [])] if index % 7 else []
@@ -177,7 +181,7 @@ def test_several_labels_a_picture(train: Train, data: Path, tmp_path: Path) -> N
         train(data=table, output="other")
 
 
-def test_classes_in_another_order_keep_their_pictures(data: Path) -> None:
+def test_classes_in_another_order_keep_their_images(data: Path) -> None:
     from weevit.datasets.read import read_dataset
 
     found = read_dataset(str(data))
@@ -276,7 +280,7 @@ def changed_data(folder: Path, data: Path) -> None:
 
 def test_data_that_was_unpacked_again_is_the_same(train: Train, tmp_path: Path) -> None:
     """The same bytes under the same names with other times; but not where the run has no record of the bytes."""
-    own, told = runs.pictures(tmp_path / "own"), []
+    own, told = runs.images(tmp_path / "own"), []
     run = train(data=own, watcher=stop_at(2))
     for number, path in enumerate(sorted(own.rglob("*.png"))):
         os.utime(path, (number, number))
@@ -325,7 +329,7 @@ def other_weights(folder: Path, data: Path) -> None:
 def test_another_recipe_data_or_weights_are_refused(
     train: Train, tmp_path: Path, change: Callable[[Path, Path], None], said: str
 ) -> None:
-    own = runs.pictures(tmp_path / "own")
+    own = runs.images(tmp_path / "own")
     run = train(data=own, watcher=stop_at(2))
     assert run.stopped == "interrupted"
     change(run.folder, own)
@@ -344,7 +348,7 @@ def test_other_versions_are_told(train: Train) -> None:
 
 
 def test_data_may_move(train: Train, tmp_path: Path) -> None:
-    own = runs.pictures(tmp_path / "own")
+    own = runs.images(tmp_path / "own")
     run = train(data=own, watcher=stop_at(2))
     own.rename(tmp_path / "moved")
     with pytest.raises(DatasetError):
@@ -421,7 +425,7 @@ def test_what_torch_was_set_to_is_as_before(train: Train) -> None:
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", "vit_dpwee_patch16_reg1_gap_256", "vit_medium_patch16_rope_reg1_gap_256"]
 )
-def test_the_memory_of_a_picture_is_estimated_well(name: str) -> None:
+def test_the_memory_of_a_image_is_estimated_well(name: str) -> None:
     model = weevit.create_model(name, num_classes=10)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, Any] = {}
@@ -436,7 +440,7 @@ def test_the_memory_of_a_picture_is_estimated_well(name: str) -> None:
         held = model(torch.randn(2, 3, *model.img_size)).sum()
     counted = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 2
     assert held.requires_grad
-    assert pieces.activation_bytes(model) == pytest.approx(counted, rel=0.1)
+    assert micro_batches.activation_bytes(model) == pytest.approx(counted, rel=0.1)
 
 
 @pytest.mark.parametrize(("fits", "expected"), [(8, 1), (7, 2), (3, 4), (1, 8)])
@@ -448,28 +452,28 @@ def test_a_gpu_that_is_too_small_gets_smaller_pieces(fits: int, expected: int) -
         if size > fits:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    assert pieces._by_trial(8, attempt) == expected
+    assert micro_batches._by_trial(8, attempt) == expected
     assert tried[-1] <= fits
 
 
-def test_a_gpu_that_holds_not_one_picture_is_an_error() -> None:
+def test_a_gpu_that_holds_not_one_image_is_an_error() -> None:
     def attempt(size: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(TrainingError, match="on a single image"):
-        pieces._by_trial(8, attempt)
+        micro_batches._by_trial(8, attempt)
 
 
 def test_pieces_on_a_cpu_fit_into_half_of_what_is_free(train: Train, tmp_path: Path) -> None:
     model = weevit.create_model("vit_tiny_patch16_224")
-    each = pieces.activation_bytes(model)
-    assert pieces._by_estimate(64, each, 200 * each) == 1
-    assert pieces._by_estimate(64, each, 100 * each) == 2
-    assert pieces._by_estimate(64, each, each) == 64
+    each = micro_batches.activation_bytes(model)
+    assert micro_batches._by_estimate(64, each, 200 * each) == 1
+    assert micro_batches._by_estimate(64, each, 100 * each) == 2
+    assert micro_batches._by_estimate(64, each, each) == 64
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
-    assert pieces.available_memory(meminfo) == 1_024_000
-    assert pieces.available_memory(tmp_path / "none") > 1e9
+    assert micro_batches.available_memory(meminfo) == 1_024_000
+    assert micro_batches.available_memory(tmp_path / "none") > 1e9
     run = train("schedule.epochs=1", "loop.accumulate=auto")
     assert json.loads((run.folder / "run.json").read_text())["pieces"] == 1
 
@@ -549,4 +553,4 @@ def test_recipe_and_data_are_resolved_once(train: Train, data: Path, monkeypatch
     run = train("schedule.epochs=1", data=data.name)
     monkeypatch.chdir("/")
     assert loop.resume(run.folder, report=False).stopped == "done"
-    assert begin_module.resolved(run.folder, None, ()).data.path == str(data)
+    assert setup.resolved(run.folder, None, ()).data.path == str(data)

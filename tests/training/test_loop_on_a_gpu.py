@@ -19,9 +19,9 @@ import numpy as np  # noqa: E402 - after the skips
 import runs  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
 
-from weevit.training import begin, data, loop, nadamw  # noqa: E402
-from weevit.training.begin import Machine, Work  # noqa: E402
+from weevit.training import data, loop, nadamw, setup  # noqa: E402
 from weevit.training.board import Board  # noqa: E402
+from weevit.training.setup import Machine, Work  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
 
 GPU = torch.device("cuda", 0)
@@ -58,7 +58,7 @@ def on_gpu(work: Work) -> Work:
         for name, own in module.named_parameters(recurse=False):
             setattr(module, name, torch.nn.Parameter(torch.empty(own.shape, dtype=own.dtype, device=GPU)))
     machine = Machine(GPU, 1, "bf16", pieces=2)
-    return begin._work(work.folder, work.recipe, work.facts, work.dataset, machine, work.model)
+    return setup._work(work.folder, work.recipe, work.facts, work.dataset, machine, work.model)
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available", "ignore:Accessing the data pointer of FakeTensor")
@@ -73,8 +73,8 @@ def test_an_update_finds_everything_on_the_gpu_and_waits_for_it_once(
         monkeypatch.setattr(loop, name, lambda *_, value=value: value)
     monkeypatch.setattr(torch.Tensor, "backward", lambda value: with_gradients(value, begun.model))
     monkeypatch.setattr(nadamw, "_count", lambda state: 1)  # it reads a number that is kept on the CPU, here a fake
-    pictures, recipe = runs.pictures(tmp_path / "data"), runs.recipe(tmp_path / "recipe.yaml")
-    begun = begin.begin(tmp_path, begin.resolved(recipe, pictures, WORDS), None, "cpu", 1)
+    images, recipe = runs.images(tmp_path / "data"), runs.recipe(tmp_path / "recipe.yaml")
+    begun = setup.begin(tmp_path, setup.resolved(recipe, images, WORDS), None, "cpu", 1)
     with FakeTensorMode(allow_non_fake_inputs=True):
         work = on_gpu(begun)
         loop._run(work, Board(tmp_path, False), Watcher(should_stop=lambda: work.state.step == 3), report=False)

@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from weevit.training.draws import keyed  # noqa: E402
 from weevit.training.mixing import Mix, apply, draw, mix  # noqa: E402
 from weevit.training.schema import MixPart  # noqa: E402
+from weevit.training.seeding import keyed  # noqa: E402
 
 RECIPE = MixPart(mixup=0.8, cutmix=1.0, switch=0.5)
 SIZE = (40, 56)
@@ -83,7 +83,7 @@ def test_a_cut_batch_is_timms(share: float, row: int, column: int, monkeypatch: 
 @pytest.mark.oracle
 @pytest.mark.parametrize("mode", ["elem", "pair"])
 @pytest.mark.parametrize("cut", [False, True])
-def test_single_pictures_and_pairs_are_timms(mode: str, cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_images_and_pairs_are_timms(mode: str, cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     images, targets = a_batch()
     count = 8 if mode == "elem" else 4
     shares = np.linspace(0.1, 0.9, count)

@@ -98,7 +98,7 @@ def test_a_machine_that_slows_down_later_still_ends_in_time_at_the_end_of_the_sc
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     top = tmp_path_factory.mktemp("pace")
-    return runs.recipe(top / "recipe.yaml"), runs.pictures(top / "data")
+    return runs.recipe(top / "recipe.yaml"), runs.images(top / "data")
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +195,7 @@ def test_the_page_of_a_run(made: tuple[Path, Path], tmp_path: Path, browser: Any
     page = tmp_path / "run" / "report.html"
     seen = browser.look(page, width, dark)
     seen.check()
-    assert (seen.facts["tiny"], seen.facts["pictures"]) == (0, 8)
+    assert (seen.facts["tiny"], seen.facts["images"]) == (0, 8)
     text = seen.facts["text"]
     assert text.index("The best weights") < text.index("How it went") < text.index("What the model saw")
     assert "%" in text[text.index("What the model saw") : text.index("Settings")]  # mixed: shares of two classes

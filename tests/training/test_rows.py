@@ -43,9 +43,9 @@ Made = tuple[Path, Path]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A recipe and its pictures."""
+    """A recipe and its images."""
     top = tmp_path_factory.mktemp("made")
-    return runs.recipe(top / "recipe.yaml"), runs.pictures(top / "data")
+    return runs.recipe(top / "recipe.yaml"), runs.images(top / "data")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_t2_killed_at_each_point_of_a_save(made: Made, whole: Path, tmp_path: Pa
 # ---- T3, T4: what is seen, and by whom
 
 
-def test_t3_every_picture_is_seen_once_an_epoch(made: Made, whole: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_t3_every_image_is_seen_once_an_epoch(made: Made, whole: Path, tmp_path: Path, monkeypatch: Any) -> None:
     seen: list[str] = []
     real = loop._count_bad
 
@@ -119,10 +119,10 @@ def test_t3_every_picture_is_seen_once_an_epoch(made: Made, whole: Path, tmp_pat
     for stop in (7, 8, 10, 13):
         resume(folder, watcher=watcher(stop=stop))
     resume(folder)
-    pictures = {source.name for source in read_dataset(made[1]).split("train").sources}
-    size = len(pictures)
+    images = {source.name for source in read_dataset(made[1]).split("train").sources}
+    size = len(images)
     for epoch in range(3):
-        assert Counter(seen[epoch * size : (epoch + 1) * size]) == Counter(pictures)
+        assert Counter(seen[epoch * size : (epoch + 1) * size]) == Counter(images)
     assert seen[:size] != seen[size : 2 * size]
     assert runs.outcome(folder) == runs.outcome(whole)
 
@@ -314,10 +314,10 @@ def test_t12_odd_names_and_a_loop_of_links(made: Made, whole: Path, tmp_path: Pa
 
 def corrupt(data: Path, count: int) -> None:
     for index, path in enumerate(sorted((data / "train").rglob("*.png"))[: count * 7 : 7]):
-        path.write_bytes(path.read_bytes()[:600] if index % 2 else b"<html>no picture</html>")
+        path.write_bytes(path.read_bytes()[:600] if index % 2 else b"<html>no image</html>")
 
 
-def test_t13_corrupt_pictures_are_counted_and_too_many_end_the_run(made: Made, tmp_path: Path) -> None:
+def test_t13_corrupt_images_are_counted_and_too_many_end_the_run(made: Made, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(made[1], data)
     corrupt(data, 2)  # of 40: 5 %

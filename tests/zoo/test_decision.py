@@ -89,7 +89,7 @@ def test_labels_are_judged_each_by_itself() -> None:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "new.png"
     Image.new("RGB", (40, 40), (200, 10, 10)).save(path)
     (tmp_path / "broken.png").write_bytes(b"")
@@ -111,10 +111,10 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_say_it(kind: str, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_say_it(kind: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     decision, text, key, said, cell = KINDS[kind]
     write(tmp_path / "run" / "model", decision)
-    words = ["classify", str(picture), str(picture.with_name("broken.png")), "--model", str(tmp_path / "run"), "--topk"]
+    words = ["classify", str(image), str(image.with_name("broken.png")), "--model", str(tmp_path / "run"), "--topk"]
     words += ["2", "--image-size", "32", "--threads", "1"]
     assert _run(words) == 0
     assert text in capsys.readouterr().out
@@ -130,14 +130,14 @@ def test_answers_say_it(kind: str, picture: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("kind", ["unknown", "labels"])
-def test_tables_and_jobs_say_it(kind: str, picture: Path, tmp_path: Path) -> None:
+def test_tables_and_jobs_say_it(kind: str, image: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
     decision, _, key, said, cell = KINDS[kind]
     write(tmp_path / "model", decision)
     model = load(tmp_path / "model", image_size=32, threads=1, cache=False)
-    inputs = [picture, picture.with_name("broken.png")]
+    inputs = [image, image.with_name("broken.png")]
     words = [str(path) for path in inputs]
     table = tmp_path / "answers.parquet"
     options = ["--model", str(tmp_path / "model"), "--image-size", "32", "--output", str(table)]
@@ -152,13 +152,13 @@ def test_tables_and_jobs_say_it(kind: str, picture: Path, tmp_path: Path) -> Non
     assert weevit.read_results(tmp_path / "job")[key].to_pylist() == [said, None, None]
 
 
-def test_models_without_a_rule_answer_as_before(picture: Path, tmp_path: Path) -> None:
+def test_models_without_a_rule_answer_as_before(image: Path, tmp_path: Path) -> None:
     write(tmp_path / "model", None)
     model = load(tmp_path / "model", image_size=32, threads=1, cache=False)
-    result = model.classify(picture)
+    result = model.classify(image)
     assert (result.unknown, result.present) == (False, None)
     pytest.importorskip("pyarrow")
-    weevit.run_job(model, picture, tmp_path / "job", "classify", topk=2)
+    weevit.run_job(model, image, tmp_path / "job", "classify", topk=2)
     assert not {"unknown", "present"} & set(weevit.read_results(tmp_path / "job").column_names)
 
 

@@ -25,7 +25,7 @@ FOLDER = EMBEDDED / "digits"
 
 @pytest.fixture(scope="module")
 def made() -> ModuleType:
-    """The script that made the pictures and the model."""
+    """The script that made the images and the model."""
     pytest.importorskip("sklearn")
     spec = importlib.util.spec_from_file_location("digits_micro", ROOT / "benchmarks" / "digits_micro.py")
     assert spec is not None
@@ -57,7 +57,7 @@ def test_it_is_small_and_says_where_it_is_from() -> None:
     assert "/tmp" not in (FOLDER / "recipe.yaml").read_text() + (FOLDER / "log.txt").read_text()
 
 
-def test_it_reads_the_example_pictures() -> None:
+def test_it_reads_the_example_images() -> None:
     files = sorted((EXAMPLES / "test").glob("*/*.png"))
     results = list(weevit.load("digits").stream(files, outputs=("logits",), topk=1))
     right = [result.top[0].id == path.parent.name for result, path in zip(results, files, strict=True)]
@@ -77,7 +77,7 @@ def test_it_reads_97_of_100_digits_that_it_was_not_trained_on(made: ModuleType) 
     assert int(right) / int(total) >= 0.97
     stated = re.search(r"(\d+) of the 360 test images", (ROOT / "docs" / "recipes.md").read_text())
     assert stated is not None
-    assert abs(int(stated[1]) - int(right)) <= 1  # another Pillow may scale a picture by one grey level differently
+    assert abs(int(stated[1]) - int(right)) <= 1  # another Pillow may scale a image by one grey level differently
 
 
 def test_the_test_split_is_apart_and_even(made: ModuleType) -> None:
@@ -87,12 +87,12 @@ def test_the_test_split_is_apart_and_even(made: ModuleType) -> None:
     assert np.bincount(test).tolist() == [36] * 10
 
 
-def test_the_examples_are_those_pictures(made: ModuleType) -> None:
-    pictures = {(split, number, place): picture for split, number, place, picture in made.digits()}
+def test_the_examples_are_those_images(made: ModuleType) -> None:
+    images = {(split, number, place): image for split, number, place, image in made.digits()}
     files = sorted(EXAMPLES.glob("*/*/*.png"))
     assert len(files) == 200
     for path in files:
-        made_now = pictures[path.parts[-3], int(path.parts[-2]), int(path.stem)]
+        made_now = images[path.parts[-3], int(path.parts[-2]), int(path.stem)]
         with Image.open(path) as shipped:
             assert np.abs(np.asarray(shipped, np.int16) - np.asarray(made_now, np.int16)).max() <= 1
 

@@ -14,9 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from weevit.checking.copies import Group, exact_groups, near_groups
-from weevit.checking.looking import Look, look_at
+from weevit.checking.inspection import Look, look_at
 from weevit.checking.neighbours import FEWEST, alike, denied_labels, rare_classes, require_sklearn
-from weevit.checking.results import KINDS, Alike, Broken, ClassDifference, Copies, DataCheck, Odd, Picture, Suspect
+from weevit.checking.results import (
+    KINDS,
+    Alike,
+    Broken,
+    CheckedImage,
+    ClassDifference,
+    Copies,
+    DataCheck,
+    Suspect,
+    UnusualImage,
+)
 from weevit.checking.saved import check_output, write_check
 from weevit.datasets.dataset import ORDER, Dataset, Split
 from weevit.datasets.found import Found, assemble
@@ -85,7 +95,7 @@ def check_data(
     check_output(output, fix_list, data, model)
     if embeddings:
         require_sklearn()
-    dataset, odd, differences = _read(data)
+    dataset, unusual, differences = _read(data)
     predictor = None
     if embeddings:
         predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
@@ -94,26 +104,26 @@ def check_data(
     checked.find_copies()
     if predictor is not None:
         checked.embed(predictor)
-    found = replace(checked.result(), odd=(*odd, *checked.odd()), differences=tuple(differences))
+    found = replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
     found = replace(found, seconds=time.monotonic() - start)
     write_check(found, output, fix_list)
     return found
 
 
-def _read(data: str | Path | Dataset) -> tuple[Dataset, list[Odd], list[ClassDifference]]:
+def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list[ClassDifference]]:
     """The data set with the classes of all its splits; what does not fit is a finding here, not an error."""
     if isinstance(data, Dataset):
         return data, [], []
     found = find(data)
-    odd: list[Odd] = []
+    unusual: list[UnusualImage] = []
     if found.rows:
-        odd = [
-            Odd(Picture(source.name, split, ()), "no class", "nothing says what it is")
+        unusual = [
+            UnusualImage(CheckedImage(source.name, split, ()), "no class", "nothing says what it is")
             for split, source in found.unlabelled
         ]
         found.unlabelled = []
     classes = found.all_classes()
-    return assemble(found, classes, allow_missing=True), odd, _differences(found)
+    return assemble(found, classes, allow_missing=True), unusual, _differences(found)
 
 
 def _differences(found: Found) -> list[ClassDifference]:
@@ -141,7 +151,7 @@ class _Check:
         names = ids_of(self.sources, dataset.path)
         of = [split.name for split in splits for _ in split.sources]
         rows = zip(names, of, self.targets, strict=True)
-        self.pictures = tuple(Picture(name, split, dataset.names_of(target)) for name, split, target in rows)
+        self.images = tuple(CheckedImage(name, split, dataset.names_of(target)) for name, split, target in rows)
         self.looks: list[Look] = []
         self.groups: list[Group] = []
         self.alike: list[Alike] = []
@@ -179,7 +189,7 @@ class _Check:
         copy_of = self._copy_of()
         single = [place for place in np.flatnonzero(ok).tolist() if copy_of.get(place, place) == place]
         self.alike = [
-            Alike(self.pictures[first], self.pictures[second], distance)
+            Alike(self.images[first], self.images[second], distance)
             for first, second, distance in alike(vectors[single], single)
         ]
         self._doubt(vectors, np.flatnonzero(ok).tolist(), copy_of)
@@ -205,9 +215,9 @@ class _Check:
             names = ", ".join(self.dataset.classes[target] for target in sorted(rare))
             self.unchecked.append(f"labels of classes with fewer than {FEWEST} different images: {names}")
         for denied in denied_labels(vectors[places], split, groups):
-            picture = self.pictures[places[denied.place]]
+            image = self.images[places[denied.place]]
             suggestion = self.dataset.classes[denied.suggestion]
-            self.suspects.append(Suspect(picture, suggestion, denied.own, denied.suggested))
+            self.suspects.append(Suspect(image, suggestion, denied.own, denied.suggested))
 
     def _copy_of(self) -> dict[int, int]:
         """Place -> the first of its copies; of images that have some."""
@@ -221,16 +231,16 @@ class _Check:
 
     # ---- what came of it
 
-    def odd(self) -> list[Odd]:
+    def unusual(self) -> list[UnusualImage]:
         """What should be looked at."""
-        looks = zip(self.pictures, self.looks, strict=True)
-        return [Odd(picture, *own) for picture, look in looks for own in look.oddities(picture.id)]
+        looks = zip(self.images, self.looks, strict=True)
+        return [UnusualImage(image, *own) for image, look in looks for own in look.unusual(image.id)]
 
     def result(self) -> DataCheck:
         """All of it but the time."""
         looks, classes = self.looks, self.dataset.classes
         facts = [look.facts for look in looks if look.facts is not None]
-        broken = zip(self.pictures, (look.error for look in looks), strict=True)
+        broken = zip(self.images, (look.error for look in looks), strict=True)
         return DataCheck(
             path=self.dataset.path,
             classes=classes,
@@ -238,13 +248,13 @@ class _Check:
             multi_label=self.dataset.multi_label,
             notes=self.dataset.notes,
             differences=(),
-            pictures=self.pictures,
+            images=self.images,
             sizes=np.array([(look.width, look.height) for look in looks], np.int64).reshape(-1, 2),
             bytes=sum(look.bytes for look in looks),
             formats=Counter(own.format for own in facts),
             modes=Counter(own.mode for own in facts),
             orientations=Counter(own.orientation for own in facts),
-            broken=tuple(Broken(picture, error.kind, error.message) for picture, error in broken if error is not None),
+            broken=tuple(Broken(image, error.kind, error.message) for image, error in broken if error is not None),
             copies=self._copies(),
             alike=tuple(self.alike),
             suspects=tuple(self.suspects),
@@ -255,7 +265,7 @@ class _Check:
 
     def _copies(self) -> tuple[Copies, ...]:
         made = [
-            Copies(group.kind, tuple(self.pictures[place] for place in group.members), group.distance)
+            Copies(group.kind, tuple(self.images[place] for place in group.members), group.distance)
             for group in self.groups
         ]
         return tuple(sorted(made, key=lambda own: (KINDS.index(own.kind), not own.leak, not own.conflict)))

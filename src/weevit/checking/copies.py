@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from weevit.checking.looking import Look
+from weevit.checking.inspection import Look
 from weevit.checking.results import EXACT, MIRRORED, NEAR
 
 FARTHEST = 0.006

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from weevit.checking.results import EXACT, Copies, DataCheck, Picture, Suspect
+from weevit.checking.results import EXACT, CheckedImage, Copies, DataCheck, Suspect
 
 REMOVE, LOOK = "remove", "look"
 
@@ -47,16 +47,16 @@ def fixes(check: DataCheck) -> list[Fix]:
 
 def _all(check: DataCheck) -> Iterator[Fix]:
     for broken in check.broken:
-        yield _fix(broken.picture, f"broken: {broken.kind}", "", REMOVE)
+        yield _fix(broken.image, f"broken: {broken.kind}", "", REMOVE)
     for copies in check.copies:
         yield from _copies(copies)
     for suspect in check.suspects:
-        yield _fix(suspect.picture, "label", "", f"{LOOK}: {suspect.suggestion} is {_times(suspect)} as probable")
+        yield _fix(suspect.image, "label", "", f"{LOOK}: {suspect.suggestion} is {_times(suspect)} as probable")
     for pair in check.alike:
         across = "; in two splits" if pair.first.split != pair.second.split else ""
         yield _fix(pair.second, "alike", pair.first.id, f"{LOOK}: a crop, or the same thing twice{across}")
-    for odd in check.odd:
-        yield _fix(odd.picture, odd.kind, "", f"{LOOK}: {odd.detail}")
+    for unusual in check.unusual:
+        yield _fix(unusual.image, unusual.kind, "", f"{LOOK}: {unusual.detail}")
 
 
 def _times(suspect: Suspect) -> str:
@@ -64,17 +64,17 @@ def _times(suspect: Suspect) -> str:
 
 
 def _copies(copies: Copies) -> Iterator[Fix]:
-    kept = min(copies.members, key=lambda picture: _KEPT_FIRST.index(picture.split))
-    for picture in copies.members:
-        if picture is kept:
+    kept = min(copies.members, key=lambda image: _KEPT_FIRST.index(image.split))
+    for image in copies.members:
+        if image is kept:
             continue
-        leak = picture.split != kept.split
+        leak = image.split != kept.split
         reason = f"{copies.kind} copy" + (" in another split" if leak else "")
-        if picture.labels != kept.labels:
-            yield _fix(picture, f"{reason}, of another class", kept.id, f"{LOOK}: {picture.label} or {kept.label}?")
+        if image.labels != kept.labels:
+            yield _fix(image, f"{reason}, of another class", kept.id, f"{LOOK}: {image.label} or {kept.label}?")
         else:
-            yield _fix(picture, reason, kept.id, REMOVE if leak or copies.kind == EXACT else LOOK)
+            yield _fix(image, reason, kept.id, REMOVE if leak or copies.kind == EXACT else LOOK)
 
 
-def _fix(picture: Picture, reason: str, other: str, suggestion: str) -> Fix:
-    return Fix(picture.id, picture.split, picture.label, reason, other, suggestion)
+def _fix(image: CheckedImage, reason: str, other: str, suggestion: str) -> Fix:
+    return Fix(image.id, image.split, image.label, reason, other, suggestion)

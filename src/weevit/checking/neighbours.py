@@ -49,7 +49,7 @@ Chances = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Denied:
+class LabelIssue:
     """A label that others deny: index of the image, class they say, and both probabilities."""
 
     place: int
@@ -81,24 +81,24 @@ def standardised(vectors: Rows) -> Rows:
     return np.asarray((vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)
 
 
-def denied_labels(vectors: Rows, pictures: Split, groups: Sequence[Hashable | None], seed: int = 0) -> list[Denied]:
+def denied_labels(vectors: Rows, images: Split, groups: Sequence[Hashable | None], seed: int = 0) -> list[LabelIssue]:
     """Labels that the other images deny, the surest first.
 
     Args:
         vectors: (n, D) of images that can be read.
-        pictures: the same images, with one class each.
+        images: the same images, with one class each.
         groups: a value for each image; those with the same are copies, and are never each other's judges.
         seed: of the folds.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    targets = pictures.targets
+    targets = images.targets
     kept = np.flatnonzero(~np.isin(targets, rare_classes(targets, groups)))
     if len(np.unique(targets[kept])) < 2:
         return []
     together = [groups[place] for place in kept.tolist()]
-    chances = _judged(standardised(vectors[kept]), pictures.take(kept), together, seed)
+    chances = _judged(standardised(vectors[kept]), images.take(kept), together, seed)
     rows, own = np.arange(len(kept)), targets[kept]
     of_own = chances[rows, own]
     others = chances.copy()
@@ -107,7 +107,7 @@ def denied_labels(vectors: Rows, pictures: Split, groups: Sequence[Hashable | No
     of_other = others[rows, suggestion]
     order = np.argsort(of_own / of_other, kind="stable")
     sure = [row for row in order if of_own[row] * TIMES <= of_other[row]]
-    return [Denied(int(kept[row]), int(suggestion[row]), float(of_own[row]), float(of_other[row])) for row in sure]
+    return [LabelIssue(int(kept[row]), int(suggestion[row]), float(of_own[row]), float(of_other[row])) for row in sure]
 
 
 def rare_classes(targets: IntArray, groups: Sequence[Hashable | None]) -> list[int]:
@@ -118,13 +118,13 @@ def rare_classes(targets: IntArray, groups: Sequence[Hashable | None]) -> list[i
     return [target for target, own in different.items() if len(own) < FEWEST]
 
 
-def _judged(rows: Rows, pictures: Split, groups: Sequence[Hashable | None], seed: int) -> Chances:
+def _judged(rows: Rows, images: Split, groups: Sequence[Hashable | None], seed: int) -> Chances:
     """(n, classes) what both judges say of each image, having seen only the other folds."""
-    classes = int(pictures.targets.max()) + 1
+    classes = int(images.targets.max()) + 1
     logs = np.zeros((len(rows), classes))
     unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    for learn, judge in folds(pictures, _FOLDS, seed, groups):
-        own = pictures.targets[learn]
+    for learn, judge in folds(images, _FOLDS, seed, groups):
+        own = images.targets[learn]
         for chances in (
             _by_regression(rows[learn], own, rows[judge], classes),
             _by_neighbours(unit[learn], own, unit[judge], classes),

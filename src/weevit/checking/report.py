@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from weevit.checking.results import EXACT, MIRRORED, NEAR, Copies, DataCheck, Picture
+from weevit.checking.results import EXACT, MIRRORED, NEAR, CheckedImage, Copies, DataCheck
 from weevit.evaluation.report import short_path, tile
 from weevit.images.source import Source
 from weevit.reports import charts
@@ -38,7 +38,7 @@ def check_page(check: DataCheck) -> str:
     return render(
         "check.html",
         title=short_path(check.path),
-        lede=f"{counted(len(check.pictures), 'image')} of {counted(len(check.classes), 'class', 'classes')}",
+        lede=f"{counted(len(check.images), 'image')} of {counted(len(check.classes), 'class', 'classes')}",
         tiles=_tiles(check),
         notices=_notices(check),
         sections=_sections(check),
@@ -50,10 +50,10 @@ def check_page(check: DataCheck) -> str:
         suspect_count=len(check.suspects),
         alike=[shown.pair(pair) for pair in check.alike[:_PAIRS]],
         alike_count=len(check.alike),
-        broken=[(one.picture.id, one.kind, one.error) for one in check.broken[:_ROWS]],
+        broken=[(one.image.id, one.kind, one.error) for one in check.broken[:_ROWS]],
         broken_count=len(check.broken),
-        odd=[(one.picture.id, one.kind, one.detail) for one in check.odd[:_ROWS]],
-        odd_count=len(check.odd),
+        unusual=[(one.image.id, one.kind, one.detail) for one in check.unusual[:_ROWS]],
+        unusual_count=len(check.unusual),
         classes=_class_chart(check),
         class_columns=("class", *check.counts, "together"),
         class_rows=list(_class_rows(check)),
@@ -68,7 +68,7 @@ def _tiles(check: DataCheck) -> list[dict[str, str]]:
     splits = ", ".join(f"{sum(counts):,} {name}" for name, counts in check.counts.items() if not check.multi_label)
     leaks = f"{counted(len(check.conflicts), 'group')} of different classes" if check.conflicts else "one class each"
     tiles = [
-        tile("images", number(len(check.pictures)), splits),
+        tile("images", number(len(check.images)), splits),
         tile("in two splits", number(len(check.leaks)), "groups of copies"),
         tile("copies", number(len(check.copies)), f"groups; {leaks}" if check.copies else "groups"),
         tile("broken", number(len(check.broken)), kinds),
@@ -102,7 +102,7 @@ def _sections(check: DataCheck) -> list[tuple[str, str]]:
         ("broken", "Broken files", bool(check.broken)),
         ("copies", "Copies", bool(_inside(check))),
         ("alike", "Hardly told apart", bool(check.alike)),
-        ("odd", "Odd ones", bool(check.odd)),
+        ("unusual", "Unusual images", bool(check.unusual)),
         ("classes", "Classes", True),
         ("files", "Files", True),
     ]
@@ -119,34 +119,34 @@ class _Shown:
 
     def __init__(self, check: DataCheck) -> None:
         self._sources: dict[str, Source] = {
-            picture.id: source for picture, source in zip(check.pictures, check.sources, strict=True)
+            image.id: source for image, source in zip(check.images, check.sources, strict=True)
         }
         self._several = len(check.counts) > 1
 
     def group(self, copies: Copies) -> dict[str, Any]:
         """A group of copies, at most four of them."""
-        items = [self._picture(picture, picture.label) for picture in copies.members[:4]]
+        items = [self._image(image, image.label) for image in copies.members[:4]]
         more = f"; {len(copies.members) - 4:,} more" if len(copies.members) > 4 else ""
-        return {"title": _KINDS[copies.kind] + more, "conflict": copies.conflict, "pictures": items}
+        return {"title": _KINDS[copies.kind] + more, "conflict": copies.conflict, "images": items}
 
     def suspect(self, suspect: Any) -> dict[str, Any]:
         """A label that is denied."""
         shares = f"{suspect.suggested:.0%} against {suspect.own:.1%}"
-        return self._picture(suspect.picture, f"{suspect.suggestion}?", f"labelled {suspect.picture.label}", shares)
+        return self._image(suspect.image, f"{suspect.suggestion}?", f"labelled {suspect.image.label}", shares)
 
     def pair(self, pair: Any) -> dict[str, Any]:
         """Two that are alike."""
-        items = [self._picture(picture, picture.label) for picture in (pair.first, pair.second)]
-        return {"title": "", "conflict": pair.first.labels != pair.second.labels, "pictures": items}
+        items = [self._image(image, image.label) for image in (pair.first, pair.second)]
+        return {"title": "", "conflict": pair.first.labels != pair.second.labels, "images": items}
 
-    def _picture(self, picture: Picture, title: str, *lines: str) -> dict[str, Any]:
-        source = self._sources.get(picture.id)
+    def _image(self, image: CheckedImage, title: str, *lines: str) -> dict[str, Any]:
+        source = self._sources.get(image.id)
         return {
             "image": None if source is None else thumbnail(source, _THUMB),
-            "alt": picture.id,
+            "alt": image.id,
             "title": title or "no label",
-            "lines": [*([picture.split] if self._several else []), *lines],
-            "name": picture.id,
+            "lines": [*([image.split] if self._several else []), *lines],
+            "name": image.id,
         }
 
 

@@ -14,7 +14,7 @@ from weevit.images.source import Source
 
 
 @dataclass(frozen=True)
-class Picture:
+class CheckedImage:
     """One image of the data set.
 
     Attributes:
@@ -38,12 +38,12 @@ class Broken:
     """An image that cannot be read.
 
     Attributes:
-        picture: which.
+        image: which.
         kind: `truncated`, `corrupt`, `empty`, `missing`, ... as in `weevit.errors`.
         error: the reason in full.
     """
 
-    picture: Picture
+    image: CheckedImage
     kind: str
     error: str
 
@@ -62,18 +62,18 @@ class Copies:
     """
 
     kind: str
-    members: tuple[Picture, ...]
+    members: tuple[CheckedImage, ...]
     distance: float = 0.0
 
     @property
     def leak(self) -> bool:
         """Whether they are in more than one split: what is judged by was learned."""
-        return len({picture.split for picture in self.members}) > 1
+        return len({image.split for image in self.members}) > 1
 
     @property
     def conflict(self) -> bool:
         """Whether they have different labels."""
-        return len({picture.labels for picture in self.members}) > 1
+        return len({image.labels for image in self.members}) > 1
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Alike:
         distance: 1 - cosine of their embeddings, each number of which is scaled over the data set.
     """
 
-    first: Picture
-    second: Picture
+    first: CheckedImage
+    second: CheckedImage
     distance: float
 
 
@@ -95,29 +95,29 @@ class Suspect:
     """A label that images like this one deny.
 
     Attributes:
-        picture: which.
+        image: which.
         suggestion: the class that they have.
         own: probability of its own label, judged by the other images.
         suggested: probability of the suggestion.
     """
 
-    picture: Picture
+    image: CheckedImage
     suggestion: str
     own: float
     suggested: float
 
 
 @dataclass(frozen=True)
-class Odd:
+class UnusualImage:
     """An image that can be read, but should be looked at.
 
     Attributes:
-        picture: which.
+        image: which.
         kind: `tiny`, `one colour`, `ending` or `no class`.
         detail: in words.
     """
 
-    picture: Picture
+    image: CheckedImage
     kind: str
     detail: str
 
@@ -148,7 +148,7 @@ class DataCheck:
         multi_label: whether an image may have any number of labels.
         notes: what was left out when it was read.
         differences: splits that lack classes or have more.
-        pictures: all of them.
+        images: all of them.
         sizes: (images, 2) width and height, upright, in pixels; zeros where it is broken.
         bytes: of all files together.
         formats, modes, orientations: how many files are of each; see `images.facts.Facts`.
@@ -156,11 +156,11 @@ class DataCheck:
         copies: images that are the same; exact ones first, leaks first among them.
         alike: pairs that the model can hardly tell apart, the nearest first.
         suspects: labels that are denied by images like theirs, the surest first.
-        odd: what else should be looked at.
+        unusual: what else should be looked at.
         unchecked: what was not looked at, and why.
         model: name of the model whose embeddings were used; empty where none was.
         seconds: that it took.
-        sources: where the images are, in the order of `pictures`.
+        sources: where the images are, in the order of `images`.
     """
 
     path: str
@@ -169,7 +169,7 @@ class DataCheck:
     multi_label: bool
     notes: tuple[str, ...]
     differences: tuple[ClassDifference, ...]
-    pictures: tuple[Picture, ...]
+    images: tuple[CheckedImage, ...]
     sizes: npt.NDArray[np.int64]
     bytes: int
     formats: Counter[str]
@@ -179,7 +179,7 @@ class DataCheck:
     copies: tuple[Copies, ...] = ()
     alike: tuple[Alike, ...] = ()
     suspects: tuple[Suspect, ...] = ()
-    odd: tuple[Odd, ...] = ()
+    unusual: tuple[UnusualImage, ...] = ()
     unchecked: tuple[str, ...] = ()
     model: str = ""
     seconds: float = 0.0
@@ -209,10 +209,10 @@ class DataCheck:
 
 def plain(value: Any) -> Any:
     """A result as plain data for JSON: names of fields become keys."""
-    if isinstance(value, Picture):
+    if isinstance(value, CheckedImage):
         return {"id": value.id, "split": value.split, "labels": list(value.labels)}
     if isinstance(value, Copies):
-        members = [plain(picture) for picture in value.members]
+        members = [plain(image) for image in value.members]
         flags = {"leak": value.leak, "conflict": value.conflict}
         return {"kind": value.kind, "distance": value.distance, **flags, "members": members}
     if hasattr(value, "__dataclass_fields__"):

@@ -17,7 +17,7 @@ from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
 from weevit.text import csv_bytes, csv_row
 
-SCHEMA = "weevit.data-check/1"
+SCHEMA = "weevit.data-check/2"
 _FIX_COLUMNS = [field.name for field in fields(Fix)]
 REPORT_HTML, REPORT_JSON, FIX_LIST = "report.html", "report.json", "fix-list.csv"
 
@@ -101,7 +101,7 @@ def summary(check: DataCheck) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "path": check.path,
-        "pictures": len(check.pictures),
+        "images": len(check.images),
         "bytes": check.bytes,
         "multi_label": check.multi_label,
         "classes": list(check.classes),
@@ -132,7 +132,7 @@ def _sizes(check: DataCheck) -> dict[str, list[int]]:
 
 
 def _findings(check: DataCheck) -> Iterator[tuple[str, list[Any]]]:
-    for name in ("differences", "broken", "copies", "suspects", "alike", "odd"):
+    for name in ("differences", "broken", "copies", "suspects", "alike", "unusual"):
         yield name, [plain(one) for one in getattr(check, name)]
 
 

@@ -130,27 +130,25 @@ def _lines(found: DataCheck) -> Iterator[str]:
     leaks, inside = found.leaks, [copies for copies in found.copies if not copies.leak]
     yield from _some(f"in two splits: {len(leaks):,}", [_same(copies) for copies in leaks])
     broken = f" ({kinds(found.broken_kinds)})" if found.broken else ""
-    yield from _some(
-        f"broken: {len(found.broken):,}{broken}", [f"{one.picture.id}: {one.error}" for one in found.broken]
-    )
+    yield from _some(f"broken: {len(found.broken):,}{broken}", [f"{one.image.id}: {one.error}" for one in found.broken])
     yield from _some(f"copies within a split: {len(inside):,}", [_same(copies) for copies in inside])
     if found.model and not found.multi_label:
         words = [
-            f"{one.picture.id}: {one.picture.label}, or {one.suggestion}? ({one.own:.1%} against {one.suggested:.0%})"
+            f"{one.image.id}: {one.image.label}, or {one.suggestion}? ({one.own:.1%} against {one.suggested:.0%})"
             for one in found.suspects
         ]
         yield from _some(f"labels to look at: {len(found.suspects):,}", words)
     if found.model:
         pairs = [f"{one.first.id} and {one.second.id}" for one in found.alike]
         yield from _some(f"hardly told apart, but no copies: {len(pairs):,}", pairs)
-    yield from _some(f"odd: {len(found.odd):,}", [f"{one.picture.id}: {one.detail}" for one in found.odd])
+    yield from _some(f"unusual: {len(found.unusual):,}", [f"{one.image.id}: {one.detail}" for one in found.unusual])
 
 
 def _contents(found: DataCheck) -> Iterator[str]:
     from weevit.datasets.dataset import listed
 
     splits = ", ".join(f"{name} {_of_split(found, name):,}" for name in found.counts)
-    yield f"{len(found.pictures):,} images of {len(found.classes):,} classes: {splits}"
+    yield f"{len(found.images):,} images of {len(found.classes):,} classes: {splits}"
     yield listed(found.classes)
     if found.imbalance > _UNEQUAL:
         yield f"the largest class has {found.imbalance:.1f} times as many images as the smallest"
@@ -162,13 +160,13 @@ def _contents(found: DataCheck) -> Iterator[str]:
 
 
 def _of_split(found: DataCheck, name: str) -> int:
-    return sum(picture.split == name for picture in found.pictures)
+    return sum(image.split == name for image in found.images)
 
 
 def _same(copies: Any) -> str:
     """`train/a/1.jpg = test/a/9.jpg`; with `different classes` where that is so."""
     sign = {"exact": " = ", "near": " ~ ", "mirrored": " ~ mirrored "}[copies.kind]
-    return sign.join(picture.id for picture in copies.members) + ("   (different classes)" if copies.conflict else "")
+    return sign.join(image.id for image in copies.members) + ("   (different classes)" if copies.conflict else "")
 
 
 def _some(title: str, words: list[str]) -> Iterator[str]:
@@ -183,6 +181,6 @@ def _summary(found: DataCheck, output: Path | None, fix_list: Path | None, path:
         tell(f"note: {note}")
     for text in found.unchecked:
         tell(f"not checked: {text}")
-    tell(f"{len(found.pictures):,} images in {found.seconds:.0f} s")
+    tell(f"{len(found.images):,} images in {found.seconds:.0f} s")
     written = [str(name) for name in (output, fix_list) if name is not None]
     tell(f"written: {' and '.join(written)}" if written else f"next: weevit data check {typed(path)} -o report")

@@ -103,7 +103,7 @@ def _facts(explanation: Explanation, scored: Deletion | None, path: Path) -> dic
     from weevit.cli.writers import classify_object
 
     facts = classify_object(explanation.result) | {
-        "picture": str(path),
+        "image": str(path),
         "prefix_share": [round(float(share), 4) for share in explanation.prefix_share],
     }
     return facts | ({"deletion": asdict(scored)} if scored else {})

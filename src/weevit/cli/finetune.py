@@ -16,7 +16,7 @@ from weevit.text import typed
 
 if TYPE_CHECKING:
     from weevit.cli.stopping import Stop
-    from weevit.training.choosing import FineTuned
+    from weevit.training.baseline import FineTuned
 
 
 @click.command()

@@ -70,7 +70,7 @@ def train(
     from weevit import train as begin  # says what to install where PyTorch is not there
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
-    from weevit.training.begin import resolved
+    from weevit.training.setup import resolved
 
     recipe, changes = _recipe_of(recipe, changes, source)
     words = [*changes, *_options_as_changes(model, source, minutes, seed), *_length(epochs)]

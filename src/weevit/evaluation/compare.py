@@ -30,7 +30,7 @@ from weevit.evaluation.saved import (
 from weevit.predict import Predictor
 from weevit.text import one_line
 
-SCHEMA = "weevit.comparison/1"
+SCHEMA = "weevit.comparison/2"
 
 Model = str | Path | Predictor
 Given = Model | Evaluation
@@ -72,10 +72,10 @@ class Comparison:
     def wins(self) -> list[tuple[str, int, int, int]]:
         """(class id, images, right by the first, right by the second); where the second leads most comes first."""
         rows = [(self.first.rows[place], self.second.rows[place]) for place in self.places]
-        pictures = Counter(one.target for one, _ in rows)
+        images = Counter(one.target for one, _ in rows)
         first = Counter(one.target for one, _ in rows if one.right)
         second = Counter(other.target for _, other in rows if other.right)
-        table = [(name, count, first[name], second[name]) for name, count in pictures.items()]
+        table = [(name, count, first[name], second[name]) for name, count in images.items()]
         return sorted(table, key=lambda row: row[2] - row[3])
 
     def only(self, second: bool) -> list[int]:
@@ -219,11 +219,11 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "first": _side(comparison.first),
             "second": _side(comparison.second),
             "data": dict(comparison.first.data),
-            "pictures": len(comparison.places),
+            "images": len(comparison.places),
             "left_out": len(comparison.first.rows) - len(comparison.places),
             **{name: getattr(comparison, name) for name in names},
             "classes": [
-                {"id": name, "pictures": count, "first": one, "second": other}
+                {"id": name, "images": count, "first": one, "second": other}
                 for name, count, one, other in comparison.wins()
             ],
             "disagreements": [

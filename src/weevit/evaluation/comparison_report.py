@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from weevit.evaluation.report import coverage_chart, model_line, named, picture, short_name, short_path, sure, tile
+from weevit.evaluation.report import coverage_chart, gallery_item, model_line, named, short_name, short_path, sure, tile
 from weevit.evaluation.results import Evaluation
 from weevit.reports.page import counted, number, percent, points, render
 
@@ -65,11 +65,11 @@ def verdict(comparison: Comparison) -> str:
         return f"Both are right on as many images; on {told:,} of them only one of the two is."
     better = second if comparison.difference > 0 else first
     lead = abs(comparison.only_second - comparison.only_first)
-    pictures = f"{counted(lead, 'more image')} of {len(comparison.places):,}"
+    images = f"{counted(lead, 'more image')} of {len(comparison.places):,}"
     chance = _chance(comparison.mid_p)
     if comparison.mid_p < 0.05:
-        return f"{better} is better: right on {pictures}. {chance}"
-    return f"No clear difference: {better} is right on {pictures}, which may be luck. {chance}"
+        return f"{better} is better: right on {images}. {chance}"
+    return f"No clear difference: {better} is right on {images}, which may be luck. {chance}"
 
 
 def _chance(p: float) -> str:
@@ -115,8 +115,8 @@ def _square(comparison: Comparison, names: tuple[str, str]) -> tuple[tuple[str, 
 
 
 def _class(evaluation: Evaluation, row: tuple[str, int, int, int]) -> tuple[Any, ...]:
-    name, pictures, first, second = row
-    return (named(evaluation, name), pictures, first, second, f"{second - first:+d}" if second != first else "0")
+    name, images, first, second = row
+    return (named(evaluation, name), images, first, second, f"{second - first:+d}" if second != first else "0")
 
 
 def _gallery(comparison: Comparison, second: bool) -> list[dict[str, Any]]:
@@ -128,4 +128,4 @@ def _disagreement(comparison: Comparison, place: int, wrong: Evaluation) -> dict
     row, shown = wrong.rows[place], comparison.first if comparison.first.sources else comparison.second
     target, answer = named(comparison.first, row.target), named(wrong, row.answer)
     lines = [f"taken for {answer}{sure(row.probability)}"]
-    return picture(shown, place, target, lines, f"{target}, taken for {answer}")
+    return gallery_item(shown, place, target, lines, f"{target}, taken for {answer}")

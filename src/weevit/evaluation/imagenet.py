@@ -41,7 +41,7 @@ class TestSet:
         name: as in `zoo.weights.TEST_SETS`.
         title: for people.
         folders: what its folder may be called, with blanks between; case does not count, and `_` is `-`.
-        pictures: how many it has.
+        images: how many it has.
         subset: the file with its classes, where it has not all of them.
     """
 
@@ -50,7 +50,7 @@ class TestSet:
     name: str
     title: str
     folders: str
-    pictures: int
+    images: int
     subset: str = ""
 
 

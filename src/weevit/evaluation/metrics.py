@@ -354,7 +354,7 @@ def multi_label(
     yield "hamming", mean(truth != said)
 
 
-def _of(part: int, whole: int, pictures: int) -> float:
-    if not pictures:
+def _of(part: int, whole: int, images: int) -> float:
+    if not images:
         return float("nan")
     return float(part / whole) if whole else 0.0

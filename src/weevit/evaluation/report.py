@@ -208,7 +208,7 @@ def _coverage(name: str, evaluation: Evaluation, band: bool) -> charts.Series:
 # ---- images, classes, facts
 
 
-def picture(evaluation: Evaluation, place: int, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
+def gallery_item(evaluation: Evaluation, place: int, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
     """An entry of a gallery; the image is read again."""
     source = evaluation.sources[place] if place < len(evaluation.sources) else None
     name = evaluation.rows[place].id
@@ -224,7 +224,7 @@ def _mistake(evaluation: Evaluation, place: int) -> dict[str, Any]:
     row = evaluation.rows[place]
     answer, target = named(evaluation, row.answer), named(evaluation, row.target)
     lines = [f"is {target}{sure(row.target_probability)}", *(["told as unknown"] if row.unknown else [])]
-    return picture(evaluation, place, f"{answer}{sure(row.probability)}", lines, f"{target}, answered {answer}")
+    return gallery_item(evaluation, place, f"{answer}{sure(row.probability)}", lines, f"{target}, answered {answer}")
 
 
 def sure(probability: float | None) -> str:

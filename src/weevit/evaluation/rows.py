@@ -98,7 +98,7 @@ def figures_of(judged: Judged, num_classes: int, unknown: float | None = None) -
         yield "known_top1", metrics.mean(judged.right[known])
 
 
-def worst_case(judged: Judged, pictures: int, num_classes: int) -> dict[str, float]:
+def worst_case(judged: Judged, images: int, num_classes: int) -> dict[str, float]:
     """`top1_worst` and `top5_worst`: the same over all images, those without an answer counted as wrong."""
     hits = {f"top{k}_worst": int((judged.ranks < k).sum()) for k in (1, 5) if k == 1 or num_classes > k}
-    return {name: hit / pictures if pictures else float("nan") for name, hit in hits.items()}
+    return {name: hit / images if images else float("nan") for name, hit in hits.items()}

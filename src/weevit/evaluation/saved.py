@@ -47,7 +47,7 @@ from weevit.zoo.records import (
 
 T = TypeVar("T")
 
-SCHEMA = "weevit.evaluation/1"
+SCHEMA = "weevit.evaluation/2"
 REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
 TABLES = ("csv", "parquet")
 OURS = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{table}" for table in TABLES))
@@ -218,7 +218,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "schema": SCHEMA,
         "model": dict(evaluation.model),
         "data": dict(evaluation.data),
-        "pictures": len(evaluation.rows),
+        "images": len(evaluation.rows),
         "answered": len(evaluation.answered),
         "failed": dict(evaluation.failed),
         "multi_label": evaluation.multi_label,
@@ -341,7 +341,7 @@ class Saved:
     seconds: Annotated[float | None, _figure]
     classes: Annotated[tuple[SavedLabel, ...], items(record(SavedLabel), MAX_CLASSES)]
     average_precision: Annotated[tuple[float | None, ...], items(_figure, MAX_CLASSES)]
-    pictures: Ignored = None
+    images: Ignored = None
     answered: Ignored = None
     failed: Ignored = None
     images_per_second: Ignored = None

@@ -28,7 +28,7 @@ from weevit.evaluation.suite_report import suite_page
 from weevit.predict import Predictor, load
 from weevit.zoo.weights import BY_NAME
 
-SCHEMA = "weevit.suite/1"
+SCHEMA = "weevit.suite/2"
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ class SetResult:
 
     Attributes:
         name, title: of the set.
-        pictures: how many there should be.
+        images: how many there should be.
         evaluation: all about it.
         published: top-1 and top-5 in percent, as published for this weight; None where there is no such figure.
     """
 
     name: str
     title: str
-    pictures: int
+    images: int
     evaluation: Evaluation
     published: tuple[float, float] | None
 
     @property
     def whole(self) -> bool:
         """Whether all images of the set are there; if not, the published figure is about others too."""
-        return len(self.evaluation.rows) == self.pictures
+        return len(self.evaluation.rows) == self.images
 
     @property
     def differences(self) -> tuple[float, float] | None:
@@ -166,15 +166,15 @@ def _data(material: Material, truth: Truth) -> dict[str, Any]:
     return data | {"split": one.title}
 
 
-def _figures(predictor: Predictor, judged: Judged, truth: Truth, pictures: int) -> dict[str, float]:
+def _figures(predictor: Predictor, judged: Judged, truth: Truth, images: int) -> dict[str, float]:
     count = len(truth.labels)
-    return dict(figures_of(judged, count, unknown_below(predictor.checkpoint))) | worst_case(judged, pictures, count)
+    return dict(figures_of(judged, count, unknown_below(predictor.checkpoint))) | worst_case(judged, images, count)
 
 
 def _result(predictor: Predictor, name: str, evaluation: Evaluation) -> SetResult:
     one, weight = _set(name), BY_NAME.get(predictor.checkpoint.name)
     published = weight.metrics.get(name) if weight else None
-    return SetResult(name, one.title, one.pictures, evaluation, published)
+    return SetResult(name, one.title, one.images, evaluation, published)
 
 
 def _set(name: str) -> TestSet:
@@ -217,8 +217,8 @@ def _set_json(one: SetResult) -> dict[str, Any]:
         "name": one.name,
         "title": one.title,
         "path": evaluation.data["path"],
-        "pictures": len(evaluation.rows),
-        "pictures_of_the_whole_set": one.pictures,
+        "images": len(evaluation.rows),
+        "images_of_the_whole_set": one.images,
         "failed": dict(evaluation.failed),
         "metrics": dict(evaluation.metrics),
         "published_percent": one.published and {"top1": one.published[0], "top5": one.published[1]},

@@ -48,13 +48,13 @@ def _row(one: SetResult) -> tuple[Any, ...]:
         cells.append(percent(found[name], 2))
         cells.append(f"{published[place]:.2f}\u00a0%" if published else "–")
         cells.append(f"{differences[place]:+.2f}" if differences and differences[place] == differences[place] else "–")
-    whole = "" if one.whole else f" of {number(one.pictures)}"
+    whole = "" if one.whole else f" of {number(one.images)}"
     return (one.title, f"{number(len(one.evaluation.rows))}{whole}", *cells)
 
 
 def _notices(suite: SuiteEvaluation) -> list[tuple[str, str]]:
     notices = [(note, "note") for note in suite.notes]
-    parts = [f"{one.title} ({len(one.evaluation.rows):,} of {one.pictures:,})" for one in suite.sets if not one.whole]
+    parts = [f"{one.title} ({len(one.evaluation.rows):,} of {one.images:,})" for one in suite.sets if not one.whole]
     if parts:
         text = f"Not all images are here of {'; '.join(parts)}. The published figures are of all of them."
         notices.append((text, "note"))

@@ -48,16 +48,16 @@ def overlay(pixels: npt.NDArray[np.uint8], values: Array, strength: float = 0.65
 def panels(rows: Sequence[Sequence[Panel]]) -> Image.Image:
     """Rows of images with their titles, on white."""
     font = ImageFont.load_default(_FONT)
-    widths = [sum(picture.width + _GAP for _, picture in row) + _GAP for row in rows]
-    heights = [max(picture.height for _, picture in row) + _LINE + _GAP for row in rows]
+    widths = [sum(image.width + _GAP for _, image in row) + _GAP for row in rows]
+    heights = [max(image.height for _, image in row) + _LINE + _GAP for row in rows]
     sheet = Image.new("RGB", (max(widths), sum(heights) + _GAP), "white")
     draw, top = ImageDraw.Draw(sheet), _GAP
     for row, height in zip(rows, heights, strict=True):
         left = _GAP
-        for title, picture in row:
-            draw.text((left, top + 2), _fit(title, picture.width, font), fill="black", font=font)
-            sheet.paste(picture, (left, top + _LINE))
-            left += picture.width + _GAP
+        for title, image in row:
+            draw.text((left, top + 2), _fit(title, image.width, font), fill="black", font=font)
+            sheet.paste(image, (left, top + _LINE))
+            left += image.width + _GAP
         top += height
     return sheet
 

@@ -213,15 +213,15 @@ def _mean_probability(
 ) -> float:
     rows, columns = explanation.relevance.shape
     height, width = explanation.pixels.shape[0] // rows, explanation.pixels.shape[1] // columns
-    pictures = []
+    images = []
     for step in range(steps + 1):
-        picture = explanation.pixels.copy()
+        image = explanation.pixels.copy()
         for patch in order[: round(len(order) * step / steps)]:
             row, column = divmod(int(patch), columns)
-            picture[row * height : (row + 1) * height, column * width : (column + 1) * width] = GREY
-        pictures.append(picture)
+            image[row * height : (row + 1) * height, column * width : (column + 1) * width] = GREY
+        images.append(image)
     try:
-        logits = model.forward(np.stack(pictures))["logits"].astype(np.float64)
+        logits = model.forward(np.stack(images))["logits"].astype(np.float64)
     except InputsFailedError as error:
         raise NotFiniteError(f"with patches removed, {error.failures[0][1].partition(': ')[2]}") from error
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -12,7 +12,7 @@ from weevit.datasets.dataset import Split
 from weevit.embeddings import Embedded
 from weevit.fitting.calibration import FEWEST
 from weevit.fitting.heads import Floats
-from weevit.fitting.search import Pictures, Search
+from weevit.fitting.search import Images, Search
 
 _SEEN = 2
 """Different images of its class that the head must have seen which judges an image: of one it knows much less than the
@@ -38,7 +38,7 @@ class Judged:
     why_not: str = ""
 
 
-def out_of_fold(found: Search, pictures: Pictures) -> Judged:
+def out_of_fold(found: Search, images: Images) -> Judged:
     """The training images, each by the head that did not see it; none where that would mislead."""
     places = np.flatnonzero(found.seen >= _SEEN)
     total, why_not = len(found.seen), ""
@@ -50,7 +50,7 @@ def out_of_fold(found: Search, pictures: Pictures) -> Judged:
         places = places[:0]
     elif len(places) < FEWEST:
         why_not = f"{len(places):,} training images are too few, {FEWEST} are needed"
-    return Judged(found.logits[places], pictures.targets[places], why_not)
+    return Judged(found.logits[places], images.targets[places], why_not)
 
 
 def answered(logits: Floats, split: Split, embedded: Embedded) -> Judged:

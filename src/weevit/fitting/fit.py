@@ -41,7 +41,7 @@ from weevit.fitting.folder import (
 )
 from weevit.fitting.heads import Head, require_sklearn
 from weevit.fitting.results import Calibration, Fit, Settings
-from weevit.fitting.search import Pictures, Search, final, search
+from weevit.fitting.search import Images, Search, final, search
 from weevit.outputs import local, refuse_inputs
 from weevit.predict import Predictor, load
 from weevit.reports.page import require_jinja
@@ -157,15 +157,15 @@ class _Run:
                 embedded = self._embed(dataset, cache, should_stop)
             self._check_leaks(embedded)
             # ---- a head
-            pictures = self._pictures(dataset, embedded[TRAIN])
+            images = self._images(dataset, embedded[TRAIN])
             with self._timed("search"):
-                found = self._search(dataset, embedded[TRAIN], pictures)
+                found = self._search(dataset, embedded[TRAIN], images)
             with self._timed("fit"):
-                plain = final(pictures, found.linear.settings["strength"])
+                plain = final(images, found.linear.settings["strength"])
             # ---- how sure it may be
             split = dataset.split(VALIDATION)
             judged = {
-                "folds": out_of_fold(found, pictures),
+                "folds": out_of_fold(found, images),
                 "validation": answered(plain.logits(embedded[VALIDATION].vectors), split, embedded[VALIDATION]),
             }
             tuned = self._calibrate(judged)
@@ -173,7 +173,7 @@ class _Run:
             decision = self._decide(judged[self.settings.calibrate], tuned.temperature)
             # ---- a checkpoint, and how good it is
             with self._timed("write"), staged(self.folder) as stage:
-                written = self._write(stage, head, decision, dataset, len(pictures.targets))
+                written = self._write(stage, head, decision, dataset, len(images.targets))
                 difference = _difference(written, head, split, embedded[VALIDATION])
                 evaluations = {
                     name: _judge(written, dataset, dataset.split(name), embedded[name], head)
@@ -194,7 +194,7 @@ class _Run:
             neighbours_better=found.clear,
             calibration=tuned,
             evaluations=evaluations,
-            pictures={name: len(split) for name, split in dataset.splits.items()},
+            images={name: len(split) for name, split in dataset.splits.items()},
             validation_cut=self.validation_cut,
             failures=tuple((name, *one) for name, own in embedded.items() for one in own.failures),
             computed=sum(own.computed for own in embedded.values()),
@@ -252,7 +252,7 @@ class _Run:
                     "(weevit data check lists them)"
                 )
 
-    def _pictures(self, dataset: Dataset, embedded: Embedded) -> Pictures:
+    def _images(self, dataset: Dataset, embedded: Embedded) -> Images:
         """What heads are fitted to: the training images that have an embedding."""
         targets = dataset.split(TRAIN).targets[embedded.ok]
         counts = targets.sum(axis=0) if dataset.multi_label else np.bincount(targets, minlength=len(dataset.classes))
@@ -266,12 +266,12 @@ class _Run:
         keys = [str(place) if digest is None else digest for place, digest in enumerate(hashes)]
         groups = np.unique(keys, return_inverse=True)[1].astype(np.int64)
         balanced = self.settings.class_weights == "balanced"
-        return Pictures(embedded.vectors[places], targets, len(dataset.classes), balanced, groups)
+        return Images(embedded.vectors[places], targets, len(dataset.classes), balanced, groups)
 
-    def _search(self, dataset: Dataset, embedded: Embedded, pictures: Pictures) -> Search:
+    def _search(self, dataset: Dataset, embedded: Embedded, images: Images) -> Search:
         split = dataset.split(TRAIN).take(np.flatnonzero(embedded.ok))
-        assert pictures.groups is not None
-        different = int(pictures.groups.max()) + 1
+        assert images.groups is not None
+        different = int(images.groups.max()) + 1
         k = max(2, min(self.settings.folds, different))
         if k < self.settings.folds:
             self.notes.append(f"{k} folds: there are {different} different training images")
@@ -281,7 +281,7 @@ class _Run:
         def moved(done: int, total: int, last: str) -> None:
             self.watch(Stage("choosing", done, total, last))
 
-        found = search(pictures, cuts, self.predictor.threads.count, moved)
+        found = search(images, cuts, self.predictor.threads.count, moved)
         for one in found.candidates:
             self.log(f"{one.name}: {found.measure} {one.score:.4f}")
         self.log(f"chosen: {found.linear.name}")
@@ -326,14 +326,14 @@ class _Run:
         self.log(f"unknown below {threshold:.4f}, for a coverage of {coverage:g}")
         return Decision(threshold, coverage, temperature=temperature)
 
-    def _write(self, stage: Path, head: Head, decision: Decision, dataset: Dataset, pictures: int) -> Predictor:
+    def _write(self, stage: Path, head: Head, decision: Decision, dataset: Dataset, images: int) -> Predictor:
         """The checkpoint, written beside its place, as a predictor under the name that it will have."""
         base = self.predictor.checkpoint
         self.watch(Stage("writing", 0, 1))
         tensors = base.tensors() | {"head.weight": head.weight, "head.bias": head.bias}
         description = (
             f"Linear head of {len(dataset.classes)} classes, fitted by weevit {__version__} to the embeddings of "
-            f"{pictures} images; the backbone is that of {base.name}, unchanged."
+            f"{images} images; the backbone is that of {base.name}, unchanged."
         )
         about = {"description": description} | ({"license": base.license} if base.license else {})
         labels = [Label(name, name) for name in dataset.classes]

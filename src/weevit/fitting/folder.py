@@ -33,7 +33,7 @@ from weevit.zoo.own import read_own, refuse_links
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 
-SCHEMA = "weevit.fit/1"
+SCHEMA = "weevit.fit/2"
 MODEL, RUN, LOG, METRICS, FAILURES = "model", "run.json", "log.txt", "metrics.jsonl", "failures.csv"
 REPORT_HTML, REPORT_JSON = "report.html", "report.json"
 _LOCK, _STAGE = ".lock", ".unfinished"

@@ -137,7 +137,7 @@ def _facts(fit: Fit, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("written", f"{fit.checkpoint.path}, sha256 {fit.checkpoint.sha256}"),
         ("data", str(data["path"])),
         ("fingerprint of the data", str(data["fingerprint"])),
-        ("images", ", ".join(f"{count:,} {name}" for name, count in fit.pictures.items())),
+        ("images", ", ".join(f"{count:,} {name}" for name, count in fit.images.items())),
         ("settings", ", ".join(f"{name} {value}" for name, value in vars(fit.settings).items())),
         ("temperature", f"{fit.calibration.temperature:.4f}, folded into the head"),
     ]

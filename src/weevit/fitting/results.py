@@ -91,7 +91,7 @@ class Fit:
         calibration: temperature and calibration errors.
         evaluations: `validation`, and `test` where there is one: of images that chose nothing (but temperature and
             threshold, where the settings say that the validation images calibrate).
-        pictures: split -> how many there are.
+        images: split -> how many there are.
         validation_cut: whether the validation split was cut from the training images, since there was none.
         failures: (split, id, status, error) of images without an answer.
         computed, cached: embeddings that the model was asked for, and that were there.
@@ -111,7 +111,7 @@ class Fit:
     neighbours_better: bool
     calibration: Calibration
     evaluations: Mapping[str, Evaluation] = field(repr=False)
-    pictures: Mapping[str, int]
+    images: Mapping[str, int]
     validation_cut: bool
     failures: tuple[tuple[str, str, str, str], ...]
     computed: int
@@ -143,7 +143,7 @@ class Fit:
             "decision": self.checkpoint.decision.as_json() if self.checkpoint.decision else None,
             "calibration": vars(self.calibration),
             "metrics": {name: dict(one.metrics) for name, one in self.evaluations.items()},
-            "pictures": dict(self.pictures),
+            "images": dict(self.images),
             "validation_cut": self.validation_cut,
             "failures": len(self.failures),
             "embeddings": {"computed": self.computed, "cached": self.cached},

@@ -38,7 +38,7 @@ _LABELS_CLEARLY = 0.01
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What heads are fitted to.
 
     Attributes:
@@ -55,7 +55,7 @@ class Pictures:
     balanced: bool = False
     groups: Ints | None = None
 
-    def take(self, places: Ints) -> Pictures:
+    def take(self, places: Ints) -> Images:
         """Those at some indices."""
         groups = None if self.groups is None else self.groups[places]
         return replace(self, vectors=self.vectors[places], targets=self.targets[places], groups=groups)
@@ -87,7 +87,7 @@ class Candidate:
     Attributes:
         kind: `linear` or `neighbours`.
         settings: `strength`; or `count` and `weighting`.
-        score: in cross-validation, by the measure of `Pictures.measure`.
+        score: in cross-validation, by the measure of `Images.measure`.
         right: whether each image was right that could be judged; empty for labels.
     """
 
@@ -134,13 +134,11 @@ Watcher = Callable[[int, int, str], None]
 """Told how many of how many are done, and what was the last."""
 
 
-def search(
-    pictures: Pictures, folds: Folds, threads: int = 1, watch: Watcher = lambda done, total, last: None
-) -> Search:
+def search(images: Images, folds: Folds, threads: int = 1, watch: Watcher = lambda done, total, last: None) -> Search:
     """Try everything, and say what is best.
 
     Args:
-        pictures: the training split.
+        images: the training split.
         folds: (indices to fit to, indices to judge by), each image in one of the latter.
         threads: folds that are fitted at the same time.
         watch: told after each candidate.
@@ -148,58 +146,58 @@ def search(
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    seen = _seen(pictures, folds)
+    seen = _seen(images, folds)
     known = np.flatnonzero(seen > 0)
     if not len(known):
-        return _unjudged(pictures, seen)
+        return _unjudged(images, seen)
     total = len(STRENGTHS) + 1
-    tried, linear, logits = _heads(pictures, folds, known, threads, lambda done, last: watch(done, total, last))
-    others = list(_neighbours(pictures, folds, known)) if len(pictures.targets) <= neighbours.MOST else []
+    tried, linear, logits = _heads(images, folds, known, threads, lambda done, last: watch(done, total, last))
+    others = list(_neighbours(images, folds, known)) if len(images.targets) <= neighbours.MOST else []
     watch(total, total, "nearest neighbours")
     near = max(others, key=lambda one: one.score, default=None)
-    clear = near is not None and _clearly(pictures.take(known), near, linear)
+    clear = near is not None and _clearly(images.take(known), near, linear)
     notes: tuple[str, ...] = (
         () if others else (f"nearest neighbours were not tried: more than {neighbours.MOST:,} images",)
     )
     if len(known) < len(seen):
         left = f"{len(seen) - len(known):,} of {len(seen):,} images"
         notes += (f"cross-validation leaves out {left}: no fold learned their class without them",)
-    return Search(pictures.measure, (*tried, *others), linear, near, clear, logits, seen, notes)
+    return Search(images.measure, (*tried, *others), linear, near, clear, logits, seen, notes)
 
 
-def _seen(pictures: Pictures, folds: Folds) -> Ints:
+def _seen(images: Images, folds: Folds) -> Ints:
     """(n): of how many different images of its class the head that judges an image was made; labels are always judged.
 
     A label that a fold lacks has the probability that such a label should have, and spoils no figure.
     """
-    count = len(pictures.targets)
-    if pictures.multi_label:
+    count = len(images.targets)
+    if images.multi_label:
         return np.full(count, count, np.int64)
-    groups = np.arange(count) if pictures.groups is None else pictures.groups
+    groups = np.arange(count) if images.groups is None else images.groups
     seen = np.zeros(count, np.int64)
     for learned, judged in folds:
-        pairs = np.unique(np.stack([pictures.targets[learned], groups[learned]]), axis=1)
-        seen[judged] = np.bincount(pairs[0], minlength=pictures.num_classes)[pictures.targets[judged]]
+        pairs = np.unique(np.stack([images.targets[learned], groups[learned]]), axis=1)
+        seen[judged] = np.bincount(pairs[0], minlength=images.num_classes)[images.targets[judged]]
     return seen
 
 
-def _unjudged(pictures: Pictures, seen: Ints) -> Search:
+def _unjudged(images: Images, seen: Ints) -> Search:
     """Where every class has one image: the head in the middle, since there is nothing to compare any with."""
     middle = Candidate("linear", {"strength": STRENGTHS[len(STRENGTHS) // 2]}, float("nan"), np.zeros(0, bool))
-    logits = np.zeros((len(seen), pictures.num_classes))
+    logits = np.zeros((len(seen), images.num_classes))
     note = "nothing was compared in cross-validation: every class has one image"
-    return Search(pictures.measure, (middle,), middle, None, False, logits, seen, (note,))
+    return Search(images.measure, (middle,), middle, None, False, logits, seen, (note,))
 
 
 def _heads(
-    pictures: Pictures, folds: Folds, known: Ints, threads: int, watch: Callable[[int, str], None]
+    images: Images, folds: Folds, known: Ints, threads: int, watch: Callable[[int, str], None]
 ) -> tuple[list[Candidate], Candidate, Floats]:
     """All that were tried, the best of them by the images at the known indices, and its logits."""
-    judged = pictures.take(known)
+    judged = images.take(known)
     tried: list[Candidate] = []
     best: tuple[Candidate, Floats] | None = None
     with one_thread_each(), ThreadPoolExecutor(threads, thread_name_prefix="weevit-fit") as pool:
-        held_out = _HeldOut(pictures, folds, pool)
+        held_out = _HeldOut(images, folds, pool)
         for strength in STRENGTHS:
             logits = held_out.logits(strength)
             tried.append(_candidate("linear", {"strength": strength}, judged, logits[known]))
@@ -212,17 +210,17 @@ def _heads(
     return tried, best[0], kept
 
 
-def _better(pictures: Pictures, one: tuple[Candidate, Floats], best: tuple[Candidate, Floats]) -> bool:
+def _better(images: Images, one: tuple[Candidate, Floats], best: tuple[Candidate, Floats]) -> bool:
     ahead = one[0].score - best[0].score
     if abs(ahead) > _ROUNDING:
         return ahead > 0
-    return least_loss(one[1], pictures.targets) < least_loss(best[1], pictures.targets)
+    return least_loss(one[1], images.targets) < least_loss(best[1], images.targets)
 
 
-def final(pictures: Pictures, strength: float) -> Head:
+def final(images: Images, strength: float) -> Head:
     """The head of this strength on all images."""
     with one_thread_each():
-        return _path(pictures, np.arange(len(pictures.targets))).fit(strength)
+        return _path(images, np.arange(len(images.targets))).fit(strength)
 
 
 @contextmanager
@@ -242,63 +240,63 @@ def one_thread_each() -> Iterator[None]:
         yield
 
 
-def _path(pictures: Pictures, places: Ints) -> Path:
-    targets = pictures.targets[places]
-    return path(pictures.vectors[places], targets, pictures.num_classes, pictures.balanced)
+def _path(images: Images, places: Ints) -> Path:
+    targets = images.targets[places]
+    return path(images.vectors[places], targets, images.num_classes, images.balanced)
 
 
 class _HeldOut:
     """A path of heads for each fold."""
 
-    def __init__(self, pictures: Pictures, folds: Folds, pool: ThreadPoolExecutor) -> None:
-        self._pictures, self._folds, self._pool = pictures, folds, pool
-        self._paths = list(pool.map(lambda fold: _path(pictures, fold[0]), folds))
+    def __init__(self, images: Images, folds: Folds, pool: ThreadPoolExecutor) -> None:
+        self._images, self._folds, self._pool = images, folds, pool
+        self._paths = list(pool.map(lambda fold: _path(images, fold[0]), folds))
 
     def logits(self, strength: float) -> Floats:
         """(n, K), each image's from the head that did not see it."""
         heads = self._pool.map(lambda own: own.fit(strength), self._paths)
-        logits = np.zeros((len(self._pictures.targets), self._pictures.num_classes))
+        logits = np.zeros((len(self._images.targets), self._images.num_classes))
         for head, (_, places) in zip(heads, self._folds, strict=True):
-            logits[places] = head.logits(self._pictures.vectors[places])
+            logits[places] = head.logits(self._images.vectors[places])
         return logits
 
 
-def _neighbours(pictures: Pictures, folds: Folds, known: Ints) -> Iterator[Candidate]:
+def _neighbours(images: Images, folds: Folds, known: Ints) -> Iterator[Candidate]:
     said: dict[tuple[int, str], Floats] = {}
     for learned, held_out in folds:
         own = neighbours.scores(
-            pictures.vectors[learned], pictures.targets[learned], pictures.vectors[held_out], pictures.num_classes
+            images.vectors[learned], images.targets[learned], images.vectors[held_out], images.num_classes
         )
         for count, weighting, votes in own:
-            shape = (len(pictures.targets), pictures.num_classes)
+            shape = (len(images.targets), images.num_classes)
             said.setdefault((count, weighting), np.full(shape, np.nan))[held_out] = votes
     for (count, weighting), votes in said.items():
         if not np.isnan(votes).any():  # the smallest fold has so many images
             settings = {"count": count, "weighting": weighting}
-            yield _candidate("neighbours", settings, pictures.take(known), votes[known])
+            yield _candidate("neighbours", settings, images.take(known), votes[known])
 
 
-def _candidate(kind: str, settings: dict[str, Any], pictures: Pictures, scores: Floats) -> Candidate:
-    if pictures.multi_label:
-        there = pictures.targets.any(axis=0)
-        precision = average_precision(scores[:, there], pictures.targets[:, there])
+def _candidate(kind: str, settings: dict[str, Any], images: Images, scores: Floats) -> Candidate:
+    if images.multi_label:
+        there = images.targets.any(axis=0)
+        precision = average_precision(scores[:, there], images.targets[:, there])
         return Candidate(kind, settings, float(precision.mean()), np.zeros(0, bool))
-    right = scores.argmax(axis=1) == pictures.targets
-    return Candidate(kind, settings, float(pictures.weights() @ right), right)
+    right = scores.argmax(axis=1) == images.targets
+    return Candidate(kind, settings, float(images.weights() @ right), right)
 
 
-def _over_the_top(tried: Sequence[Candidate], pictures: Pictures) -> bool:
+def _over_the_top(tried: Sequence[Candidate], images: Images) -> bool:
     """Whether the last two are clearly worse than the best: weaker regularisation costs time and gains nothing."""
     best = max(tried, key=lambda one: one.score)
-    return len(tried) > 2 and all(_clearly(pictures, best, one) for one in tried[-2:])
+    return len(tried) > 2 and all(_clearly(images, best, one) for one in tried[-2:])
 
 
-def _clearly(pictures: Pictures, one: Candidate, other: Candidate) -> bool:
+def _clearly(images: Images, one: Candidate, other: Candidate) -> bool:
     """Whether one is better than the other by more than chance, on the same images."""
-    if pictures.multi_label:
+    if images.multi_label:
         return one.score - other.score > _LABELS_CLEARLY
     difference = one.right.astype(np.float64) - other.right
-    weights = pictures.weights()
+    weights = images.weights()
     mean = float(weights @ difference)
     error = float(np.sqrt((weights**2) @ (difference - mean) ** 2))
     return mean > CLEARLY * error and mean > 0

@@ -42,23 +42,23 @@ class Heif(ImageFile.ImageFile):
         reader: Any = import_module("pillow_heif")
         try:
             file = reader.HeifFile(self.fp.read(), convert_hdr_to_8bit=True, hdr_to_16bit=True)
-            self._picture: Any = file[file.primary_index]
+            self._image: Any = file[file.primary_index]
         except (OSError, ValueError, SyntaxError, RuntimeError, EOFError, IndexError) as error:
             raise CorruptImageError(" ".join(f"HEIC: {error}".split())[:200]) from error
-        self._size, self._mode = self._picture.size, self._picture.mode
-        self.bytes_per_pixel = 12 if self._picture.info.get("bit_depth", 8) <= 8 else 16
-        tiling = self._picture.info.get("tiling") or {}
+        self._size, self._mode = self._image.size, self._image.mode
+        self.bytes_per_pixel = 12 if self._image.info.get("bit_depth", 8) <= 8 else 16
+        tiling = self._image.info.get("tiling") or {}
         tiles = tiling.get("num_columns", 1) * tiling.get("num_rows", 1)
         if tiles > MAX_TILES:
             raise TooLargeImageError(f"HEIC: {tiles:,} tiles; the limit is {MAX_TILES:,}")
 
     def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
         """Decode, once."""
-        if self._picture is not None:
-            picture, self._picture = self._picture, None
-            data = picture.data
-            if picture.size != self.size:
-                raise CorruptImageError(f"HEIC: {picture.size} pixels, where the file says {self.size}")
+        if self._image is not None:
+            image, self._image = self._image, None
+            data = image.data
+            if image.size != self.size:
+                raise CorruptImageError(f"HEIC: {image.size} pixels, where the file says {self.size}")
             self.load_prepare()
-            self.frombytes(data, "raw", (self.mode, picture.stride))
+            self.frombytes(data, "raw", (self.mode, image.stride))
         return super().load()

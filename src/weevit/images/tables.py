@@ -19,7 +19,7 @@ from weevit.images.source import MAX_PATH, TARGETS, File, Source, printable, why
 
 PATHS = ("path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "image", "url")
 IDS = ("id", "key", "image_id")
-PICTURES = ("image", "img", "jpg", "png", "webp", "bytes", "image_bytes")
+IMAGES = ("image", "img", "jpg", "png", "webp", "bytes", "image_bytes")
 
 Row: TypeAlias = "tuple[Source, list[Any] | None]"
 """A source, and its values in further columns; None where the row could not be read."""
@@ -93,10 +93,10 @@ def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda nam
     Where the file says what its numbers of classes are called, as the hub's files do, they have those names.
     """
     table = Parquet(file)
-    image = column(file, [name if table.holds(place) else "" for place, name in enumerate(table.names)], PICTURES)
+    image = column(file, [name if table.holds(place) else "" for place, name in enumerate(table.names)], IMAGES)
     path = None if image is not None else column(file, table.names, PATHS)
     if image is None and path is None:
-        raise no_column(file, table.names, (*PICTURES, *PATHS))
+        raise no_column(file, table.names, (*IMAGES, *PATHS))
     key, target, *further = (column(file, table.names, names) for names in (IDS, TARGETS, *wanted))
     places = (path, key, target, *further)
     unused(_without(table.names, (image, *places)))

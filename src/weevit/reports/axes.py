@@ -123,7 +123,7 @@ class Plot:
         yield text(0, self.top - 13, self.y.label, "label")
 
 
-def picture(title: str, width: float, height: float, parts: Iterable[str]) -> Svg:
+def image(title: str, width: float, height: float, parts: Iterable[str]) -> Svg:
     """A whole image; the title is what is read aloud in its place."""
     name = escape(one_line(title), quote=True)
     body = "".join(parts)

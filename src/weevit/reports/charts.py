@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from weevit.reports.axes import WIDTH, Axis, Plot, Svg, box, picture, segment, shortened, text, unit, width_of
+from weevit.reports.axes import WIDTH, Axis, Plot, Svg, box, image, segment, shortened, text, unit, width_of
 
 _DASHES = ("", "8 4", "2 4", "10 4 2 4", "5 3")
 _UNDER_AXIS = 46
@@ -52,7 +52,7 @@ def line(series: Sequence[Series], x: Axis, y: Axis, title: str) -> Svg:
         parts += _band(plot, one, place)
     for place, one in enumerate(series):
         parts += _path(plot, one, place)
-    return picture(title, WIDTH, plot.bottom + _UNDER_AXIS, parts)
+    return image(title, WIDTH, plot.bottom + _UNDER_AXIS, parts)
 
 
 def _all(series: Sequence[Series], field: str) -> list[float]:
@@ -131,7 +131,7 @@ def bars(rows: Sequence[Bar], axis: Axis, title: str) -> Svg:
     parts = [text(names, 14, axis.label, "label")]
     for place, (row, note) in enumerate(zip(rows, notes, strict=True)):
         parts += _bar(plot, row, note, 22 + 26 * place)
-    return picture(title, WIDTH, 26 + 26 * len(rows), parts)
+    return image(title, WIDTH, 26 + 26 * len(rows), parts)
 
 
 def _bar(plot: Plot, row: Bar, note: str, top: float) -> Iterator[str]:
@@ -153,7 +153,7 @@ def columns(edges: Sequence[float], counts: Sequence[float], x: Axis, y: Axis, t
         left, top = plot.across(low), plot.up(count)
         tip = f"{plot.x.text(low)} to {plot.x.text(high)}: {count:,g}"
         parts.append(box(left + 0.5, top, plot.across(high) - left - 1, plot.bottom - top, "fill s1", tip))
-    return picture(title, WIDTH, plot.bottom + _UNDER_AXIS, parts)
+    return image(title, WIDTH, plot.bottom + _UNDER_AXIS, parts)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def heatmap(grid: Grid, title: str) -> Svg:
             place = (left + cell * column, above + cell * row)
             parts += _cell(place, cell, values[row, column], shares[row, column], tip)
     reach = left + cell * len(grid.columns) + 60
-    return picture(title, reach, above + cell * len(grid.rows) + 4, parts)
+    return image(title, reach, above + cell * len(grid.rows) + 4, parts)
 
 
 def _tilted(x: float, y: float, words: str) -> str:
@@ -249,7 +249,7 @@ def reliability(bins: Bins, title: str) -> Svg:
             parts += _calibrated(plot, bins, place)
     parts.append(segment(plot.left, plot.bottom, plot.left + plot.width, plot.top, "axis dashed"))
     parts += _how_many(plot, bins)
-    return picture(title, WIDTH, plot.bottom + 118, parts)
+    return image(title, WIDTH, plot.bottom + 118, parts)
 
 
 def _calibrated(plot: Plot, bins: Bins, place: int) -> Iterator[str]:

@@ -107,7 +107,7 @@ def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
 
 
 def counted(count: int, one: str, several: str = "") -> str:
-    """3, `picture` -> `3 pictures`; 1 -> `1 picture`."""
+    """3, `image` -> `3 images`; 1 -> `1 image`."""
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 

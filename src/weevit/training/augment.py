@@ -19,10 +19,10 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from weevit.images.preprocess import preprocess
-from weevit.training.draws import Key, keyed, noise
 from weevit.training.pixels import Planes, planes_of, treated
 from weevit.training.randaugment import Op, RandAugment, draw_interpolation
 from weevit.training.schema import AugmentPart
+from weevit.training.seeding import Key, keyed, noise
 from weevit.zoo.weights import Preprocessing
 
 Size = tuple[int, int]
@@ -167,11 +167,11 @@ def _draw_hole(wanted: Size, count: int, rng: Random) -> Box | None:
 # ---- what is done
 
 
-def apply(picture: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> Planes:
+def apply(image: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> Planes:
     """A training image without its normalisation and its holes (`finish` does both).
 
     Args:
-        picture: uint8, (H, W, 3), RGB.
+        image: uint8, (H, W, 3), RGB.
         params: what was drawn for it.
         spec: its size, and the mean colour, which fills what turns and shifts bring in.
 
@@ -179,15 +179,15 @@ def apply(picture: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -
         uint8, (3, spec.height, spec.width), C-contiguous.
     """
     if params.crop is None:
-        pixels = preprocess(Image.fromarray(picture), spec)
+        pixels = preprocess(Image.fromarray(image), spec)
     else:
-        pixels = resized_part(picture, params.crop, (spec.height, spec.width), params.interpolation)
+        pixels = resized_part(image, params.crop, (spec.height, spec.width), params.interpolation)
     planes = planes_of(pixels[:: -1 if params.vflip else 1, :: -1 if params.hflip else 1])
     red, green, blue = (min(255, round(255 * mean)) for mean in spec.mean)
     return treated(planes, params.ops, (red, green, blue))
 
 
-def resized_part(picture: npt.NDArray[np.uint8], part: Box, wanted: Size, interpolation: str) -> npt.NDArray[np.uint8]:
+def resized_part(image: npt.NDArray[np.uint8], part: Box, wanted: Size, interpolation: str) -> npt.NDArray[np.uint8]:
     """A part of an image at another size, within a grey level of Pillow's (now and then two, in the steepest edges).
 
     PyTorch's kernels for uint8 have the same filters with coefficients of 16 bits, and resize rows first. So does
@@ -195,7 +195,7 @@ def resized_part(picture: npt.NDArray[np.uint8], part: Box, wanted: Size, interp
     order shows, since what lies between is rounded and cut off too. Here it is Pillow 13's.
 
     Args:
-        picture: uint8, (H, W, 3).
+        image: uint8, (H, W, 3).
         part: of it.
         wanted: height and width of the result.
         interpolation: `bilinear` or `bicubic`.
@@ -203,7 +203,7 @@ def resized_part(picture: npt.NDArray[np.uint8], part: Box, wanted: Size, interp
     Returns:
         uint8, (height, width, 3), C-contiguous.
     """
-    cut = picture[part.top : part.top + part.height, part.left : part.left + part.width]
+    cut = image[part.top : part.top + part.height, part.left : part.left + part.width]
     cut = np.require(cut, requirements=["C", "W"])  # PyTorch warns of arrays that may not be written to
     rows, columns, _ = cut.shape
     # The strides of a whole batch in this order of memory, without which the kernel takes it for another, and longer.

@@ -17,9 +17,9 @@ from weevit.datasets.dataset import Split
 from weevit.nn.create import from_checkpoint
 from weevit.nn.save import save
 from weevit.training import run_folder
-from weevit.training.begin import choose_device
 from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing
+from weevit.training.setup import choose_device
 from weevit.training.task import Task
 from weevit.training.validation import Validation, figures
 from weevit.training.watch import Progress, Watcher

@@ -29,8 +29,8 @@ from weevit.errors import ImageError, TrainingError
 from weevit.images.source import Source
 from weevit.training.augment import Hole, apply, draw, filling, finish
 from weevit.training.decoding import load_decoder, read_pixels
-from weevit.training.draws import permutation
 from weevit.training.schema import Recipe
+from weevit.training.seeding import permutation
 from weevit.zoo.weights import Preprocessing
 
 ROUND = 256
@@ -40,7 +40,7 @@ GROUP = 4
 """Images that a thread prepares together, step by step: what has just run runs faster, by a fifteenth of the time."""
 
 
-class Shot(NamedTuple):
+class SampleKey(NamedTuple):
     """One image of an epoch: which sample, and for which time in this epoch, from 0."""
 
     sample: int
@@ -63,14 +63,14 @@ class Batch:
         images: (B, 3, height, width) float32, normalised, on the loader's device. B is the recipe's batch size less
             those that could not be read; 0 if none could.
         targets: (B,) int64, or (B, K) labels of 0 and 1, on the loader's device.
-        shots: which images these are.
+        keys: which images these are.
         ids: their names.
         bad: those that are missing.
     """
 
     images: Tensor
     targets: Tensor
-    shots: tuple[Shot, ...]
+    keys: tuple[SampleKey, ...]
     ids: tuple[str, ...]
     bad: tuple[Bad, ...]
 
@@ -106,10 +106,10 @@ class Loader:
         # On the device once: each copy of pageable memory waits for all that the device still has to do.
         self._mean, self._std = (torch.tensor(of).view(3, 1, 1).to(self.device) for of in (spec.mean, spec.std))
 
-    def order(self, epoch: int) -> list[Shot]:
+    def order(self, epoch: int) -> list[SampleKey]:
         """The images of an epoch, batch after batch; the repeats of one follow on each other."""
         samples = self._samples(epoch)
-        return [shot for step in range(self.steps_per_epoch) for shot in self._shots(samples, step)]
+        return [key for step in range(self.steps_per_epoch) for key in self._keys(samples, step)]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from 0, from its step `start` on.
@@ -118,12 +118,12 @@ class Loader:
             UsageError: Pillow was told elsewhere in this process to invent what truncated files lack.
         """
         samples = self._samples(epoch)
-        drafts: deque[_Draft] = deque()
+        drafts: deque[_Pending] = deque()
         # A model on the CPU has all cores at work on equal parts; whoever takes a core from it makes all of them wait.
         ahead = 1 if self.workers and self.device.type == "cuda" else 0
         with _helpers(self.workers) as hand_out:
             for step in range(start, self.steps_per_epoch):
-                drafts.append(self._draft(self._shots(samples, step), epoch, hand_out))
+                drafts.append(self._submit(self._keys(samples, step), epoch, hand_out))
                 if len(drafts) > ahead:
                     yield self._batch_of(drafts.popleft())
             while drafts:
@@ -132,28 +132,28 @@ class Loader:
     def _samples(self, epoch: int) -> npt.NDArray[np.int64]:
         return permutation(len(self.split), "order", self._seed, epoch)
 
-    def _shots(self, samples: npt.NDArray[np.int64], step: int) -> list[Shot]:
+    def _keys(self, samples: npt.NDArray[np.int64], step: int) -> list[SampleKey]:
         places = range(step * self._batch, (step + 1) * self._batch)
-        return [Shot(int(samples[place // self._repeats]), place % self._repeats) for place in places]
+        return [SampleKey(int(samples[place // self._repeats]), place % self._repeats) for place in places]
 
-    def _draft(self, shots: list[Shot], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Draft:
+    def _submit(self, keys: list[SampleKey], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Pending:
         images = self._memory.take()
         rows = images.numpy()
-        groups = [slice(at, at + GROUP) for at in range(0, len(shots), GROUP)]
-        tasks = [partial(self._prepare, shots[group], epoch, rows[group]) for group in groups]
-        return _Draft(images, shots, [hand_out(task) for task in tasks])
+        groups = [slice(at, at + GROUP) for at in range(0, len(keys), GROUP)]
+        tasks = [partial(self._prepare, keys[group], epoch, rows[group]) for group in groups]
+        return _Pending(images, keys, [hand_out(task) for task in tasks])
 
-    def _prepare(self, shots: list[Shot], epoch: int, rows: npt.NDArray[Any]) -> list[_Done]:
+    def _prepare(self, keys: list[SampleKey], epoch: int, rows: npt.NDArray[Any]) -> list[_Done]:
         """Put a few images into their rows."""
-        sources, wanted = [self.split.sources[shot.sample] for shot in shots], (self.spec.height, self.spec.width)
-        pictures = [_tried(source, read_pixels, source) for source in sources]
+        sources, wanted = [self.split.sources[key.sample] for key in keys], (self.spec.height, self.spec.width)
+        read = [_tried(source, read_pixels, source) for source in sources]
         drawn = [
-            None if isinstance(picture, Bad) else draw(self._part, picture.shape[:2], wanted, self._seed, epoch, *shot)
-            for picture, shot in zip(pictures, shots, strict=True)
+            None if isinstance(image, Bad) else draw(self._part, image.shape[:2], wanted, self._seed, epoch, *key)
+            for image, key in zip(read, keys, strict=True)
         ]
         planes = [
-            picture if params is None else _tried(source, apply, picture, params, self.spec)
-            for source, picture, params in zip(sources, pictures, drawn, strict=True)
+            image if params is None else _tried(source, apply, image, params, self.spec)
+            for source, image, params in zip(sources, read, drawn, strict=True)
         ]
         return [
             done if params is None or isinstance(done, Bad) else self._stored(done, params.holes, row)
@@ -167,18 +167,18 @@ class Loader:
         finish(planes, holes, self.spec, row)
         return ()
 
-    def _batch_of(self, draft: _Draft) -> Batch:
-        results = [result for wait in draft.waits for result in wait()]
+    def _batch_of(self, pending: _Pending) -> Batch:
+        results = [result for wait in pending.waits for result in wait()]
         good = [place for place, result in enumerate(results) if not isinstance(result, Bad)]
-        shots = tuple(draft.shots[place] for place in good)
-        images = draft.images if len(good) == len(results) else draft.images[good]
+        keys = tuple(pending.keys[place] for place in good)
+        images = pending.images if len(good) == len(results) else pending.images[good]
         if images.dtype == torch.uint8:
             images = self._finished([result for result in results if not isinstance(result, Bad)], images)
         return Batch(
             images=images,
-            targets=torch.from_numpy(self.split.targets[[shot.sample for shot in shots]]).to(self.device),
-            shots=shots,
-            ids=tuple(self.split.sources[shot.sample].name for shot in shots),
+            targets=torch.from_numpy(self.split.targets[[key.sample for key in keys]]).to(self.device),
+            keys=keys,
+            ids=tuple(self.split.sources[key.sample].name for key in keys),
             bad=tuple(result for result in results if isinstance(result, Bad)),
         )
 
@@ -186,10 +186,10 @@ class Loader:
         """`augment.finish` on a GPU. No GPU has run this yet: the tests run it on the CPU."""
         sent = images.to(self.device, non_blocking=True).to(torch.float32)
         sent.div_(255).sub_(self._mean).div_(self._std)
-        for picture, hole in ((picture, hole) for picture, some in zip(sent, holes, strict=True) for hole in some):
+        for row, hole in ((row, hole) for row, some in zip(sent, holes, strict=True) for hole in some):
             box = hole.box
             fill = torch.tensor(filling(hole)).to(self.device, non_blocking=True)
-            picture[:, box.top : box.top + box.height, box.left : box.left + box.width] = fill
+            row[:, box.top : box.top + box.height, box.left : box.left + box.width] = fill
         return sent
 
 
@@ -208,11 +208,11 @@ def _tried(source: Source, function: Callable[..., Any], *args: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Draft:
+class _Pending:
     """A batch that threads are at work on; each of `waits` returns when its images are done."""
 
     images: Tensor
-    shots: list[Shot]
+    keys: list[SampleKey]
     waits: list[_Task]
 
 

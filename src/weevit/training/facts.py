@@ -101,7 +101,7 @@ class Facts:
         classes: of the head, in order.
         weights: `source` and `sha256` of those that it began with.
         model: the module.
-        device, threads, precision, pieces: as `weevit.training.begin.Machine`.
+        device, threads, precision, pieces: as `weevit.training.setup.Machine`.
         in_time: whether its schedule ends within `loop.minutes`, however fast the machine is.
         end: how it ended, where it has.
     """

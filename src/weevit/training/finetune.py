@@ -16,15 +16,15 @@ from weevit.datasets.dataset import TRAIN
 from weevit.errors import DivergedError
 from weevit.fitting.floor import check_floor
 from weevit.outputs import local
-from weevit.training.begin import choose_device
-from weevit.training.choosing import PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe, refuse_done
+from weevit.training.baseline import PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe, refuse_done
 from weevit.training.loop import resume, train
 from weevit.training.pages import write_finetune_page
 from weevit.training.planning import Plan, draft, make_plan, peak_memory, time_left
 from weevit.training.recipe import deviations
 from weevit.training.results import Run
 from weevit.training.run_folder import RUN
-from weevit.training.task import Begun, Task
+from weevit.training.setup import choose_device
+from weevit.training.task import Started, Task
 from weevit.training.watch import Watcher
 from weevit.zoo.weights import DEFAULT_MODEL
 
@@ -101,7 +101,7 @@ def _task(
 ) -> Task:
     """What is to be done; in a folder of a fine-tuning that was stopped, what it was begun with."""
     bound = (folder / TUNED / RUN).is_file()  # from here on, what it was begun with is part of what comes out
-    begun = Begun.read(folder)
+    begun = Started.read(folder)
     if begun is not None:
         if bound:
             begun.refuse_other(folder, model, overrides)
@@ -110,7 +110,7 @@ def _task(
     task = Task.of(data, DEFAULT_MODEL if model is None else model, recipe, overrides)
     check_floor(task.held)
     if not bound:
-        Begun(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
+        Started(task.recipe.model.name, task.checkpoint.sha256, str(recipe), tuple(overrides)).write(folder)
     return task
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from weevit.errors import DivergedError, TrainingError
 from weevit.text import typed
 from weevit.training import run_folder
-from weevit.training.begin import Work
 from weevit.training.results import all_bad
 from weevit.training.saved import Best
+from weevit.training.setup import Work
 from weevit.training.state import State
 from weevit.training.stopwatch import Stopwatch
 from weevit.training.validation import figures, with_prefix

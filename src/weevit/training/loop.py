@@ -19,7 +19,6 @@ from weevit.nn.vit import VisionTransformer
 from weevit.outputs import local
 from weevit.text import typed
 from weevit.training import run_folder
-from weevit.training.begin import Work, begin, reopen, resolved
 from weevit.training.board import Board
 from weevit.training.data import Batch
 from weevit.training.determinism import draw_from, settled
@@ -51,6 +50,7 @@ from weevit.training.results import (
 from weevit.training.run_folder import STATE, held
 from weevit.training.saved import Row
 from weevit.training.schema import Recipe
+from weevit.training.setup import Work, begin, reopen, resolved
 from weevit.training.state import State, digest, save
 from weevit.training.stopwatch import Stopwatch
 from weevit.training.watch import Progress, Watcher

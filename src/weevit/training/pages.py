@@ -31,8 +31,8 @@ from weevit.training.schema import Recipe
 from weevit.training.watch import SHARES, span
 
 if TYPE_CHECKING:
-    from weevit.training.begin import Work
-    from weevit.training.choosing import FineTuned
+    from weevit.training.baseline import FineTuned
+    from weevit.training.setup import Work
     from weevit.training.task import Task
 
 EVALUATION_PAGE = EVALUATION
@@ -207,7 +207,7 @@ def _samples(loader: Loader, recipe: Recipe, dataset: Dataset) -> list[dict[str,
     found = []
     for image, target in list(zip(images, targets, strict=True))[:_SHOWN]:
         name = _named(dataset, target)
-        found.append({"image": _as_picture(image, loader), "alt": f"a training image: {name}", "title": name})
+        found.append({"image": _as_image(image, loader), "alt": f"a training image: {name}", "title": name})
     return [{**one, "lines": []} for one in found]
 
 
@@ -219,7 +219,7 @@ def _named(dataset: Dataset, target: Tensor) -> str:
     return ", ".join(name if whole else f"{name} {share:.0%}" for name, share in shares.items()) or "no label"
 
 
-def _as_picture(image: Tensor, loader: Loader) -> str:
+def _as_image(image: Tensor, loader: Loader) -> str:
     pixels = image.float().permute(1, 2, 0).numpy() * np.array(loader.spec.std) + np.array(loader.spec.mean)
     return in_page(Image.fromarray(np.clip(np.round(pixels * 255), 0, 255).astype(np.uint8)))
 

@@ -26,107 +26,106 @@ Fill = tuple[int, int, int]
 """The colour of what was not in the image."""
 
 
-def treated(picture: Planes, ops: Sequence[Op], fill: Fill) -> Planes:
+def treated(image: Planes, ops: Sequence[Op], fill: Fill) -> Planes:
     """An image after all of the treatments, in order.
 
     Args:
-        picture: uint8, (3, H, W); not changed.
+        image: uint8, (3, H, W); not changed.
         ops: what is done.
         fill: of what turns and shifts bring in.
     """
     for op in ops:
-        picture = OPS[op.name](picture, op, fill)
-    return picture
+        image = OPS[op.name](image, op, fill)
+    return image
 
 
 # ---- pixel by pixel
 
 
-def _autocontrast(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _autocontrast(image: Planes, op: Op, fill: Fill) -> Planes:
     """Each channel stretched so that it begins at 0 and ends at 255."""
-    low, high = (bound(picture, axis=(1, 2)).astype(np.int64)[:, None] for bound in (np.min, np.max))  # [3, 1]
+    low, high = (bound(image, axis=(1, 2)).astype(np.int64)[:, None] for bound in (np.min, np.max))  # [3, 1]
     scale = np.where(high > low, 255 / np.maximum(high - low, 1), 1.0)
     offset = np.where(high > low, -low * scale, 0.0)
-    return _looked_up(picture, np.clip(np.trunc(np.arange(256) * scale + offset), 0, 255))
+    return _looked_up(image, np.clip(np.trunc(np.arange(256) * scale + offset), 0, 255))
 
 
-def _equalize(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _equalize(image: Planes, op: Op, fill: Fill) -> Planes:
     """Each channel's grey levels made about equally frequent."""
-    counts = np.array([Image.fromarray(plane).histogram() for plane in picture])
-    lightest = counts[range(3), picture.max(axis=(1, 2))][:, None]  # pixels as light as any
+    counts = np.array([Image.fromarray(plane).histogram() for plane in image])
+    lightest = counts[range(3), image.max(axis=(1, 2))][:, None]  # pixels as light as any
     step = (counts.sum(axis=1, keepdims=True) - lightest) // 255
     before = np.cumsum(counts, axis=1) - counts
     table = np.minimum((step // 2 + before) // np.maximum(step, 1), 255)
-    return _looked_up(picture, np.where(step > 0, table, np.arange(256)))
+    return _looked_up(image, np.where(step > 0, table, np.arange(256)))
 
 
-def _looked_up(picture: Planes, tables: npt.NDArray[Any] | Sequence[Planes]) -> Planes:
+def _looked_up(image: Planes, tables: npt.NDArray[Any] | Sequence[Planes]) -> Planes:
     """Each channel through its own of three tables; `bytes.translate` is the fastest way there is."""
     found = [
-        plane.tobytes().translate(table.astype(np.uint8).tobytes())
-        for plane, table in zip(picture, tables, strict=True)
+        plane.tobytes().translate(table.astype(np.uint8).tobytes()) for plane, table in zip(image, tables, strict=True)
     ]
-    return np.frombuffer(b"".join(found), np.uint8).reshape(picture.shape)
+    return np.frombuffer(b"".join(found), np.uint8).reshape(image.shape)
 
 
 _LEVELS: Planes = np.arange(256, dtype=np.uint8)
 
 
-def _invert(picture: Planes, op: Op, fill: Fill) -> Planes:
-    return ~picture
+def _invert(image: Planes, op: Op, fill: Fill) -> Planes:
+    return ~image
 
 
-def _posterize(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _posterize(image: Planes, op: Op, fill: Fill) -> Planes:
     """Keep the highest `value` bits."""
     bits = min(8, max(0, int(op.value)))
-    return picture & np.uint8(256 - (1 << (8 - bits)))
+    return image & np.uint8(256 - (1 << (8 - bits)))
 
 
-def _solarize(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _solarize(image: Planes, op: Op, fill: Fill) -> Planes:
     """Invert what is as light as `value`, or lighter."""
     if op.value > 255:
-        return picture
-    return picture ^ -(picture >= np.uint8(op.value)).view(np.uint8)
+        return image
+    return image ^ -(image >= np.uint8(op.value)).view(np.uint8)
 
 
-def _solarize_add(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _solarize_add(image: Planes, op: Op, fill: Fill) -> Planes:
     """Make what is darker than 128 lighter by `value`, which is 128 at most."""
-    return picture + (picture < 128).view(np.uint8) * np.uint8(op.value)
+    return image + (image < 128).view(np.uint8) * np.uint8(op.value)
 
 
 # ---- between the image and another
 
 
-def _brightness(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _brightness(image: Planes, op: Op, fill: Fill) -> Planes:
     """Between black and the image, or beyond it."""
-    return _looked_up(picture, [_blended(0, _LEVELS, op.value)] * 3)
+    return _looked_up(image, [_blended(0, _LEVELS, op.value)] * 3)
 
 
-def _contrast(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _contrast(image: Planes, op: Op, fill: Fill) -> Planes:
     """Between its mean grey and the image, or beyond it."""
-    grey = _grey(picture)
+    grey = _grey(image)
     mean = int(float(grey.sum(dtype=np.int64)) / grey.size + 0.5)
-    return _looked_up(picture, [_blended(mean, _LEVELS, op.value)] * 3)
+    return _looked_up(image, [_blended(mean, _LEVELS, op.value)] * 3)
 
 
-def _color(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _color(image: Planes, op: Op, fill: Fill) -> Planes:
     """Between its grey and the image, or beyond it."""
-    return _blended(_grey(picture), picture, op.value)
+    return _blended(_grey(image), image, op.value)
 
 
-def _sharpness(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _sharpness(image: Planes, op: Op, fill: Fill) -> Planes:
     """Between the smoothed image and the image, or beyond it."""
-    return _blended(_smooth(picture), picture, op.value)
+    return _blended(_smooth(image), image, op.value)
 
 
-def _grayscale(picture: Planes, op: Op, fill: Fill) -> Planes:
-    return np.stack([_grey(picture)] * 3)
+def _grayscale(image: Planes, op: Op, fill: Fill) -> Planes:
+    return np.stack([_grey(image)] * 3)
 
 
-def _blended(origin: int | Planes, picture: Planes, factor: float) -> Planes:
+def _blended(origin: int | Planes, image: Planes, factor: float) -> Planes:
     """`factor` of the way from one image to another, in float32 and cut off, not rounded, as Pillow does it."""
     start = np.asarray(origin, np.float32)
-    mixed = picture - start
+    mixed = image - start
     mixed *= np.float32(factor)
     mixed += start
     if not 0 <= factor <= 1:
@@ -135,9 +134,9 @@ def _blended(origin: int | Planes, picture: Planes, factor: float) -> Planes:
     return result
 
 
-def _grey(picture: Planes) -> Planes:
+def _grey(image: Planes) -> Planes:
     """ITU-R 601-2 luma, (H, W): Pillow's 16-bit fixed point, which float32 still holds exactly."""
-    red, green, blue = picture
+    red, green, blue = image
     luma = red * np.float32(19595)
     luma += green * np.float32(38470)
     luma += blue * np.float32(7471)
@@ -147,9 +146,9 @@ def _grey(picture: Planes) -> Planes:
     return grey
 
 
-def _smooth(picture: Planes) -> Planes:
+def _smooth(image: Planes) -> Planes:
     """Pillow's SMOOTH: 5 parts of the pixel and one of each neighbour, rounded; the border stays as it is."""
-    wide = picture.astype(np.uint16)
+    wide = image.astype(np.uint16)
     rows = wide[:, :-2] + wide[:, 1:-1]
     rows += wide[:, 2:]
     total = rows[:, :, :-2] + rows[:, :, 1:-1]
@@ -158,18 +157,18 @@ def _smooth(picture: Planes) -> Planes:
     total *= 2
     total += 13
     total //= 26
-    result = picture.copy()
+    result = image.copy()
     result[:, 1:-1, 1:-1] = total
     return result
 
 
-def _blur(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _blur(image: Planes, op: Op, fill: Fill) -> Planes:
     """Gaussian blur of 23 x 23 pixels with the standard deviation `value`, mirrored at the edge, as torchvision's."""
     offsets = np.arange(-_BLUR_REACH, _BLUR_REACH + 1)
     weights = np.exp(-0.5 * (offsets / op.value) ** 2).astype(np.float32)
     weights /= weights.sum()
-    result = np.empty_like(picture)
-    for target, plane in zip(result, picture, strict=True):
+    result = np.empty_like(image)
+    for target, plane in zip(result, image, strict=True):
         once = _averaged(plane.astype(np.float32), weights)
         target[:] = np.rint(_averaged(once.T, weights).T)
     return result
@@ -192,20 +191,20 @@ def _averaged(values: npt.NDArray[np.float32], weights: npt.NDArray[np.float32])
 # ---- moved
 
 
-def _rotate(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _rotate(image: Planes, op: Op, fill: Fill) -> Planes:
     """Anticlockwise by `value` degrees around the middle."""
     if op.interpolation == "bilinear":
-        return _turned(picture, math.radians(op.value), fill)
-    image = Image.merge("RGB", [Image.fromarray(plane) for plane in picture])
-    return planes_of(np.asarray(image.rotate(op.value, Image.Resampling.BICUBIC, fillcolor=fill)))
+        return _turned(image, math.radians(op.value), fill)
+    whole = Image.merge("RGB", [Image.fromarray(plane) for plane in image])
+    return planes_of(np.asarray(whole.rotate(op.value, Image.Resampling.BICUBIC, fillcolor=fill)))
 
 
-def _turned(picture: Planes, angle: float, fill: Fill) -> Planes:
+def _turned(image: Planes, angle: float, fill: Fill) -> Planes:
     """Turn an image between two pixels either way, which PyTorch computes in half the time; it starts no threads.
 
     (Not so for bicubic: its cubic is another than Pillow's.)
     """
-    _, rows, columns = picture.shape
+    _, rows, columns = image.shape
     x, y = np.arange(columns) + (0.5 - columns / 2), (np.arange(rows) + (0.5 - rows / 2))[:, None]
     across = (math.cos(angle) * x + columns / 2) - math.sin(angle) * y
     down = (math.sin(angle) * x + rows / 2) + math.cos(angle) * y
@@ -213,7 +212,7 @@ def _turned(picture: Planes, angle: float, fill: Fill) -> Planes:
     np.multiply(across, 2 / columns, out=grid[0, :, :, 0], casting="same_kind")
     np.multiply(down, 2 / rows, out=grid[0, :, :, 1], casting="same_kind")
     grid -= 1
-    source = torch.from_numpy(picture.astype(np.float32))[None]
+    source = torch.from_numpy(image.astype(np.float32))[None]
     found = grid_sample(source, torch.from_numpy(grid), padding_mode="border", align_corners=False)[0].numpy()
     found += _NUDGE
     result: Planes = found.astype(np.uint8)
@@ -227,27 +226,27 @@ _NUDGE = np.float32(1 / 1024)
 """Weights that add up to a little less than 1 would make 100 out of an even 100 a 99."""
 
 
-def _shear_x(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _shear_x(image: Planes, op: Op, fill: Fill) -> Planes:
     """Each row moves to the left by `value` times its distance from the top."""
-    return _sheared(picture, op.value * (np.arange(picture.shape[1]) + 0.5), op.interpolation, fill)
+    return _sheared(image, op.value * (np.arange(image.shape[1]) + 0.5), op.interpolation, fill)
 
 
-def _shear_y(picture: Planes, op: Op, fill: Fill) -> Planes:
-    return _turned_over(_shear_x(_turned_over(picture), op, fill))
+def _shear_y(image: Planes, op: Op, fill: Fill) -> Planes:
+    return _turned_over(_shear_x(_turned_over(image), op, fill))
 
 
-def _translate_x(picture: Planes, op: Op, fill: Fill) -> Planes:
+def _translate_x(image: Planes, op: Op, fill: Fill) -> Planes:
     """To the left by `value` times the width."""
-    return _slid(picture, 2, op.value, op.interpolation, fill)
+    return _slid(image, 2, op.value, op.interpolation, fill)
 
 
-def _translate_y(picture: Planes, op: Op, fill: Fill) -> Planes:
-    return _slid(picture, 1, op.value, op.interpolation, fill)
+def _translate_y(image: Planes, op: Op, fill: Fill) -> Planes:
+    return _slid(image, 1, op.value, op.interpolation, fill)
 
 
-def _turned_over(picture: Planes) -> Planes:
+def _turned_over(image: Planes) -> Planes:
     """Rows become columns."""
-    return np.ascontiguousarray(picture.transpose(0, 2, 1))
+    return np.ascontiguousarray(image.transpose(0, 2, 1))
 
 
 def planes_of(pixels: Planes) -> Planes:
@@ -258,25 +257,25 @@ def planes_of(pixels: Planes) -> Planes:
     return result
 
 
-def _slid(picture: Planes, axis: int, share: float, interpolation: str, fill: Fill) -> Planes:
+def _slid(image: Planes, axis: int, share: float, interpolation: str, fill: Fill) -> Planes:
     """All of it along one axis by a share of its length: place x of the result is read at x + shift."""
-    length = picture.shape[axis]
+    length = image.shape[axis]
     shift = min(max(share, -2.0), 2.0) * length
     whole = math.floor(shift)
     part = shift - whole
     # The pixels from whole - 1 on, with the outermost ones repeated; then those between them.
     first, last = whole - 1, whole + length + 2
     start, stop = min(max(first, 0), length), min(max(last, 0), length)
-    shape = list(picture.shape)
+    shape = list(image.shape)
     shape[axis] += 3
     wide = np.moveaxis(np.empty(shape, np.float32), axis, 0)
-    source = np.moveaxis(picture, axis, 0)
+    source = np.moveaxis(image, axis, 0)
     wide[: start - first] = source[:1]
     wide[start - first : stop - first] = source[start:stop]
     wide[stop - first :] = source[-1:]
-    result = np.empty_like(picture)
+    result = np.empty_like(image)
     target = np.moveaxis(result, axis, 0)
-    between = np.moveaxis(np.empty(picture.shape, np.float32), axis, 0)
+    between = np.moveaxis(np.empty(image.shape, np.float32), axis, 0)
     _BETWEEN[interpolation](wide, np.float32(part), between)
     target[:] = between
     # A place is in the image if its middle is.
@@ -287,19 +286,19 @@ def _slid(picture: Planes, axis: int, share: float, interpolation: str, fill: Fi
     return result
 
 
-def _sheared(picture: Planes, shifts: npt.NDArray[np.floating], interpolation: str, fill: Fill) -> Planes:
+def _sheared(image: Planes, shifts: npt.NDArray[np.floating], interpolation: str, fill: Fill) -> Planes:
     """Each row to the left by its own number of pixels.
 
     The part of a shift below one pixel is interpolated along the row; whole pixels are a choice of where to read.
     """
-    _, rows, columns = picture.shape
+    _, rows, columns = image.shape
     whole = np.floor(shifts)
     part = (shifts - whole).astype(np.float32)
     offsets = np.clip(whole, -columns - 1, columns + 1).astype(np.int64)
     reach = int(np.abs(offsets).max())
 
     wide = np.empty((3, rows, columns + 4), np.float32)
-    wide[:, :, 2:-2], wide[:, :, :2], wide[:, :, -2:] = picture, picture[:, :, :1], picture[:, :, -1:]
+    wide[:, :, 2:-2], wide[:, :, :2], wide[:, :, -2:] = image, image[:, :, :1], image[:, :, -1:]
     between = np.empty_like(wide)  # places -1 to columns - 1, and three of no meaning
     parts = np.broadcast_to(part[:, None], wide.shape).reshape(-1)
     _BETWEEN[interpolation](wide.reshape(-1), parts[:-3], between.reshape(-1)[:-3])
@@ -311,7 +310,7 @@ def _sheared(picture: Planes, shifts: npt.NDArray[np.floating], interpolation: s
     moving[:, np.arange(rows), np.where(part < 0.5, reach, reach + columns)] = np.array(fill, np.uint8)[:, None]
     starts = np.arange(3 * rows) * moving.shape[2] + reach + 1 + np.tile(offsets, 3)
     moved: Planes = np.lib.stride_tricks.sliding_window_view(moving.reshape(-1), columns)[starts]
-    return moved.reshape(picture.shape)
+    return moved.reshape(image.shape)
 
 
 Line = npt.NDArray[np.float32]

@@ -23,17 +23,17 @@ from weevit.errors import TrainingError
 from weevit.fitting.results import Fit
 from weevit.nn.vit import VisionTransformer
 from weevit.predict import Predictor
-from weevit.training.begin import Machine, choose_device, choose_precision
 from weevit.training.blending import SHARES
 from weevit.training.data import Batch, Loader
 from weevit.training.determinism import draw_from, settled
 from weevit.training.duration import Duration
 from weevit.training.loss import loss, shares, smoothed
+from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import build, preprocessing
 from weevit.training.optim import clip_gradients, create_optimizer
-from weevit.training.pieces import choose_pieces
 from weevit.training.recipe import flat, override
 from weevit.training.schema import Recipe
+from weevit.training.setup import Machine, choose_device, choose_precision
 from weevit.training.task import Task
 from weevit.training.validation import Validation
 from weevit.training.watch import span
@@ -97,7 +97,7 @@ class Plan:
     Attributes:
         recipe: as it would be followed.
         classes: how many there are.
-        pictures: name of a part -> how many; `held out` is the held-out split.
+        images: name of a part -> how many; `held out` is the held-out split.
         notes: what was chosen otherwise than the recipe says, and why.
         speed: what was measured; None where nothing was.
         seconds: step -> how long it takes; empty where nothing was measured.
@@ -105,7 +105,7 @@ class Plan:
 
     recipe: Recipe
     classes: int
-    pictures: dict[str, int]
+    images: dict[str, int]
     notes: tuple[str, ...] = ()
     speed: Speed | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Plan:
         known = {
             "recipe": flat(self.recipe),
             "classes": self.classes,
-            "pictures": self.pictures,
+            "images": self.images,
             "notes": list(self.notes),
         }
         if self.speed is None:
@@ -149,7 +149,7 @@ class Plan:
         """For people."""
         recipe, speed = self.recipe, self.speed
         known = [
-            "images    " + ", ".join(f"{count:,} {name}" for name, count in self.pictures.items())
+            "images    " + ", ".join(f"{count:,} {name}" for name, count in self.images.items())
             + f" · {self.classes:,} classes",
             f"model     {recipe.model.name} · {recipe.model.image_size} px",
             *self.choices(),
@@ -230,16 +230,16 @@ def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
     """Seconds of an update, and images in it."""
     times: list[float] = []
     last = time.perf_counter()
-    pictures = 0
+    images = 0
     for batch in itertools.chain.from_iterable(map(loader.epoch, itertools.count())):
         if not len(batch.images):
             raise TrainingError(f"None of the images {batch.bad[0].name} and so on can be read.", "weevit data check")
         learning.update(batch)
         times.append(time.perf_counter() - last)
-        last, pictures = time.perf_counter(), max(pictures, len(batch.images))
+        last, images = time.perf_counter(), max(images, len(batch.images))
         if len(times) > 1 and sum(times[1:]) > MEASURED:
             break
-    return statistics.median(times[1:]), pictures
+    return statistics.median(times[1:]), images
 
 
 def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) -> tuple[float, float]:
@@ -276,7 +276,7 @@ def draft(task: Task) -> Plan:
     if "schedule.epochs" not in task.given:
         epochs = float(min(MOST, max(FEWEST, round(SEEN / learn))))
         recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=Duration(epochs, "epochs")))
-    return Plan(recipe, len(task.dataset.classes), _pictures(task), tuple(notes))
+    return Plan(recipe, len(task.dataset.classes), _images(task), tuple(notes))
 
 
 def time_left(task: Task, probe: Fit, minutes: float, spent: float) -> float:
@@ -333,17 +333,17 @@ def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
     return replace(plan, recipe=recipe, notes=tuple(notes), speed=speed, seconds=seconds)
 
 
-def updates(pictures: int, speed: Speed) -> int:
+def updates(images: int, speed: Speed) -> int:
     """Of an epoch."""
-    return max(1, pictures // speed.batch)
+    return max(1, images // speed.batch)
 
 
-def _with_batch(task: Task, pictures: int) -> tuple[Recipe, list[str]]:
+def _with_batch(task: Task, images: int) -> tuple[Recipe, list[str]]:
     """Smaller batches where there are few images; the rate follows by the recipe's scaling."""
     # What could not be read is known already: the head has looked at every image.
     recipe = override(task.recipe, ["loop.max_bad=1"])
     batch = recipe.loop.batch_size
-    while batch > SMALLEST and pictures < batch * UPDATES:
+    while batch > SMALLEST and images < batch * UPDATES:
         batch = max(SMALLEST, batch // 2)
     if batch == recipe.loop.batch_size or "loop.batch_size" in task.given:
         return recipe, []
@@ -360,7 +360,7 @@ def _that_fits(task: Task, recipe: Recipe, fit: float, notes: list[str]) -> Reci
     return replace(recipe, schedule=replace(recipe.schedule, epochs=epochs))
 
 
-def _pictures(task: Task) -> dict[str, int]:
+def _images(task: Task) -> dict[str, int]:
     found = {
         "to learn from": task.held.split(TRAIN),
         "held out": task.held.split(VALIDATION),

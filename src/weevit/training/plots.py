@@ -87,8 +87,8 @@ def draw_samples(path: Path, images: Tensor, spec: Preprocessing, columns: int =
         spec: of it, `mean` and `std`, to undo the normalisation.
         columns, rows: of the sheet, at most.
     """
-    pictures = images[: columns * rows].float().cpu().permute(0, 2, 3, 1).numpy()
-    pixels = (pictures * np.array(spec.std) + np.array(spec.mean)) * 255
+    shown = images[: columns * rows].float().cpu().permute(0, 2, 3, 1).numpy()
+    pixels = (shown * np.array(spec.std) + np.array(spec.mean)) * 255
     pixels = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
     height, width, gap = pixels.shape[1], pixels.shape[2], 4
     across = min(columns, len(pixels))

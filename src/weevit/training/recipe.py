@@ -16,7 +16,6 @@ from typing import Any
 from weevit.errors import RecipeError, did_you_mean
 from weevit.training.combinations import check
 from weevit.training.duration import Duration
-from weevit.training.kinds import Kind, kind_of, plain_part, read_part, read_value, unknown_key
 from weevit.training.recipe_file import MAX_BYTES, Raw, apply_overrides, read_yaml, write_value
 from weevit.training.schema import (
     PARTS,
@@ -31,6 +30,7 @@ from weevit.training.schema import (
     Recipe,
     SchedulePart,
 )
+from weevit.training.values import Kind, kind_of, plain_part, read_part, read_value, unknown_key
 from weevit.zoo.places import expand_home
 from weevit.zoo.strict_json import shorten
 

@@ -12,11 +12,11 @@ from weevit.errors import WeevitError
 from weevit.nn.save import save as save_module
 from weevit.nn.vit import VisionTransformer
 from weevit.training import run_folder
-from weevit.training.begin import Work
 from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
 from weevit.training.saved import Best, Row
+from weevit.training.setup import Work
 from weevit.training.state import checkpoints, damage, read_weights
 from weevit.training.watch import shown
 from weevit.zoo.decision import Decision

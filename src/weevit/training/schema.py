@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from weevit.errors import RecipeError
 from weevit.training.duration import Duration
-from weevit.training.kinds import Kind, duration, flag, number, one_of, optional, setting, several, text, whole
 from weevit.training.randaugment import RandAugment
+from weevit.training.values import Kind, duration, flag, number, one_of, optional, setting, several, text, whole
 from weevit.zoo.fields import CROP, MEAN, STD
 
 Pair = tuple[float, float]

@@ -31,11 +31,11 @@ LARGEST_SHARE = 0.25
 """Share of the training split that is held out at most, even from few images."""
 
 
-BEGUN = "begun.json"
+STARTED = "begun.json"
 
 
 @dataclass(frozen=True)
-class Begun:
+class Started:
     """What a fine-tuning was asked for, so that a stopped one resumes as it began.
 
     Attributes:
@@ -51,13 +51,13 @@ class Begun:
     overrides: Annotated[tuple[str, ...], items(words(1 << 16), 4096)]
 
     @classmethod
-    def read(cls, folder: Path) -> Begun | None:
+    def read(cls, folder: Path) -> Started | None:
         """What a folder records; None where nothing was begun in it.
 
         Raises:
             UsageError: the record is damaged.
         """
-        path = folder / BEGUN
+        path = folder / STARTED
         try:
             return read_record_file(cls, path)
         except FileNotFoundError:
@@ -69,7 +69,9 @@ class Begun:
         """Record it; the folder is made."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            replace_file(folder / BEGUN, lambda tmp: tmp.write_text(json.dumps(vars(self), indent=1), encoding="utf-8"))
+            replace_file(
+                folder / STARTED, lambda tmp: tmp.write_text(json.dumps(vars(self), indent=1), encoding="utf-8")
+            )
 
     def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
         """Refuse to resume with other values than those it was begun with; what is left out stays as it was.
@@ -158,12 +160,12 @@ def _of(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
     } | ({"loss.kind": "bce", "mix.cutmix": 0} if several else {})
 
 
-def _share(recipe: Recipe, pictures: int, given: frozenset[str]) -> float:
+def _share(recipe: Recipe, images: int, given: frozenset[str]) -> float:
     """Of the training split, what is held out."""
     share = recipe.data.hold_out or 0.1
     if "data.hold_out" in given:
         return share
-    return min(max(share, FEWEST / pictures), MOST / pictures, LARGEST_SHARE)
+    return min(max(share, FEWEST / images), MOST / images, LARGEST_SHARE)
 
 
 def _commonest(dataset: Dataset) -> float:

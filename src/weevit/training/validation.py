@@ -79,16 +79,16 @@ class Validation:
 
     def _batches(self) -> Iterator[tuple[list[int], Pixels]]:
         indices: list[int] = []
-        pictures: list[Pixels] = []
-        for index, picture in enumerate(self._pictures()):
-            if picture is not None:
+        images: list[Pixels] = []
+        for index, image in enumerate(self._images()):
+            if image is not None:
                 indices.append(index)
-                pictures.append(picture)
-            if len(pictures) == self.batch or (pictures and index == len(self.split) - 1):
-                yield indices, np.stack(pictures)
-                indices, pictures = [], []
+                images.append(image)
+            if len(images) == self.batch or (images and index == len(self.split) - 1):
+                yield indices, np.stack(images)
+                indices, images = [], []
 
-    def _pictures(self) -> Iterator[Pixels | None]:
+    def _images(self) -> Iterator[Pixels | None]:
         """Each of them prepared, None where it cannot be read."""
         if self._kept is not None:
             yield from self._kept
@@ -97,10 +97,10 @@ class Validation:
         kept: list[Pixels | None] = []
         with ThreadPoolExecutor(self.threads, "weevit-validation") as pool:
             for start in range(0, len(self.split), self.batch):  # so that no more than a batch lies decoded ahead
-                for picture in pool.map(self._prepare, self.split.sources[start : start + self.batch]):
+                for image in pool.map(self._prepare, self.split.sources[start : start + self.batch]):
                     if keep:
-                        kept.append(picture)
-                    yield picture
+                        kept.append(image)
+                    yield image
         if keep:
             self._kept = kept
 

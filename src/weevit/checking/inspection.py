@@ -48,7 +48,7 @@ class Look:
     facts: Facts | None = None
     thumb: npt.NDArray[np.uint8] | None = None
 
-    def oddities(self, name: str) -> list[tuple[str, str]]:
+    def unusual(self, name: str) -> list[tuple[str, str]]:
         """(kind, in words) of what a person should look at."""
         found = []
         if self.facts is not None and min(self.width, self.height) < TINY:

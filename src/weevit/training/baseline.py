@@ -52,7 +52,7 @@ from weevit.training.loop import INTERRUPTED
 from weevit.training.pages import EVALUATION_PAGE, write_evaluated
 from weevit.training.planning import Plan
 from weevit.training.results import Run
-from weevit.training.task import BEGUN, Task
+from weevit.training.task import STARTED, Task
 from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
@@ -62,7 +62,7 @@ from weevit.zoo.own import refuse_links
 PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"
 SCHEMA = "weevit.finetune/1"
-OURS = (PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON, RECORD, BEGUN, FAILURES, EVALUATION_PAGE, *EVALUATION)
+OURS = (PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON, RECORD, STARTED, FAILURES, EVALUATION_PAGE, *EVALUATION)
 
 _WIDTH, _NAMES = 80, 12
 """Columns of what is printed, and of the names in front."""
@@ -233,7 +233,7 @@ def refuse_done(folder: Path) -> None:
         raise UsageError(
             f"{folder} holds a fine-tuning that is done.", f"weevit classify IMAGE --model {typed(folder)}"
         )
-    if there and BEGUN not in there:
+    if there and STARTED not in there:
         shown = ", ".join(sorted(there)[:3])
         raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
 

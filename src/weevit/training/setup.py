@@ -24,10 +24,10 @@ from weevit.training.determinism import draw_from, settled
 from weevit.training.duration import Duration
 from weevit.training.ema import Ema
 from weevit.training.loss import class_weights
+from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import Start, build, class_order, describe, first_weights, given, preprocessing, rebuild
 from weevit.training.optim import create_optimizer
 from weevit.training.pace import Pace
-from weevit.training.pieces import choose_pieces
 from weevit.training.recipe import deviations, flat, load_recipe, override, to_yaml
 from weevit.training.run_data import data_facts, in_order, refuse_other_data, splits_of
 from weevit.training.schedule import Schedule

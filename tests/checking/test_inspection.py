@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from weevit.checking.looking import THUMB, look_at
+from weevit.checking.inspection import THUMB, look_at
 from weevit.errors import MissingImageError, UsageError
 from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.source import Source
 from weevit.images.sources import expand
 
 
-def test_a_picture_is_whole_and_described(tmp_path: Path) -> None:
+def test_a_image_is_whole_and_described(tmp_path: Path) -> None:
     path = labelled.put(tmp_path / "a.png", labelled.png(3, (70, 50)))
     (look,) = look_at([Source("a.png", path)], 1, DEFAULT_LIMITS)
     assert (look.width, look.height, look.error) == (70, 50, None)
@@ -63,7 +63,7 @@ def test_pixels_in_memory_are_refused() -> None:
         look_at([Source("array[0]", np.zeros((9, 9, 3), np.uint8))], 1, DEFAULT_LIMITS)
 
 
-def test_oddities(tmp_path: Path) -> None:
+def test_unusual(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (80, 90, 3), np.uint8))
     noise.save(tmp_path / "fine.jpg")
@@ -74,7 +74,7 @@ def test_oddities(tmp_path: Path) -> None:
     labelled.put(tmp_path / "broken.png", b"")
     names = ["fine.jpg", "wrong.jpg", "tiny.png", "wall.png", "no_ending", "broken.png"]
     looks = look_at([Source(name, tmp_path / name) for name in names], 2, DEFAULT_LIMITS)
-    found = {name: look.oddities(name) for name, look in zip(names, looks, strict=True)}
+    found = {name: look.unusual(name) for name, look in zip(names, looks, strict=True)}
     assert found == {
         "fine.jpg": [],
         "wrong.jpg": [("ending", "its name ends in .jpg, but it is PNG")],
