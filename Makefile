@@ -10,7 +10,7 @@ WEEVIT := $(BIN)/weevit
 say = @echo; echo "== $(1)"
 SOURCES := pyproject.toml src/weevit/_version.py
 
-.PHONY: demo test check clean
+.PHONY: demo test check types clean
 
 # Everything here comes with weevit: images, model, no hub, no PyTorch. Nothing is opened.
 demo: $(VENV)/.core
@@ -33,9 +33,11 @@ endif
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(VENV)/.dev
+check: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
 
 $(VENV)/.core: $(SOURCES)

@@ -36,6 +36,27 @@ def selection(change: Change, tests: CoverageMap, copy: Path) -> list[Covering]:
     return sorted(found, key=lambda test: (not test.name.startswith(near), test.seconds, test.name))
 
 
+def mentioning(change: Change, copy: Path) -> list[str]:
+    """The test files that name the changed module, and those of its room: without any recording.
+
+    First those of the room that name it, then the others of the room, then whatever else names it; short ones first.
+    """
+    parts = Path(change.file).with_suffix("").parts[1:]
+    module, own = ".".join(parts), room(change.file)
+
+    def rank(path: Path) -> tuple[int, int]:
+        near = path.relative_to(copy).as_posix().startswith((f"tests/{own}/", f"tests/test_{own}"))
+        text = path.read_text(encoding="utf-8")
+        named = module in text or (f"from {'.'.join(parts[:-1])} import" in text and parts[-1] in text)
+        named = (
+            named or parts[-1] in path.stem or (own == "cli" and f'"{parts[-1]}' in text and "tests/cli" in str(path))
+        )
+        return (0 if near and named else 1 if near else 2 if named else 3), len(text)
+
+    ranked = sorted((rank(path), path) for path in (copy / "tests").rglob("test_*.py"))
+    return [path.relative_to(copy).as_posix() for (place, _), path in ranked if place < 3]
+
+
 def _by_name(change: Change, tests: CoverageMap, copy: Path) -> list[Covering]:
     name = change.names[-1]
     found: dict[str, Covering] = {}

@@ -15,6 +15,9 @@ lines is recorded once (`mutant_coverage.py`: the whole suite under coverage.py,
 a temporary folder; tests that change are recorded again.
 
 The draw depends on the seed and the text of the lines alone: what is not touched is drawn again after a merge.
+With `--by-name` nothing is recorded: the test files that name the changed module are run, the room's own first, for at
+most `--limit` seconds. Other tests may notice what those do not, so its share is a lower bound, had in half the time.
+
 `--resume FILE` adds a line of JSON per change to a file and skips what has one there; `--again` runs those once more
 that were not noticed. What cannot be noticed, since the program does the same, stands in `mutants_equivalent.json` with
 the reason, and others are drawn in its place.
@@ -45,7 +48,7 @@ from typing import Any
 from mutant_changes import Change, changes
 from mutant_coverage import CoverageMap, Covering, copy_checkout, coverage_map, environment
 from mutant_plugin import SELECT
-from mutant_selection import batches, room, selection
+from mutant_selection import batches, mentioning, room, selection
 from mutant_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,6 +170,32 @@ class Copy:
         finally:
             self._write(path, original)
 
+    def judge_named(self, change: Change, limit: float) -> Outcome:
+        """Make a change, run the test files that name its module, and take it back."""
+        files = mentioning(change, self.root)
+        path = self.root / change.file
+        original = path.read_text(encoding="utf-8")
+        changed = change.apply(original)
+        if not files or changed is None:
+            return Outcome(UNTESTED, "", 0, 0.0)
+        start = time.monotonic()
+        try:
+            self._write(path, changed)
+            with tempfile.TemporaryDirectory() as name:
+                said = Path(name) / "said"
+                words = ["-x", "-q", f"--timeout={limit / 2:.0f}", f"--basetemp={name}/t", *files]
+                code = self.server.run(words, said, {}, limit)
+                text = said.read_text(encoding="utf-8", errors="replace")
+        finally:
+            self._write(path, original)
+        seconds = time.monotonic() - start
+        if code is None or code in (0, 5):
+            return Outcome(SURVIVED, "", len(files), seconds, code is not None)
+        if code == _INTERNAL:
+            return Outcome(KILLED, "pytest itself", len(files), seconds)
+        failed = [line.split(" - ")[0].partition(" ")[2] for line in text.splitlines() if line.startswith(_FAILED)]
+        return Outcome(KILLED, failed[-1] if failed else f"exit code {code}", len(files), seconds)
+
     def _write(self, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
@@ -217,16 +246,21 @@ def run_all(options: argparse.Namespace, wanted: list[Change]) -> dict[str, dict
         copies: queue.Queue[Copy] = queue.Queue()
         for number in range(options.jobs):
             copies.put(Copy(options.root, Path(name) / str(number)))
-        tests = coverage_map(copies.queue[0].root, _test_files(options), options.jobs, options.fresh)
-
-        first = min(tests.seconds, key=tests.seconds.__getitem__)
-        if copies.queue[0].run([Covering(first, tests.seconds[first])]) != (SURVIVED, ""):
-            sys.exit(f"{first} fails without any change: nothing could be told by these tests")
+        tests = None
+        if not options.by_name:
+            tests = coverage_map(copies.queue[0].root, _test_files(options), options.jobs, options.fresh)
+            first = min(tests.seconds, key=tests.seconds.__getitem__)
+            if copies.queue[0].run([Covering(first, tests.seconds[first])]) != (SURVIVED, ""):
+                sys.exit(f"{first} fails without any change: nothing could be told by these tests")
 
         def one(change: Change) -> dict[str, Any]:
             copy = copies.get()
             try:
-                found = copy.judge(change, tests, options.limit)
+                found = (
+                    copy.judge_named(change, options.limit)
+                    if tests is None
+                    else copy.judge(change, tests, options.limit)
+                )
             finally:
                 copies.put(copy)
             row = {"key": change.key, "room": room(change.file), "file": change.file, "line": change.line}
@@ -250,11 +284,13 @@ def run_all(options: argparse.Namespace, wanted: list[Change]) -> dict[str, dict
     return done
 
 
-def _doubt(copy: Copy, done: dict[str, dict[str, Any]], tests: CoverageMap) -> None:
+def _doubt(copy: Copy, done: dict[str, dict[str, Any]], tests: CoverageMap | None) -> None:
     """Run the tests that noticed something on the unchanged code: one that fails there has noticed nothing."""
-    names = {row["by"] for row in done.values() if row["by"] in tests.seconds}
+    noticing = {row["by"] for row in done.values() if row["by"].startswith("tests/")}
+    seconds = dict.fromkeys(noticing, 10.0) if tests is None else tests.seconds
+    names = noticing & seconds.keys()
     wrong = []
-    while names and (found := copy.run([Covering(name, tests.seconds[name]) for name in sorted(names)]))[0] != SURVIVED:
+    while names and (found := copy.run([Covering(name, seconds[name]) for name in sorted(names)]))[0] != SURVIVED:
         wrong.append(found[1])
         if found[1] not in names:
             break
@@ -311,6 +347,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="say what would be changed, and run nothing")
     parser.add_argument("--tests", nargs="+", default=["tests/**/test_*.py"], help="test files to choose from (all)")
     parser.add_argument("--fresh", action="store_true", help="record anew which tests run which lines")
+    parser.add_argument("--by-name", action="store_true", help="record nothing: the test files that name the module")
     parser.add_argument("--jobs", type=int, default=1, help="at once (1)")
     parser.add_argument("--limit", type=float, default=150, help="seconds of tests per change, as recorded (150)")
     parser.add_argument("--resume", type=Path, metavar="FILE.jsonl", help="a line per change; what is there is skipped")

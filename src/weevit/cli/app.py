@@ -117,10 +117,15 @@ def _unbroken(message: str, words: list[str]) -> str:
     return message
 
 
+def exit_code(kind: type[WeevitError]) -> int:
+    """Of a command that an error of this class ends."""
+    return EXIT_USAGE if issubclass(kind, UsageError) else EXIT_FAILED
+
+
 def _explain(error: Exception, words: list[str]) -> tuple[str, int]:
     """What to print for an error, and the exit code."""
     if isinstance(error, WeevitError):
-        return str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+        return str(error), exit_code(type(error))
     if isinstance(error, click.ClickException):  # a missing argument, an unknown option
         command = " ".join(["weevit", *[word for word in words[:1] if word in VERBS], "--help"])
         return f"{error.format_message()}\n{command}", error.exit_code
