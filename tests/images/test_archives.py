@@ -334,6 +334,16 @@ def test_a_comment_about_all_members_is_read_up_to_a_limit(tmp_path: Path) -> No
     assert [source.name for source in sources(many)] == [f"{many}/first.png", f"{many}#rest"]
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_broken_extended_header_is_no_end(tmp_path: Path, kind: bytes) -> None:
+    path, record = tmp_path / "x.tar", b"0 path=b.png\n"
+    header = containers.header("./PaxHeaders/a.png", len(record), kind) + record.ljust(512, b"\0")
+    whole = b"".join(containers.long_names(0, 0))
+    second = whole.index(b"a.png")
+    path.write_bytes(whole[:second] + header + whole[second:])
+    assert [source.name for source in sources(path)] == [f"{path}/first.png", f"{path}#rest"]
+
+
 @pytest.mark.parametrize(("blocks", "rows"), [(900, ["a.png", "b.png"]), (1100, ["#rest"])])
 def test_a_map_of_holes_ends(tmp_path: Path, blocks: int, rows: list[str]) -> None:
     path = tmp_path / "x.tar"

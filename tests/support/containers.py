@@ -73,7 +73,7 @@ def long_names(chain: int, size: int, global_: bool = False) -> Iterator[bytes]:
     for number in range(chain):
         yield header("././@LongLink", size, kind)
         text = f"{size} comment{number}=".encode() + b"x" * size if global_ else b"n" * size
-        yield from zeros(size, text[: size - 1] + b"\n")
+        yield (text[: size - 1] + b"\n").ljust(-(-size // 512) * 512, b"\0")
         if global_:
             yield header("README", 0)
     yield header("a.png", len(png()))

@@ -215,7 +215,10 @@ class _Header(tarfile.TarInfo):
             archive.everywhere += self.size if self.type == tarfile.XGLTYPE else 0
             if archive.names > _MAX_NAME_BYTES or archive.everywhere > _MAX_GLOBAL_BYTES:
                 raise tarfile.ReadError(f"a header for {self.size:,} bytes")
-        made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        try:
+            made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        except tarfile.InvalidHeaderError as error:  # Python would take it for the archive's end
+            raise tarfile.ReadError(f"a broken header ({error})") from error
         return made
 
     def _proc_sparse(self, archive: Any) -> tarfile.TarInfo:
