@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from weevit.memory import give_back
+from weevit.memory import LARGE, give_back, keep_flat
 
 
 def resident() -> int:
@@ -24,8 +24,20 @@ def test_what_lies_free_between_blocks_in_use_goes_back() -> None:
     del blocks
     before = resident()
     give_back()
+    keep_flat()
     assert resident() < before - 30_000_000
     assert len(kept) == 100_000
+
+
+def test_the_bound_from_which_blocks_go_back_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        def mallopt(self, parameter: int, value: int) -> None:
+            told.append((parameter, value))
+
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+    keep_flat()
+    assert told == [(-3, LARGE)]  # M_MMAP_THRESHOLD of glibc's malloc.h
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
@@ -35,3 +47,4 @@ def test_elsewhere_it_does_nothing(error: type[Exception], monkeypatch: pytest.M
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     give_back()
+    keep_flat()

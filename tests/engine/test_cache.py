@@ -49,6 +49,15 @@ def test_a_damaged_record_is_no_entry(cache: GraphCache, record: bytes) -> None:
     assert cache.get("a") is None
 
 
+@pytest.mark.parametrize("plant", [Path.mkdir, lambda path: path.symlink_to(path.with_name("elsewhere"))])
+def test_a_record_that_is_no_file_is_no_entry(cache: GraphCache, plant: Callable[[Path], None]) -> None:
+    cache.put("a", writes(b"graph"))
+    record = cache.folder / "a.json"
+    record.rename(record.with_name("elsewhere"))
+    plant(record)
+    assert cache.get("a") is None
+
+
 def test_a_graph_that_vanished(cache: GraphCache) -> None:
     cache.put("a", writes(b"graph")).unlink()
     assert cache.get("a") is None

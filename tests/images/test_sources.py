@@ -131,6 +131,12 @@ def test_missing_paths_keep_their_place(tmp_path: Path) -> None:
     assert open_image(first).size == open_image(last).size
 
 
+def test_a_path_through_a_file_is_missing(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with pytest.raises(MissingImageError, match="no such file"):
+        open_image(next(iter(expand([tmp_path / "a.png" / "b.png"]))))
+
+
 @pytest.mark.parametrize("others", [(), ("notes.txt", "deep/clip.mp4")])
 def test_a_folder_without_a_picture_is_one_failing_source(tmp_path: Path, others: tuple[str, ...]) -> None:
     folder = tmp_path / "x.jpg"  # a folder's name may look like a picture's

@@ -306,3 +306,12 @@ def test_real_photos_through_the_card(vit_tiny: Path, photos: list[Path]) -> Non
     named = [[ids[index] for index in own] for own in top5]
     assert sum(own[0] == true for own, true in zip(named, truth, strict=True)) == 413
     assert sum(true in own for own, true in zip(named, truth, strict=True)) == 478
+
+
+@pytest.mark.parametrize("size", [64, (64, 64), (3, 64, 64)])
+def test_the_size_of_a_transform_in_every_spelling(size: int | tuple[int, ...]) -> None:
+    config = {"interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0, "crop_mode": "center"}
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8))
+    found = weevit.data.create_transform(size, **config)(image)
+    assert torch.equal(found, weevit.data.create_transform((3, 64, 64), **config)(image))
+    assert found.shape == (3, 64, 64)

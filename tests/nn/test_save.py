@@ -113,7 +113,7 @@ def test_any_number_of_channels_comes_back(channels: int, tmp_path: Path) -> Non
     model = micro(in_chans=channels)
     expected = answers(model, channels)
     checkpoint = weevit.save(model, tmp_path / "m", class_names=list("abcdefghij"))
-    assert checkpoint.in_chans == channels
+    assert checkpoint.in_chans == model.in_chans == channels
     again = weevit.create_model(str(tmp_path / "m"), pretrained=True)
     assert torch.equal(answers(again, channels), expected)
     assert weevit.data.resolve_model_data_config(again)["input_size"] == (channels, 64, 64)
