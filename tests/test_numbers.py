@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import weevit
-from weevit.arguments import whole
+from weevit.arguments import MAX_SEED, whole
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,7 @@ def test_a_wrong_number_is_told_in_full(arguments: tuple[object, ...], message: 
     with pytest.raises(weevit.UsageError) as caught:
         whole(*arguments)  # type: ignore[arg-type]
     assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_a_seed_is_what_every_generator_takes() -> None:
+    assert np.iinfo(np.int64).max == MAX_SEED

@@ -28,6 +28,7 @@ ODD = (
         ("zero\u200bwidth\u200d\ufeff\u2060", "zero\\u200bwidth\\u200d\\ufeff\\u2060"),
         ("\u2028\u2029\x85", "\\u2028\\u2029\\x85"),
         ("\udcff\U000e0041", "\\udcff\\U000e0041"),
+        ("\uffff\U0001ffff\xad\u0378", "\\uffff\\U0001ffff\\xad\\u0378"),
         ("[red]x[/red]", "[red]x[/red]"),
         ("猫 ü é 83.3\u00a0% █▉ · 日本\u3000語", "猫 ü é 83.3\u00a0% █▉ · 日本\u3000語"),
     ],
