@@ -196,7 +196,7 @@ def test_tables_and_archives(says: Says, model: Path, tmp_path: Path) -> None:
     assert [plain_cell(row["input"]) for row in read] == [row["input"] for row in rows]
     parquet = pytest.importorskip("pyarrow.parquet")
     assert parquet.read_table(tmp_path / "answers.parquet")["input"].to_pylist() == [row["input"] for row in rows]
-    assert parquet.read_table(tmp_path / "answers.parquet")["name1"].to_pylist()[0].endswith(NASTY)
+    assert parquet.read_table(tmp_path / "answers.parquet")["class_name"].to_pylist()[0][0].endswith(NASTY)
 
 
 def test_whatever_others_print_is_text_too(capfd: pytest.CaptureFixture[str]) -> None:

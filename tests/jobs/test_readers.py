@@ -113,7 +113,7 @@ def same(found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
 def test_the_jobs_are_what_they_should_be(jobs: Jobs) -> None:
     for kind in (*KINDS, "answers"):
         rows = jobs.rows(kind)
-        assert rows["id"] == [f"n{number:02}" for number in range(15)]
+        assert rows["input"] == [f"n{number:02}" for number in range(15)]
         assert [status == "ok" for status in rows["status"]] == [False] * jobs.broken + [True] * 12
         assert not list(verify_job(jobs.top / kind))
     assert len(list((jobs.top / "emb" / "data").iterdir())) == 4
@@ -132,9 +132,9 @@ def test_pyarrow(jobs: Jobs, kind: str) -> None:
 def test_pandas(jobs: Jobs, kind: str) -> None:
     frame = reader("pandas").read_parquet(jobs.data(kind))
     same(frame.astype(object).where(frame.notna(), None).to_dict("list"), jobs.rows(kind))
-    assert frame[frame["target"] == "even"]["id"].tolist() == [f"n{number:02}" for number in range(0, 15, 2)]
+    assert frame[frame["target"] == "even"]["input"].tolist() == [f"n{number:02}" for number in range(0, 15, 2)]
     if kind == "answers":
-        assert frame["labels"].str[0].isna().sum() == jobs.broken
+        assert frame["class_name"].str[0].isna().sum() == jobs.broken
     else:
         good = np.stack(frame[frame["status"] == "ok"]["embedding"])
         assert good.dtype == (np.float16 if kind == "half" else np.float32)
@@ -148,9 +148,9 @@ def test_polars(jobs: Jobs, kind: str) -> None:
     same(frame.to_dict(as_series=False), jobs.rows(kind))
     assert polars.scan_parquet(jobs.data(kind)).filter(polars.col("status") == "ok").collect().height == 12
     even = frame.filter(polars.col("target") == "even")
-    assert even["id"].to_list() == [f"n{number:02}" for number in range(0, 15, 2)]
+    assert even["input"].to_list() == [f"n{number:02}" for number in range(0, 15, 2)]
     if kind == "answers":
-        assert frame["labels"].list.first().null_count() == jobs.broken
+        assert frame["class_name"].list.first().null_count() == jobs.broken
     else:
         assert frame.schema["embedding"].inner == (polars.Float16 if kind == "half" else polars.Float32)
         good = frame["embedding"].list.to_array(WIDTH)
@@ -159,8 +159,8 @@ def test_polars(jobs: Jobs, kind: str) -> None:
 
 
 NEAREST = """
-SELECT id, array_cosine_similarity(embedding::FLOAT[192], (
-    SELECT embedding::FLOAT[192] FROM '{data}/*.parquet' WHERE id = 'n07'
+SELECT input, array_cosine_similarity(embedding::FLOAT[192], (
+    SELECT embedding::FLOAT[192] FROM '{data}/*.parquet' WHERE input = 'n07'
 )) AS likeness FROM '{data}/*.parquet' ORDER BY likeness DESC NULLS LAST
 """
 
@@ -169,7 +169,7 @@ SELECT id, array_cosine_similarity(embedding::FLOAT[192], (
 @pytest.mark.parametrize("pattern", ["data/*.parquet", "**/*.parquet"])
 def test_duckdb(jobs: Jobs, kind: str, pattern: str) -> None:
     with reader("duckdb").connect() as connection:
-        names = "id, status, error, width, height, target, embedding, fingerprint"
+        names = "input, status, error, width, height, embedding, target, fingerprint"
         rows = connection.execute(f"SELECT {names} FROM '{jobs.top / kind / pattern}'").fetchall()
         same(dict(zip(names.split(", "), map(list, zip(*rows, strict=True)), strict=True)), jobs.rows(kind))
         kinds = (
@@ -189,13 +189,13 @@ def test_duckdb(jobs: Jobs, kind: str, pattern: str) -> None:
 def test_duckdb_and_classes(jobs: Jobs) -> None:
     with reader("duckdb").connect() as connection:
         data = f"'{jobs.data('answers')}/*.parquet'"
-        rows = connection.execute(f"SELECT id, labels[1], target FROM {data}").fetchall()
-        count = f"SELECT target, count(*), count(labels) FROM {data} GROUP BY target ORDER BY 2"
+        rows = connection.execute(f"SELECT input, class_name[1], target FROM {data}").fetchall()
+        count = f"SELECT target, count(*), count(class_name) FROM {data} GROUP BY target ORDER BY 2"
         assert connection.execute(count).fetchall() == [(None, 7, 6), ("even", 8, 6)]
     wanted = jobs.rows("answers")
     assert rows == [
         (name, labels and labels[0], target)
-        for name, labels, target in zip(wanted["id"], wanted["labels"], wanted["target"], strict=True)
+        for name, labels, target in zip(wanted["input"], wanted["class_name"], wanted["target"], strict=True)
     ]
 
 
@@ -215,13 +215,13 @@ def test_lancedb(jobs: Jobs, kind: str, ask: str, tmp_path: Path) -> None:
         assert table.count_rows() == 12
     assert str(table.schema.field("embedding").type) == f"fixed_size_list<item: float>[{WIDTH}]"
     wanted = jobs.rows(kind)
-    rows = {row["id"]: row for row in table.to_arrow().to_pylist()}
-    for name, status, vector in zip(wanted["id"], wanted["status"], wanted["embedding"], strict=True):
+    rows = {row["input"]: row for row in table.to_arrow().to_pylist()}
+    for name, status, vector in zip(wanted["input"], wanted["status"], wanted["embedding"], strict=True):
         if ask == "everything" or vector is not None:
             assert (rows[name]["status"], rows[name]["embedding"]) == (status, vector)
     found = table.search(jobs.vectors(kind)[4]).limit(20).to_list()
     assert len(found) == 12
-    assert found[0]["id"] == "n07"
+    assert found[0]["input"] == "n07"
     assert {row["status"] for row in found} == {"ok"}
 
 

@@ -21,7 +21,6 @@ from weevit.errors import JobError, NotFiniteError, UsageError
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
-from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.folder import VANISHED, hold, tidy, write_errors, writing
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
 from weevit.jobs.names import Names, id_hash, rename
@@ -29,6 +28,7 @@ from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, 
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row, write_shard
+from weevit.jobs.verbs import VERBS
 from weevit.memory import keep_flat
 from weevit.outputs import local
 from weevit.predict import Predictor
@@ -48,7 +48,7 @@ class Progress:
         computed: of them, those that the model was asked for.
         errors: kind -> how many of all these have no answer.
         rest: rows of other workers that are not there yet (as of the end).
-        vanished: ids that had a row and are no input any more.
+        vanished: inputs that had a row and are no input any more.
         interrupted: whether it stopped before its end because it was asked to.
         seconds: since the first image.
         left_out: files in folders that are no images by their ending.
@@ -184,7 +184,7 @@ class _Job:
     ) -> None:
         verb = VERBS[settings.verb]
         self.predictor, self.folder, self.sources = predictor, folder, sources
-        self.columns: list[Column] = verb.columns(settings.options, predictor)
+        self.columns = verb.columns(settings.options, predictor)
         self.outputs = verb.outputs
         self.metadata = settings.metadata(self.columns)
         self.options, self.shard_size = settings.options, settings.shard_size
@@ -246,7 +246,7 @@ class _Job:
         if not files:
             return
         self.old = OldRows(self.folder / DATA, files, self.columns, only_ok=self.retry_failed)
-        vanished = sorted({name for name in self.old.ids() if id_hash(name) not in names.seen})
+        vanished = sorted({name for name in self.old.inputs() if id_hash(name) not in names.seen})
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
         with writing(self.folder):
