@@ -68,7 +68,12 @@ def test_figures_are_those_of_answers_asked_for_one_by_one(
 def test_broken_images_are_counted_and_never_left_out(evaluation: Evaluation) -> None:
     assert len(evaluation.rows) == 43
     (broken,) = evaluation.failures
-    assert (broken.input, broken.status, broken.target, broken.answer) == ("red/broken.png", "decode_error", "red", None)
+    assert (broken.input, broken.status, broken.target, broken.answer) == (
+        "red/broken.png",
+        "decode_error",
+        "red",
+        None,
+    )
     assert dict(evaluation.failed) == {"truncated": 1}
     for name in ("top1", "top5"):
         assert evaluation.metrics[f"{name}_worst"] == pytest.approx(evaluation.metrics[name] * 42 / 43)

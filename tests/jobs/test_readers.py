@@ -1,4 +1,4 @@
-"""What others read a job with: each opens `data/` as it is, rows without an answer included.
+"""What others read a job with: each opens `data/` as it is, rows without an answer included. And results as tables.
 
 The readers are no dependencies of weevit, and pyarrow imports pandas where it is there, which costs memory that other
 tests measure. So these tests skip where development installs, and run in an environment of their own, with
@@ -240,10 +240,10 @@ def test_datasets(jobs: Jobs, kind: str, call: str, tmp_path: Path) -> None:
     same({name: list(found["train"][name]) for name in found["train"].column_names}, jobs.rows(kind))
 
 
-def documented() -> list[tuple[str, str]]:
+def documented(page: str = "jobs.md", heading: str = "Open it elsewhere") -> list[tuple[str, str]]:
     """Reader -> its line in the documentation."""
-    page = (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8")
-    section = page.partition("## Open it elsewhere\n")[2].partition("\n## ")[0]
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| (\w+) \| `(.+)` \|$", section, re.MULTILINE)
 
 
@@ -270,3 +270,32 @@ def test_the_documented_lines(
         "datasets": lambda: found["train"].num_rows,
     }.get(name, lambda: len(found))()
     assert rows == (12 if "status" in line else 15)
+
+
+# ---- results of a call
+
+TABLES = documented("answers.md", "In Python")
+
+
+def test_every_library_of_tables_has_its_line() -> None:
+    assert [name for name, _ in TABLES] == ["pandas", "Polars", "datasets"]
+
+
+@pytest.mark.parametrize("good", [0, 1], ids=["good first", "broken first"])
+@pytest.mark.parametrize(("output", "columns"), [
+    ("logits", ("class_index", "probability")), ("embedding", ("embedding",)),
+])  # fmt: skip
+@pytest.mark.parametrize(("name", "line"), TABLES, ids=[name for name, _ in TABLES])
+def test_results_are_a_table_in_one_call(name: str, line: str, output: Any, columns: list[str], good: int) -> None:
+    images = [ROOT / "examples/digits/test/3/0175.png", ROOT / "examples/broken/page.jpg"]
+    with weevit.load("digits", cache=False) as model:
+        results = list(model.stream(images[:: -1 if good else 1], outputs=(output,), topk=2))
+    found = eval(line, {name.lower(): reader(name.lower()), "results": results})
+    row = results[good].to_dict()
+    for column in columns:
+        np.testing.assert_array_equal(found[column][good], row[column])
+        kind = found.features[column].feature.dtype if name == "datasets" else np.asarray(found[column][good]).dtype
+        assert kind == row[column].dtype
+    if output == "logits":
+        assert list(found["class_id"][good]) == row["class_id"] == [str(index) for index in row["class_index"]]
+    assert [found["status"][place] for place in (good, 1 - good)] == ["ok", "decode_error"]

@@ -48,7 +48,7 @@ class Column:
         value: what a row (a `Result`, or a row of a job or an evaluation) has for it; None where it has nothing. Lists
             of numbers are arrays of the column's type; a `NotFiniteError` where that is too narrow.
         form: `one` value; a list of values that are `ranked`, best first; a `set` of any number; a `vector`.
-        shape: of the array of a row, which a list holds flat; `()` for one value and for a set.
+        shape: of a row's values, which a list holds flat; `()` for one value and for a set.
     """
 
     name: str
@@ -158,8 +158,8 @@ def row_of(row: Any, columns: Sequence[Column]) -> list[Any]:
 
 
 def metadata(columns: Sequence[Column]) -> dict[str, str]:
-    """What a Parquet file says of its columns: their version, and the shapes that its lists hold flat."""
-    shapes = {column.name: list(column.shape) for column in columns if column.shape}
+    """What a Parquet file says of its columns: their version, and the shapes of vectors."""
+    shapes = {column.name: list(column.shape) for column in columns if column.form == "vector"}
     return {"weevit.schema": str(SCHEMA), "weevit.shapes": json.dumps(shapes)}
 
 
