@@ -79,7 +79,7 @@ def test_verbs_that_answer(says: Says, model: Path, images: Path, tmp_path: Path
     assert code == 0
     assert len(out.splitlines()) == 12
     code, out, _ = says("classify", images, "-m", model, "--json")
-    assert {json.loads(line)["top"][0]["name"][2:] for line in out.splitlines() if '"ok"' in line} == {NASTY}
+    assert {json.loads(line)["class_name"][0][2:] for line in out.splitlines() if '"ok"' in line} == {NASTY}
     says("embed", images, "-m", model, "--json")
     says("embed", images, "-m", model, "-o", tmp_path / "v.npy")
     assert len((tmp_path / "v.ids.txt").read_text().splitlines()) == 12

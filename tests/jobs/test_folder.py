@@ -97,10 +97,10 @@ def test_data_holds_whole_shards_at_every_moment(
     run: Callable[..., Progress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever reads it while the job runs: Polars refuses a folder in which one name ends differently."""
-    from weevit.jobs import run as jobs_run
+    from weevit.jobs import tasks
 
     seen: list[list[str]] = []
-    real = jobs_run.write_shard
+    real = tasks.write_shard
 
     def look(path: Path, *rest: Any) -> None:
         real(path, *rest)
@@ -108,7 +108,7 @@ def test_data_holds_whole_shards_at_every_moment(
         seen.append([path.name for path in found])
         assert all(read_table(path).num_rows == SHARD for path in found)
 
-    monkeypatch.setattr(jobs_run, "write_shard", look)
+    monkeypatch.setattr(tasks, "write_shard", look)
     run(tmp_path / "out")
     assert [len(own) for own in seen] == [0, 1, 2, 3]
     assert all(fnmatchcase(name, PARTS) for own in seen for name in own)

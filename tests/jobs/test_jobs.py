@@ -24,6 +24,7 @@ from job_orders import job_contents as contents  # noqa: E402 - after the skip
 import weevit  # noqa: E402
 from weevit.images.formats import EXTENSIONS  # noqa: E402
 from weevit.jobs import run as jobs_run  # noqa: E402
+from weevit.jobs import tasks as jobs_tasks  # noqa: E402
 from weevit.jobs.manifest import read_lines  # noqa: E402
 from weevit.jobs.results import job_status, verify_job  # noqa: E402
 from weevit.jobs.run import Progress, run_job  # noqa: E402
@@ -221,7 +222,7 @@ def test_a_kill_costs_at_most_one_shard(
     predictor: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever it comes: however slowly shards are written, no more than one shard's answers are not on the disk."""
-    real, folder, redone = jobs_run.write_shard, tmp_path / "out", []
+    real, folder, redone = jobs_tasks.write_shard, tmp_path / "out", []
 
     def slowly(*args: Any) -> None:
         time.sleep(0.1)
@@ -230,7 +231,7 @@ def test_a_kill_costs_at_most_one_shard(
     def watch(progress: Progress) -> None:
         redone.append(progress.answered - sum(line.rows for line in read_lines(folder)))
 
-    monkeypatch.setattr(jobs_run, "write_shard", slowly)
+    monkeypatch.setattr(jobs_tasks, "write_shard", slowly)
     run(predictor, images, folder, watch=watch)
     assert len(redone) > COUNT
     assert max(redone) == 7  # of 8: with the last one the shard is there
@@ -396,7 +397,7 @@ def test_a_full_disk(
 ) -> None:
     run(predictor, images, tmp_path / "whole")
     folder = tmp_path / "out"
-    real, calls = jobs_run.write_shard, iter(range(100))
+    real, calls = jobs_tasks.write_shard, iter(range(100))
 
     def full(path: Path, *rest: Any) -> None:
         if next(calls) == 2:
@@ -405,7 +406,7 @@ def test_a_full_disk(
         real(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs_run, "write_shard", full)
+        patch.setattr(jobs_tasks, "write_shard", full)
         with pytest.raises(weevit.OutputError, match="No space left on device") as caught:
             run(predictor, images, folder)
     assert "goes on from there" in caught.value.hint

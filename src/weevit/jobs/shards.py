@@ -39,6 +39,11 @@ class Row:
     height: int | None = None
     answers: list[Any] | None = None
 
+    @property
+    def failure(self) -> str:
+        """Why it has no answer, to be counted: `truncated`, `missing`, ..."""
+        return (self.error or self.status).partition(":")[0]
+
 
 OWN = (Column("target", "string", attrgetter("target")), Column("fingerprint", "string", attrgetter("fingerprint")))
 """What a job's rows have beside their answers."""
