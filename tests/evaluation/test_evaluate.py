@@ -293,6 +293,14 @@ def test_what_is_not_an_evaluation(tmp_path: Path) -> None:
         assert "weevit eval MODEL DATA" in caught.value.hint
 
 
+def test_an_older_evaluation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"schema": "weevit.evaluation/1", "classes": []}')
+    for ask in (read_evaluation, lambda folder: weevit.compare(folder, folder)):
+        with pytest.raises(UsageError, match=r"of an older kind \(weevit\.evaluation/1\), whose columns") as caught:
+            ask(tmp_path)
+        assert caught.value.hint == f"weevit eval MODEL DATA -o {tmp_path}-2   measures again"
+
+
 def test_nothing_is_computed_for_a_report_that_cannot_be_written(
     predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,11 +152,6 @@ def as_dict(result: Result) -> dict[str, Any]:
 # ---- rendered
 
 
-def row_of(row: Any, columns: Sequence[Column]) -> list[Any]:
-    """The values of one row."""
-    return [column.value(row) for column in columns]
-
-
 def metadata(columns: Sequence[Column]) -> dict[str, str]:
     """What a Parquet file says of its columns: their version, and the shapes of vectors."""
     shapes = {column.name: list(column.shape) for column in columns if column.form == "vector"}

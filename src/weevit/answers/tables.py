@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from weevit.answers.columns import Column, Kind, metadata, plain, row_of
+from weevit.answers.columns import Column, Kind, metadata, plain
 from weevit.errors import MalformedFileError, UsageError
 from weevit.images.parquet import pyarrow
 from weevit.text import csv_row, plain_cell
@@ -23,63 +23,46 @@ BETWEEN = ";"
 # ---- CSV
 
 
-def csv_header(columns: Sequence[Column]) -> str:
-    """The first line: `class_id1`, `class_id2`, ... where classes are ranked."""
-    return _line([
-        [f"{column.name}{rank}" for rank in range(1, _span(column) + 1)] if column.form == "ranked" else [column.name]
-        for column in columns
-    ])  # fmt: skip
+def csv_lines(rows: Iterable[Any], columns: Sequence[Column]) -> Iterator[bytes]:
+    """A table: the names of the columns (`class_id1`, `class_id2`, ... where classes are ranked), then the rows."""
+    yield _line([_names(column) for column in columns])
+    for row in rows:
+        yield _line([_cells(plain(column.value(row), column), column) for column in columns])
 
 
-def csv_line(row: Any, columns: Sequence[Column]) -> str:
-    """A row; nothing is written for None."""
-    return _line([_cells(plain(column.value(row), column), column) for column in columns])
+def _line(cells: Sequence[Sequence[Any]]) -> bytes:
+    """Columns with as many cells each lie side by side: the first cell of each, then the second of each."""
+    flat = (cell for _, group in groupby(cells, len) for rank in zip(*group, strict=True) for cell in rank)
+    return csv_row(flat).encode("utf-8", "backslashreplace")
+
+
+def _names(column: Column) -> list[str]:
+    """Of its cells in a row."""
+    return [f"{column.name}{rank + 1}" for rank in range(*column.shape)] if column.form == "ranked" else [column.name]
 
 
 def _cells(value: Any, column: Column) -> list[Any]:
     if value is None:
-        return [None] * _span(column)
+        return [None] * len(_names(column))
     return value if column.form == "ranked" else [BETWEEN.join(value) if column.form == "set" else value]
 
 
-def _span(column: Column) -> int:
-    """How many cells it has in a row."""
-    return column.shape[0] if column.form == "ranked" else 1
-
-
-def _line(cells: Sequence[Sequence[Any]]) -> str:
-    """Columns with as many cells each lie side by side: the first cell of each, then the second of each."""
-    return csv_row(cell for _, group in groupby(cells, len) for rank in zip(*group, strict=True) for cell in rank)
-
-
 def read_csv(content: bytes, columns: Sequence[Column], where: str) -> Iterator[dict[str, Any]]:
-    """The rows that `csv_header` and `csv_line` wrote: name of a column -> its value; None for an empty cell.
+    """The rows that `csv_lines` wrote: name of a column -> its value; None for an empty cell.
 
     Raises:
         MalformedFileError: it has other columns, or a cell that is not of its column's type.
     """
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""))
     try:
-        names = next(csv.reader([csv_header(columns)]))
-        if next(lines, None) != names:
-            raise MalformedFileError(f"{where} has other columns than {', '.join(names)}.")
+        names = next(lines, [])
+        if sorted(names) != sorted(name for column in columns for name in _names(column)):
+            raise MalformedFileError(f"{where} has other columns than {', '.join(column.name for column in columns)}.")
         for cells in lines:
-            if len(cells) != len(names):
-                raise MalformedFileError(f"{where} has a row of {len(cells)} cells for {len(names)} columns.")
-            yield _values(cells, columns)
+            found = dict(zip(names, map(plain_cell, cells), strict=True))
+            yield {column.name: _value([found[name] for name in _names(column)], column) for column in columns}
     except (ValueError, csv.Error) as error:
         raise MalformedFileError(f"{where} cannot be read: {error}.") from error
-
-
-def _values(cells: Iterable[str], columns: Sequence[Column]) -> dict[str, Any]:
-    """The inverse of `_line`."""
-    texts = map(plain_cell, cells)
-    values: dict[str, Any] = {}
-    for span, group in groupby(columns, _span):
-        own = list(group)
-        found = list(islice(texts, span * len(own)))
-        values |= {column.name: _value(found[place :: len(own)], column) for place, column in enumerate(own)}
-    return values
 
 
 def _value(texts: list[str], column: Column) -> Any:
@@ -104,14 +87,10 @@ def _typed(text: str, kind: Kind) -> Any:
 
 
 def arrow_table(rows: Iterable[Any], columns: Sequence[Column], said: dict[str, str] | None = None) -> Any:
-    """Rows as a `pyarrow.Table`; its metadata has the schema's version, the shapes of lists, and what else is said."""
-    return arrow_values([row_of(row, columns) for row in rows], columns, said)
-
-
-def arrow_values(rows: Sequence[Sequence[Any]], columns: Sequence[Column], said: dict[str, str] | None = None) -> Any:
-    """As `arrow_table`, of the values of each row."""
-    own = list(zip(*rows, strict=True)) or [()] * len(columns)
-    arrays = {column.name: _array(one, column) for column, one in zip(columns, own, strict=True)}
+    """Rows as a `pyarrow.Table`; in its metadata the schema's version, the shapes of vectors, and what else is said."""
+    values = [[column.value(row) for column in columns] for row in rows]
+    by_column = zip(*values, strict=True) if values else [()] * len(columns)
+    arrays = {column.name: _array(own, column) for column, own in zip(columns, by_column, strict=True)}
     return pyarrow().table(arrays, metadata=metadata(columns) | (said or {}))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from weevit.answers.columns import Column, json_object
-from weevit.answers.tables import arrow_table, csv_header, csv_line
+from weevit.answers.tables import arrow_table, csv_lines
 from weevit.errors import OutputError
 from weevit.images.parquet import pyarrow
 from weevit.text import json_line, list_line
@@ -48,8 +47,7 @@ def write_jsonl(path: Path, results: Iterable[Result], columns: Sequence[Column]
 
 def write_csv(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
     """One row per input, without lists."""
-    lines = chain([csv_header(columns)], (csv_line(result, columns) for result in results))
-    return write_whole(path, lambda file: file.writelines(line.encode("utf-8", "backslashreplace") for line in lines))
+    return write_whole(path, lambda file: file.writelines(csv_lines(results, columns)))
 
 
 def write_parquet(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:

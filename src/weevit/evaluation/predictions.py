@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from weevit.answers.columns import COMMON, PRESENT, UNKNOWN, Column, ranked_columns
 from weevit.answers.results import Prediction
-from weevit.answers.tables import BETWEEN, arrow_table, arrow_type, csv_header, csv_line, read_csv
+from weevit.answers.tables import BETWEEN, arrow_type, read_csv
 from weevit.errors import MalformedFileError
 from weevit.evaluation.results import Row
 from weevit.images.parquet import pyarrow
@@ -51,23 +51,6 @@ def prediction_columns(classes: Sequence[Label], multi_label: bool, unknown: boo
 
     said = [replace(UNKNOWN, value=lambda row: row.unknown if row.ok else None)] if unknown else []
     return (*asked, *ranked_columns(top, 1)[1:], *said, *JUDGED)
-
-
-def csv_headers() -> list[str]:
-    """The first lines that such a CSV may have."""
-    cases = ((True, False), (False, True), (False, False))
-    return [csv_header(prediction_columns((), multi, unknown)) for multi, unknown in cases]
-
-
-def csv_table(rows: Sequence[Row], columns: Sequence[Column]) -> bytes:
-    """`predictions.csv`."""
-    lines = [csv_header(columns), *(csv_line(row, columns) for row in rows)]
-    return "".join(lines).encode("utf-8", "backslashreplace")
-
-
-def write_parquet(path: Path, rows: Sequence[Row], columns: Sequence[Column]) -> None:
-    """`predictions.parquet`."""
-    pyarrow().parquet.write_table(arrow_table(rows, columns), path)
 
 
 # ---- reading: what others may have written

@@ -37,15 +37,9 @@ def rows_of(
     asked: Asked,
     unknown: float | None = None,
 ) -> list[Row]:
-    """A row for each image that has a target, in order.
+    """A row for each image that has a target, in order; `targets` and answers are indices of `labels`.
 
-    Args:
-        ids: of the images.
-        targets: of each image, as indices of `labels`; an image with none is left out.
-        labels: the classes, of which answers are indices too.
-        verdict: indices of the images that were answered, and how.
-        asked: which were not, and why.
-        unknown: the probability below which the model says that it does not know.
+    Below the probability `unknown` the model says that it does not know.
     """
     judged = {int(place): index for index, place in enumerate(verdict[0])}
     rows = []

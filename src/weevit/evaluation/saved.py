@@ -16,14 +16,9 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
+from weevit.answers.tables import arrow_table, csv_lines
 from weevit.errors import MalformedFileError, OutputError, UsageError
-from weevit.evaluation.predictions import (
-    csv_headers,
-    csv_table,
-    prediction_columns,
-    read_predictions,
-    write_parquet,
-)
+from weevit.evaluation.predictions import prediction_columns, read_predictions
 from weevit.evaluation.results import Evaluation
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
@@ -145,7 +140,8 @@ def _has_sign(path: Path, schemas: Sequence[str], headers: Mapping[str, Sequence
     if path.name == f"{PREDICTIONS}.parquet":
         return path.read_bytes()[:4] == b"PAR1"
     if path.name == f"{PREDICTIONS}.csv":
-        return f"{first_line(path)}\n" in csv_headers()
+        names = first_line(path).split(",")
+        return names[:3] == ["input", "status", "error"] and "target" in names
     columns = {PER_CLASS: _CLASS_COLUMNS, **headers}.get(path.name)
     return columns is not None and first_line(path).startswith(csv_row(columns).rstrip())
 
@@ -173,9 +169,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
     other = folder / f"{PREDICTIONS}.{TABLES[1 - TABLES.index(table)]}"
     with_errors(folder, lambda: other.unlink(missing_ok=True))  # of an evaluation that was here before
     if table == "csv":
-        write_bytes(path, csv_table(evaluation.rows, columns))
+        write_bytes(path, b"".join(csv_lines(evaluation.rows, columns)))
     else:
-        with_errors(path, lambda: replace_file(path, lambda tmp: write_parquet(tmp, evaluation.rows, columns)))
+        rows = arrow_table(evaluation.rows, columns)
+        with_errors(path, lambda: replace_file(path, lambda tmp: pyarrow().parquet.write_table(rows, tmp)))
     write_bytes(folder / PER_CLASS, csv_bytes(*_class_table(evaluation)))
     write_bytes(folder / REPORT_HTML, evaluation_page(evaluation).encode("utf-8", "backslashreplace"))
     write_bytes(folder / REPORT_JSON, json_bytes(as_json(evaluation)))

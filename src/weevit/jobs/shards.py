@@ -6,15 +6,16 @@ Uncompressed and plainly encoded: embeddings do not compress, and the same rows 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from weevit.answers.columns import COMMON, Column, row_of
-from weevit.answers.tables import arrow_type, arrow_values
+from weevit.answers.columns import COMMON, Column
+from weevit.answers.tables import arrow_table, arrow_type
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
 from weevit.text import typed
@@ -51,16 +52,14 @@ OWN = (Column("target", "string", attrgetter("target")), Column("fingerprint", "
 
 def write_shard(path: Path, rows: list[Row], columns: Sequence[Column], said: dict[str, str]) -> None:
     """Write a Parquet file; the caller sees to it that it appears under its name only when it is whole."""
-    absent = [None] * len(columns)
-    values = [[*row_of(row, COMMON), *(row.answers or absent), *row_of(row, OWN)] for row in rows]
-    table = arrow_values(values, all_columns(columns), said)
+    answers = [replace(column, value=partial(_answer, place)) for place, column in enumerate(columns)]
+    table = arrow_table(rows, [*COMMON, *answers, *OWN], said)
     parquet = pyarrow().parquet
     parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
-def all_columns(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """Every column of a shard, in order."""
-    return (*COMMON, *columns, *OWN)
+def _answer(place: int, row: Row) -> Any:
+    return row.answers and row.answers[place]
 
 
 def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
@@ -71,7 +70,7 @@ def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
     """
     table = read_table(path)
     found = {field.name: field.type for field in table.schema}
-    if list(found.items()) != [(column.name, arrow_type(column)) for column in all_columns(columns)]:
+    if list(found.items()) != [(column.name, arrow_type(column)) for column in (*COMMON, *columns, *OWN)]:
         raise _not_ours(path, "its columns are not those of this job")
     plain = {column.name: table.column(column.name).to_pylist() for column in (*COMMON, *OWN)}
     answers = [

@@ -51,10 +51,6 @@ def _check_embed(options: dict[str, Any], predictor: Predictor) -> dict[str, Any
     return options
 
 
-def _embed_columns(options: dict[str, Any], predictor: Predictor) -> tuple[Column, ...]:
-    return (embedding_column(predictor.checkpoint, options["normalize"], options["dtype"]),)
-
-
 def _check_classify(options: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
     classes = predictor.checkpoint.num_classes
     if not classes:
@@ -64,21 +60,22 @@ def _check_classify(options: dict[str, Any], predictor: Predictor) -> dict[str, 
     return {"topk": min(options["topk"], classes)}
 
 
-def _classify_columns(options: dict[str, Any], predictor: Predictor) -> tuple[Column, ...]:
-    return class_columns(predictor.checkpoint, options["topk"])
-
-
 def _check_features(options: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
     return {"layers": list(block_indices(options["layers"], predictor.checkpoint.architecture.depth))}
 
 
-def _features_columns(options: dict[str, Any], predictor: Predictor) -> tuple[Column, ...]:
-    return block_columns(predictor.checkpoint, predictor.preprocessing, options["layers"])
-
-
 VERBS: dict[str, Verb] = {
-    "classify": Verb(("logits",), {"topk": 5}, _check_classify, _classify_columns),
-    "embed": Verb(("embedding",), {"normalize": False, "dtype": "float32"}, _check_embed, _embed_columns),
-    "features": Verb(("features",), {"layers": None}, _check_features, _features_columns),
-}
+    "classify": Verb(
+        ("logits",), {"topk": 5}, _check_classify,
+        lambda own, predictor: class_columns(predictor.checkpoint, own["topk"]),
+    ),
+    "embed": Verb(
+        ("embedding",), {"normalize": False, "dtype": "float32"}, _check_embed,
+        lambda own, predictor: (embedding_column(predictor.checkpoint, own["normalize"], own["dtype"]),),
+    ),
+    "features": Verb(
+        ("features",), {"layers": None}, _check_features,
+        lambda own, predictor: block_columns(predictor.checkpoint, predictor.preprocessing, own["layers"]),
+    ),
+}  # fmt: skip
 """Verb -> what a job of it does."""
