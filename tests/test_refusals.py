@@ -226,9 +226,10 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _csv(path: Path) -> None:
-    from weevit.cli.writers import Columns, write_csv
+    from weevit.answers.columns import COMMON
+    from weevit.cli.writers import write_csv
 
-    write_csv(path.with_suffix(".csv"), [], Columns(1))
+    write_csv(path.with_suffix(".csv"), [], COMMON)
 
 
 def _saved(path: Path) -> None:

@@ -18,10 +18,10 @@ import io
 import json
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit._version import __version__
+from weevit.answers.known import ask_for
 from weevit.answers.results import Array, Result
 from weevit.engine.ahead import map_ahead
 from weevit.engine.cache import cache_folder, is_ours, make_own
@@ -157,28 +158,26 @@ class _Run:
 
     def embed(self, should_stop: Callable[[], bool]) -> None:
         """Look at every image. Answers are steady: what is kept must not depend on what stood beside it."""
-        awaited: deque[int] = deque()
+        stream = partial(self.predictor.stream, outputs=("embedding",), steady=True)
         self.watch(self.progress)
         try:
-            asked = self._unknown(awaited, should_stop)
-            with closing(asked), closing(self.predictor.stream(asked, outputs=("embedding",), steady=True)) as results:
-                for result in results:
-                    self._add(awaited.popleft(), result)
+            with closing(ask_for(self._unknown(should_stop), stream)) as answers:
+                for index, result in answers:
+                    self._add(index, result)
                     self.watch(self.progress)
                     _stop_if(should_stop)
         finally:
             self.rows.write()
 
-    def _unknown(self, awaited: deque[int], should_stop: Callable[[], bool]) -> Generator[Source, None, None]:
-        """Images that are not in the cache, by their bytes; their places stand in `awaited`, in the same order."""
+    def _unknown(self, should_stop: Callable[[], bool]) -> Generator[tuple[int, Source], None, None]:
+        """Indices and sources of the images that are not in the cache, by their bytes."""
         read = map_ahead(lambda source: _read(source, self.predictor.limits), iter(self.sources), 2, _READ_AHEAD)
         for index, (source, digest) in enumerate(read):
             _stop_if(should_stop)
             self.hashes[index] = digest
             vector = self.rows.get(digest)
             if vector is None:
-                awaited.append(index)
-                yield source
+                yield index, source
             else:
                 self.vectors[index], self.ok[index] = vector, True
                 self.progress.cached += 1

@@ -269,10 +269,11 @@ def test_classify_as_json(weevit: Shell, photos_and_worse: Path, fake_tiny: Path
     said = weevit("classify", photos_and_worse, "-m", fake_tiny, "--image-size", 64, "--topk", 3, "--json")
     rows = [json.loads(line) for line in said.out.splitlines()]
     assert len(rows) == 5
-    assert all(set(row) == {"schema", "input", "status", "error", "top", "unknown"} for row in rows)
+    common, classes = ["input", "status", "error", "width", "height"], ["class_index", "class_id", "class_name"]
+    assert all(list(row) == ["schema", *common, *classes, "probability"] for row in rows)
     assert [row["status"] for row in rows] == ["ok", "ok", "decode_error", "decode_error", "ok"]
-    assert all(set(entry) == {"index", "synset", "name", "probability"} for entry in rows[0]["top"])
-    assert len(rows[0]["top"]) == 3
+    assert all(len(rows[0][name]) == 3 for name in [*classes, "probability"])
+    assert all(rows[2][name] is None for name in ["width", *classes, "probability"])
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

@@ -79,7 +79,7 @@ def test_verbs_that_answer(says: Says, model: Path, images: Path, tmp_path: Path
     assert code == 0
     assert len(out.splitlines()) == 12
     code, out, _ = says("classify", images, "-m", model, "--json")
-    assert {json.loads(line)["top"][0]["name"][2:] for line in out.splitlines() if '"ok"' in line} == {NASTY}
+    assert {json.loads(line)["class_name"][0][2:] for line in out.splitlines() if '"ok"' in line} == {NASTY}
     says("embed", images, "-m", model, "--json")
     says("embed", images, "-m", model, "-o", tmp_path / "v.npy")
     assert len((tmp_path / "v.ids.txt").read_text().splitlines()) == 12
@@ -196,7 +196,7 @@ def test_tables_and_archives(says: Says, model: Path, tmp_path: Path) -> None:
     assert [plain_cell(row["input"]) for row in read] == [row["input"] for row in rows]
     parquet = pytest.importorskip("pyarrow.parquet")
     assert parquet.read_table(tmp_path / "answers.parquet")["input"].to_pylist() == [row["input"] for row in rows]
-    assert parquet.read_table(tmp_path / "answers.parquet")["name1"].to_pylist()[0].endswith(NASTY)
+    assert parquet.read_table(tmp_path / "answers.parquet")["class_name"].to_pylist()[0][0].endswith(NASTY)
 
 
 def test_whatever_others_print_is_text_too(capfd: pytest.CaptureFixture[str]) -> None:

@@ -125,24 +125,24 @@ def test_what_cannot_be_compared(comparison: Comparison, colour_model: Path, ima
     with pytest.raises(UsageError, match="An evaluation was given"):
         weevit.compare(first, colour_model, images)
     fewer = replace(first, rows=first.rows[1:])
-    with pytest.raises(DatasetError, match=f"- {first.rows[0].id}"):
+    with pytest.raises(DatasetError, match=f"- {first.rows[0].input}"):
         compare_evaluations(first, fewer)
-    with pytest.raises(DatasetError, match=f"\\+ {first.rows[0].id}"):
+    with pytest.raises(DatasetError, match=f"\\+ {first.rows[0].input}"):
         compare_evaluations(fewer, first)
     other = replace(
         first,
         rows=(replace(first.rows[0], target="blue" if first.rows[0].target != "blue" else "red"), *first.rows[1:]),
     )
-    with pytest.raises(DatasetError, match=f"! {first.rows[0].id}"):
+    with pytest.raises(DatasetError, match=f"! {first.rows[0].input}"):
         compare_evaluations(first, other)
-    many = replace(first, rows=tuple(replace(row, id=f"x{row.id}") for row in first.rows))
+    many = replace(first, rows=tuple(replace(row, input=f"x{row.input}") for row in first.rows))
     with pytest.raises(DatasetError, match="and 33 more"):
         compare_evaluations(first, many)
 
 
 def _made(first: Evaluation, rights: list[bool | None]) -> Evaluation:
     rows = tuple(
-        Row(str(i), "ok" if right is not None else "missing", target="red", answer="red" if right else "blue",
+        Row(str(i), "ok" if right is not None else "missing", target="red", class_id="red" if right else "blue",
             right=bool(right), probability=0.5)
         for i, right in enumerate(rights)
     )  # fmt: skip

@@ -12,7 +12,7 @@ from weevit.evaluation.results import Evaluation, Row
 def made(rights: str) -> Evaluation:
     """`1` for a right answer, `0` for a wrong one, `x` for none."""
     rows = tuple(
-        Row(str(place), status="missing" if right == "x" else "ok", target="a", answer="a", right=right == "1",
+        Row(str(place), status="missing" if right == "x" else "ok", target="a", class_id="a", right=right == "1",
             probability=0.5 + place / 1000)
         for place, right in enumerate(rights)
     )  # fmt: skip

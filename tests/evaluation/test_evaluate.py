@@ -58,7 +58,7 @@ def test_figures_are_those_of_answers_asked_for_one_by_one(
     assert found["macro_f1"] == pytest.approx(sk.f1_score(targets, answers, average="macro"))
     assert found["log_loss"] == pytest.approx(sk.log_loss(targets, metrics.softmax(logits)), abs=1e-5)
     assert (evaluation.confusion == sk.confusion_matrix(targets, answers)).all()
-    rows = {row.id: row for row in evaluation.answered}
+    rows = {row.input: row for row in evaluation.answered}
     assert set(rows) == set(names)
     for name, target, answer in zip(names, targets, answers, strict=True):
         assert (rows[name].target, rows[name].answer) == (CLASSES[target], CLASSES[answer])
@@ -68,7 +68,12 @@ def test_figures_are_those_of_answers_asked_for_one_by_one(
 def test_broken_images_are_counted_and_never_left_out(evaluation: Evaluation) -> None:
     assert len(evaluation.rows) == 43
     (broken,) = evaluation.failures
-    assert (broken.id, broken.status, broken.target, broken.answer) == ("red/broken.png", "decode_error", "red", None)
+    assert (broken.input, broken.status, broken.target, broken.answer) == (
+        "red/broken.png",
+        "decode_error",
+        "red",
+        None,
+    )
     assert dict(evaluation.failed) == {"truncated": 1}
     for name in ("top1", "top5"):
         assert evaluation.metrics[f"{name}_worst"] == pytest.approx(evaluation.metrics[name] * 42 / 43)
@@ -95,7 +100,7 @@ def test_images_in_memory(predictor: Predictor, tmp_path: Path) -> None:
     sources = tuple(Source(f"image[{i}]", colours.image(name, i)) for i, name in enumerate(CLASSES))
     splits = {"all": Split("all", sources, np.arange(7))}
     found = weevit.evaluate(predictor, Dataset("memory", CLASSES, splits))
-    assert [row.id for row in found.rows] == [source.name for source in sources]
+    assert [row.input for row in found.rows] == [source.name for source in sources]
     assert found.metrics["top1"] > 0.7
     assert found.data["fingerprint"] == ""
 
@@ -205,7 +210,7 @@ def test_several_labels(predictor: Predictor, manifest: Path, tmp_path: Path, br
     pytest.importorskip("jinja2")
     found = weevit.evaluate(predictor, manifest, tmp_path / "out")
     assert found.multi_label
-    logits = {row.id: predictor.run(row.id, outputs=("logits",)).logits for row in found.answered}
+    logits = {row.input: predictor.run(row.input, outputs=("logits",)).logits for row in found.answered}
     scores = metrics.sigmoid(np.stack(list(logits.values())))
     targets = np.array([[name in row.target.split(";") for name in CLASSES] for row in found.answered])
     assert found.metrics["map"] == pytest.approx(sk.average_precision_score(targets, scores))
@@ -266,7 +271,7 @@ def test_what_is_written_is_read_back(evaluation: Evaluation, tmp_path: Path, ta
     }  # fmt: skip
     with (tmp_path / "per_class.csv").open(newline="") as file:
         classes = list(csv.DictReader(file))
-    assert [row["id"] for row in classes] == list(CLASSES)
+    assert [row["class_id"] for row in classes] == list(CLASSES)
     assert [float(row["recall"]) for row in classes] == evaluation.per_class.recall.tolist()
 
 
@@ -286,6 +291,14 @@ def test_what_is_not_an_evaluation(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no whole evaluation") as caught:
             read_evaluation(tmp_path)
         assert "weevit eval MODEL DATA" in caught.value.hint
+
+
+def test_an_older_evaluation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"schema": "weevit.evaluation/1", "classes": []}')
+    for ask in (read_evaluation, lambda folder: weevit.compare(folder, folder)):
+        with pytest.raises(UsageError, match=r"of an older kind \(weevit\.evaluation/1\), whose columns") as caught:
+            ask(tmp_path)
+        assert caught.value.hint == f"weevit eval MODEL DATA -o {tmp_path}-2   measures again"
 
 
 def test_nothing_is_computed_for_a_report_that_cannot_be_written(
@@ -362,7 +375,7 @@ def test_a_page_of_many_classes_with_hostile_names(tmp_path: Path, browser: Brow
     names = [f"<b>class</b> & {i} {'long ' * (i % 9)}" for i in range(300)]
     rng = np.random.default_rng(0)
     rows = tuple(
-        Row(f"{names[i % 300]}/{i}.jpg", target=names[i % 300], answer=names[int(rng.integers(300))], probability=0.5)
+        Row(f"{names[i % 300]}/{i}.jpg", target=names[i % 300], class_id=names[int(rng.integers(300))], probability=0.5)
         for i in range(900)
     )
     rows = tuple(replace(row, right=row.target == row.answer) for row in rows)

@@ -139,7 +139,7 @@ def test_only_the_subsets_classes_are_answers(
     for k in (1, 5):
         assert found.metrics[f"top{k}"] == share(masked, targets, k)
     answers = [SYNSETS[indices[index]] for index in masked.argmax(axis=1)]
-    assert [row.answer for row in sorted(found.rows, key=lambda row: row.id)] == answers
+    assert [row.answer for row in sorted(found.rows, key=lambda row: row.input)] == answers
 
 
 def test_real_labels_are_counted_as_timm_counts(evaluated: SuiteEvaluation, thousand: Predictor, suite: Path) -> None:
@@ -155,7 +155,7 @@ def test_real_labels_are_counted_as_timm_counts(evaluated: SuiteEvaluation, thou
         assert 100 * found.metrics[f"top{k}"] == pytest.approx(oracle.get_accuracy(k))
     assert len(found.answered) == 8  # ten, one of them broken, and one without a class that anybody agreed on
     assert len(found.failures) == 1
-    several = next(row for row in found.rows if row.id.endswith("00000008.JPEG"))
+    several = next(row for row in found.rows if row.input.endswith("00000008.JPEG"))
     assert several.target == ";".join(SYNSETS[index] for index in (100, 101, 102))
     assert found.confusion.sum() == 8
 

@@ -216,8 +216,8 @@ def test_without_a_validation_split(shop: Path, predictor: Predictor, cache: Pat
     assert 13 <= found.images["validation"] <= 21
     assert any("drawn with seed 0" in note for note in found.notes)
     other = fit(shop / "train", tmp_path / "run", predictor, folds=3, cache=cache, validation_share=0.3, seed=1)
-    assert [row.id for row in other.evaluations["validation"].rows] != [
-        row.id for row in found.evaluations["validation"].rows
+    assert [row.input for row in other.evaluations["validation"].rows] != [
+        row.input for row in found.evaluations["validation"].rows
     ]
 
 
@@ -277,15 +277,15 @@ def test_t12_a_split_with_other_classes_is_refused(
 
 def test_t12_a_fitted_model_keeps_its_classes(done: Fit, own_shop: Path, predictor: Predictor) -> None:
     model = weevit.load(done.folder, threads=1, cache=False)
-    before = {row.id: row for row in weevit.evaluate(model, own_shop, split="test").rows}
+    before = {row.input: row for row in weevit.evaluate(model, own_shop, split="test").rows}
     shutil.rmtree(own_shop / "test" / "green")
     for split in ("train", "validation"):
         shutil.rmtree(own_shop / split / "green")
     with pytest.raises(weevit.DatasetError, match="- green"):
         weevit.evaluate(model, own_shop, split="test")
     fewer = weevit.evaluate(model, own_shop, split="test", allow_missing=True)
-    assert [row.target for row in fewer.rows] == [before[row.id].target for row in fewer.rows]
-    assert [row.answer for row in fewer.rows] == [before[row.id].answer for row in fewer.rows]
+    assert [row.target for row in fewer.rows] == [before[row.input].target for row in fewer.rows]
+    assert [row.answer for row in fewer.rows] == [before[row.input].answer for row in fewer.rows]
     shutil.copytree(own_shop / "test" / "red", own_shop / "test" / "aaa")
     with pytest.raises(weevit.DatasetError, match=r"\+ aaa"):
         weevit.evaluate(model, own_shop, split="test", allow_missing=True)

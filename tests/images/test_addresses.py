@@ -145,9 +145,9 @@ def test_a_strangers_table_in_a_verb(verb: str, stranger: tuple[Path, list[str]]
     if verb == "job":
         import weevit
 
-        kept = weevit.read_results(tmp_path / "job", ["id", "status"]).to_pylist()
+        kept = weevit.read_results(tmp_path / "job", ["input", "status"]).to_pylist()
         assert len(kept) == len(rows)
-        assert [row["id"] for row in kept if row["status"] == "ok"] == ["there.png", "last.png"]
+        assert [row["input"] for row in kept if row["status"] == "ok"] == ["there.png", "last.png"]
 
 
 def names(source: Source) -> str:

@@ -97,10 +97,10 @@ def test_data_holds_whole_shards_at_every_moment(
     run: Callable[..., Progress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever reads it while the job runs: Polars refuses a folder in which one name ends differently."""
-    from weevit.jobs import run as jobs_run
+    from weevit.jobs import tasks
 
     seen: list[list[str]] = []
-    real = jobs_run.write_shard
+    real = tasks.write_shard
 
     def look(path: Path, *rest: Any) -> None:
         real(path, *rest)
@@ -108,7 +108,7 @@ def test_data_holds_whole_shards_at_every_moment(
         seen.append([path.name for path in found])
         assert all(read_table(path).num_rows == SHARD for path in found)
 
-    monkeypatch.setattr(jobs_run, "write_shard", look)
+    monkeypatch.setattr(tasks, "write_shard", look)
     run(tmp_path / "out")
     assert [len(own) for own in seen] == [0, 1, 2, 3]
     assert all(fnmatchcase(name, PARTS) for own in seen for name in own)
@@ -238,42 +238,38 @@ def test_replaced_shards_are_told_until_they_are_gone(
 # ---- folders of before
 
 
-@pytest.fixture
-def flat(job: Path) -> Path:
-    """As it was up to weevit.job/2."""
+@pytest.fixture(params=["weevit.job/2", "weevit.job/3"])
+def old(request: pytest.FixtureRequest, job: Path) -> Path:
+    """As it was: other names of columns, and up to weevit.job/2 without `data/`."""
+    from pyarrow import parquet
+
     for path in (job / "data").iterdir():
-        path.rename(job / path.name)
-    (job / "data").rmdir()
+        table = parquet.read_table(path)
+        said = {key: value for key, value in table.schema.metadata.items() if key != b"weevit.schema"}
+        renamed = table.rename_columns(["id" if name == "input" else name for name in table.column_names])
+        parquet.write_table(renamed.replace_schema_metadata(said), path, compression="none", use_dictionary=False)
     settings = json.loads((job / "job.json").read_text())
-    (job / "job.json").write_text(json.dumps({**settings, "schema": "weevit.job/2"}))
+    (job / "job.json").write_text(json.dumps({**settings, "schema": request.param}))
+    if request.param == "weevit.job/2":
+        for path in (job / "data").iterdir():
+            path.rename(job / path.name)
+        (job / "data").rmdir()
     return job
 
 
-def test_an_older_folder_is_named_and_left_as_it_is(run: Callable[..., Progress], flat: Path, images: Path) -> None:
-    before = job_contents(flat)
+def test_an_older_folder_is_named_and_left_as_it_is(run: Callable[..., Progress], old: Path, images: Path) -> None:
+    before = job_contents(old)
+    kind = json.loads((old / "job.json").read_text())["schema"]
+    where = old / "data" if kind == "weevit.job/3" else old
     for ask in (*ASK, run):
-        with pytest.raises(weevit.JobError, match=r"up to weevit\.job/2 shards lay beside job\.json") as caught:
-            ask(flat)
-        assert "Or choose another folder." in caught.value.hint
-    said = weevit_says("embed", images, "-o", flat, "-m", "vit_tiny_patch16_224")
+        with pytest.raises(weevit.JobError, match=rf"a job of an older kind \({kind}\)") as caught:
+            ask(old)
+        assert "Choose another --output to answer its inputs again." in caught.value.hint
+        assert f"Its rows are in {where}, " in caught.value.hint
+    said = weevit_says("embed", images, "-o", old, "-m", "vit_tiny_patch16_224")
     assert said.returncode == 1
-    assert "weevit.job/2" in said.stderr  # before a model is looked for
-    (flat / "job.json").unlink()
-    with pytest.raises(weevit.JobError, match=r"weevit\.job/2"):
-        run(flat)
-    assert job_contents(flat) == {name: content for name, content in before.items() if name != "job.json"}
-
-
-def test_the_rows_of_an_older_folder_are_kept_as_the_hint_says(
-    run: Callable[..., Progress], flat: Path, whole: Path
-) -> None:
-    with pytest.raises(weevit.JobError) as caught:
-        run(flat)
-    assert f"Move its part-*.parquet into {flat / 'data'}/, delete {flat / 'job.json'}" in caught.value.hint
-    (flat / "data").mkdir()
-    for path in flat.glob("part-*.parquet"):
-        path.rename(flat / "data" / path.name)
-    (flat / "job.json").unlink()
-    assert run(flat).computed == 0
-    assert job_contents(flat) == job_contents(whole)
-    assert not list(verify_job(flat))
+    assert kind in said.stderr  # before a model is looked for
+    (old / "job.json").unlink()
+    with pytest.raises(weevit.JobError, match=r"older kind \(weevit\.job/2\)|is of another job: another schema"):
+        run(old)
+    assert job_contents(old) == {name: content for name, content in before.items() if name != "job.json"}

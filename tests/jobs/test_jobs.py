@@ -24,6 +24,7 @@ from job_orders import job_contents as contents  # noqa: E402 - after the skip
 import weevit  # noqa: E402
 from weevit.images.formats import EXTENSIONS  # noqa: E402
 from weevit.jobs import run as jobs_run  # noqa: E402
+from weevit.jobs import tasks as jobs_tasks  # noqa: E402
 from weevit.jobs.manifest import read_lines  # noqa: E402
 from weevit.jobs.results import job_status, verify_job  # noqa: E402
 from weevit.jobs.run import Progress, run_job  # noqa: E402
@@ -78,7 +79,7 @@ def test_every_input_has_its_row(predictor: weevit.Predictor, images: Path, tmp_
     assert done.errors == {"truncated": 1}
     assert done.left_out == {".md": 1}
     table = weevit.read_results(tmp_path / "out")
-    assert table["id"].to_pylist() == [str(images / f"{seed}.png") for seed in range(COUNT)]  # natural order
+    assert table["input"].to_pylist() == [str(images / f"{seed}.png") for seed in range(COUNT)]  # natural order
     statuses = table["status"].to_pylist()
     assert [index for index, status in enumerate(statuses) if status != "ok"] == [17]
     assert statuses[17] == "decode_error"
@@ -123,10 +124,10 @@ def test_the_other_verbs(predictor: weevit.Predictor, images: Path, tmp_path: Pa
     table = weevit.read_results(tmp_path / "out")
     one = predictor.run(images / "5.png", outputs=("logits", "features"), layers=[-1, 2], topk=3)
     if verb == "classify":
-        assert table["labels"][5].as_py() == list(one.labels)
-        np.testing.assert_allclose(vectors(table, "probabilities")[5], one.probabilities, atol=1e-6)
-        assert table["labels"][17].as_py() is None
-        assert vectors(table, "indices")[5].tolist() == [p.index for p in one.top]
+        assert table["class_name"][5].as_py() == list(one.labels)
+        np.testing.assert_allclose(vectors(table, "probability")[5], one.probabilities, atol=1e-6)
+        assert table["class_name"][17].as_py() is None
+        assert vectors(table, "class_index")[5].tolist() == [p.index for p in one.top]
     else:
         shape = json.loads(table.schema.metadata[b"weevit.shapes"])["block_2"]
         assert tuple(shape) == one.features[2].shape
@@ -150,7 +151,7 @@ def test_equal_names_become_ids_of_their_own(predictor: weevit.Predictor, images
     one = str(images / "0.png")
     run(predictor, [one, one, str(images / "nothing.png"), one], tmp_path / "out")
     table = weevit.read_results(tmp_path / "out")
-    assert table["id"].to_pylist() == [one, f"{one}#2", str(images / "nothing.png"), f"{one}#3"]
+    assert table["input"].to_pylist() == [one, f"{one}#2", str(images / "nothing.png"), f"{one}#3"]
     assert table["status"].to_pylist() == ["ok", "ok", "missing", "ok"]
 
 
@@ -159,7 +160,7 @@ def test_manifests_give_ids_and_targets(predictor: weevit.Predictor, images: Pat
     listed.write_text("path,id,label\n0.png,first,cat\n1.png,second,\n")
     run(predictor, listed, tmp_path / "out")
     table = weevit.read_results(tmp_path / "out")
-    assert table["id"].to_pylist() == ["first", "second"]
+    assert table["input"].to_pylist() == ["first", "second"]
     assert table["target"].to_pylist() == ["cat", None]
     listed.write_text("path,id,label\n0.png,first,dog\n1.png,second,\n")
     assert run(predictor, listed, tmp_path / "out").computed == 0
@@ -221,7 +222,7 @@ def test_a_kill_costs_at_most_one_shard(
     predictor: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever it comes: however slowly shards are written, no more than one shard's answers are not on the disk."""
-    real, folder, redone = jobs_run.write_shard, tmp_path / "out", []
+    real, folder, redone = jobs_tasks.write_shard, tmp_path / "out", []
 
     def slowly(*args: Any) -> None:
         time.sleep(0.1)
@@ -230,7 +231,7 @@ def test_a_kill_costs_at_most_one_shard(
     def watch(progress: Progress) -> None:
         redone.append(progress.answered - sum(line.rows for line in read_lines(folder)))
 
-    monkeypatch.setattr(jobs_run, "write_shard", slowly)
+    monkeypatch.setattr(jobs_tasks, "write_shard", slowly)
     run(predictor, images, folder, watch=watch)
     assert len(redone) > COUNT
     assert max(redone) == 7  # of 8: with the last one the shard is there
@@ -396,7 +397,7 @@ def test_a_full_disk(
 ) -> None:
     run(predictor, images, tmp_path / "whole")
     folder = tmp_path / "out"
-    real, calls = jobs_run.write_shard, iter(range(100))
+    real, calls = jobs_tasks.write_shard, iter(range(100))
 
     def full(path: Path, *rest: Any) -> None:
         if next(calls) == 2:
@@ -405,7 +406,7 @@ def test_a_full_disk(
         real(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs_run, "write_shard", full)
+        patch.setattr(jobs_tasks, "write_shard", full)
         with pytest.raises(weevit.OutputError, match="No space left on device") as caught:
             run(predictor, images, folder)
     assert "goes on from there" in caught.value.hint
@@ -449,7 +450,7 @@ def test_the_zoo_among_photos(vit_tiny: Path, shared: Path, photos: list[Path], 
     tiny = weevit.load(vit_tiny, image_size=64, cache=False)
     run(tiny, folder, tmp_path / "out", shard_size=32)
     table = weevit.read_results(tmp_path / "out")
-    status = dict(zip(table["id"].to_pylist(), table["status"].to_pylist(), strict=True))
+    status = dict(zip(table["input"].to_pylist(), table["status"].to_pylist(), strict=True))
     zoo = [path for path in (shared / "data" / "image_zoo").rglob("*") if path.is_file()]
     looked_at = [path for path in zoo if path.suffix.lower() in EXTENSIONS]
     assert len(status) == 50 + len(looked_at) + 3  # a folder has a row only if nothing else is in it or beside it
@@ -463,4 +464,4 @@ def test_the_zoo_among_photos(vit_tiny: Path, shared: Path, photos: list[Path], 
     for name in good[::9]:
         run(tiny, name, tmp_path / "alone" / str(good.index(name)))
         alone = weevit.read_results(tmp_path / "alone" / str(good.index(name)))
-        assert alone["embedding"][0] == table["embedding"][table["id"].to_pylist().index(name)]
+        assert alone["embedding"][0] == table["embedding"][table["input"].to_pylist().index(name)]

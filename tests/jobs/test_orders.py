@@ -139,7 +139,7 @@ def test_a_lost_or_damaged_job_json(order: job_orders.Order, predictor: weevit.P
     order.run()
     whole = order.contents(order.folder)
     job = order.folder / "job.json"
-    for content in (b'{"schema": "weevit.job/1", "verb": 3}', b"\xff", b"[]", b'{"a": ' * 100_000):
+    for content in (b'{"schema": "weevit.job/4", "verb": 3}', b"\xff", b"[]", b'{"a": ' * 100_000):
         job.write_bytes(content)
         for ask in (job_status, weevit.read_results, lambda folder: order.run()):
             with pytest.raises(weevit.JobError, match="is not a job of the kind") as caught:

@@ -1,4 +1,4 @@
-"""What others read a job with: each opens `data/` as it is, rows without an answer included.
+"""What others read a job with: each opens `data/` as it is, rows without an answer included. And results as tables.
 
 The readers are no dependencies of weevit, and pyarrow imports pandas where it is there, which costs memory that other
 tests measure. So these tests skip where development installs, and run in an environment of their own, with
@@ -113,7 +113,7 @@ def same(found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
 def test_the_jobs_are_what_they_should_be(jobs: Jobs) -> None:
     for kind in (*KINDS, "answers"):
         rows = jobs.rows(kind)
-        assert rows["id"] == [f"n{number:02}" for number in range(15)]
+        assert rows["input"] == [f"n{number:02}" for number in range(15)]
         assert [status == "ok" for status in rows["status"]] == [False] * jobs.broken + [True] * 12
         assert not list(verify_job(jobs.top / kind))
     assert len(list((jobs.top / "emb" / "data").iterdir())) == 4
@@ -132,9 +132,9 @@ def test_pyarrow(jobs: Jobs, kind: str) -> None:
 def test_pandas(jobs: Jobs, kind: str) -> None:
     frame = reader("pandas").read_parquet(jobs.data(kind))
     same(frame.astype(object).where(frame.notna(), None).to_dict("list"), jobs.rows(kind))
-    assert frame[frame["target"] == "even"]["id"].tolist() == [f"n{number:02}" for number in range(0, 15, 2)]
+    assert frame[frame["target"] == "even"]["input"].tolist() == [f"n{number:02}" for number in range(0, 15, 2)]
     if kind == "answers":
-        assert frame["labels"].str[0].isna().sum() == jobs.broken
+        assert frame["class_name"].str[0].isna().sum() == jobs.broken
     else:
         good = np.stack(frame[frame["status"] == "ok"]["embedding"])
         assert good.dtype == (np.float16 if kind == "half" else np.float32)
@@ -148,9 +148,9 @@ def test_polars(jobs: Jobs, kind: str) -> None:
     same(frame.to_dict(as_series=False), jobs.rows(kind))
     assert polars.scan_parquet(jobs.data(kind)).filter(polars.col("status") == "ok").collect().height == 12
     even = frame.filter(polars.col("target") == "even")
-    assert even["id"].to_list() == [f"n{number:02}" for number in range(0, 15, 2)]
+    assert even["input"].to_list() == [f"n{number:02}" for number in range(0, 15, 2)]
     if kind == "answers":
-        assert frame["labels"].list.first().null_count() == jobs.broken
+        assert frame["class_name"].list.first().null_count() == jobs.broken
     else:
         assert frame.schema["embedding"].inner == (polars.Float16 if kind == "half" else polars.Float32)
         good = frame["embedding"].list.to_array(WIDTH)
@@ -159,8 +159,8 @@ def test_polars(jobs: Jobs, kind: str) -> None:
 
 
 NEAREST = """
-SELECT id, array_cosine_similarity(embedding::FLOAT[192], (
-    SELECT embedding::FLOAT[192] FROM '{data}/*.parquet' WHERE id = 'n07'
+SELECT input, array_cosine_similarity(embedding::FLOAT[192], (
+    SELECT embedding::FLOAT[192] FROM '{data}/*.parquet' WHERE input = 'n07'
 )) AS likeness FROM '{data}/*.parquet' ORDER BY likeness DESC NULLS LAST
 """
 
@@ -169,7 +169,7 @@ SELECT id, array_cosine_similarity(embedding::FLOAT[192], (
 @pytest.mark.parametrize("pattern", ["data/*.parquet", "**/*.parquet"])
 def test_duckdb(jobs: Jobs, kind: str, pattern: str) -> None:
     with reader("duckdb").connect() as connection:
-        names = "id, status, error, width, height, target, embedding, fingerprint"
+        names = "input, status, error, width, height, embedding, target, fingerprint"
         rows = connection.execute(f"SELECT {names} FROM '{jobs.top / kind / pattern}'").fetchall()
         same(dict(zip(names.split(", "), map(list, zip(*rows, strict=True)), strict=True)), jobs.rows(kind))
         kinds = (
@@ -189,13 +189,13 @@ def test_duckdb(jobs: Jobs, kind: str, pattern: str) -> None:
 def test_duckdb_and_classes(jobs: Jobs) -> None:
     with reader("duckdb").connect() as connection:
         data = f"'{jobs.data('answers')}/*.parquet'"
-        rows = connection.execute(f"SELECT id, labels[1], target FROM {data}").fetchall()
-        count = f"SELECT target, count(*), count(labels) FROM {data} GROUP BY target ORDER BY 2"
+        rows = connection.execute(f"SELECT input, class_name[1], target FROM {data}").fetchall()
+        count = f"SELECT target, count(*), count(class_name) FROM {data} GROUP BY target ORDER BY 2"
         assert connection.execute(count).fetchall() == [(None, 7, 6), ("even", 8, 6)]
     wanted = jobs.rows("answers")
     assert rows == [
         (name, labels and labels[0], target)
-        for name, labels, target in zip(wanted["id"], wanted["labels"], wanted["target"], strict=True)
+        for name, labels, target in zip(wanted["input"], wanted["class_name"], wanted["target"], strict=True)
     ]
 
 
@@ -215,13 +215,13 @@ def test_lancedb(jobs: Jobs, kind: str, ask: str, tmp_path: Path) -> None:
         assert table.count_rows() == 12
     assert str(table.schema.field("embedding").type) == f"fixed_size_list<item: float>[{WIDTH}]"
     wanted = jobs.rows(kind)
-    rows = {row["id"]: row for row in table.to_arrow().to_pylist()}
-    for name, status, vector in zip(wanted["id"], wanted["status"], wanted["embedding"], strict=True):
+    rows = {row["input"]: row for row in table.to_arrow().to_pylist()}
+    for name, status, vector in zip(wanted["input"], wanted["status"], wanted["embedding"], strict=True):
         if ask == "everything" or vector is not None:
             assert (rows[name]["status"], rows[name]["embedding"]) == (status, vector)
     found = table.search(jobs.vectors(kind)[4]).limit(20).to_list()
     assert len(found) == 12
-    assert found[0]["id"] == "n07"
+    assert found[0]["input"] == "n07"
     assert {row["status"] for row in found} == {"ok"}
 
 
@@ -240,10 +240,10 @@ def test_datasets(jobs: Jobs, kind: str, call: str, tmp_path: Path) -> None:
     same({name: list(found["train"][name]) for name in found["train"].column_names}, jobs.rows(kind))
 
 
-def documented() -> list[tuple[str, str]]:
+def documented(page: str = "jobs.md", heading: str = "Open it elsewhere") -> list[tuple[str, str]]:
     """Reader -> its line in the documentation."""
-    page = (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8")
-    section = page.partition("## Open it elsewhere\n")[2].partition("\n## ")[0]
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| (\w+) \| `(.+)` \|$", section, re.MULTILINE)
 
 
@@ -270,3 +270,32 @@ def test_the_documented_lines(
         "datasets": lambda: found["train"].num_rows,
     }.get(name, lambda: len(found))()
     assert rows == (12 if "status" in line else 15)
+
+
+# ---- results of a call
+
+TABLES = documented("answers.md", "In Python")
+
+
+def test_every_library_of_tables_has_its_line() -> None:
+    assert [name for name, _ in TABLES] == ["pandas", "Polars", "datasets"]
+
+
+@pytest.mark.parametrize("good", [0, 1], ids=["good first", "broken first"])
+@pytest.mark.parametrize(("output", "columns"), [
+    ("logits", ("class_index", "probability")), ("embedding", ("embedding",)),
+])  # fmt: skip
+@pytest.mark.parametrize(("name", "line"), TABLES, ids=[name for name, _ in TABLES])
+def test_results_are_a_table_in_one_call(name: str, line: str, output: Any, columns: list[str], good: int) -> None:
+    images = [ROOT / "examples/digits/test/3/0175.png", ROOT / "examples/broken/page.jpg"]
+    with weevit.load("digits", cache=False) as model:
+        results = list(model.stream(images[:: -1 if good else 1], outputs=(output,), topk=2))
+    found = eval(line, {name.lower(): reader(name.lower()), "results": results})
+    row = results[good].to_dict()
+    for column in columns:
+        np.testing.assert_array_equal(found[column][good], row[column])
+        kind = found.features[column].feature.dtype if name == "datasets" else np.asarray(found[column][good]).dtype
+        assert kind == row[column].dtype
+    if output == "logits":
+        assert list(found["class_id"][good]) == row["class_id"] == [str(index) for index in row["class_index"]]
+    assert [found["status"][place] for place in (good, 1 - good)] == ["ok", "decode_error"]

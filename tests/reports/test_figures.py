@@ -78,7 +78,7 @@ def test_of_many_classes_those_that_are_mixed_up_are_drawn(count: int) -> None:
     wrong = [("c03x", "c07x")] * 3 + [("c12x", "c29x")]
     pairs = [(name, name) for name in names] + wrong
     rows = tuple(
-        Row(str(place), target=target, answer=answer, right=target == answer, probability=0.5, rank=1)
+        Row(str(place), target=target, class_id=answer, right=target == answer, probability=0.5, rank=1)
         for place, (target, answer) in enumerate(pairs)
     )
     evaluation = Evaluation({}, {}, tuple(Label(name, name) for name in names), False, rows, {})

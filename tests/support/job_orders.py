@@ -6,7 +6,7 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +16,7 @@ from PIL import Image
 
 import weevit
 from weevit.jobs import run as jobs_run
+from weevit.jobs import tasks as jobs_tasks
 from weevit.jobs.manifest import read_lines
 from weevit.jobs.plan import DATA, read_plan
 from weevit.jobs.results import Status, job_status, verify_job
@@ -173,7 +174,8 @@ def job_contents(folder: Path) -> dict[str, bytes]:
 @contextmanager
 def _raising(place: str, when: int, error: BaseException, after: bool) -> Iterator[None]:
     """Raise in the function of that name in the job, at its call number `when`; after its work or in place of it."""
-    real, calls = getattr(jobs_run, place), iter(range(1000))
+    modules = [module for module in (jobs_run, jobs_tasks) if hasattr(module, place)]
+    real, calls = getattr(modules[0], place), iter(range(1000))
 
     def raises(*given: Any) -> Any:
         now = next(calls) == when
@@ -184,7 +186,9 @@ def _raising(place: str, when: int, error: BaseException, after: bool) -> Iterat
             raise error
         return found
 
-    with mock.patch.object(jobs_run, place, raises):
+    with ExitStack() as patches:
+        for module in modules:
+            patches.enter_context(mock.patch.object(module, place, raises))
         yield
 
 

@@ -101,7 +101,7 @@ def test_nothing_that_is_held_out_is_learned_from(tune: Any) -> None:
     run = json.loads((done.folder / "tuned" / "run.json").read_text())
     assert (run["data"]["train"], run["data"]["validation"]) == (60, 20)
     assert done.probe.images == {"train": 60, "validation": 20}
-    judged = {Path(row.id).name for row in done.probe.evaluations["validation"].rows}
+    judged = {Path(row.input).name for row in done.probe.evaluations["validation"].rows}
     assert len(judged) == 20
     shown = {Path(name).name for name in _trained_on(done)}
     assert len(shown) == 60

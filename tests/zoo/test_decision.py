@@ -97,8 +97,8 @@ def image(tmp_path: Path) -> Path:
 
 
 KINDS = {
-    "unknown": (Decision(threshold=0.95, coverage=0.9), "unknown · 84.4% dress", "unknown", True, "True"),
-    "known": (Decision(threshold=0.5, coverage=0.9), "84.4% dress", "unknown", False, "False"),
+    "unknown": (Decision(threshold=0.95, coverage=0.9), "unknown · 84.4% dress", "unknown", True, "1"),
+    "known": (Decision(threshold=0.5, coverage=0.9), "84.4% dress", "unknown", False, "0"),
     "labels": (Decision(multi_label=True), "dress, coat · 88.1% dress", "present", ["dress", "coat"], "dress;coat"),
     "none": (
         Decision(multi_label=True, label_thresholds=(1.0, 1.0, 1.0)),
@@ -126,7 +126,7 @@ def test_answers_say_it(kind: str, image: Path, tmp_path: Path, capsys: pytest.C
     with (tmp_path / "answers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row[key] for row in rows] == [cell, ""]
-    assert rows[0]["name1"] == "dress"
+    assert rows[0]["class_name1"] == "dress"
 
 
 @pytest.mark.parametrize("kind", ["unknown", "labels"])
@@ -134,7 +134,7 @@ def test_tables_and_jobs_say_it(kind: str, image: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
-    decision, _, key, said, cell = KINDS[kind]
+    decision, _, key, said, _ = KINDS[kind]
     write(tmp_path / "model", decision)
     model = load(tmp_path / "model", image_size=32, threads=1, cache=False)
     inputs = [image, image.with_name("broken.png")]
@@ -142,8 +142,7 @@ def test_tables_and_jobs_say_it(kind: str, image: Path, tmp_path: Path) -> None:
     table = tmp_path / "answers.parquet"
     options = ["--model", str(tmp_path / "model"), "--image-size", "32", "--output", str(table)]
     assert _run(["classify", *words, *options]) == 0
-    single = pyarrow.parquet.read_table(table)[key].to_pylist()
-    assert single == [cell == "True" if kind == "unknown" else cell, None]
+    assert pyarrow.parquet.read_table(table)[key].to_pylist() == [said, None]
     for _ in range(2):  # the second run changes nothing, the third has old rows to read
         weevit.run_job(model, inputs, tmp_path / "job", "classify", topk=2)
         assert weevit.read_results(tmp_path / "job")[key].to_pylist() == [said, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +94,18 @@ class Result:
         from weevit.answers.notebook import html
 
         return html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A row for a table, under the names of `weevit classify -o` and `weevit embed -o`; None where it has nothing.
+
+        Lists of numbers are arrays (int32, float32), so that data frames have the types of those files. Every result
+        has all the keys. Logits, feature maps and attention are no columns: they stay attributes.
+
+            pandas.DataFrame([result.to_dict() for result in model.classify("photos")])
+        """
+        from weevit.answers.columns import as_dict
+
+        return as_dict(self)
 
     def arrays(self) -> list[str]:
         """What it holds besides classes, each with its shape: `embedding (192)`."""

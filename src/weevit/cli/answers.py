@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from weevit.answers.results import Result
     from weevit.predict import Predictor
 
-SCHEMA = 1
-"""Version of the JSON lines; a change that breaks readers raises it."""
-
 
 def load_model(loading: Loading, quiet: bool) -> Predictor:
     """`weevit.load`, with a progress bar while downloading, and the one line that says what was loaded."""
@@ -124,11 +121,6 @@ def tell_reduction(predictor: Predictor, sources: Expansion) -> None:
         from weevit.reduction import measure_reduction
 
         tell(str(measure_reduction(predictor, sources)))
-
-
-def failed_object(result: Result) -> dict[str, Any]:
-    """The start of every JSON line: what was asked, and whether there is an answer."""
-    return {"schema": SCHEMA, "input": result.input, "status": result.status, "error": result.error}
 
 
 def told(result: Result) -> Result:

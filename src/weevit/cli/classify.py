@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from weevit.cli.console import say, say_json
 from weevit.text import one_line
 
 if TYPE_CHECKING:
+    from weevit.answers.columns import Column
     from weevit.answers.results import Prediction, Result
 
 _BAR = 20
@@ -46,10 +47,11 @@ def classify(
     --output answers/ is a folder of Parquet files for any number of images: killed or stopped, rerun the command
     to resume. Where images were added or changed, only those are computed.
     """
+    from weevit.answers.columns import COMMON, class_columns
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally
     from weevit.cli.progress import images_progress
-    from weevit.cli.writers import WRITERS, table_columns
+    from weevit.cli.writers import WRITERS
 
     if answers.is_folder(output):
         from weevit.cli.many import answer_many
@@ -59,28 +61,29 @@ def classify(
     answers.check_output(output, signs.CLASSIFY, inputs)
     options.refuse_job(job, output)
     sources, predictor = answers.begin(inputs, loading, quiet)
+    columns = (*COMMON, *class_columns(predictor.checkpoint, topk))
     tally = Tally()
     results: Iterator[Result] = predictor.stream(sources, outputs=("logits",), topk=topk)
     results = answers.count_all(results, tally, images_progress(quiet or output is None))
-    shown = show_json(results) if json_lines else show_text(results)
+    shown = show_json(results, columns) if json_lines else show_text(results)
     if output is None:
         for _ in shown:
             pass
     else:
         kept = shown if json_lines else (answers.told(result) for result in results)
         with answers.whole_or_nothing(output):
-            WRITERS[output.suffix.lower()](output, kept, table_columns(predictor.checkpoint, topk))
+            WRITERS[output.suffix.lower()](output, kept, columns)
     answers.finish(tally, sources, quiet, str(output) if output else "")
     return tally.exit_code(strict)
 
 
-def show_json(results: Iterator[Result]) -> Iterator[Result]:
+def show_json(results: Iterator[Result], columns: Sequence[Column]) -> Iterator[Result]:
     """Print one object per line, as answers come."""
+    from weevit.answers.columns import json_object
     from weevit.cli.answers import told
-    from weevit.cli.writers import classify_object
 
     for result in results:
-        say_json(classify_object(result))
+        say_json(json_object(result, columns))
         yield told(result)
 
 

@@ -48,13 +48,11 @@ def embed(
     --output vectors/ is a folder of Parquet files for any number of images: killed or stopped, rerun the command
     to resume. Where images were added or changed, only those are computed.
     """
-    from dataclasses import replace
-
-    from weevit.answers.results import unit_length
+    from weevit.answers.columns import COMMON, embedding_column, json_object
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json
     from weevit.cli.progress import images_progress
-    from weevit.cli.writers import EMBEDDING_WRITERS
+    from weevit.cli.writers import WRITERS
 
     if output is None and not json_lines:
         raise UsageError("Where should the vectors go? Neither --output nor --json was given.", "-o vectors.npy")
@@ -66,19 +64,17 @@ def embed(
     answers.check_output(output, signs.EMBED, inputs)
     options.refuse_job(job, output, {"--dtype float16": dtype == "float16"})
     sources, predictor = answers.begin(inputs, loading, quiet)
+    columns = (*COMMON, embedding_column(predictor.checkpoint, normalize))
     tally = Tally()
     results: list[Result] = []
     stream = predictor.stream(sources, outputs=("embedding",))
     with answers.whole_or_nothing(output):
         for result in answers.count_all(stream, tally, images_progress(quiet)):
             answers.told(result)
-            if normalize and result.embedding is not None:
-                result = replace(result, embedding=unit_length(result.embedding[None])[0])
             if json_lines:
-                vector = None if result.embedding is None else [float(value) for value in result.embedding]
-                say_json(answers.failed_object(result) | {"embedding": vector})
+                say_json(json_object(result, columns))
             if output is not None:
                 results.append(result)
-    written = EMBEDDING_WRITERS[output.suffix.lower()](output, results) if output is not None and tally.done else []
+    written = WRITERS[output.suffix.lower()](output, results, columns) if output is not None and tally.done else []
     answers.finish(tally, sources, quiet, " and ".join(map(str, written)))
     return tally.exit_code(strict)

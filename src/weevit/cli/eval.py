@@ -169,7 +169,7 @@ def _summary(found: Mapping[str, Evaluation], output: Path | None) -> None:
     for name, evaluation in found.items():
         start, failures = f"{name}: " if name else "", evaluation.failures
         for row in failures[:_FAILURES]:
-            tell(f"{start}{row.id}: {row.error}")
+            tell(f"{start}{row.input}: {row.error}")
         answered = f"{len(evaluation.answered):,} of {len(evaluation.rows):,} images answered"
         tell(f"{start}{answered} · {evaluation.images_per_second:.1f} images/s{_worst(evaluation)}")
     if output is not None:

@@ -43,6 +43,7 @@ def explain(
     --output is a .png for one image, an existing folder for several. The share of attention that class token and
     registers take is printed for each block; --json prints it as one object per line.
     """
+    from weevit.answers.columns import COMMON, class_columns, json_object
     from weevit.answers.results import Result
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json, tell
@@ -68,6 +69,7 @@ def explain(
         answers.check_output(path, signs.EXPLAIN, files)
     answers.check_there(inputs, loading.model)
     model = answers.load_model(loading, quiet)
+    columns = (*COMMON, *class_columns(model.checkpoint))
     tally = Tally()
     for source, path in zip(sources, paths, strict=True):
         try:
@@ -77,13 +79,13 @@ def explain(
             failed = Result(source.name, error.status, f"{error.kind}: {error.message}")
             tally.add(answers.told(failed))
             if json_lines:
-                say_json(answers.failed_object(failed))
+                say_json(json_object(failed, columns))
             continue
         tally.add(explanation.result)
         sheet = draw_explanation(explanation, heads)
         write_whole(path, lambda file, sheet=sheet: save_image(sheet, file, "explain"))  # type: ignore[misc]
         if json_lines:
-            say_json(_facts(explanation, scored, path))
+            say_json(json_object(explanation.result, columns) | _facts(explanation, scored, path))
         else:
             _tell(explanation, scored, path)
     if not quiet and len(sources) > 1:
@@ -100,12 +102,7 @@ def _path(folder: Path, name: str, number: int) -> Path:
 def _facts(explanation: Explanation, scored: Deletion | None, path: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from weevit.cli.writers import classify_object
-
-    facts = classify_object(explanation.result) | {
-        "image": str(path),
-        "prefix_share": [round(float(share), 4) for share in explanation.prefix_share],
-    }
+    facts = {"image": str(path), "prefix_share": [round(float(share), 4) for share in explanation.prefix_share]}
     return facts | ({"deletion": asdict(scored)} if scored else {})
 
 

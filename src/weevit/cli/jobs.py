@@ -9,6 +9,9 @@ import click
 from weevit.cli import options
 from weevit.cli.console import say, say_json
 
+SCHEMA = 1
+"""Version of `weevit jobs status --json`."""
+
 folder = click.argument("folder", type=click.Path(path_type=Path))
 
 
@@ -31,8 +34,6 @@ def status(folder: Path, json_lines: bool) -> int:
     speed = found.computed / found.seconds if found.seconds else None
     left = None if found.total is None else found.total - found.done
     if json_lines:
-        from weevit.cli.answers import SCHEMA
-
         values = {"schema": SCHEMA, "verb": settings.verb, "model": settings.model, "total": found.total}
         values |= {"done": found.done, "left": left, "errors": dict(found.errors), "running": found.running}
         values |= {"unsure": found.unsure} if found.unsure else {}

@@ -10,16 +10,13 @@ from typing import Any
 
 from weevit.outputs import Sign, first_line
 
-_START = ["input", "status", "error", "width", "height"]
-"""The columns that every table of answers begins with."""
-
 SOFTWARE = "Software"
 """The key of an image's text that says what made it."""
 
 
 def answers_csv(path: Path) -> bool:
     """Whether `classify` wrote it."""
-    return first_line(path).split(",")[:6] == [*_START, "index1"]
+    return first_line(path).split(",")[:6] == [*_start(), "class_index1"]
 
 
 def answers_jsonl(path: Path) -> bool:
@@ -33,12 +30,19 @@ def answers_jsonl(path: Path) -> bool:
 
 def answers_parquet(path: Path) -> bool:
     """Whether `classify` wrote it."""
-    return _columns(path)[:6] == [*_START, "index1"]
+    return _columns(path)[:6] == [*_start(), "class_index"]
 
 
 def embeddings_parquet(path: Path) -> bool:
     """Whether `embed` wrote it."""
-    return _columns(path) == [*_START, "embedding"]
+    return _columns(path) == [*_start(), "embedding"]
+
+
+def _start() -> list[str]:
+    """The columns that every table of answers begins with."""
+    from weevit.answers.columns import COMMON
+
+    return [column.name for column in COMMON]
 
 
 def _columns(path: Path) -> list[str]:

@@ -1,27 +1,26 @@
-"""Answers as files: written beside their place, and moved there when they are whole."""
+"""Answers as files, in the columns of `answers`: written beside their place, and moved there when they are whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from weevit.cli.answers import failed_object
+from weevit.answers.columns import Column, json_object
+from weevit.answers.tables import arrow_table, csv_lines
 from weevit.errors import OutputError
 from weevit.images.parquet import pyarrow
-from weevit.text import csv_row, json_line, list_line
+from weevit.text import json_line, list_line
 from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
     from weevit.answers.results import Result
-    from weevit.zoo.checkpoint import Checkpoint
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file that appears under its name only when it is complete and on the disk.
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> list[Path]:
+    """Write a file that appears under its name only when it is complete and on the disk; returns it.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -37,114 +36,36 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
         ) from error
-
-
-def classify_object(result: Result) -> dict[str, Any]:
-    """One classified input as plain data."""
-    top = [
-        {"index": p.index, "synset": p.id, "name": p.name, "probability": round(p.probability, 6)} for p in result.top
-    ]
-    said: dict[str, Any] = {"top": top, "unknown": result.unknown}
-    if result.present is not None:
-        said["present"] = [p.id or p.name for p in result.present]
-    return failed_object(result) | said
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a table of classified inputs.
-
-    Attributes:
-        topk: how many classes have theirs.
-        said: the model's own: `unknown` or `present`, or none.
-    """
-
-    topk: int
-    said: tuple[str, ...] = ()
-
-    def names(self) -> list[str]:
-        """input, status, error, width, height, then index, synset, name, probability of each class, then `said`."""
-        parts = ("index", "synset", "name", "probability")
-        classes = [f"{part}{rank}" for rank in range(1, self.topk + 1) for part in parts]
-        return ["input", "status", "error", "width", "height", *classes, *self.said]
-
-    def row(self, result: Result) -> list[Any]:
-        """The values of one input; None where there is none."""
-        row: list[Any] = [result.input, result.status, result.error, result.width, result.height]
-        for prediction in result.top:
-            row += [prediction.index, prediction.id, prediction.name, round(prediction.probability, 6)]
-        row += [None] * (5 + 4 * self.topk - len(row))
-        present = None if result.present is None else ";".join(p.id or p.name for p in result.present)
-        own = {"unknown": result.unknown, "present": present}
-        return row + [own[name] if result.ok else None for name in self.said]
-
-
-def table_columns(checkpoint: Checkpoint, topk: int) -> Columns:
-    """The columns for the answers of a model."""
-    decision = checkpoint.decision
-    said: tuple[str, ...] = ()
-    if decision and decision.multi_label:
-        said = ("present",)
-    elif decision and decision.threshold is not None:
-        said = ("unknown",)
-    return Columns(min(topk, checkpoint.num_classes), said)
-
-
-def write_jsonl(path: Path, results: Iterable[Result], columns: Columns) -> None:
-    """One JSON object per line, as `--json` prints."""
-    del columns
-    lines = (json_line(classify_object(result)).encode() + b"\n" for result in results)
-    write_whole(path, lambda file: file.writelines(lines))
-
-
-def write_csv(path: Path, results: Iterable[Result], columns: Columns) -> None:
-    """One row per input."""
-
-    def write(file: IO[bytes]) -> None:
-        file.write(csv_row(columns.names()).encode())
-        for result in results:
-            cells = (str(cell) if isinstance(cell, bool) else cell for cell in columns.row(result))
-            file.write(csv_row(cells).encode("utf-8", "backslashreplace"))
-
-    write_whole(path, write)
-
-
-def write_parquet(path: Path, results: Iterable[Result], columns: Columns) -> None:
-    """Write the table of `write_csv`, typed."""
-    arrow = pyarrow()
-    rows = [columns.row(result) for result in results]
-    table = arrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns.names())})
-    write_whole(path, lambda file: arrow.parquet.write_table(table, file))
-
-
-def write_embeddings_npy(path: Path, results: Sequence[Result]) -> list[Path]:
-    """`vectors.npy` with a row for each answered input, and `vectors.ids.txt` with their names, line by line."""
-    answered = [result for result in results if result.embedding is not None]
-    ids = path.with_suffix(".ids.txt")
-    vectors = np.stack([result.embedding for result in answered if result.embedding is not None])
-    names = [f"{list_line(result.input)}\n".encode() for result in answered]
-    write_whole(path, lambda file: np.save(file, vectors))
-    write_whole(ids, lambda file: file.writelines(names))
-    return [path, ids]
-
-
-def write_embeddings_parquet(path: Path, results: Sequence[Result]) -> list[Path]:
-    """One row per input: input, status, error, width, height, embedding (list of float32; null if failed)."""
-    from weevit.jobs.shards import vector_array
-
-    arrow = pyarrow()
-    table = arrow.table(
-        {
-            "input": [result.input for result in results],
-            "status": [result.status for result in results],
-            "error": [result.error for result in results],
-            "width": [result.width for result in results],
-            "height": [result.height for result in results],
-            "embedding": vector_array([result.embedding for result in results], "float32"),
-        }
-    )
-    write_whole(path, lambda file: arrow.parquet.write_table(table, file))
     return [path]
+
+
+def write_jsonl(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
+    """One JSON object per line, as `--json` prints."""
+    lines = (json_line(json_object(result, columns)).encode() + b"\n" for result in results)
+    return write_whole(path, lambda file: file.writelines(lines))
+
+
+def write_csv(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
+    """One row per input, without lists."""
+    return write_whole(path, lambda file: file.writelines(csv_lines(results, columns)))
+
+
+def write_parquet(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
+    """One row per input, with lists."""
+    table = arrow_table(results, columns)
+    return write_whole(path, lambda file: pyarrow().parquet.write_table(table, file))
+
+
+def write_npy(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
+    """`vectors.npy` with a row for each answered input, and `vectors.ids.txt` with their names, line by line."""
+    rows = [(result.input, columns[-1].value(result)) for result in results if result.ok]
+    vectors = np.stack([vector for _, vector in rows])
+    names = [f"{list_line(name)}\n".encode() for name, _ in rows]
+    ids = path.with_suffix(".ids.txt")
+    return [
+        *write_whole(path, lambda file: np.save(file, vectors)),
+        *write_whole(ids, lambda file: file.writelines(names)),
+    ]
 
 
 def write_features_npz(path: Path, results: Sequence[Result]) -> dict[str, tuple[int, ...]]:
@@ -160,15 +81,10 @@ def write_features_npz(path: Path, results: Sequence[Result]) -> dict[str, tuple
     return shapes
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Any], Columns], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Result], Sequence[Column]], list[Path]]] = {
     ".csv": write_csv,
     ".jsonl": write_jsonl,
     ".parquet": write_parquet,
+    ".npy": write_npy,
 }
-"""Ending of `classify --output` -> writer."""
-
-EMBEDDING_WRITERS: dict[str, Callable[[Path, Sequence[Any]], list[Path]]] = {
-    ".npy": write_embeddings_npy,
-    ".parquet": write_embeddings_parquet,
-}
-"""Ending of `embed --output` -> writer; returns the files it wrote."""
+"""Ending of `--output` -> writer, which returns the files that it wrote."""

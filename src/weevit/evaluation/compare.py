@@ -180,17 +180,18 @@ def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, sa
 
 def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
     """The second with its rows in the first one's order."""
-    places = {row.id: place for place, row in enumerate(second.rows)}
-    names = {row.id for row in first.rows}
+    places = {row.input: place for place, row in enumerate(second.rows)}
+    names = {row.input for row in first.rows}
     less, more = sorted(names - set(places)), sorted(set(places) - names)
-    other = [row.id for row in first.rows if row.id in places and second.rows[places[row.id]].target != row.target]
+    pairs = [(row, second.rows[places[row.input]]) for row in first.rows if row.input in places]
+    other = [one.input for one, two in pairs if one.target != two.target]
     if less or more or other:
         raise DatasetError(
             "The two evaluations are not of the same images (- only in the first, + only in the second, ! of another "
             f"class):\n{_listed('-', less)}{_listed('+', more)}{_listed('!', other)}".rstrip(),
             "weevit compare MODEL MODEL DATA   asks both about the same",
         )
-    order = [places[row.id] for row in first.rows]
+    order = [places[row.input] for row in first.rows]
     sources = tuple(second.sources[place] for place in order) if second.sources else ()
     return replace(second, rows=tuple(second.rows[place] for place in order), sources=sources)
 
@@ -245,4 +246,4 @@ def _side(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _disagreement(one: Row, other: Row) -> dict[str, Any]:
-    return {"id": one.id, "target": one.target, "first": one.answer, "second": other.answer}
+    return {"input": one.input, "target": one.target, "first": one.answer, "second": other.answer}

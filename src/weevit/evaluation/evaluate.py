@@ -21,7 +21,7 @@ from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
 from weevit.evaluation.model import describe, labels_of, match_classes, unknown_below
 from weevit.evaluation.results import Evaluation, Row
-from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, with_unknown, worst_case
+from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, worst_case
 from weevit.evaluation.saved import SCHEMA, check_report, write_evaluation
 from weevit.predict import Predictor, load
 from weevit.zoo.labels import Label
@@ -159,7 +159,7 @@ def _one(predictor: Predictor, part: Split, ids: Sequence[str], targets: Ints, w
     judge = OneOf(right)
     asked = ask(predictor, part.sources, [judge], watch)
     places, judged = judge.verdict()
-    rows = with_unknown(rows_of(ids, right, labels, (places, judged), asked), unknown)
+    rows = rows_of(ids, right, labels, (places, judged), asked, unknown)
     figures = dict(figures_of(judged, len(labels), unknown)) | worst_case(judged, len(ids), len(labels))
     return _Found(rows, figures, asked)
 

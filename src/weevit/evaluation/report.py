@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from weevit.answers.tables import BETWEEN
 from weevit.evaluation.metrics import NO_ANSWER, wilson
-from weevit.evaluation.results import BETWEEN, Evaluation
+from weevit.evaluation.results import Evaluation
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
 from weevit.reports.page import counted, interval, number, percent, render
@@ -41,7 +42,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
         columns=_columns(evaluation),
         classes=_classes(evaluation, _SMALL),
         all_classes=_classes(evaluation) if len(evaluation.classes) > _SMALL else [],
-        failures=[(row.id, row.error) for row in evaluation.failures],
+        failures=[(row.input, row.error) for row in evaluation.failures],
         figures=[(name, f"{value:.6g}") for name, value in evaluation.metrics.items()],
         facts=facts_of(evaluation),
     )
@@ -211,7 +212,7 @@ def _coverage(name: str, evaluation: Evaluation, band: bool) -> charts.Series:
 def gallery_item(evaluation: Evaluation, place: int, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
     """An entry of a gallery; the image is read again."""
     source = evaluation.sources[place] if place < len(evaluation.sources) else None
-    name = evaluation.rows[place].id
+    name = evaluation.rows[place].input
     image = thumbnail(source) if source else None
     return {"image": image, "title": title, "lines": list(lines), "name": name, "alt": f"{name}: {alt}"}
 

@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from weevit.answers.tables import BETWEEN
 from weevit.evaluation import metrics
 from weevit.evaluation.metrics import NO_ANSWER, Bools, Calibration, Coverage, Floats, Ints, PerClass
 from weevit.images.source import Source
 from weevit.zoo.labels import Label
-
-BETWEEN = ";"
-"""Between the classes of an image that has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +26,40 @@ class Row:
     """What became of one image.
 
     Attributes:
-        id: its name, from the data's folder on.
+        input: its name, from the data's folder on.
         status: `ok`, or one word that says why there is no answer.
         error: the reason in full; None where the status is `ok`.
-        target: id of the class that is right; several with `;` between.
-        answer: id of the class that was answered; several for multi-label, and then empty for none. None where there
-            is no answer.
-        probability: of the answer; None for multi-label.
-        target_probability: of the target, or of the likeliest of several.
-        rank: of the target, from 1.
-        right: whether the answer is right: the target, one of several, or for multi-label exactly all of them.
+        class_id: of the class that was answered; None where there is no answer, and for multi-label.
+        probability: of that class, as float32 has it.
         unknown: whether the model says that it does not know: the probability is below the checkpoint's threshold.
+        present: for multi-label, ids of the labels that were answered; else None.
+        target: id of the class that is right; several with `;` between.
+        target_probability: of the target, or of the likeliest of several, as float32 has it; None for multi-label.
+        rank: of the target, from 1; None for multi-label.
+        right: whether the answer is right: the target, one of several, or for multi-label exactly all of them.
     """
 
-    id: str
+    input: str
     status: str = "ok"
     error: str | None = None
-    target: str = ""
-    answer: str | None = None
+    class_id: str | None = None
     probability: float | None = None
+    unknown: bool = False
+    present: tuple[str, ...] | None = None
+    target: str = ""
     target_probability: float | None = None
     rank: int | None = None
     right: bool = False
-    unknown: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether there is an answer."""
         return self.status == "ok"
+
+    @property
+    def answer(self) -> str | None:
+        """The answer as one text, to be compared with the target; None where there is none."""
+        return self.class_id if self.present is None else BETWEEN.join(self.present)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from weevit.answers.tables import BETWEEN
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import Asked
 from weevit.evaluation.metrics import Floats, Ints, Judged
-from weevit.evaluation.results import BETWEEN, Row
+from weevit.evaluation.results import Row
 from weevit.images.source import Source
 from weevit.jobs.names import Names
 from weevit.zoo.labels import Label
@@ -34,35 +35,33 @@ def rows_of(
     labels: Sequence[Label],
     verdict: tuple[Ints, Judged],
     asked: Asked,
+    unknown: float | None = None,
 ) -> list[Row]:
-    """A row for each image that has a target, in order; `targets` and answers are indices of `labels`."""
+    """A row for each image that has a target, in order; `targets` and answers are indices of `labels`.
+
+    Below the probability `unknown` the model says that it does not know.
+    """
     judged = {int(place): index for index, place in enumerate(verdict[0])}
     rows = []
     for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
         target = BETWEEN.join(labels[index].id for index in own)
         if place in judged:
-            rows.append(_judged_row(Row(name, target=target), labels, verdict[1], judged[place]))
+            rows.append(_judged_row(Row(name, target=target), labels, verdict[1], judged[place], unknown))
         elif len(own):
             rows.append(Row(name, *asked.failures[place], target=target))
     return rows
 
 
-def _judged_row(row: Row, labels: Sequence[Label], judged: Judged, at: int) -> Row:
+def _judged_row(row: Row, labels: Sequence[Label], judged: Judged, at: int, unknown: float | None) -> Row:
     return replace(
         row,
-        answer=labels[int(judged.answers[at])].id,
-        probability=float(judged.confidence[at]),
-        target_probability=float(judged.likelihood[at]),
+        class_id=labels[int(judged.answers[at])].id,
+        probability=float(np.float32(judged.confidence[at])),
+        unknown=unknown is not None and bool(judged.confidence[at] < unknown),
+        target_probability=float(np.float32(judged.likelihood[at])),
         rank=int(judged.ranks[at]) + 1,
         right=bool(judged.ranks[at] == 0),
     )
-
-
-def with_unknown(rows: Sequence[Row], threshold: float | None) -> list[Row]:
-    """Mark the answers of which the model says that it does not know."""
-    if threshold is None:
-        return list(rows)
-    return [replace(row, unknown=row.probability is not None and row.probability < threshold) for row in rows]
 
 
 def label_rows(
@@ -72,17 +71,19 @@ def label_rows(
     places = {int(place): index for index, place in enumerate(said[0])}
     rows = []
     for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
-        target = _joined(own, labels)
+        target = _ids(own, labels)
+        row = Row(name, target=BETWEEN.join(target))
         if place in places:
-            answer = _joined(said[1][places[place]], labels)
-            rows.append(Row(name, target=target, answer=answer, right=answer == target))
+            present = _ids(said[1][places[place]], labels)
+            rows.append(replace(row, present=present, right=present == target))
         else:
-            rows.append(Row(name, *asked.failures[place], target=target))
+            status, error = asked.failures[place]
+            rows.append(replace(row, status=status, error=error))
     return rows
 
 
-def _joined(flags: Ints | Floats, labels: Sequence[Label]) -> str:
-    return BETWEEN.join(labels[int(index)].id for index in np.flatnonzero(flags))
+def _ids(flags: Ints | Floats, labels: Sequence[Label]) -> tuple[str, ...]:
+    return tuple(labels[int(index)].id for index in np.flatnonzero(flags))
 
 
 def figures_of(judged: Judged, num_classes: int, unknown: float | None = None) -> Iterator[tuple[str, float]]:

@@ -6,56 +6,53 @@ JSON is written last, so that a folder that has one is whole.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
+from weevit.answers.tables import arrow_table, csv_lines
 from weevit.errors import MalformedFileError, OutputError, UsageError
-from weevit.evaluation.results import BETWEEN, Evaluation, Row
+from weevit.evaluation.predictions import prediction_columns, read_predictions
+from weevit.evaluation.results import Evaluation
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
-from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
+from weevit.outputs import first_line, free_name, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
-from weevit.text import csv_bytes, csv_row, plain_cell, typed
-from weevit.zoo.fields import MAX_CLASSES, whole
+from weevit.text import csv_bytes, csv_row, typed
+from weevit.zoo.fields import MAX_CLASSES
 from weevit.zoo.labels import Label
 from weevit.zoo.manifest import replace_file
 from weevit.zoo.own import read_own
 from weevit.zoo.records import (
+    MAX_RECORD_BYTES,
     Flag,
-    Name,
-    Text,
     anything,
     either,
     items,
     nothing,
     number,
-    read_record,
     read_record_file,
     record,
     table,
     words,
 )
+from weevit.zoo.strict_json import parse_json_object
 
 T = TypeVar("T")
 
 SCHEMA = "weevit.evaluation/2"
+_OLD = "weevit.evaluation/1"
 REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
 TABLES = ("csv", "parquet")
 OURS = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{table}" for table in TABLES))
 
-MAX_BYTES = 4 << 30
-"""Of a table of predictions: ten million images."""
-
-_CLASS_COLUMNS = ("id", "name", "precision", "recall", "f1", "support", "answered")
+_CLASS_COLUMNS = ("class_id", "class_name", "precision", "recall", "f1", "support", "answered")
 
 _POINTS = 201
 """Of the coverage curve in the JSON; the rows have them all."""
@@ -142,8 +139,10 @@ def _has_sign(path: Path, schemas: Sequence[str], headers: Mapping[str, Sequence
         return is_page(path)
     if path.name == f"{PREDICTIONS}.parquet":
         return path.read_bytes()[:4] == b"PAR1"
-    own = {f"{PREDICTIONS}.csv": [field.name for field in fields(Row)], PER_CLASS: _CLASS_COLUMNS, **headers}
-    columns = own.get(path.name)
+    if path.name == f"{PREDICTIONS}.csv":
+        names = first_line(path).split(",")
+        return names[:3] == ["input", "status", "error"] and "target" in names
+    columns = {PER_CLASS: _CLASS_COLUMNS, **headers}.get(path.name)
     return columns is not None and first_line(path).startswith(csv_row(columns).rstrip())
 
 
@@ -165,14 +164,15 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
     from weevit.evaluation.report import evaluation_page
 
     check_folder(folder, table)
-    columns = [field.name for field in fields(Row)]
-    rows = [[getattr(row, name) for name in columns] for row in evaluation.rows]
+    columns = prediction_columns(evaluation.classes, evaluation.multi_label, _may_not_know(evaluation.model))
+    path = folder / f"{PREDICTIONS}.{table}"
     other = folder / f"{PREDICTIONS}.{TABLES[1 - TABLES.index(table)]}"
     with_errors(folder, lambda: other.unlink(missing_ok=True))  # of an evaluation that was here before
     if table == "csv":
-        write_bytes(folder / f"{PREDICTIONS}.csv", csv_bytes(columns, rows))
+        write_bytes(path, b"".join(csv_lines(evaluation.rows, columns)))
     else:
-        _write_parquet(folder / f"{PREDICTIONS}.parquet", columns, rows)
+        rows = arrow_table(evaluation.rows, columns)
+        with_errors(path, lambda: replace_file(path, lambda tmp: pyarrow().parquet.write_table(rows, tmp)))
     write_bytes(folder / PER_CLASS, csv_bytes(*_class_table(evaluation)))
     write_bytes(folder / REPORT_HTML, evaluation_page(evaluation).encode("utf-8", "backslashreplace"))
     write_bytes(folder / REPORT_JSON, json_bytes(as_json(evaluation)))
@@ -185,9 +185,13 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         UsageError: there is none, or not a whole one.
     """
     folder = Path(folder)
+    _refuse_old(folder)
     try:
         content = read_record_file(Saved, folder / REPORT_JSON, SCHEMA)
-        rows = _read_rows(folder, frozenset(one.id for one in content.classes), content.multi_label)
+        classes = tuple(Label(one.id, one.name) for one in content.classes)
+        tables = [folder / f"{PREDICTIONS}.{table}" for table in reversed(TABLES)]
+        path = next((path for path in tables if path.is_file()), tables[-1])
+        rows = read_predictions(path, classes, content.multi_label, _may_not_know(content.model))
     except (OSError, MalformedFileError) as error:
         raise UsageError(
             f"{folder} holds no whole evaluation: {error}", f"weevit eval MODEL DATA -o {typed(folder)}   makes one"
@@ -196,14 +200,33 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     return Evaluation(
         model=content.model,
         data=content.data,
-        classes=tuple(Label(one.id, one.name) for one in content.classes),
+        classes=classes,
         multi_label=content.multi_label,
         rows=rows,
         metrics={name: _number(value) for name, value in content.metrics.items()},
         average_precision=tuple(map(_number, content.average_precision)),
         seconds=_number(content.seconds),
-        sources=tuple(Source(row.id, root / row.id) for row in rows),
+        sources=tuple(Source(row.input, root / row.input) for row in rows),
     )
+
+
+def _may_not_know(model: Mapping[str, Any]) -> bool:
+    return model.get("unknown_below") is not None
+
+
+def _refuse_old(folder: Path) -> None:
+    """Refuse an evaluation of an older kind, whose columns have other names.
+
+    Raises:
+        UsageError: it is one.
+    """
+    with suppress(OSError, MalformedFileError):
+        if parse_json_object(read_own(folder / REPORT_JSON, MAX_RECORD_BYTES), REPORT_JSON).get("schema") == _OLD:
+            raise UsageError(
+                f"{folder} is an evaluation of an older kind ({_OLD}), whose columns have other names than those of "
+                f"{SCHEMA}.",
+                f"weevit eval MODEL DATA -o {typed(free_name(folder))}   measures again",
+            )
 
 
 def is_evaluation(path: str | Path) -> bool:
@@ -228,7 +251,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "classes": [{"id": label.id, "name": label.name} for label in evaluation.classes],
         "average_precision": list(evaluation.average_precision),
         "per_class": [dict(zip(columns, row, strict=True)) for row in table],
-        "failures": [{"id": row.id, "status": row.status, "error": row.error} for row in evaluation.failures],
+        "failures": [{"input": row.input, "status": row.status, "error": row.error} for row in evaluation.failures],
     }
     plain: dict[str, Any] = finite(values if evaluation.multi_label else values | _curves(evaluation))
     return plain
@@ -292,15 +315,6 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    arrow = pyarrow()
-    kinds = {"float | None": arrow.float64(), "int | None": arrow.int64(), "bool": arrow.bool_()}
-    types = [kinds.get(str(field.type), arrow.string()) for field in fields(Row)]
-    arrays = [arrow.array([row[at] for row in rows], kind) for at, kind in enumerate(types)]
-    table = arrow.table(dict(zip(columns, arrays, strict=True)))
-    with_errors(path, lambda: replace_file(path, lambda tmp: arrow.parquet.write_table(table, tmp)))
-
-
 # ---- reading: what others may have written
 
 
@@ -350,80 +364,6 @@ class Saved:
     confused: Ignored = None
     calibration: Ignored = None
     coverage: Ignored = None
-
-
-@dataclass(frozen=True)
-class SavedRow:
-    """`Row`."""
-
-    id: Text
-    status: Name
-    error: Annotated[str | None, either(words(1 << 16), nothing)]
-    target: Text
-    answer: Annotated[str | None, either(words(1 << 16), nothing)]
-    probability: Annotated[float | None, either(number(0, 1.000001), nothing)]
-    target_probability: Annotated[float | None, either(number(0, 1.000001), nothing)]
-    rank: Annotated[int | None, either(whole(1, MAX_CLASSES), nothing)]
-    right: Flag
-    unknown: Flag
-
-
-def _read_rows(folder: Path, classes: frozenset[str], multi_label: bool) -> tuple[Row, ...]:
-    """The table of predictions.
-
-    Raises:
-        FileNotFoundError: there is none.
-        MalformedFileError: it is not one that weevit writes, or names a class that the report does not have.
-    """
-    parquet, text = (folder / f"{PREDICTIONS}.{kind}" for kind in reversed(TABLES))
-    path = parquet if parquet.is_file() else text
-    content = read_own(path, MAX_BYTES)
-    values = _parquet_rows(content, path) if path == parquet else _csv_rows(content, path)
-    rows = []
-    for place, raw in enumerate(values, 1):
-        where = f"{path}, row {place}"
-        row = Row(**vars(read_record(SavedRow, raw, where)))
-        _refuse_strange(row, classes, multi_label, where)
-        rows.append(row)
-    return tuple(rows)
-
-
-def _refuse_strange(row: Row, classes: frozenset[str], multi_label: bool, where: str) -> None:
-    def known(text: str) -> bool:
-        return text in classes or all(name in classes for name in text.split(BETWEEN) if name)
-
-    if not (known(row.target) and known(row.answer or "")):
-        raise MalformedFileError(f"{where} names a class that {REPORT_JSON} does not have.")
-    if row.ok and not multi_label and (not row.target or not row.answer or row.probability is None):
-        raise MalformedFileError(f"{where} is answered, and lacks its target, its answer or its probability.")
-
-
-def _parquet_rows(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    arrow = pyarrow()
-    try:
-        for batch in arrow.parquet.ParquetFile(io.BytesIO(content)).iter_batches(1024):
-            yield from batch.to_pylist()
-    except (OSError, ValueError, MemoryError, arrow.ArrowException) as error:
-        raise MalformedFileError(f"{path} cannot be read: {error}.") from error
-
-
-def _csv_rows(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
-        for values in csv.DictReader(lines):
-            yield _typed({name: plain_cell(text) if isinstance(text, str) else text for name, text in values.items()})
-    except (ValueError, csv.Error) as error:
-        raise MalformedFileError(f"{path} cannot be read: {error}.") from error
-
-
-def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """A row of a CSV, in which nothing and an empty text look the same."""
-    kinds = {"error": str, "probability": float, "target_probability": float, "rank": int}
-    found = {name: kinds[name](value) if value else None for name, value in values.items() if name in kinds}
-    flags = {"0": False, "1": True, "": False}
-    found |= {name: flags.get(value, value) for name, value in values.items() if name in ("right", "unknown")}
-    answer = values.get("answer") if values.get("status") == "ok" else None
-    return {**{str(name): value for name, value in values.items()}, **found, "answer": answer}
 
 
 def _number(value: float | None) -> float:

@@ -13,7 +13,7 @@ from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets
 from weevit.evaluation.metrics import Judged
 from weevit.evaluation.model import describe, labels_of, unknown_below
 from weevit.evaluation.results import Evaluation
-from weevit.evaluation.rows import figures_of, ids_of, rows_of, with_unknown, worst_case
+from weevit.evaluation.rows import figures_of, ids_of, rows_of, worst_case
 from weevit.evaluation.saved import (
     REPORT_HTML,
     REPORT_JSON,
@@ -143,14 +143,14 @@ def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[S
     results = []
     for truth, judge in zip(material.truths, judges, strict=True):
         verdict = judge.verdict()
-        rows = rows_of(ids, truth.targets, truth.labels, verdict, asked)
+        rows = rows_of(ids, truth.targets, truth.labels, verdict, asked, unknown_below(predictor.checkpoint))
         counted = [source for source, own in zip(material.part.sources, truth.targets, strict=True) if own]
         evaluation = Evaluation(
             model=describe(predictor),
             data=_data(material, truth),
             classes=truth.labels,
             multi_label=False,
-            rows=tuple(with_unknown(rows, unknown_below(predictor.checkpoint))),
+            rows=tuple(rows),
             metrics=_figures(predictor, verdict[1], truth, len(rows)),
             seconds=asked.progress.seconds,
             sources=tuple(counted),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from weevit.errors import JobError, MalformedFileError, OutputError
 from weevit.jobs.plan import DATA, PARTS, PLAN, Shard, read_plan
-from weevit.jobs.settings import JOB, Settings, read_settings, refuse_flat, refuse_other, write_settings
+from weevit.jobs.settings import JOB, Settings, read_settings, refuse_old, refuse_other, write_settings
 from weevit.jobs.shards import read_schema, read_table
 from weevit.locks import is_taken, take_lock
 from weevit.outputs import local
@@ -121,7 +121,7 @@ def _refuse_foreign(folder: Path) -> None:
         others, shards = _seen(folder), in_data(folder)
     if JOB in others:
         return
-    refuse_flat(folder)
+    refuse_old(folder)
     foreign = [name for name in others if not any(fnmatchcase(name, pattern) for pattern in OURS)]
     foreign += [name for name in shards if not fnmatchcase(name, f"{DATA}/{PARTS}")]
     if foreign:
@@ -187,13 +187,13 @@ def _cuts(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def write_errors(folder: Path, files: Iterable[str]) -> None:
-    """List every input without an answer in `errors.csv`: id, status, error."""
+    """List every input without an answer in `errors.csv`: input, status, error."""
 
     def write(path: Path) -> None:
         with path.open("wb") as file:
-            file.write(csv_row(["id", "status", "error"]).encode())
+            file.write(csv_row(["input", "status", "error"]).encode())
             for name in files:
-                table = read_table(folder / DATA / name, ["id", "status", "error"])
+                table = read_table(folder / DATA / name, ["input", "status", "error"])
                 rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
                 file.writelines(csv_row(row).encode("utf-8", "backslashreplace") for row in rows if row[1] != "ok")
 

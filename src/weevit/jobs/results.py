@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weevit.answers.columns import is_vector
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import ERRORS, check_links, in_data, plan_of, running
@@ -79,7 +80,7 @@ def _of_fixed_size(table: Any) -> Any:
     """Vectors as lists of a fixed size, which numpy takes as they lie, and zeros for those that are absent."""
     arrow = pyarrow()
     for place, field in enumerate(table.schema):
-        if arrow.types.is_list(field.type) and not arrow.types.is_string(field.type.value_type):
+        if is_vector(field.name):
             found = vectors(table, field.name)
             if found.size:
                 absent = table.column(place).chunk(0).is_null()
@@ -177,7 +178,7 @@ def _wrong(path: Path, lines: list[Line], settings: Settings) -> str:
     if line is None:
         return "not what was written: its sha256 differs"
     try:
-        table = read_table(path, ["id", "fingerprint", "target", "status"])
+        table = read_table(path, ["input", "fingerprint", "target", "status"])
     except JobError as error:
         return error.message
     digest = Digest()

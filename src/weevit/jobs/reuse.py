@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from weevit.jobs.columns import Column
+from weevit.answers.columns import Column
 from weevit.jobs.names import id_hash
 from weevit.jobs.shards import Row, read_rows, read_table
 
@@ -26,12 +26,12 @@ class OldRows:
         only_ok: leave out rows without an answer, so that they are asked again.
     """
 
-    def __init__(self, folder: Path, files: list[str], columns: list[Column], only_ok: bool = False) -> None:
+    def __init__(self, folder: Path, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
         self._folder, self._files, self._columns = folder, files, columns
         self._rows: OrderedDict[int, list[Row]] = OrderedDict()
         keys, places = [], []
         for number, name in enumerate(files):
-            table = read_table(folder / name, ["id", "fingerprint", "status"])
+            table = read_table(folder / name, ["input", "fingerprint", "status"])
             for row, (own, stamp, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
                 if status == "ok" or not only_ok:
                     keys.append(_key(own, stamp))
@@ -46,14 +46,14 @@ class OldRows:
         start, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
         for place in self._places[start:end]:
             row = self._load(int(place) >> 32)[int(place) & 0xFFFFFFFF]
-            if (row.id, row.fingerprint) == (name, fingerprint):
+            if (row.input, row.fingerprint) == (name, fingerprint):
                 return row
         return None
 
-    def ids(self) -> Iterator[str]:
-        """The ids of all shards, some of them more than once."""
+    def inputs(self) -> Iterator[str]:
+        """The inputs of all shards, some of them more than once."""
         for name in self._files:
-            yield from read_table(self._folder / name, ["id"]).column("id").to_pylist()
+            yield from read_table(self._folder / name, ["input"]).column("input").to_pylist()
 
     def _load(self, number: int) -> list[Row]:
         if number not in self._rows:

@@ -10,30 +10,30 @@ at any moment: the next run redoes at most the shard that was in work.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from weevit.answers.results import Result
-from weevit.errors import JobError, NotFiniteError, UsageError
+from weevit.errors import JobError, UsageError
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
-from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.folder import VANISHED, hold, tidy, write_errors, writing
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
 from weevit.jobs.names import Names, id_hash, rename
 from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
-from weevit.jobs.shards import Row, write_shard
+from weevit.jobs.shards import Row
+from weevit.jobs.tasks import ASKED, Task, answer_shard, answer_shards
+from weevit.jobs.verbs import VERBS
 from weevit.memory import keep_flat
 from weevit.outputs import local
 from weevit.predict import Predictor
 from weevit.text import list_line
-from weevit.zoo.manifest import replace_file, sha256_file
+from weevit.zoo.manifest import replace_file
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Progress:
         computed: of them, those that the model was asked for.
         errors: kind -> how many of all these have no answer.
         rest: rows of other workers that are not there yet (as of the end).
-        vanished: ids that had a row and are no input any more.
+        vanished: inputs that had a row and are no input any more.
         interrupted: whether it stopped before its end because it was asked to.
         seconds: since the first image.
         left_out: files in folders that are no images by their ending.
@@ -73,9 +73,6 @@ class Progress:
 
 
 Watcher = Callable[[Progress], None]
-
-ASKED = "asked"
-"""The status of a row whose answer is awaited; it is never written."""
 
 
 def run_job(
@@ -141,35 +138,6 @@ def check_share(worker: int, workers: int) -> None:
         )
 
 
-@dataclass
-class _Work:
-    """A shard that is being answered.
-
-    Attributes:
-        shard: which.
-        rows: its rows so far, in order.
-        began: when.
-        awaited: how many of the rows have no answer yet.
-        computed: for how many of them the model was asked.
-        errors: kind -> how many of the others failed.
-    """
-
-    shard: Shard
-    rows: list[Row]
-    began: float
-    awaited: int = 0
-    computed: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-
-    def count(self, row: Row, progress: Progress) -> None:
-        """A row has its answer, or is known to have none."""
-        progress.answered += 1
-        if row.status != "ok":
-            kind = (row.error or row.status).partition(":")[0]
-            self.errors[kind] += 1
-            progress.errors[kind] += 1
-
-
 class _Job:
     """One run of one worker."""
 
@@ -182,12 +150,7 @@ class _Job:
         share: tuple[int, int],
         retry_failed: bool,
     ) -> None:
-        verb = VERBS[settings.verb]
-        self.predictor, self.folder, self.sources = predictor, folder, sources
-        self.columns: list[Column] = verb.columns(settings.options, predictor)
-        self.outputs = verb.outputs
-        self.metadata = settings.metadata(self.columns)
-        self.options, self.shard_size = settings.options, settings.shard_size
+        self.predictor, self.settings, self.folder, self.sources = predictor, settings, folder, sources
         self.share, self.retry_failed = share, retry_failed
         self.manifest = folder / manifest_name(*share)
         self.order = 1
@@ -200,7 +163,7 @@ class _Job:
     def prepare(self, alone: bool) -> None:
         """Plan, and find out what is there."""
         names = Names()
-        self.plan = make_plan(self.sources, self.shard_size, names)
+        self.plan = make_plan(self.sources, self.settings.shard_size, names)
         self.renamed = names.renamed
         self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
         with writing(self.folder):
@@ -245,131 +208,83 @@ class _Job:
         files = sorted({line.file for line in lines if line.file not in current and _is_sound(self.folder, line)})
         if not files:
             return
-        self.old = OldRows(self.folder / DATA, files, self.columns, only_ok=self.retry_failed)
-        vanished = sorted({name for name in self.old.ids() if id_hash(name) not in names.seen})
+        columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
+        self.old = OldRows(self.folder / DATA, files, columns, only_ok=self.retry_failed)
+        vanished = sorted({name for name in self.old.inputs() if id_hash(name) not in names.seen})
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
         with writing(self.folder):
             replace_file(self.folder / VANISHED, lambda tmp: tmp.write_text(text, encoding="utf-8"))
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
-        """Answer what is missing: one stream through all shards, so that no thread waits where one ends."""
-        start = time.perf_counter()
-        watch(self.progress)
-        awaited: deque[tuple[_Work, Row]] = deque()
+        """Answer what is missing, and record each shard when it is there."""
+        start, progress = time.perf_counter(), self.progress
         left = set(self.missing)
-        with closing(self._stream(self._ask(awaited, left, should_stop))) as results:
-            for result in results:
-                work, row = awaited.popleft()
-                self._fill(row, result)
-                work.count(row, self.progress)
-                work.awaited -= 1
-                self.progress.computed += 1
-                self.progress.seconds = time.perf_counter() - start
-                if not work.awaited:
-                    self._keep(work)
-                    left.discard(work.shard.number)
-                    self.progress.interrupted = bool(left) and should_stop()
-                watch(self.progress)
-                if self.progress.interrupted:
+
+        def record(line: Line) -> None:
+            with writing(self.folder):
+                append(self.manifest, replace(line, order=self.order))
+            self.order += 1
+            left.discard(line.shard)
+            progress.interrupted = bool(left) and should_stop()
+
+        watch(progress)
+        with closing(answer_shards(self._tasks(left, record), self.predictor, self.settings)) as answers:
+            for row, line in answers:
+                self._count(row)
+                progress.computed += 1
+                progress.seconds = time.perf_counter() - start
+                if line:
+                    record(line)
+                watch(progress)
+                if progress.interrupted:
                     break
-        watch(self.progress)
-        if left and not self.progress.interrupted:
+        watch(progress)
+        if left and not progress.interrupted:
             raise JobError(
                 "The inputs changed while the job ran: the shard in work would not be what was planned.",
                 "Give the same command again: what is finished is kept, and what changed is asked anew.",
             )
 
-    def _ask(
-        self, awaited: deque[tuple[_Work, Row]], left: set[int], should_stop: Callable[[], bool]
-    ) -> Iterator[Source]:
-        """The sources that the model has to be asked for, each with its row in `awaited`, in the same order."""
-        for number, group in groups(rename(self.sources if left else (), self.renamed), self.shard_size):
+    def _tasks(self, left: set[int], record: Callable[[Line], None]) -> Iterator[Task]:
+        """The shards that the model has to be asked for; one whose rows are all older ones is written here."""
+        inputs = rename(self.sources if left else (), self.renamed)
+        for number, group in groups(inputs, self.settings.shard_size):
             if number in self.missing:
-                sources = list(group)
-                work = self._begin(self.missing[number], sources)
-                if work is None:
+                task = self._task(self.missing[number], list(group))
+                if task is None:
                     return
-                if not work.awaited:  # every row is an older one
-                    self._keep(work)
-                    left.discard(number)
-                    self.progress.interrupted = bool(left) and should_stop()
-                for row, source in zip(work.rows, sources, strict=True):
-                    if row.status == ASKED:
-                        awaited.append((work, row))
-                        yield source
+                if task.sources:
+                    yield task
+                else:
+                    record(answer_shard(task, self.predictor))
                 if number == max(self.missing) or self.progress.interrupted:
                     return
 
-    def _begin(self, shard: Shard, sources: list[Source]) -> _Work | None:
+    def _task(self, shard: Shard, inputs: list[Source]) -> Task | None:
         """The shard with its older rows; None if its inputs are not those that were planned."""
-        rows, inputs = self._rows_so_far(sources)
-        if inputs != shard.inputs:
-            return None
-        work = _Work(shard, rows, time.perf_counter())
-        for row in work.rows:
-            if row.status == ASKED:
-                work.awaited += 1
-            else:
-                work.count(row, self.progress)
-        work.computed = work.awaited
-        return work
-
-    def _rows_so_far(self, sources: list[Source]) -> tuple[list[Row], str]:
-        """A row for each source, an older one of the same image or one that is awaited; and the digest of all."""
-        rows, digest = [], Digest()
-        for source in sources:
+        digest, rows, asked = Digest(), [], []
+        for source in inputs:
             fingerprint = source.fingerprint()
             digest.add(source.name, fingerprint, source.target)
-            old = self.old.find(source.name, fingerprint) if self.old else None
-            row = old or Row(source.name, fingerprint, status=ASKED)
+            row = self.old.find(source.name, fingerprint) if self.old else None
+            if row is None:
+                row = Row(source.name, fingerprint, status=ASKED)
+                asked.append(source)
             row.target = source.target
             rows.append(row)
-        return rows, digest.hex()
+        if digest.hex() != shard.inputs:
+            return None
+        for row in rows:
+            if row.status != ASKED:
+                self._count(row)
+        return Task(self.folder, self.settings, shard, rows, asked)
 
-    def _stream(self, sources: Iterator[Source]) -> Generator[Result, None, None]:
-        return self.predictor.stream(
-            sources,
-            outputs=self.outputs,
-            layers=self.options.get("layers"),
-            topk=self.options.get("topk", 1),
-            steady=True,
-        )
-
-    def _fill(self, row: Row, result: Result) -> None:
-        row.status, row.error = result.status, result.error
-        row.width, row.height = result.width, result.height
-        if not result.ok:
-            return
-        try:
-            row.answers = [column.value(result) for column in self.columns]
-        except NotFiniteError as error:
-            row.status, row.error = error.status, f"{error.kind}: {error.message}"
-
-    def _keep(self, work: _Work) -> None:
-        """Write a shard, before an answer of the next one is taken: a kill costs no more than one of them.
-
-        It costs no time that could be measured: the model is at work on the next batches meanwhile.
-        """
-        shard = work.shard
-        path = self.folder / DATA / shard.file
-        with writing(self.folder):
-            # Written beside `data/`, where there are only ever whole shards: Polars refuses a folder with other files.
-            replace_file(path, lambda tmp: write_shard(tmp, work.rows, self.columns, self.metadata), self.folder)
-            line = Line(
-                shard=shard.number,
-                inputs=shard.inputs,
-                file=shard.file,
-                rows=len(work.rows),
-                bytes=path.stat().st_size,
-                sha256=sha256_file(path),
-                computed=work.computed,
-                seconds=round(time.perf_counter() - work.began, 3),
-                errors=dict(sorted(work.errors.items())),
-                order=self.order,
-            )
-            self.order += 1
-            append(self.manifest, line)
+    def _count(self, row: Row) -> None:
+        """A row has its answer, or is known to have none."""
+        self.progress.answered += 1
+        if row.status != "ok":
+            self.progress.errors[row.failure] += 1
 
     def finish(self) -> None:
         """Where the last shard of all is there: list the errors, and clear away what was replaced."""

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from weevit._version import __version__
+from weevit.answers.columns import Column, metadata
 from weevit.arguments import whole
 from weevit.errors import JobError, MalformedFileError, UsageError
-from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.plan import DATA, PARTS
+from weevit.jobs.verbs import VERBS
 from weevit.predict import Predictor
 from weevit.zoo import fields
 from weevit.zoo.manifest import replace_file
+from weevit.zoo.own import read_own
 from weevit.zoo.records import MAX_COUNT, Name, Text, anything, read_record_file, table, words
+from weevit.zoo.strict_json import parse_json_object
 
 JOB = "job.json"
-SCHEMA = "weevit.job/3"
-_FLAT = "weevit.job/2"
+SCHEMA = "weevit.job/4"
+_OLD = ("weevit.job/1", "weevit.job/2", "weevit.job/3")
 DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 512, 1_000_000
 MAX_BYTES = 1 << 20
 
@@ -71,9 +76,9 @@ class Settings:
         """sha256 of the preprocessing, 64 hex digits."""
         return hashlib.sha256(json.dumps(self.preprocessing, sort_keys=True).encode()).hexdigest()
 
-    def metadata(self, columns: list[Column]) -> dict[str, str]:
+    def metadata(self, columns: Sequence[Column]) -> dict[str, str]:
         """What stands in the schema of every shard."""
-        return {
+        return metadata(columns) | {
             "weevit.verb": self.verb,
             "weevit.model": self.model,
             "weevit.checkpoint_sha256": self.checkpoint,
@@ -83,7 +88,6 @@ class Settings:
             "weevit.version": self.weevit,
             "weevit.options": json.dumps(self.options, sort_keys=True),
             "weevit.normalized": json.dumps(bool(self.options.get("normalize", False))),
-            "weevit.shapes": json.dumps({column.name: list(column.shape) for column in columns if column.shape}),
         }
 
     def unlike(self, schema: Any) -> str:
@@ -138,24 +142,29 @@ def read_settings(folder: Path) -> Settings:
             f"{folder} holds no job: there is no {JOB} in it.", "weevit embed photos/ -o FOLDER   starts one"
         ) from None
     except MalformedFileError as error:
-        refuse_flat(folder)
+        refuse_old(folder)
         raise JobError(
             f"{path} is not a job of the kind {SCHEMA}: {error.message}",
             f"Delete {path} and give the command that wrote it again: rows that fit it are kept.",
         ) from error
 
 
-def refuse_flat(folder: Path) -> None:
-    """Refuse the folder of an older job, whose shards lie beside `job.json`.
+def refuse_old(folder: Path) -> None:
+    """Refuse the folder of an older job, whose columns have other names; up to weevit.job/2 it had no `data/`.
 
     Raises:
-        JobError: it is one; the hint says how its rows are kept.
+        JobError: it is one; the hint says where its rows are.
     """
-    if next(folder.glob(PARTS), None):
+    kind = ""
+    with suppress(OSError, MalformedFileError):
+        kind = str(parse_json_object(read_own(folder / JOB, MAX_BYTES), JOB).get("schema"))
+    flat = next(folder.glob(PARTS), None) is not None
+    if flat or kind in _OLD:
         raise JobError(
-            f"{folder} is a job of an older kind: up to {_FLAT} shards lay beside {JOB}, and now they lie in {DATA}/.",
-            f"Move its part-*.parquet into {folder / DATA}/, delete {folder / JOB}, and give the command that made it "
-            "again: rows that fit it are kept. Or choose another folder.",
+            f"{folder} is a job of an older kind ({kind if kind in _OLD else _OLD[-2]}), whose columns have other "
+            f"names than those of {SCHEMA}.",
+            f"Choose another --output to answer its inputs again. Its rows are in {folder if flat else folder / DATA}, "
+            "where every reader of Parquet opens them.",
         )
 
 

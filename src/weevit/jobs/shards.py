@@ -5,17 +5,19 @@ Uncompressed and plainly encoded: embeddings do not compress, and the same rows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from weevit.errors import JobError, UsageError
+from weevit.answers.columns import COMMON, Column
+from weevit.answers.tables import arrow_table, arrow_type
+from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.columns import Column, Kind
 from weevit.text import typed
 
 _NUMBERS = {"halffloat": np.float16, "float": np.float32, "int32": np.int32}
@@ -29,7 +31,7 @@ MAX_NUMBERS = 1 << 32
 class Row:
     """One input and what became of it; `answers` has a value for each column, and is None where there is no answer."""
 
-    id: str
+    input: str
     fingerprint: str
     target: str | None = None
     status: str = "ok"
@@ -38,70 +40,29 @@ class Row:
     height: int | None = None
     answers: list[Any] | None = None
 
+    @property
+    def failure(self) -> str:
+        """Why it has no answer, to be counted: `truncated`, `missing`, ..."""
+        return (self.error or self.status).partition(":")[0]
 
-def write_shard(path: Path, rows: list[Row], columns: list[Column], metadata: dict[str, str]) -> None:
+
+OWN = (Column("target", "string", attrgetter("target")), Column("fingerprint", "string", attrgetter("fingerprint")))
+"""What a job's rows have beside their answers."""
+
+
+def write_shard(path: Path, rows: list[Row], columns: Sequence[Column], said: dict[str, str]) -> None:
     """Write a Parquet file; the caller sees to it that it appears under its name only when it is whole."""
-    arrow = pyarrow()
-    types = _types(columns)
-    plain = {name: [getattr(row, name) for row in rows] for name in (*_BEFORE, *_AFTER)}
-    arrays = {name: arrow.array(plain[name], types[name]) for name in _BEFORE}
-    for place, column in enumerate(columns):
-        values = [None if row.answers is None else row.answers[place] for row in rows]
-        arrays[column.name] = _array(values, column, types[column.name])
-    arrays |= {name: arrow.array(plain[name], types[name]) for name in _AFTER}
-    table = arrow.table(arrays, metadata=metadata)
-    arrow.parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
+    answers = [replace(column, value=partial(_answer, place)) for place, column in enumerate(columns)]
+    table = arrow_table(rows, [*COMMON, *answers, *OWN], said)
+    parquet = pyarrow().parquet
+    parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
-_BEFORE = {
-    "id": "string",
-    "status": "string",
-    "error": "string",
-    "width": "int32",
-    "height": "int32",
-    "target": "string",
-}
-_AFTER = {"fingerprint": "string"}
-"""Column -> its type, before and after the answers."""
+def _answer(place: int, row: Row) -> Any:
+    return row.answers and row.answers[place]
 
 
-def _types(columns: list[Column]) -> dict[str, Any]:
-    """Every column of a shard, in order, and its Arrow type."""
-    arrow = pyarrow()
-    kinds = {"string": arrow.list_(arrow.string()), "bool": arrow.bool_()}
-
-    def kind_of(column: Column) -> Any:
-        return kinds.get(column.kind) or arrow.list_(arrow.from_numpy_dtype(np.dtype(column.kind)))
-
-    before, after = ({name: getattr(arrow, kind)() for name, kind in part.items()} for part in (_BEFORE, _AFTER))
-    return before | {column.name: kind_of(column) for column in columns} | after
-
-
-def _array(values: list[Any], column: Column, kind: Any) -> Any:
-    return pyarrow().array(values, kind) if column.kind in ("string", "bool") else vector_array(values, column.kind)
-
-
-def vector_array(values: Sequence[npt.NDArray[Any] | None], kind: Kind) -> Any:
-    """Arrays of one size, or None, as an Arrow array of lists.
-
-    The lists are not of a fixed size for Arrow: with an absent one among them, Parquet files of such lists could be
-    neither written nor read before pyarrow 26, nor read by what is built on an older one.
-    """
-    arrow = pyarrow()
-    there = np.array([value is not None for value in values], bool)
-    present = [value.reshape(-1) for value in values if value is not None]
-    flat = np.concatenate(present) if present else np.zeros(0, kind)
-    width = len(present[0]) if present else 0
-    ends = np.concatenate([[0], np.cumsum(there)]) * width
-    if ends[-1] > np.iinfo(np.int32).max:
-        raise UsageError(f"{len(values):,} rows of {width:,} numbers are too many for one file.", "--shard-size 64")
-    # Put together from buffers: `from_arrays` loads pyarrow.compute, 10 MB and 30 ms.
-    own = arrow.Array.from_buffers(arrow.from_numpy_dtype(np.dtype(kind)), len(flat), [None, arrow.py_buffer(flat)])
-    buffers = [arrow.py_buffer(np.packbits(there, bitorder="little")), arrow.py_buffer(ends.astype(np.int32))]
-    return arrow.Array.from_buffers(arrow.list_(own.type), len(values), buffers, children=[own])
-
-
-def read_rows(path: Path, columns: list[Column]) -> list[Row]:
+def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
     """The rows of a shard, as they were written.
 
     Raises:
@@ -109,11 +70,11 @@ def read_rows(path: Path, columns: list[Column]) -> list[Row]:
     """
     table = read_table(path)
     found = {field.name: field.type for field in table.schema}
-    if list(found.items()) != list(_types(columns).items()):
+    if list(found.items()) != [(column.name, arrow_type(column)) for column in (*COMMON, *columns, *OWN)]:
         raise _not_ours(path, "its columns are not those of this job")
-    plain = {name: table.column(name).to_pylist() for name in table.column_names if name not in _names(columns)}
+    plain = {column.name: table.column(column.name).to_pylist() for column in (*COMMON, *OWN)}
     answers = [
-        table.column(column.name).to_pylist() if column.kind in ("string", "bool") else vectors(table, column.name)
+        vectors(table, column.name) if column.has_arrays else table.column(column.name).to_pylist()
         for column in columns
     ]
     return [
@@ -129,25 +90,32 @@ def read_table(path: Path, columns: list[str] | None = None) -> Any:
     """A shard as an Arrow table.
 
     Raises:
-        JobError: missing or damaged.
+        JobError: missing, damaged, or not what a job writes.
     """
-    arrow = pyarrow()
-    try:
-        with path.open("rb") as raw:
-            file = arrow.parquet.ParquetFile(raw)
-            _refuse_foreign(path, file.metadata, file.schema_arrow)
-            return file.read(columns=columns)
-    except (OSError, ValueError, MemoryError, arrow.ArrowException) as error:
-        raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {typed(job_of(path))}") from error
+
+    def read(file: Any) -> Any:
+        _refuse_foreign(path, file.metadata, file.schema_arrow)
+        return file.read(columns=columns)
+
+    return _opened(path, read)
 
 
 def read_schema(path: Path) -> Any:
-    """The Arrow schema of a shard: its columns, and in its metadata what it says of its job.
+    """The Arrow schema of a file, of whatever kind: its columns, and in its metadata what it says of its job.
 
     Raises:
         JobError: missing or damaged.
     """
-    return read_table(path, []).schema
+    return _opened(path, lambda file: file.schema_arrow)
+
+
+def _opened(path: Path, read: Callable[[Any], Any]) -> Any:
+    arrow = pyarrow()
+    try:
+        with path.open("rb") as raw:
+            return read(arrow.parquet.ParquetFile(raw))
+    except (OSError, ValueError, MemoryError, arrow.ArrowException) as error:
+        raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {typed(job_of(path))}") from error
 
 
 def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
@@ -156,10 +124,11 @@ def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
     Raises:
         JobError: so it is.
     """
-    plain = {name: str(schema.field(name).type) for name in schema.names}
-    if any(plain.get(name) != kind for name, kind in {**_BEFORE, **_AFTER}.items()):
+    own = {column.name: arrow_type(column) for column in (*COMMON, *OWN)}
+    found = {field.name: field.type for field in schema}
+    if any(found.get(name) != kind for name, kind in own.items()):
         raise _not_ours(path, "its columns are not those of a job")
-    if not all(_is_answer(field.type) for field in schema if field.name not in {**_BEFORE, **_AFTER}):
+    if not all(_is_answer(field.type) for field in schema if field.name not in own):
         raise _not_ours(path, "it has columns of another kind than answers have")
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
@@ -209,7 +178,3 @@ def vectors(table: Any, name: str) -> Any:
     found = np.zeros((len(sizes), width), kind)
     found[sizes > 0] = present
     return found
-
-
-def _names(columns: list[Column]) -> set[str]:
-    return {column.name for column in columns}

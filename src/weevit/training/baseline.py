@@ -270,7 +270,7 @@ def judge_probe(task: Task, folder: Path, probe: Fit, watcher: Watcher) -> FineT
     """
     measure = "map" if task.dataset.multi_label else "top1"
     head = _ask(task, task.checkpoint, probe.checkpoint, task.dataset, watcher).evaluation
-    lost = tuple((VALIDATION, row.id, row.status, row.error or "") for row in head.rows if not row.ok)
+    lost = tuple((VALIDATION, row.input, row.status, row.error or "") for row in head.rows if not row.ok)
     failures = (*((TRAIN, *one[1:]) for one in probe.failures), *lost)
     if failures:
         data = csv_bytes(("split", "id", "status", "error"), failures)

@@ -1,0 +1,39 @@
+"""What is known is not asked again: a model is asked for those inputs of many whose answers nobody has yet.
+
+inputs ── is it known? ── yes: the answer is at hand
+                 └── no: (for whom, source) ── one stream through the model ── (for whom, result)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import TypeVar
+
+from weevit.answers.results import Result
+from weevit.images.source import Source
+
+Whom = TypeVar("Whom")
+
+
+def ask_for(
+    unknown: Generator[tuple[Whom, Source], None, None],
+    stream: Callable[[Iterator[Source]], Generator[Result, None, None]],
+) -> Generator[tuple[Whom, Result], None, None]:
+    """The model's answers, each with whom it is for, in order.
+
+    Args:
+        unknown: whom an answer is for, and its source; taken a little ahead of the answers, and closed at the end.
+        stream: asks the model, as `Predictor.stream` does.
+    """
+    awaited: deque[Whom] = deque()
+
+    def sources() -> Iterator[Source]:
+        for whom, source in unknown:
+            awaited.append(whom)
+            yield source
+
+    with closing(unknown), closing(stream(sources())) as results:
+        for result in results:
+            yield awaited.popleft(), result

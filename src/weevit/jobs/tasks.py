@@ -1,0 +1,115 @@
+"""A shard as one task: what is to be answered and where it goes, and the function that does it.
+
+    Task ── rows that are known, sources of the others ── the model ── data/part-....parquet ── Line
+
+A task is a value. Whoever has the model and reaches the folder can do it, in this process or in another; what comes
+back is a line for a manifest, which makes the shard count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from weevit.answers.known import ask_for
+from weevit.answers.results import Result
+from weevit.errors import NotFiniteError
+from weevit.images.source import Source
+from weevit.jobs.folder import writing
+from weevit.jobs.manifest import Line
+from weevit.jobs.plan import DATA, Shard
+from weevit.jobs.settings import Settings
+from weevit.jobs.shards import Row, write_shard
+from weevit.jobs.verbs import VERBS
+from weevit.predict import Predictor
+from weevit.zoo.manifest import replace_file, sha256_file
+
+ASKED = "asked"
+"""The status of a row whose answer is awaited; it is never written."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to answer. It can be pickled, unless a source lies in a compressed archive.
+
+    Attributes:
+        folder, settings: of the job.
+        shard: which.
+        rows: one for each of its inputs, in order: an older one, or one with the status `ASKED`.
+        sources: of the rows that are asked for, in order.
+    """
+
+    folder: Path
+    settings: Settings
+    shard: Shard
+    rows: list[Row]
+    sources: list[Source]
+
+
+def answer_shard(task: Task, predictor: Predictor) -> Line:
+    """Answer one shard and write its file.
+
+    Raises:
+        OutputError: it cannot be written.
+        EngineError: the model could not be run.
+    """
+    lines = [line for _, line in answer_shards([task], predictor, task.settings) if line]
+    return lines[0] if lines else _write(task, predictor, perf_counter())
+
+
+def answer_shards(
+    tasks: Iterable[Task], predictor: Predictor, settings: Settings
+) -> Generator[tuple[Row, Line | None], None, None]:
+    """Answer shards of a job in one stream, so that no thread waits where one ends.
+
+    Each is written before an answer of the next one is taken: a kill costs no more than one of them. It costs no time
+    that could be measured: the model is at work on the next batches meanwhile.
+
+    Yields:
+        Each row that was asked for, and with the last one of a shard its line.
+    """
+    verb, options = VERBS[settings.verb], settings.options
+    columns = verb.columns(options, predictor)
+
+    def unknown() -> Generator[tuple[tuple[Row, tuple[Task, float] | None], Source], None, None]:
+        for task in tasks:
+            began, rows = perf_counter(), [row for row in task.rows if row.status == ASKED]
+            for row, source in zip(rows, task.sources, strict=True):
+                yield (row, (task, began) if row is rows[-1] else None), source
+
+    def stream(sources: Iterator[Source]) -> Generator[Result, None, None]:
+        return predictor.stream(sources, verb.outputs, options.get("layers"), options.get("topk", 1), steady=True)
+
+    with closing(ask_for(unknown(), stream)) as answers:
+        for (row, ended), result in answers:
+            row.status, row.error, row.width, row.height = result.status, result.error, result.width, result.height
+            try:
+                row.answers = [column.value(result) for column in columns] if result.ok else None
+            except NotFiniteError as error:
+                row.status, row.error = error.status, f"{error.kind}: {error.message}"
+            yield row, _write(ended[0], predictor, ended[1]) if ended else None
+
+
+def _write(task: Task, predictor: Predictor, began: float) -> Line:
+    """Write the file of a shard all of whose rows have their answers."""
+    shard, settings = task.shard, task.settings
+    columns = VERBS[settings.verb].columns(settings.options, predictor)
+    path = task.folder / DATA / shard.file
+    with writing(task.folder):
+        # Written beside `data/`, where there are only ever whole shards: Polars refuses a folder with other files.
+        replace_file(path, lambda tmp: write_shard(tmp, task.rows, columns, settings.metadata(columns)), task.folder)
+        return Line(
+            shard=shard.number,
+            inputs=shard.inputs,
+            file=shard.file,
+            rows=len(task.rows),
+            bytes=path.stat().st_size,
+            sha256=sha256_file(path),
+            computed=len(task.sources),
+            seconds=round(perf_counter() - began, 3),
+            errors=dict(sorted(Counter(row.failure for row in task.rows if row.status != "ok").items())),
+        )
