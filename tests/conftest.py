@@ -65,7 +65,7 @@ def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: refused at once
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("WEEVIT_ALLOW_URLS", "")  # not deleted: what a verb sets ends with its test
-    monkeypatch.setattr("weevit.extras._origin", lambda: None)  # hints as where it was installed by its name
+    monkeypatch.setattr("weevit.store.extras._origin", lambda: None)  # hints as where it was installed by its name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

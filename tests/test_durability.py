@@ -20,8 +20,9 @@ from PIL import Image
 import weevit
 from weevit.errors import OutputError, WeevitError
 from weevit.images.source import Source
+from weevit.store.files import replace_file
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
-from weevit.zoo.manifest import replace_file, write_manifest
+from weevit.zoo.manifest import write_manifest
 
 pytestmark = disk.needs_posix
 
@@ -184,7 +185,7 @@ def test_a_job_on_a_disk_that_fails_says_so_and_is_resumed(
 
 
 def test_a_replaced_folder_is_the_old_or_the_new_one(tmp_path: Path, old: Path) -> None:
-    from weevit.training.durable import replacing_folder
+    from weevit.store.files import replacing_folder
 
     with disk.watch(tmp_path) as seen, replacing_folder(old) as tmp:
         (tmp / "a").write_bytes(b"new")

@@ -405,7 +405,7 @@ def test_what_is_not_installed_is_named_with_the_command(
 
 def _uses(module: str, folder: Path) -> None:
     if module == "filelock":
-        from weevit.locks import take_lock
+        from weevit.store.locks import take_lock
 
         take_lock(folder / ".lock", UsageError("busy"))
     elif module == "sklearn":

@@ -36,8 +36,8 @@ from weevit.errors import ImageError, MalformedFileError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, Stored, read_bytes
 from weevit.predict import Predictor
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own
+from weevit.store.files import replace_file
+from weevit.store.own import read_own
 
 if TYPE_CHECKING:
     from weevit.datasets.dataset import Split

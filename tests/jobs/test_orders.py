@@ -24,7 +24,7 @@ import weevit
 from weevit.jobs.manifest import Line, append, done, read_lines
 from weevit.jobs.plan import read_plan
 from weevit.jobs.results import job_status, verify_job
-from weevit.locks import take_lock
+from weevit.store.locks import take_lock
 
 
 @pytest.fixture(scope="module")

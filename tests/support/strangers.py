@@ -18,7 +18,8 @@ from PIL import Image
 
 import weevit
 from weevit.jobs.plan import DATA
-from weevit.zoo.manifest import MANIFEST, sha256_file
+from weevit.store.files import sha256_file
+from weevit.zoo.manifest import MANIFEST
 
 SIZE = 32
 

@@ -13,8 +13,8 @@ from weevit.checking.fixes import Fix, fixes
 from weevit.checking.results import DataCheck, plain
 from weevit.errors import OutputError, UsageError
 from weevit.evaluation.saved import finite, json_bytes, refuse_others, write_bytes
-from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
+from weevit.store.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.text import csv_bytes, csv_row
 
 SCHEMA = "weevit.data-check/2"

@@ -17,7 +17,7 @@ from weevit.errors import MissingImageError, OutputError, UsageError, did_you_me
 from weevit.images.decode import Limits
 from weevit.images.parquet import pyarrow
 from weevit.images.sources import Expansion, expand
-from weevit.outputs import refuse_foreign, refuse_inputs
+from weevit.store.outputs import refuse_foreign, refuse_inputs
 from weevit.text import typed
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def explain(
     from weevit.explain.draw import draw_explanation
     from weevit.explain.relevance import deletion as score
     from weevit.explain.relevance import explain_source
-    from weevit.outputs import refuse_inputs
+    from weevit.store.outputs import refuse_inputs
 
     expansion = answers.read_inputs(inputs)
     sources = list(expansion)

@@ -85,8 +85,8 @@ def fit(
     from weevit.fitting.folder import hold
     from weevit.fitting.heads import require_sklearn
     from weevit.fitting.results import Settings
-    from weevit.outputs import refuse_inputs
     from weevit.reports.page import require_jinja
+    from weevit.store.outputs import refuse_inputs
 
     if output is None:
         raise UsageError(

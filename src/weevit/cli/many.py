@@ -20,7 +20,7 @@ from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import ERRORS, VANISHED, check_folder
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
-from weevit.outputs import refuse_inputs
+from weevit.store.outputs import refuse_inputs
 from weevit.text import typed
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weevit.outputs import Sign, first_line
+from weevit.store.outputs import Sign, first_line
 
 _START = ["input", "status", "error", "width", "height"]
 """The columns that every table of answers begins with."""

@@ -12,8 +12,8 @@ import numpy as np
 from weevit.cli.answers import failed_object
 from weevit.errors import OutputError
 from weevit.images.parquet import pyarrow
+from weevit.store.files import replace_file
 from weevit.text import csv_row, json_line, list_line
-from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
     from weevit.answers.results import Result

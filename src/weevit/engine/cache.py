@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from weevit.errors import CheckpointError, OutputError
-from weevit.zoo.manifest import replace_file, sha256_file
-from weevit.zoo.own import read_own
-from weevit.zoo.places import home
+from weevit.store.files import replace_file, sha256_file
+from weevit.store.own import read_own
+from weevit.store.places import home
 from weevit.zoo.strict_json import parse_json_object
 
 DEFAULT_LIMIT = 4 * 1024**3

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from weevit._version import __version__
 from weevit.engine.cache import GraphCache, tell_unkept
 from weevit.errors import EngineError, OutputError, UsageError, did_you_mean
-from weevit.extras import missing
 from weevit.memory import give_back
+from weevit.store.extras import missing
 from weevit.zoo.checkpoint import Checkpoint
 
 Engine = Literal["onnxruntime", "openvino"]

@@ -22,13 +22,13 @@ from weevit.errors import MalformedFileError, OutputError, UsageError
 from weevit.evaluation.results import BETWEEN, Evaluation, Row
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
-from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
+from weevit.store.files import replace_file
+from weevit.store.outputs import first_line, local, refuse_foreign, refuse_inputs
+from weevit.store.own import read_own
 from weevit.text import csv_bytes, csv_row, plain_cell, typed
 from weevit.zoo.fields import MAX_CLASSES, whole
 from weevit.zoo.labels import Label
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own
 from weevit.zoo.records import (
     Flag,
     Name,

@@ -42,9 +42,9 @@ from weevit.fitting.folder import (
 from weevit.fitting.heads import Head, require_sklearn
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Images, Search, final, search
-from weevit.outputs import local, refuse_inputs
 from weevit.predict import Predictor, load
 from weevit.reports.page import require_jinja
+from weevit.store.outputs import local, refuse_inputs
 from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label

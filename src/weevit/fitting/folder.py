@@ -24,12 +24,12 @@ from weevit.datasets.dataset import TEST, VALIDATION
 from weevit.errors import MalformedFileError, OutputError, UsageError
 from weevit.evaluation.saved import clear_evaluation, finite, json_bytes, with_errors, write_bytes, write_evaluation
 from weevit.fitting.results import Fit
-from weevit.locks import take_lock
-from weevit.outputs import local, refuse_foreign
-from weevit.provenance import provenance
+from weevit.store.locks import take_lock
+from weevit.store.outputs import local, refuse_foreign
+from weevit.store.own import read_own, refuse_links
+from weevit.store.provenance import provenance
 from weevit.text import csv_bytes
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
-from weevit.zoo.own import read_own, refuse_links
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 

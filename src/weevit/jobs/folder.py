@@ -13,11 +13,11 @@ from weevit.errors import JobError, MalformedFileError, OutputError
 from weevit.jobs.plan import DATA, PARTS, PLAN, Shard, read_plan
 from weevit.jobs.settings import JOB, Settings, read_settings, refuse_flat, refuse_other, write_settings
 from weevit.jobs.shards import read_schema, read_table
-from weevit.locks import is_taken, take_lock
-from weevit.outputs import local
+from weevit.store.files import replace_file, sync
+from weevit.store.locks import is_taken, take_lock
+from weevit.store.outputs import local
+from weevit.store.own import refuse_links
 from weevit.text import csv_row, typed
-from weevit.zoo.manifest import replace_file, sync
-from weevit.zoo.own import refuse_links
 
 ERRORS = "errors.csv"
 VANISHED = "vanished.txt"

@@ -15,8 +15,8 @@ from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
 from weevit.jobs.plan import DATA, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import job_of, read_table, vectors
+from weevit.store.files import sha256_file
 from weevit.text import typed
-from weevit.zoo.manifest import sha256_file
 
 
 def read_results(

@@ -30,10 +30,10 @@ from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row, write_shard
 from weevit.memory import keep_flat
-from weevit.outputs import local
 from weevit.predict import Predictor
+from weevit.store.files import replace_file, sha256_file
+from weevit.store.outputs import local
 from weevit.text import list_line
-from weevit.zoo.manifest import replace_file, sha256_file
 
 
 @dataclass

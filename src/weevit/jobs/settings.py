@@ -14,8 +14,8 @@ from weevit.errors import JobError, MalformedFileError, UsageError
 from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.plan import DATA, PARTS
 from weevit.predict import Predictor
+from weevit.store.files import replace_file
 from weevit.zoo import fields
-from weevit.zoo.manifest import replace_file
 from weevit.zoo.records import MAX_COUNT, Name, Text, anything, read_record_file, table, words
 
 JOB = "job.json"

@@ -17,9 +17,9 @@ from typing import Any
 
 from weevit._version import __version__
 from weevit.errors import OutputError
-from weevit.extras import missing
+from weevit.store.extras import missing
+from weevit.store.files import replace_file
 from weevit.text import on_screen
-from weevit.zoo.manifest import replace_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

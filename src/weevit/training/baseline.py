@@ -43,8 +43,10 @@ from weevit.fitting.fit import Stage, fit
 from weevit.fitting.folder import FAILURES
 from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
-from weevit.outputs import local
 from weevit.predict import Predictor
+from weevit.store.files import replace_file
+from weevit.store.outputs import local
+from weevit.store.own import refuse_links
 from weevit.text import csv_bytes, typed
 from weevit.training import run_folder
 from weevit.training.blending import blend
@@ -56,8 +58,6 @@ from weevit.training.task import STARTED, Task
 from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import refuse_links
 
 PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"

@@ -16,8 +16,8 @@ import torch
 from weevit.datasets.dataset import Split
 from weevit.nn.create import from_checkpoint
 from weevit.nn.save import save
+from weevit.store.files import replacing_folder
 from weevit.training import run_folder
-from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing
 from weevit.training.setup import choose_device
 from weevit.training.task import Task

@@ -15,7 +15,7 @@ from pathlib import Path
 from weevit.datasets.dataset import TRAIN
 from weevit.errors import DivergedError
 from weevit.fitting.floor import check_floor
-from weevit.outputs import local
+from weevit.store.outputs import local
 from weevit.training.baseline import PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe, refuse_done
 from weevit.training.loop import resume, train
 from weevit.training.pages import write_finetune_page

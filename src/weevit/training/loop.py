@@ -16,7 +16,7 @@ import torch
 
 from weevit.errors import DivergedError, TrainingError
 from weevit.nn.vit import VisionTransformer
-from weevit.outputs import local
+from weevit.store.outputs import local
 from weevit.text import typed
 from weevit.training import run_folder
 from weevit.training.board import Board

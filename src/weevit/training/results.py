@@ -11,8 +11,8 @@ from torch import Tensor
 from weevit.errors import WeevitError
 from weevit.nn.save import save as save_module
 from weevit.nn.vit import VisionTransformer
+from weevit.store.files import replacing_folder
 from weevit.training import run_folder
-from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
 from weevit.training.saved import Best, Row

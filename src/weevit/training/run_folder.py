@@ -24,14 +24,14 @@ import torch
 from safetensors import SafetensorError
 
 from weevit.errors import MalformedFileError, OutputError, TrainingError, UsageError, WeevitError
-from weevit.locks import take_lock
-from weevit.outputs import local
-from weevit.provenance import provenance
+from weevit.store.files import replace_file
+from weevit.store.locks import take_lock
+from weevit.store.outputs import local
+from weevit.store.own import read_own, refuse_links
+from weevit.store.provenance import provenance
 from weevit.text import csv_bytes, typed
 from weevit.training.facts import check_facts
 from weevit.training.saved import METRICS, Row, to_lines
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own, refuse_links
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from weevit.errors import MalformedFileError, TrainingError
+from weevit.store.own import read_own
 from weevit.training.nadamuon import NAdaMuon, is_matrix
 from weevit.zoo.fields import boolean, one_of, whole
-from weevit.zoo.own import read_own
 from weevit.zoo.records import (
     MAX_COUNT,
     MAX_RECORD_BYTES,

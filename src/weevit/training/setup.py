@@ -18,6 +18,7 @@ from weevit.datasets.read import check_there
 from weevit.engine.threads import choose_threads
 from weevit.errors import RecipeError, UsageError
 from weevit.nn.vit import VisionTransformer
+from weevit.store.places import expand_home
 from weevit.training import run_folder
 from weevit.training.data import Loader
 from weevit.training.determinism import draw_from, settled
@@ -34,7 +35,6 @@ from weevit.training.schedule import Schedule
 from weevit.training.schema import Recipe
 from weevit.training.state import State, clear_leftovers, load, newest, save
 from weevit.training.validation import Validation
-from weevit.zoo.places import expand_home
 
 RESUMABLE = ("loop.keep", "loop.max_bad", "loop.workers")
 """What may be another value when a run is resumed: it changes nothing about what comes out."""

@@ -33,8 +33,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from weevit.errors import CheckpointError, OutputError, TrainingError
+from weevit.store.files import replacing_folder, sha256_file, sync
+from weevit.store.own import refuse_links
 from weevit.text import typed
-from weevit.training.durable import replacing_folder
 from weevit.training.ema import Ema
 from weevit.training.saved import (
     CLOCK,
@@ -56,8 +57,7 @@ from weevit.training.saved import (
     refuse_unlike,
     to_lines,
 )
-from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, sync, write_manifest
-from weevit.zoo.own import refuse_links
+from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, write_manifest
 from weevit.zoo.records import MAX_COUNT, MAX_RECORD_BYTES
 from weevit.zoo.safetensors_file import MAX_FILE_BYTES, read_tensors
 

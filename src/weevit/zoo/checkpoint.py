@@ -19,23 +19,15 @@ from typing import Any
 import numpy as np
 
 from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
+from weevit.store.files import replace_file, sha256_file
+from weevit.store.places import expand_home
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
 from weevit.zoo.decision import KEY, Decision, parse_decision
 from weevit.zoo.labels import Label, imagenet_labels
 from weevit.zoo.layout import from_timm_name, to_timm_name
-from weevit.zoo.manifest import (
-    CONFIG_FILE,
-    MANIFEST,
-    WEIGHTS_FILE,
-    check_files,
-    differs,
-    replace_file,
-    sha256_file,
-    write_manifest,
-)
+from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, check_files, differs, write_manifest
 from weevit.zoo.matching import check_tensors, fitting_grid, infer_config, tensor_shape
-from weevit.zoo.places import expand_home
 from weevit.zoo.safetensors_file import (
     PICKLE_ENDINGS,
     Entry,

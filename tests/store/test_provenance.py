@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 
 import weevit
-from weevit.provenance import installed, provenance
+from weevit.store.provenance import installed, provenance
 
 
 def test_versions_are_those_that_are_installed() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from weevit.errors import OutputError, UsageError
-from weevit.locks import is_taken, take_lock
+from weevit.store.locks import is_taken, take_lock
 
 pytest.importorskip("filelock")
 

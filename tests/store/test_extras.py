@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from weevit import extras
+from weevit.store import extras
 from weevit.errors import MissingExtraError
 
 SOURCE = Path(extras.__file__).parent
