@@ -232,15 +232,15 @@ def _csv(path: Path) -> None:
 
 
 def _saved(path: Path) -> None:
-    from weevit.evaluation.saved import write_bytes
+    from weevit.store.files import write_bytes
 
     write_bytes(path, b"x")
 
 
 def _page(path: Path) -> None:
-    from weevit.checking.saved import write_bytes
+    from weevit.reports.page import write_page
 
-    write_bytes(path, b"x")
+    write_page(path, "x")
 
 
 @pytest.mark.parametrize("write", [_csv, _saved, _page])
@@ -380,9 +380,10 @@ def test_one_fold_is_none(k: int) -> None:
 
 def test_a_fit_does_not_go_into_a_file(tmp_path: Path) -> None:
     pytest.importorskip("filelock")
-    from weevit.fitting.folder import hold
+    from weevit.fitting.folder import FIT
+    from weevit.store.folder import held
 
-    with pytest.raises(UsageError), hold(labelled.put(tmp_path / "out", "mine")):
+    with pytest.raises(UsageError), held(labelled.put(tmp_path / "out", "mine"), FIT):
         pytest.fail("it was held")
     assert (tmp_path / "out").read_text() == "mine"
 

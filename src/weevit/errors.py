@@ -177,6 +177,10 @@ class NotFiniteError(ImageError):
     status = kind = "not_finite"
 
 
+STATUSES = {own.kind: own.status for one in ImageError.__subclasses__() for own in (one, *one.__subclasses__())}
+"""Kind of an `ImageError` -> its status."""
+
+
 class InputsFailedError(WeevitError):
     """A call that returns one array was given inputs that have no row to give.
 

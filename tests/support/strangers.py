@@ -201,7 +201,8 @@ class Fit:
 
     def use(self, folder: Path) -> None:
         """Classify with it, compare its evaluation with itself, and fit into its folder again."""
-        from weevit.fitting.folder import hold
+        from weevit.fitting.folder import FIT
+        from weevit.store.folder import held
 
         problems: list[BaseException] = []
 
@@ -210,7 +211,7 @@ class Fit:
             found.first.per_class, found.first.calibration, found.first.coverage, found.first.worst()
 
         def again() -> None:
-            with hold(folder):
+            with held(folder, FIT):
                 pass
 
         for ask in (lambda: weevit.load(folder, cache=False), compare, again):

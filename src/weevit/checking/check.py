@@ -27,7 +27,7 @@ from weevit.checking.results import (
     Suspect,
     UnusualImage,
 )
-from weevit.checking.saved import check_output, write_check
+from weevit.checking.saved import writable, write_check
 from weevit.datasets.dataset import ORDER, Dataset, Split
 from weevit.datasets.found import Found, assemble
 from weevit.datasets.read import find
@@ -92,9 +92,23 @@ def check_data(
         OutputError: what was found cannot be written.
     """
     start = time.monotonic()
-    check_output(output, fix_list, data, model)
     if embeddings:
         require_sklearn()
+    with writable(output, fix_list, data, model):
+        found = _check(data, model, embeddings, threads, limits, watch)
+        found = replace(found, seconds=time.monotonic() - start)
+        write_check(found, output, fix_list)
+    return found
+
+
+def _check(
+    data: str | Path | Dataset,
+    model: str | Path | Predictor,
+    embeddings: bool,
+    threads: int | None,
+    limits: Limits,
+    watch: Watcher,
+) -> DataCheck:
     dataset, unusual, differences = _read(data)
     predictor = None
     if embeddings:
@@ -104,10 +118,7 @@ def check_data(
     checked.find_copies()
     if predictor is not None:
         checked.embed(predictor)
-    found = replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
-    found = replace(found, seconds=time.monotonic() - start)
-    write_check(found, output, fix_list)
-    return found
+    return replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
 
 
 def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list[ClassDifference]]:

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 
-from weevit.errors import MalformedFileError, OutputError, UsageError
+from weevit.errors import MalformedFileError, UsageError
 from weevit.evaluation.results import BETWEEN, Evaluation, Row
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.reports.page import is_page, require_jinja
-from weevit.store.files import replace_file
-from weevit.store.outputs import first_line, local, refuse_foreign, refuse_inputs
+from weevit.store.files import finite, json_bytes, replace_file, write_bytes, writing
+from weevit.store.folder import Kind, check_folder, held
+from weevit.store.outputs import first_line, local
 from weevit.store.own import read_own
 from weevit.text import csv_bytes, csv_row, plain_cell, typed
 from weevit.zoo.fields import MAX_CLASSES, whole
@@ -45,8 +44,6 @@ from weevit.zoo.records import (
     words,
 )
 
-T = TypeVar("T")
-
 SCHEMA = "weevit.evaluation/2"
 REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
 TABLES = ("csv", "parquet")
@@ -61,97 +58,80 @@ _POINTS = 201
 """Of the coverage curve in the JSON; the rows have them all."""
 
 
-def check_folder(folder: Path, table: str = "csv") -> None:
-    """Find out that a report could not be written before anything is computed for it.
+def _has_columns(columns: Sequence[str]) -> Callable[[Path], bool]:
+    """Tells a table by how its header begins."""
+    return lambda path: first_line(path).startswith(csv_row(columns).rstrip())
 
-    Raises:
-        UsageError: another table than `csv` or `parquet`; the name of a file.
-        MissingExtraError: jinja2, or pyarrow for Parquet, is not installed.
-        OutputError: the folder cannot be made.
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def report(schema: str, own: Mapping[str, Callable[[Path], bool]]) -> Kind:
+    """The folder of a report that is replaced as a whole.
+
+    Args:
+        schema: of `report.json`.
+        own: what lies in the folder besides the page and the JSON, and how it is known.
     """
-    if table not in TABLES:
-        raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
-    local(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; a report is a folder.", "-o report")
-    require_jinja()
-    if table == "parquet":
-        pyarrow()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from error
+    name = schema.removeprefix("weevit.").partition("/")[0]
+    schemas = (schema.partition("/")[0],)
+    return Kind(name, REPORT_JSON, schemas, {"": ("*",)}, {REPORT_HTML: is_page, **own})
 
 
-def check_report(output: str | Path, schema: str, inputs: Iterable[object], table: str = "csv") -> None:
+EVALUATION = report(
+    SCHEMA,
+    {
+        f"{PREDICTIONS}.csv": _has_columns([field.name for field in fields(Row)]),
+        f"{PREDICTIONS}.parquet": _is_parquet,
+        PER_CLASS: _has_columns(_CLASS_COLUMNS),
+    },
+)
+
+
+def check_report(output: str | Path, kind: Kind, inputs: Iterable[object], table: str = "csv") -> None:
     """Find out that a report could not be written, or would destroy something, before anything is computed for it.
 
     Args:
         output: the folder.
-        schema: of the report.
+        kind: of report.
         inputs: models and data; those that are no paths are passed over.
         table: `csv` or `parquet`.
 
     Raises:
-        UsageError: an address; an input; a folder of something else; or as `check_folder`.
-        MissingExtraError, OutputError: as `check_folder`.
+        UsageError: another table; or as `weevit.store.folder.check_folder`.
+        MissingExtraError: jinja2, or pyarrow for Parquet, is not installed.
+        OutputError: as `check_folder`.
     """
-    folder = local(output)
-    check_folder(folder, table)
-    refuse_others(folder, (schema,), inputs)
+    if table not in TABLES:
+        raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
+    require_jinja()
+    if table == "parquet":
+        pyarrow()
+    check_folder(Path(local(output)), kind, inputs)
 
 
-def refuse_others(
-    folder: Path,
-    schemas: Sequence[str],
-    inputs: Iterable[object] = (),
-    headers: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> None:
-    """Refuse a folder whose files the verb did not write, or in which an input lies.
-
-    Args:
-        folder: of a report.
-        schemas: of the reports that the verb writes.
-        inputs: models and data; those that are no paths are passed over.
-        headers: tables that the verb writes beside the report -> their columns.
+@contextmanager
+def reporting(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> Iterator[None]:
+    """Hold the folder of a report, where one is wanted, while what stands in it is computed and written.
 
     Raises:
-        UsageError: it is not empty, and holds no such report.
+        UsageError, MissingExtraError, OutputError: as `check_report`.
     """
-    refuse_inputs(folder, [one for one in inputs if isinstance(one, str | Path)], inside=True)
-    what = " or ".join(schema.removeprefix("weevit.").partition("/")[0] for schema in schemas)
-    refuse_foreign(folder, lambda path: _is_ours(path, schemas, headers), what)
-
-
-def _is_ours(folder: Path, schemas: Sequence[str], headers: Mapping[str, Sequence[str]]) -> bool:
-    """By the schema of its report; one that was stopped while it was written has none yet, but files with a sign."""
-    if (folder / "run.json").exists():  # a fit or a training, which has a report of its own
-        return False
-    try:
-        return json.loads((folder / REPORT_JSON).read_bytes())["schema"] in schemas
-    except FileNotFoundError:
-        return all(_has_sign(path, schemas, headers) for path in folder.iterdir() if not path.name.startswith("."))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _has_sign(path: Path, schemas: Sequence[str], headers: Mapping[str, Sequence[str]]) -> bool:
-    if path.is_dir():
-        return _is_ours(path, schemas, headers)
-    if path.name == REPORT_HTML:
-        return is_page(path)
-    if path.name == f"{PREDICTIONS}.parquet":
-        return path.read_bytes()[:4] == b"PAR1"
-    own = {f"{PREDICTIONS}.csv": [field.name for field in fields(Row)], PER_CLASS: _CLASS_COLUMNS, **headers}
-    columns = own.get(path.name)
-    return columns is not None and first_line(path).startswith(csv_row(columns).rstrip())
+    if output is None:
+        yield
+        return
+    check_report(output, kind, inputs, table)
+    with held(Path(output), kind, inputs):
+        yield
 
 
 def clear_evaluation(folder: Path) -> None:
     """Delete what an evaluation wrote, so that none of a model that is gone stays behind; other files stay."""
-    names = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{ending}" for ending in TABLES))
-    for name in names:
-        with_errors(folder, lambda name=name: (folder / name).unlink(missing_ok=True))  # type: ignore[misc]
+    with writing(folder):
+        for name in OURS:
+            (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # not there, or not empty
         folder.rmdir()
 
@@ -164,11 +144,13 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
     """
     from weevit.evaluation.report import evaluation_page
 
-    check_folder(folder, table)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     columns = [field.name for field in fields(Row)]
     rows = [[getattr(row, name) for name in columns] for row in evaluation.rows]
     other = folder / f"{PREDICTIONS}.{TABLES[1 - TABLES.index(table)]}"
-    with_errors(folder, lambda: other.unlink(missing_ok=True))  # of an evaluation that was here before
+    with writing(other):
+        other.unlink(missing_ok=True)  # of an evaluation that was here before
     if table == "csv":
         write_bytes(folder / f"{PREDICTIONS}.csv", csv_bytes(columns, rows))
     else:
@@ -258,47 +240,14 @@ def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
 # ---- files
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """A file, whole or not at all.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
-    with_errors(path, lambda: replace_file(path, lambda tmp: tmp.write_bytes(data)))
-
-
-def with_errors(path: Path, write: Callable[[], T]) -> T:
-    """Do something to a file, and turn the operating system's errors into ours."""
-    try:
-        return write()
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
-        ) from error
-
-
-def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """One object, as a file."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")
-
-
-def finite(value: Any) -> Any:
-    """Plain data with None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     arrow = pyarrow()
     kinds = {"float | None": arrow.float64(), "int | None": arrow.int64(), "bool": arrow.bool_()}
     types = [kinds.get(str(field.type), arrow.string()) for field in fields(Row)]
     arrays = [arrow.array([row[at] for row in rows], kind) for at, kind in enumerate(types)]
     table = arrow.table(dict(zip(columns, arrays, strict=True)))
-    with_errors(path, lambda: replace_file(path, lambda tmp: arrow.parquet.write_table(table, tmp)))
+    with writing(path):
+        replace_file(path, lambda tmp: arrow.parquet.write_table(table, tmp))
 
 
 # ---- reading: what others may have written

@@ -28,23 +28,23 @@ from weevit.fitting.answered import Answered
 from weevit.fitting.evidence import Judged, answered, out_of_fold
 from weevit.fitting.floor import check_floor
 from weevit.fitting.folder import (
+    FIT,
     MODEL,
     Log,
     begin_writing,
     discarded_on_error,
-    hold,
     install,
     machine,
     staged,
     write_run,
-    writing,
 )
 from weevit.fitting.heads import Head, require_sklearn
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Images, Search, final, search
 from weevit.predict import Predictor, load
 from weevit.reports.page import require_jinja
-from weevit.store.outputs import local, refuse_inputs
+from weevit.store.folder import held
+from weevit.store.outputs import local
 from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
@@ -129,10 +129,8 @@ def fit(
     require_jinja()
     require_sklearn()
     check_there(data)
-    output = local(output)
-    given = (model.checkpoint.path if isinstance(model, Predictor) else model, data)
-    refuse_inputs(output, [one for one in given if isinstance(one, str | Path)], inside=True)
-    with hold(output):
+    output = Path(local(output))
+    with held(output, FIT, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
         predictor = model if isinstance(model, Predictor) else load(model)
         run = _Run(predictor, output, own, watch)
         return run.fit(data, cache, should_stop)
@@ -339,7 +337,7 @@ class _Run:
         labels = [Label(name, name) for name in dataset.classes]
         seen = self.predictor.preprocessing
         grid = None if base.architecture.position == "rope" else base.grid  # those are computed, for any size
-        with writing(stage):
+        with FIT.writing(self.folder):
             found = write_checkpoint(stage, base.architecture, tensors, seen, labels, about, decision, grid)
         name = f"{base.architecture.name} ({self.folder.resolve().name})"
         return Predictor(

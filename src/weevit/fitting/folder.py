@@ -16,28 +16,25 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from weevit.datasets.dataset import TEST, VALIDATION
-from weevit.errors import MalformedFileError, OutputError, UsageError
-from weevit.evaluation.saved import clear_evaluation, finite, json_bytes, with_errors, write_bytes, write_evaluation
+from weevit.evaluation.saved import clear_evaluation, write_evaluation
 from weevit.fitting.results import Fit
-from weevit.store.locks import take_lock
-from weevit.store.outputs import local, refuse_foreign
-from weevit.store.own import read_own, refuse_links
+from weevit.store.files import finite, json_bytes, write_bytes
+from weevit.store.folder import Kind
 from weevit.store.provenance import provenance
-from weevit.text import csv_bytes
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
-from weevit.zoo.records import MAX_RECORD_BYTES
-from weevit.zoo.strict_json import parse_json_object
 
 SCHEMA = "weevit.fit/2"
-MODEL, RUN, LOG, METRICS, FAILURES = "model", "run.json", "log.txt", "metrics.jsonl", "failures.csv"
+MODEL, RUN, LOG, METRICS = "model", "run.json", "log.txt", "metrics.jsonl"
 REPORT_HTML, REPORT_JSON = "report.html", "report.json"
-_LOCK, _STAGE = ".lock", ".unfinished"
-_FOLDERS = (MODEL, VALIDATION, TEST)
+_STAGE = ".unfinished"
+
+FIT = Kind("fit", RUN, ("weevit.fit",), dict.fromkeys(("", MODEL, VALIDATION, TEST), ("*",)))
+"""An earlier fit is replaced, file by file, once there is something to replace it with."""
 
 
 @contextmanager
@@ -58,7 +55,7 @@ def install(stage: Path, folder: Path) -> Checkpoint:
         OutputError: the folder cannot be written.
     """
     model = folder / MODEL
-    with writing(model):
+    with FIT.writing(folder):
         shutil.rmtree(model, ignore_errors=True)  # of an earlier fit, whose other files are replaced too
         stage.rename(model)
     return read_checkpoint(model)
@@ -72,64 +69,6 @@ def discarded_on_error(folder: Path) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
         raise
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
-        ) from error
-
-
-@contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes; made if it is not there, and removed again if nothing came of it.
-
-    An earlier fit in it is replaced, file by file, once there is something to replace it with.
-
-    Raises:
-        UsageError: it is an address, holds something else than an earlier fit or what leads out of it, or another
-            process works in it.
-        OutputError: it cannot be made or written.
-    """
-    local(folder)
-    _refuse_other(folder)
-    with_errors(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
-    busy = UsageError(
-        f"Another process fits into {folder}; two would overwrite each other.", "Choose another --output."
-    )
-    lock = with_errors(folder, lambda: take_lock(folder / _LOCK, busy))
-    try:
-        yield
-    finally:
-        lock.release()
-        shutil.rmtree(folder / _STAGE, ignore_errors=True)
-        if {path.name for path in folder.iterdir()} <= {_LOCK}:
-            (folder / _LOCK).unlink(missing_ok=True)
-            with suppress(OSError):
-                folder.rmdir()
-
-
-def _refuse_other(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; a fit is a folder.", "-o runs/mine")
-    try:
-        for part in (folder, *(folder / name for name in _FOLDERS)):
-            refuse_links(part, ["*", ".*"])
-    except MalformedFileError as error:
-        raise UsageError(error.message, error.hint) from error
-    refuse_foreign(folder, _is_fit, "fit")
-
-
-def _is_fit(folder: Path) -> bool:
-    try:
-        return parse_json_object(read_own(folder / RUN, MAX_RECORD_BYTES), RUN).get("schema") == SCHEMA
-    except (OSError, MalformedFileError):
-        return False
 
 
 class Log:
@@ -165,7 +104,7 @@ def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
         write_evaluation(evaluation, folder / name)
     lines = [json.dumps(one, allow_nan=False) + "\n" for one in figures["candidates"]]
     write_bytes(folder / METRICS, "".join(lines).encode())
-    _write_failures(fit)
+    FIT.write_failures(folder, ((name, split, status, error) for split, name, status, error in fit.failures))
     write_bytes(folder / REPORT_HTML, fit_page(fit, facts).encode("utf-8", "backslashreplace"))
     write_bytes(folder / REPORT_JSON, json_bytes({"schema": SCHEMA, **figures}))
     write_bytes(folder / LOG, log.data())
@@ -181,14 +120,6 @@ def begin_writing(folder: Path) -> None:
     write_bytes(folder / RUN, json_bytes({"schema": SCHEMA, "verb": "fit", "status": "unfinished"}))
     for name in (VALIDATION, TEST):
         clear_evaluation(folder / name)
-
-
-def _write_failures(fit: Fit) -> None:
-    path = fit.folder / FAILURES
-    if not fit.failures:
-        with_errors(path, lambda: path.unlink(missing_ok=True))  # of a fit that was here before
-        return
-    write_bytes(path, csv_bytes(("split", "id", "status", "error"), fit.failures))
 
 
 def machine() -> dict[str, Any]:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from weevit._version import __version__
-from weevit.errors import OutputError
 from weevit.store.extras import missing
-from weevit.store.files import replace_file
+from weevit.store.files import write_bytes, writing
 from weevit.text import on_screen
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -52,14 +51,9 @@ def write_page(path: str | Path, html: str) -> Path:
         OutputError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    data = html.encode("utf-8", "backslashreplace")  # names of files need not be text
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda tmp: tmp.write_bytes(data))
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
-        ) from error
+    write_bytes(path, html.encode("utf-8", "backslashreplace"))  # names of files need not be text
     return path
 
 

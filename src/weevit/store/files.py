@@ -7,12 +7,15 @@ too. These functions raise what the operating system says; `writing` makes of it
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from weevit.errors import OutputError
 
@@ -51,6 +54,21 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with writing(path):
         replace_file(path, lambda tmp: tmp.write_bytes(data))
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """One object, as a file."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def finite(value: Any) -> Any:
+    """Plain data with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def replace_file(path: Path, write: Callable[[Path], object], beside: Path | None = None) -> None:

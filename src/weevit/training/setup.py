@@ -215,7 +215,7 @@ def begin(
     facts = json.loads(json.dumps(facts))  # as it is read back: tuples are lists
     work = _work(folder, recipe, facts, dataset, machine, model)
     work.notes = _first_notes(first, dataset, facts)
-    run_folder.write_text(folder / run_folder.RECIPE, to_yaml(recipe))
+    run_folder.TRAINING.write(folder, run_folder.RECIPE, to_yaml(recipe))
     work.checkpoint = save(work.state, folder / run_folder.STATE)
     run_folder.write_run(folder, facts)  # from here on there is a run
     return work

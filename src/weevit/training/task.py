@@ -15,10 +15,9 @@ from weevit.datasets.read import check_there, read_dataset
 from weevit.datasets.splitting import with_validation
 from weevit.errors import MalformedFileError, UsageError
 from weevit.fitting.results import Fit
-from weevit.store.files import replace_file
 from weevit.training.recipe import load_recipe, override
 from weevit.training.run_data import held_out
-from weevit.training.run_folder import writing
+from weevit.training.run_folder import TRAINING
 from weevit.training.schema import Recipe
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.records import Sha256, Text, items, read_record_file, words
@@ -66,12 +65,8 @@ class Started:
             raise UsageError(f"{path} is damaged: {error.message}", "Choose a new --output.") from error
 
     def write(self, folder: Path) -> None:
-        """Record it; the folder is made."""
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_file(
-                folder / STARTED, lambda tmp: tmp.write_text(json.dumps(vars(self), indent=1), encoding="utf-8")
-            )
+        """Record it."""
+        TRAINING.write(folder, STARTED, json.dumps(vars(self), indent=1))
 
     def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
         """Refuse to resume with other values than those it was begun with; what is left out stays as it was.
