@@ -324,14 +324,14 @@ def test_t13_corrupt_images_are_counted_and_too_many_end_the_run(made: Made, tmp
     run = train((made[0], data), tmp_path / "run", "loop.max_bad=0.05")
     assert run.stopped == "done"
     assert run.bad == {"not an image": 1, "truncated": 1}
-    listed = (run.folder / "bad.csv").read_text().splitlines()
+    listed = (run.folder / "failures.csv").read_text().splitlines()
     assert len(listed) == 3
     assert run.metrics[-1]["seen"] == 3 * 38
     other = train((made[0], data), tmp_path / "other", "loop.max_bad=0.05", watcher=watcher(stop=7))
     assert resume(other.folder).digest == run.digest
     with pytest.raises(TrainingError, match=r"2 of 40 training images cannot be read \(.*\); loop\.max_bad is 0\.049"):
         train((made[0], data), tmp_path / "third", "loop.max_bad=0.049")
-    assert (tmp_path / "third" / "bad.csv").read_text().count("\n") == 3
+    assert (tmp_path / "third" / "failures.csv").read_text().count("\n") == 3
 
 
 # ---- T14: the folder

@@ -10,12 +10,13 @@ from typing import Any
 
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.folder import ERRORS, check_links, in_data, plan_of, running
+from weevit.jobs.folder import check_links, in_data, plan_of, running
 from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
 from weevit.jobs.plan import DATA, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import job_of, read_table, vectors
 from weevit.store.files import sha256_file
+from weevit.store.folder import FAILURES
 from weevit.text import typed
 
 
@@ -100,7 +101,7 @@ class Status:
         computed, seconds: rows that the model was asked for, and how long their shards took, over all workers.
         running: shares that a process works at now, as `3/16`.
         unsure: shares of which it cannot be seen from here whether a process works at them.
-        error_list: the file that names them, where the job is finished.
+        error_list: the file that names them, where the job is finished and there are any.
     """
 
     settings: Settings
@@ -128,7 +129,7 @@ def job_status(folder: str | Path) -> Status:
     errors: Counter[str] = Counter()
     for line in there:
         errors.update(line.errors)
-    listed = folder / ERRORS
+    listed = folder / FAILURES
     held, unsure = ([f"{worker}/{workers}" for worker, workers in cuts] for cuts in running(folder))
     return Status(
         settings=settings,

@@ -22,7 +22,7 @@ from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.columns import VERBS, Column
-from weevit.jobs.folder import VANISHED, hold, tidy, write_errors, writing
+from weevit.jobs.folder import JOBS, VANISHED, hold, tidy, write_failures
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
 from weevit.jobs.names import Names, id_hash, rename
 from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
@@ -109,9 +109,9 @@ def run_job(
         What was done.
 
     Raises:
-        UsageError: an option that cannot be meant.
-        JobError: the folder holds another job, is in use, or the inputs changed while the job ran.
-        OutputError: the folder cannot be written; what was finished is kept.
+        UsageError: an invalid option, or a folder that holds something else or another job.
+        JobError: the folder's records are damaged, or the inputs changed while the job ran.
+        OutputError: the folder is in use or cannot be written; what was finished is kept.
         MissingExtraError: pyarrow is not installed.
     """
     pyarrow()
@@ -121,7 +121,7 @@ def run_job(
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     keep_flat()
     sources = expand(lasting)
-    with hold(folder, settings, *shard) as alone:
+    with hold(folder, settings, shard, [inputs]) as alone:
         job = _Job(predictor, settings, folder, sources, shard, retry_failed)
         job.prepare(alone)
         job.run(watch, should_stop)
@@ -203,7 +203,7 @@ class _Job:
         self.plan = make_plan(self.sources, self.shard_size, names)
         self.renamed = names.renamed
         self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
-        with writing(self.folder):
+        with JOBS.writing(self.folder):
             self._record_plan(alone)
             mend(self.manifest)
         lines = read_lines(self.folder)
@@ -249,8 +249,7 @@ class _Job:
         vanished = sorted({name for name in self.old.ids() if id_hash(name) not in names.seen})
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
-        with writing(self.folder):
-            replace_file(self.folder / VANISHED, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+        JOBS.write(self.folder, VANISHED, text)
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
         """Answer what is missing: one stream through all shards, so that no thread waits where one ends."""
@@ -353,7 +352,7 @@ class _Job:
         """
         shard = work.shard
         path = self.folder / DATA / shard.file
-        with writing(self.folder):
+        with JOBS.writing(self.folder):
             # Written beside `data/`, where there are only ever whole shards: Polars refuses a folder with other files.
             replace_file(path, lambda tmp: write_shard(tmp, work.rows, self.columns, self.metadata), self.folder)
             line = Line(
@@ -378,8 +377,8 @@ class _Job:
         if self.progress.rest or self.progress.interrupted:
             return
         current = [there[shard.number] for shard in self.plan]
-        with writing(self.folder):
-            write_errors(self.folder, [line.file for line in current if line.errors])
+        with JOBS.writing(self.folder):
+            write_failures(self.folder, [line.file for line in current if line.errors])
             tidy(self.folder, {line.file for line in current})
 
 

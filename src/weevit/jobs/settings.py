@@ -169,7 +169,7 @@ def refuse_other(folder: Path, asked: Settings) -> None:
     """Compare with what stands in the folder.
 
     Raises:
-        JobError: something differs; the message says what.
+        UsageError: something differs; the message says what.
     """
     there, wanted = _flat(asdict(read_settings(folder))), _flat(asdict(asked))
     lines = [
@@ -178,7 +178,7 @@ def refuse_other(folder: Path, asked: Settings) -> None:
         if there.get(name) != wanted.get(name)
     ]
     if lines:
-        raise JobError(
+        raise UsageError(
             f"{folder} holds another job; the answers of two would be mixed:\n" + "\n".join(lines),
             "Give the same settings as before, or another --output.",
         )

@@ -54,6 +54,7 @@ class Kind:
         resumed: what is there is used again, so that a damaged record is a damaged folder, and not somebody else's.
         kept: what is there all the same when something could not be written.
         again: the hint then; `{}` stands for the folder.
+        wait: the hint where another process works in it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Kind:
     resumed: bool = False
     kept: str = ""
     again: str = HINT
+    wait: str = "Wait for it, or choose another --output."
 
     def writing(self, folder: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> AbstractContextManager[None]:
         """Turn errors about writing into the folder into ours; as `weevit.store.files.writing`."""
@@ -153,7 +155,7 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
         refuse_strange(folder, kind)
         refuse_read_only(folder, *(folder / name for name in kind.files if name and (folder / name).exists()))
     if is_taken(folder / lock):
-        raise _busy(folder)
+        raise _busy(folder, kind)
 
 
 def refuse_strange(folder: Path, kind: Kind) -> None:
@@ -188,7 +190,7 @@ def held(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: str = LO
     made = not folder.exists()
     with kind.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        taken = take_lock(folder / lock, _busy(folder))
+        taken = take_lock(folder / lock, _busy(folder, kind))
     try:
         with kind.writing(folder):
             refuse_foreign(folder, kind.is_ours, kind.name)  # once more: another process may have been quicker
@@ -203,10 +205,9 @@ def held(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: str = LO
         taken.release()
 
 
-def _busy(folder: Path) -> OutputError:
+def _busy(folder: Path, kind: Kind) -> OutputError:
     return OutputError(
-        f"Another process works in {folder}; two would overwrite each other.",
-        "Wait for it, or choose another --output.",
+        f"Another process works in {folder}; two would overwrite each other.", kind.wait.format(typed(folder))
     )
 
 
