@@ -410,7 +410,7 @@ def test_a_full_disk(
         patch.setattr(jobs_run, "write_shard", full)
         with pytest.raises(weevit.OutputError, match="No space left on device") as caught:
             run(predictor, images, folder)
-    assert "goes on from there" in caught.value.hint
+    assert "rerun the command to resume" in caught.value.hint
     assert run(predictor, images, folder).there == 16
     assert contents(folder) == contents(tmp_path / "whole")
 

@@ -10,33 +10,13 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from weevit.cli.answers import failed_object
-from weevit.errors import OutputError
 from weevit.images.parquet import pyarrow
-from weevit.store.files import replace_file
+from weevit.store.files import write_whole
 from weevit.text import csv_row, json_line, list_line
 
 if TYPE_CHECKING:
     from weevit.answers.results import Result
     from weevit.zoo.checkpoint import Checkpoint
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file that appears under its name only when it is complete and on the disk.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-
-    def fill(unfinished: Path) -> None:
-        with unfinished.open("wb") as file:
-            write(file)
-
-    try:
-        replace_file(path, fill)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
-        ) from error
 
 
 def classify_object(result: Result) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from weevit.errors import OutputError
 
@@ -52,8 +52,26 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
+    write_whole(path, lambda file: file.write(data))
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file that appears under its name only when it is complete and on the disk.
+
+    Args:
+        path: the final name.
+        write: writes the content to the open file that it is given.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+
+    def fill(tmp: Path) -> None:
+        with tmp.open("wb") as file:
+            write(file)
+
     with writing(path):
-        replace_file(path, lambda tmp: tmp.write_bytes(data))
+        replace_file(path, fill)
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:

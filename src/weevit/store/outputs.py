@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from stat import S_ISREG
 
 from weevit.errors import OutputError, UsageError
 from weevit.store.files import writing
@@ -86,7 +85,7 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
         UsageError: it did not.
         OSError: the folder cannot be listed.
     """
-    if not _there(output):
+    if not os.path.lexists(output):
         return
     if output.is_dir():
         there = sorted(name for name in os.listdir(output) if not name.startswith("."))  # noqa: PTH208 - names
@@ -95,7 +94,7 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
             raise UsageError(
                 f"{output} is not empty and holds no {what}, but {shown}.", f"{option} {typed(free_name(output))}"
             )
-    elif not S_ISREG(output.stat().st_mode) or not ours(output):
+    elif not output.is_file() or not ours(output):  # reading a pipe would wait for ever
         raise UsageError(
             f"{output} is there, and is no {what}: what weevit did not write it does not replace.",
             f"{option} {typed(free_name(output))}",

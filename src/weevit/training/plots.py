@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from weevit.engine.cache import cache_folder
+from weevit.store.cache import cache_folder
 from weevit.store.files import replace_file
 from weevit.telemetry import keep_caches_in
 from weevit.training.saved import Row
