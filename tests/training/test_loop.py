@@ -245,10 +245,10 @@ def test_a_folder_that_holds_something_is_refused(train: Train, tmp_path: Path) 
         train()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match=r"is not empty: it has thesis\.tex"):
+    with pytest.raises(UsageError, match=r"is not empty and holds no run, but thesis\.tex"):
         train(output="other")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
-    with pytest.raises(TrainingError, match="holds no run"):
+    with pytest.raises(UsageError, match="holds no run"):
         loop.resume(tmp_path / "other")
 
 
@@ -265,6 +265,10 @@ def test_a_beginning_that_fails_leaves_nothing(train: Train, tmp_path: Path) -> 
 def test_what_was_killed_before_it_began_is_begun_anew(train: Train, tmp_path: Path) -> None:
     (tmp_path / "run" / "state" / "step-000000").mkdir(parents=True)
     (tmp_path / "run" / "recipe.yaml").touch()
+    with pytest.raises(UsageError, match=r"holds no run, but recipe\.yaml, state"):  # somebody's, for all we know
+        train("schedule.epochs=1")
+    assert (tmp_path / "run" / "recipe.yaml").exists()
+    (tmp_path / "run" / ".lock").touch()
     assert train("schedule.epochs=1").stopped == "done"
 
 
