@@ -11,6 +11,8 @@ import browsing
 import fakes
 import pytest
 
+import weevit
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` has it ignored, by all processes begun here too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -44,6 +46,12 @@ def vit_tiny(shared: Path) -> Path:
 def fake_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ViT-Ti folder in the hub's format whose numbers mean nothing: for tests that need a model, not its answers."""
     return fakes.folder(tmp_path_factory.mktemp("models") / fakes.TINY_TAG)
+
+
+@pytest.fixture(scope="session")
+def digits() -> weevit.Predictor:
+    """The model that comes with weevit, for 32 x 32 px: for tests that need answers, quickly."""
+    return weevit.load("digits", cache=False)
 
 
 @pytest.fixture(scope="module")

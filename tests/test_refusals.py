@@ -39,11 +39,6 @@ from weevit.zoo.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
-def digits() -> Predictor:
-    return weevit.load("digits", cache=False)
-
-
-@pytest.fixture(scope="module")
 def headless(digits: Predictor) -> Checkpoint:
     return replace(digits.checkpoint, num_classes=0, labels=None)
 

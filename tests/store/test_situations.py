@@ -17,11 +17,10 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+import labelled
 import mounts
-import numpy as np
 import pytest
 import runs
-from PIL import Image
 
 import weevit
 from weevit.cli import app
@@ -122,10 +121,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in sorted(top.glob("data/*/*")):
         path.rename(path.with_name(path.name.removeprefix("class ")))
     runs.recipe(top / "recipe.yaml")
-    (top / "photos").mkdir()
-    for number in range(2):
-        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(top / "photos" / f"{number}.png")
+    labelled.noise(top / "photos", 2)
     return top
 
 

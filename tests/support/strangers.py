@@ -12,9 +12,7 @@ from typing import Any
 import fakes
 import hostile
 import labelled
-import numpy as np
 import runs
-from PIL import Image
 
 import weevit
 from weevit.jobs.plan import DATA
@@ -40,11 +38,7 @@ class Job:
 
     def __init__(self, top: Path) -> None:
         self.predictor = weevit.load(fakes.folder(top / "model"), image_size=SIZE, cache=False)
-        self.images = top / "images"
-        self.images.mkdir()
-        for seed in range(14):
-            pixels = np.random.default_rng(seed).integers(0, 256, (40, 36, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(self.images / f"{seed}.png")
+        self.images = labelled.noise(top / "images", 14)
         (self.images / "3.png").write_bytes(b"no image")
         self.whole = top / "job"
         self.run(self.whole)
