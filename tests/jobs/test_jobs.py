@@ -339,7 +339,7 @@ def test_another_job_in_the_folder(predictor: weevit.Predictor, images: Path, tm
     job = json.loads((folder / "job.json").read_text())
     for key in ("checkpoint", "weevit", "model", "engine"):
         (folder / "job.json").write_text(json.dumps({**job, key: "another"}))
-        with pytest.raises(weevit.UsageError, match=f"{key}: another there"):
+        with pytest.raises(weevit.UsageError, match=f"{key}: another then"):
             run(predictor, images, folder)
     (folder / "job.json").write_bytes(expected["job.json"])
     assert contents(folder) == expected

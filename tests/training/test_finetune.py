@@ -225,7 +225,7 @@ def test_it_goes_on_as_it_was_begun(data: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_done_or_of_something_else_is_refused(tune: Any, data: Path, tmp_path: Path) -> None:
     tune()
-    with pytest.raises(UsageError, match="is done"):
+    with pytest.raises(UsageError, match="holds a fine-tuning already"):
         tune()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letters.txt").write_text("dear")

@@ -293,7 +293,7 @@ def test_data_that_was_unpacked_again_is_the_same(train: Train, tmp_path: Path) 
     without = json.loads(path.read_text())
     del without["data"]["contents"]
     path.write_text(json.dumps(without))
-    with pytest.raises(TrainingError, match=r"data fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"):
+    with pytest.raises(TrainingError, match=r"data\.fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"):
         loop.resume(run.folder, report=False, watcher=Watcher(say=told.append))
     assert "was not recorded then" in told[0]
     path.write_text(json.dumps(content))
@@ -324,8 +324,8 @@ def other_weights(folder: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (changed_recipe, r"recipe optim\.lr: 0\.001 then, 0\.002 now"),
-        (changed_data, "data fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"),
+        (changed_recipe, r"recipe\.optim\.lr: 0\.001 then, 0\.002 now"),
+        (changed_data, r"data\.fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"),
         (another_class, "classes: .* then, .*class 9.* now"),
         (other_weights, "is of another run"),
     ],

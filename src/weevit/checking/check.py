@@ -95,30 +95,19 @@ def check_data(
     if embeddings:
         require_sklearn()
     with writable(output, fix_list, data, model):
-        found = _check(data, model, embeddings, threads, limits, watch)
+        dataset, unusual, differences = _read(data)
+        predictor = None
+        if embeddings:
+            predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
+        checked = _Check(dataset, watch)
+        checked.look(choose_threads(threads).count, limits)
+        checked.find_copies()
+        if predictor is not None:
+            checked.embed(predictor)
+        found = replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
         found = replace(found, seconds=time.monotonic() - start)
         write_check(found, output, fix_list)
     return found
-
-
-def _check(
-    data: str | Path | Dataset,
-    model: str | Path | Predictor,
-    embeddings: bool,
-    threads: int | None,
-    limits: Limits,
-    watch: Watcher,
-) -> DataCheck:
-    dataset, unusual, differences = _read(data)
-    predictor = None
-    if embeddings:
-        predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
-    checked = _Check(dataset, watch)
-    checked.look(choose_threads(threads).count, limits)
-    checked.find_copies()
-    if predictor is not None:
-        checked.embed(predictor)
-    return replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
 
 
 def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list[ClassDifference]]:

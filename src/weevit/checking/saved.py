@@ -13,15 +13,15 @@ import numpy as np
 from weevit.checking.fixes import Fix, fixes
 from weevit.checking.results import DataCheck, plain
 from weevit.errors import UsageError
-from weevit.evaluation.saved import check_report, report, reporting
+from weevit.evaluation.saved import check_report, report, reporting, write_report
 from weevit.reports.page import is_page, require_jinja
-from weevit.store.files import finite, json_bytes, write_bytes, writing
+from weevit.store.files import finite, write_file
 from weevit.store.outputs import check_file, first_line
 from weevit.text import csv_bytes, csv_row
 
 SCHEMA = "weevit.data-check/2"
 _FIX_COLUMNS = [field.name for field in fields(Fix)]
-REPORT_HTML, REPORT_JSON, FIX_LIST = "report.html", "report.json", "fix-list.csv"
+FIX_LIST = "fix-list.csv"
 
 
 CHECK = report(SCHEMA, {FIX_LIST: lambda path: first_line(path) == csv_row(_FIX_COLUMNS).rstrip()})
@@ -68,22 +68,18 @@ def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Pat
     Raises:
         OutputError: the disk is full or a folder cannot be written.
     """
-    for file in [Path(one) for one in (fix_list, output) if one is not None]:
-        with writing(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
     if fix_list is not None:
-        write_bytes(Path(fix_list), _fix_table(check))
+        write_file(Path(fix_list), _fix_table(check))
     if output is None:
         return
     from weevit.checking.report import check_page
 
-    path, page = Path(output), check_page(check).encode("utf-8", "backslashreplace")
+    path, page = Path(output), check_page(check)
     if _is_page(path):
-        write_bytes(path, page)
+        write_file(path, page)
         return
-    write_bytes(path / FIX_LIST, _fix_table(check))
-    write_bytes(path / REPORT_HTML, page)
-    write_bytes(path / REPORT_JSON, json_bytes(as_json(check)))
+    write_file(path / FIX_LIST, _fix_table(check))
+    write_report(path, page, as_json(check))
 
 
 def _fix_table(check: DataCheck) -> bytes:

@@ -51,8 +51,7 @@ def compare(
     from weevit.evaluation.compare import compare as run
     from weevit.evaluation.saved import check_report
 
-    if output is not None:
-        check_report(output, COMPARISON, (loading.model, other, data))
+    check_report(output, COMPARISON, (loading.model, other, data))
     first: Any = loading.model
     second: Any = other
     dataset = None if data is None else read_told(data, quiet, allow_missing)

@@ -68,8 +68,7 @@ def eval(
     from weevit.evaluation.suite import SUITE, evaluate_suite, suite_json
 
     _check(data, suite, min_top1)
-    if output is not None:
-        check_report(output, EVALUATION if suite is None else SUITE, (loading.model, data, suite), table)
+    check_report(output, EVALUATION if suite is None else SUITE, (loading.model, data, suite), table)
     dataset = None if data is None else read_told(data, quiet, allow_missing)
     if suite is not None:
         find_sets(suite)

@@ -18,15 +18,14 @@ from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.paired import bootstrap_difference, mcnemar
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.saved import (
-    REPORT_HTML,
-    REPORT_JSON,
     is_evaluation,
     read_evaluation,
     report,
     reporting,
+    write_report,
 )
 from weevit.predict import Predictor
-from weevit.store.files import finite, json_bytes, write_bytes, writing
+from weevit.store.files import finite
 from weevit.text import one_line
 
 SCHEMA = "weevit.comparison/2"
@@ -205,10 +204,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / REPORT_HTML, comparison_page(comparison).encode("utf-8", "backslashreplace"))
-    write_bytes(folder / REPORT_JSON, json_bytes(comparison_json(comparison)))
+    write_report(folder, comparison_page(comparison), comparison_json(comparison))
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

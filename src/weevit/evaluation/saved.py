@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from weevit.evaluation.results import BETWEEN, Evaluation, Row
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.reports.page import is_page, require_jinja
-from weevit.store.files import finite, json_bytes, replace_file, write_bytes, writing
+from weevit.store.files import finite, replace_file, write_file, writing
 from weevit.store.folder import Kind, check_folder, held
 from weevit.store.outputs import first_line, local
 from weevit.store.own import read_own
@@ -90,11 +90,11 @@ EVALUATION = report(
 )
 
 
-def check_report(output: str | Path, kind: Kind, inputs: Iterable[object], table: str = "csv") -> None:
+def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> None:
     """Find out that a report could not be written, or would destroy something, before anything is computed for it.
 
     Args:
-        output: the folder.
+        output: the folder; None where no report is wanted.
         kind: of report.
         inputs: models and data; those that are no paths are passed over.
         table: `csv` or `parquet`.
@@ -104,6 +104,8 @@ def check_report(output: str | Path, kind: Kind, inputs: Iterable[object], table
         MissingExtraError: jinja2, or pyarrow for Parquet, is not installed.
         OutputError: as `check_folder`.
     """
+    if output is None:
+        return
     if table not in TABLES:
         raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
     require_jinja()
@@ -119,12 +121,19 @@ def reporting(output: str | Path | None, kind: Kind, inputs: Iterable[object], t
     Raises:
         UsageError, MissingExtraError, OutputError: as `check_report`.
     """
-    if output is None:
-        yield
-        return
     check_report(output, kind, inputs, table)
-    with held(Path(output), kind, inputs):
+    with nullcontext() if output is None else held(Path(output), kind, inputs):
         yield
+
+
+def write_report(folder: Path, page: str, values: Mapping[str, Any]) -> None:
+    """Write `report.html`, and then `report.json`: a folder that has one is whole.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    write_file(folder / REPORT_HTML, page)
+    write_file(folder / REPORT_JSON, values)
 
 
 def clear_evaluation(folder: Path) -> None:
@@ -152,12 +161,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
     with writing(other):
         other.unlink(missing_ok=True)  # of an evaluation that was here before
     if table == "csv":
-        write_bytes(folder / f"{PREDICTIONS}.csv", csv_bytes(columns, rows))
+        write_file(folder / f"{PREDICTIONS}.csv", csv_bytes(columns, rows))
     else:
         _write_parquet(folder / f"{PREDICTIONS}.parquet", columns, rows)
-    write_bytes(folder / PER_CLASS, csv_bytes(*_class_table(evaluation)))
-    write_bytes(folder / REPORT_HTML, evaluation_page(evaluation).encode("utf-8", "backslashreplace"))
-    write_bytes(folder / REPORT_JSON, json_bytes(as_json(evaluation)))
+    write_file(folder / PER_CLASS, csv_bytes(*_class_table(evaluation)))
+    write_report(folder, evaluation_page(evaluation), as_json(evaluation))
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:

@@ -16,16 +16,15 @@ from weevit.evaluation.results import Evaluation
 from weevit.evaluation.rows import figures_of, ids_of, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import (
     EVALUATION,
-    REPORT_HTML,
-    REPORT_JSON,
     clear_evaluation,
     report,
     reporting,
     write_evaluation,
+    write_report,
 )
 from weevit.evaluation.suite_report import suite_page
 from weevit.predict import Predictor, load
-from weevit.store.files import finite, json_bytes, write_bytes
+from weevit.store.files import finite
 from weevit.zoo.weights import BY_NAME
 
 SCHEMA = "weevit.suite/2"
@@ -196,8 +195,7 @@ def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> Non
         clear_evaluation(folder / name)  # of a suite that was here before
     for one in suite.sets:
         write_evaluation(one.evaluation, folder / one.name, table)
-    write_bytes(folder / REPORT_HTML, suite_page(suite).encode("utf-8", "backslashreplace"))
-    write_bytes(folder / REPORT_JSON, json_bytes(suite_json(suite)))
+    write_report(folder, suite_page(suite), suite_json(suite))
 
 
 def suite_json(suite: SuiteEvaluation) -> dict[str, Any]:

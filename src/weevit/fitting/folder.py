@@ -21,44 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from weevit.datasets.dataset import TEST, VALIDATION
-from weevit.evaluation.saved import clear_evaluation, write_evaluation
+from weevit.evaluation.saved import clear_evaluation, write_evaluation, write_report
 from weevit.fitting.results import Fit
-from weevit.store.files import finite, json_bytes, write_bytes
+from weevit.store.files import finite, write_file
 from weevit.store.folder import Kind
 from weevit.store.provenance import provenance
-from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 
 SCHEMA = "weevit.fit/2"
 MODEL, RUN, LOG, METRICS = "model", "run.json", "log.txt", "metrics.jsonl"
-REPORT_HTML, REPORT_JSON = "report.html", "report.json"
-_STAGE = ".unfinished"
-
 FIT = Kind("fit", RUN, ("weevit.fit",), dict.fromkeys(("", MODEL, VALIDATION, TEST), ("*",)))
 """An earlier fit is replaced, file by file, once there is something to replace it with."""
-
-
-@contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """A folder beside `model/` for what is not yet known to be sound; it is gone in the end, whatever happens."""
-    stage = folder / _STAGE
-    shutil.rmtree(stage, ignore_errors=True)  # of a fit that was killed
-    try:
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def install(stage: Path, folder: Path) -> Checkpoint:
-    """Put the checkpoint in its place: the manifest comes last, without which what is there is refused or is whole.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    model = folder / MODEL
-    with FIT.writing(folder):
-        shutil.rmtree(model, ignore_errors=True)  # of an earlier fit, whose other files are replaced too
-        stage.rename(model)
-    return read_checkpoint(model)
 
 
 @contextmanager
@@ -81,9 +53,9 @@ class Log:
         """Add a line."""
         self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
-    def data(self) -> bytes:
+    def text(self) -> str:
         """The file."""
-        return "".join(self._lines).encode("utf-8", "backslashreplace")
+        return "".join(self._lines)
 
 
 def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
@@ -103,13 +75,12 @@ def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
     for name, evaluation in fit.evaluations.items():
         write_evaluation(evaluation, folder / name)
     lines = [json.dumps(one, allow_nan=False) + "\n" for one in figures["candidates"]]
-    write_bytes(folder / METRICS, "".join(lines).encode())
+    write_file(folder / METRICS, "".join(lines))
     FIT.write_failures(folder, ((name, split, status, error) for split, name, status, error in fit.failures))
-    write_bytes(folder / REPORT_HTML, fit_page(fit, facts).encode("utf-8", "backslashreplace"))
-    write_bytes(folder / REPORT_JSON, json_bytes({"schema": SCHEMA, **figures}))
-    write_bytes(folder / LOG, log.data())
+    write_report(folder, fit_page(fit, facts), {"schema": SCHEMA, **figures})
+    write_file(folder / LOG, log.text())
     summary = {name: value for name, value in figures.items() if name != "candidates"}
-    write_bytes(folder / RUN, json_bytes({"schema": SCHEMA, "verb": "fit", "status": "done", **facts, **summary}))
+    write_file(folder / RUN, {"schema": SCHEMA, "verb": "fit", "status": "done", **facts, **summary})
 
 
 def begin_writing(folder: Path) -> None:
@@ -117,7 +88,7 @@ def begin_writing(folder: Path) -> None:
 
     The evaluations of the fit that was there go at once: beside another model they would be taken for its own.
     """
-    write_bytes(folder / RUN, json_bytes({"schema": SCHEMA, "verb": "fit", "status": "unfinished"}))
+    write_file(folder / RUN, {"schema": SCHEMA, "verb": "fit", "status": "unfinished"})
     for name in (VALIDATION, TEST):
         clear_evaluation(folder / name)
 

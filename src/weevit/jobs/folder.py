@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from weevit.errors import JobError, OutputError, UsageError
 from weevit.jobs.plan import DATA, PARTS, PLAN, Shard, read_plan
-from weevit.jobs.settings import JOB, Settings, read_settings, refuse_flat, refuse_other, write_settings
+from weevit.jobs.settings import JOB, SCHEMA, Settings, read_settings, refuse_flat, refuse_other
 from weevit.jobs.shards import read_schema, read_table
 from weevit.store import folder as store
 from weevit.store.files import sync
-from weevit.store.folder import FAILURES, Kind, clear_leftovers, held, refuse_strange, visible
+from weevit.store.folder import FAILURES, Kind, clear_leftovers, held, visible
 from weevit.store.locks import is_taken
 
 VANISHED = "vanished.txt"
@@ -36,7 +37,7 @@ JOBS = Kind(
     resumed=True,
     kept="Every shard that was finished is kept.",
     again="Free some room, or make it writable, and rerun the command to resume.",
-    wait="Wait for it, or watch it: weevit jobs status {}",
+    wait="Wait for it, or watch it: weevit jobs status {0}",
 )
 
 
@@ -56,8 +57,7 @@ def hold(folder: Path, settings: Settings, share: tuple[int, int], inputs: Itera
             refuse_other(folder, settings)
         else:
             _refuse_parts_of_others(folder, settings)
-            with JOBS.writing(folder):
-                write_settings(folder, settings)
+            JOBS.write(folder, JOB, {"schema": SCHEMA, **asdict(settings)})
         with JOBS.writing(folder):
             (folder / DATA).mkdir(exist_ok=True)
             sync(folder)  # also where another worker made it: its name has to last as what is put into it does
@@ -77,15 +77,6 @@ def check_folder(folder: Path, share: tuple[int, int], inputs: Iterable[object] 
     _others(folder, share)
     if (folder / JOB).exists():
         read_settings(folder)
-
-
-def check_links(folder: Path) -> None:
-    """Refuse a folder of a job in which something leads out of it, or whose `data` is no folder.
-
-    Raises:
-        UsageError: so it is.
-    """
-    refuse_strange(folder, JOBS)
 
 
 def in_data(folder: Path) -> list[str]:

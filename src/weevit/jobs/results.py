@@ -10,13 +10,13 @@ from typing import Any
 
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.folder import check_links, in_data, plan_of, running
+from weevit.jobs.folder import JOBS, in_data, plan_of, running
 from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
 from weevit.jobs.plan import DATA, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import job_of, read_table, vectors
 from weevit.store.files import sha256_file
-from weevit.store.folder import FAILURES
+from weevit.store.folder import FAILURES, refuse_strange
 from weevit.text import typed
 
 
@@ -42,7 +42,7 @@ def read_results(
     """
     arrow = pyarrow()
     folder = Path(folder)
-    check_links(folder)
+    refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = plan_of(folder)
     there = done(folder, plan, read_lines(folder))
@@ -122,7 +122,7 @@ def job_status(folder: str | Path) -> Status:
         JobError: there is none.
     """
     folder = Path(folder)
-    check_links(folder)
+    refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = read_plan(folder)
     there = list(done(folder, plan, read_lines(folder)).values()) if plan is not None else []
@@ -154,7 +154,7 @@ def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
         JobError: there is no job, or it was stopped before it had a plan.
     """
     folder = Path(folder)
-    check_links(folder)
+    refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = plan_of(folder)
     recorded = claims(plan, read_lines(folder))

@@ -17,7 +17,6 @@ from typing import Any
 
 from weevit._version import __version__
 from weevit.store.extras import missing
-from weevit.store.files import write_bytes, writing
 from weevit.text import on_screen
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -42,19 +41,6 @@ def render(template: str, **values: Any) -> str:
     return str(
         _environment().get_template(template).render(version=__version__, made=made, template=template, **values)
     )
-
-
-def write_page(path: str | Path, html: str) -> Path:
-    """Write a page so that its name never stands for half of it; returns the path.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, html.encode("utf-8", "backslashreplace"))  # names of files need not be text
-    return path
 
 
 def is_page(path: Path, template: str = "") -> bool:

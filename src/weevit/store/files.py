@@ -46,13 +46,19 @@ def writing(
         raise OutputError(f"{path} cannot be written: {reason}.{kept and f' {kept}'}", hint) from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all.
+Content = bytes | str | Mapping[str, Any]
+"""Of a file: bytes, a text, which becomes UTF-8, or an object, which becomes JSON."""
+
+
+def write_file(path: Path, content: Content) -> None:
+    """Write a file, whole or not at all; its folder is made.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    write_whole(path, lambda file: file.write(data))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda tmp: tmp.write_bytes(as_bytes(content)))
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -74,10 +80,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         replace_file(path, fill)
 
 
-def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """One object, as a file."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")
+def as_bytes(content: Content) -> bytes:
+    """As it stands in a file; names of files, which need not be text, are spelled out."""
+    if isinstance(content, Mapping):
+        content = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
 
 
 def finite(value: Any) -> Any:

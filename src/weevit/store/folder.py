@@ -12,15 +12,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from weevit.errors import MalformedFileError, OutputError, UsageError
-from weevit.store.files import HINT, replace_file, writing
+from weevit.store.files import HINT, Content, as_bytes, replace_file, writing
 from weevit.store.locks import is_taken, take_lock
 from weevit.store.outputs import local, refuse_foreign, refuse_inputs, refuse_read_only
 from weevit.store.own import read_own, refuse_links
@@ -37,7 +39,8 @@ RECORDS = frozenset({"job.json", "run.json", "begun.json"})
 """Files that say which verb a folder is of, whatever else lies in it."""
 
 _RECORD_BYTES = 64 << 20
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.(tmp|old)")
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ class Kind:
             Nothing of that is a link, a pipe or a device.
         unfinished: pattern -> whether a file of that name is the verb's own, where there is no record yet, or no more.
         resumed: what is there is used again, so that a damaged record is a damaged folder, and not somebody else's.
+        done: the file that says that nothing more is to be written into the folder, and none is begun in it.
+        next: the hint then; in all hints `{0}` stands for the folder.
         kept: what is there all the same when something could not be written.
-        again: the hint then; `{}` stands for the folder.
+        again: the hint then.
+        errors: what a library may raise then.
         wait: the hint where another process works in it.
     """
 
@@ -63,23 +69,25 @@ class Kind:
     files: Mapping[str, tuple[str, ...]]
     unfinished: Mapping[str, Callable[[Path], bool]] = field(default_factory=dict)
     resumed: bool = False
+    done: str = ""
+    next: str = ""
     kept: str = ""
     again: str = HINT
+    errors: tuple[type[Exception], ...] = (OSError,)
     wait: str = "Wait for it, or choose another --output."
 
-    def writing(self, folder: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> AbstractContextManager[None]:
+    def writing(self, folder: Path) -> AbstractContextManager[None]:
         """Turn errors about writing into the folder into ours; as `weevit.store.files.writing`."""
-        return writing(folder, self.kept, self.again.format(typed(folder)), errors)
+        return writing(folder, self.kept, self.again.format(typed(folder)), self.errors)
 
-    def write(self, folder: Path, name: str, content: str | bytes) -> None:
-        """Write a file of the folder, whole or not at all; text as UTF-8.
+    def write(self, folder: Path, name: str, content: Content) -> None:
+        """Write a file of the folder, whole or not at all.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written.
         """
-        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
         with self.writing(folder):
-            replace_file(folder / name, lambda tmp: tmp.write_bytes(data))
+            replace_file(folder / name, lambda tmp: tmp.write_bytes(as_bytes(content)))
 
     def write_failures(self, folder: Path, failures: Iterable[Failure]) -> None:
         """List the inputs without an answer in `failures.csv`; where there are none there is no such file.
@@ -93,7 +101,7 @@ class Kind:
         def write(path: Path) -> None:
             with path.open("wb") as file:
                 for row in chain((FAILURE_COLUMNS, first or ()), rows):
-                    file.write(csv_row(row).encode("utf-8", "backslashreplace"))
+                    file.write(as_bytes(csv_row(row)))
 
         with self.writing(folder):
             if first is None:
@@ -119,11 +127,6 @@ class Kind:
 def visible(folder: Path) -> list[str]:
     """The names in a folder that do not begin with a dot, sorted."""
     return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 - names, not paths
-
-
-def was_held(path: Path) -> bool:
-    """Whether weevit has held the folder of a file; for `Kind.unfinished`, where the name alone would not do."""
-    return (path.parent / LOCK).is_file()
 
 
 def _schema(record: Path) -> str | None:
@@ -194,6 +197,8 @@ def held(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: str = LO
     try:
         with kind.writing(folder):
             refuse_foreign(folder, kind.is_ours, kind.name)  # once more: another process may have been quicker
+            if kind.done and (folder / kind.done).exists():
+                raise UsageError(f"{folder} holds a {kind.name} already.", kind.next.format(typed(folder)))
             if lock == LOCK:
                 clear_leftovers(folder)
         yield
@@ -212,7 +217,33 @@ def _busy(folder: Path, kind: Kind) -> OutputError:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete half-written files of a process that was killed; only for whoever holds all of the folder."""
-    for path in folder.glob(".*.tmp"):
-        if _LEFTOVER.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+    """Delete what a process that was killed has left half written; only for whoever holds all of the folder."""
+    for path in folder.glob(".*"):
+        if _LEFTOVER.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not as it was, a line each; of objects within, what differs in them.
+
+    Args:
+        then: as recorded.
+        now: the same keys as they are; what is absent is not compared.
+    """
+    lines = []
+    for name, value in now.items():
+        old = then.get(name)
+        pairs = {name: (old, value)}
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            pairs = {f"{name}.{own}": (old.get(own), value.get(own)) for own in {**value, **old}}
+        lines += [
+            f"  {key}: {_short(before)} then, {_short(after)} now"
+            for key, (before, after) in pairs.items()
+            if before != after
+        ]
+    return lines
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

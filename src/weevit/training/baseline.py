@@ -16,11 +16,9 @@ The folder of a fine-tuning:
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
@@ -32,7 +30,7 @@ from weevit import embeddings
 from weevit.answers.results import Array
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.embeddings import embed_split
-from weevit.errors import DatasetError, TrainingError, UsageError
+from weevit.errors import DatasetError, TrainingError
 from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.results import Evaluation
@@ -44,8 +42,7 @@ from weevit.fitting.fit import Stage, fit
 from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
 from weevit.predict import Predictor
-from weevit.store.folder import FAILURES, LOCK, Kind, held
-from weevit.text import typed
+from weevit.store.folder import FAILURES, LOCK, Kind
 from weevit.training import run_folder
 from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
@@ -67,6 +64,8 @@ FINETUNE = Kind(
     schemas=(),
     files={"": _FILES},
     resumed=True,
+    done=RECORD,
+    next="weevit classify IMAGE --model {0}",
     again="Free some room, or make it writable, and rerun the command to resume.",
 )
 
@@ -140,8 +139,7 @@ class FineTuned:
         """Write the record if the fine-tuning is done, and return it."""
         done = self
         if done.chosen:
-            text = json.dumps(done.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
-            FINETUNE.write(self.folder, RECORD, text + "\n")
+            FINETUNE.write(self.folder, RECORD, done.as_json())
         return done
 
     def lines(self) -> list[str]:
@@ -221,22 +219,6 @@ class FineTuned:
             "minutes": round(self.minutes, 3),
             "budget_minutes": self.budget,
         }
-
-
-@contextmanager
-def hold(folder: Path, inputs: Iterable[object]) -> Iterator[None]:
-    """Hold the folder of a fine-tuning: a new one, or one of a fine-tuning that can resume.
-
-    Raises:
-        UsageError: it cannot be meant, or holds a fine-tuning that is done.
-        OutputError: another process works in it, or it cannot be made or written.
-    """
-    with held(folder, FINETUNE, inputs):
-        if (folder / RECORD).exists():
-            raise UsageError(
-                f"{folder} holds a fine-tuning that is done.", f"weevit classify IMAGE --model {typed(folder)}"
-            )
-        yield
 
 
 # ---- the head

@@ -15,8 +15,9 @@ from pathlib import Path
 from weevit.datasets.dataset import TRAIN
 from weevit.errors import DivergedError
 from weevit.fitting.floor import check_floor
+from weevit.store.folder import held
 from weevit.store.outputs import local
-from weevit.training.baseline import PROBE, TUNED, FineTuned, choose, fit_probe, hold, judge_probe
+from weevit.training.baseline import FINETUNE, PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe
 from weevit.training.loop import resume, train
 from weevit.training.pages import write_finetune_page
 from weevit.training.planning import Plan, draft, make_plan, peak_memory, time_left
@@ -67,7 +68,7 @@ def finetune(
         KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
     """
     began, folder = time.perf_counter(), local(output)
-    with hold(folder, (data, model)):
+    with held(folder, FINETUNE, (data, model)):
         task = replace(_task(folder, data, model, recipe, overrides), device=device, threads=threads)
         return _finetune(task, folder, began, minutes, watcher or Watcher())
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from weevit.errors import DivergedError, TrainingError
 from weevit.store.folder import FAILURES
 from weevit.text import typed
-from weevit.training.results import write_failures
+from weevit.training import run_folder
+from weevit.training.results import failures
 from weevit.training.saved import Best
 from weevit.training.setup import Work
 from weevit.training.state import State
@@ -132,7 +133,7 @@ def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split
     """
     if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # one image is no share of few
         return
-    write_failures(work)
+    run_folder.TRAINING.write_failures(work.folder, failures(work))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kind for kind, _ in bad.values()).most_common())
     raise TrainingError(
         f"{len(bad):,} of {total:,} {split} images cannot be read ({kinds}); loop.max_bad is "

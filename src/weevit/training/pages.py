@@ -18,8 +18,9 @@ from weevit.evaluation.results import Evaluation
 from weevit.evaluation.saved import REPORT_HTML, write_evaluation
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
-from weevit.reports.page import counted, interval, number, percent, points, render, write_page
+from weevit.reports.page import counted, interval, number, percent, points, render
 from weevit.reports.thumbnails import in_page
+from weevit.store.files import write_file
 from weevit.training.data import Loader
 from weevit.training.mixing import mix
 from weevit.training.recipe import flat
@@ -64,7 +65,7 @@ def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
     best = run.best
     assert best is not None  # it was evaluated
     when = f"after {_epochs(best.step, work.plan.steps_per_epoch)} of {_epochs(run.total, work.plan.steps_per_epoch)}"
-    write_page(
+    write_file(
         run.folder / REPORT_HTML,
         render(
             "training.html",
@@ -96,7 +97,7 @@ def write_finetune_page(done: FineTuned, task: Task) -> None:
     if done.run is not None:
         loader = Loader(held, recipe, task.checkpoint.preprocessing, torch.device("cpu"))
         went = _how_it_went(done.run, recipe, loader, task.held, done.budget)
-    write_page(
+    write_file(
         done.folder / REPORT_HTML,
         render(
             "training.html",

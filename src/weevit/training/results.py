@@ -17,7 +17,7 @@ from weevit.store.folder import Failure
 from weevit.training import run_folder
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
-from weevit.training.saved import DISK_ERRORS, Best, Row
+from weevit.training.saved import Best, Row
 from weevit.training.setup import Work
 from weevit.training.state import checkpoints, damage, read_weights
 from weevit.training.watch import shown
@@ -73,8 +73,7 @@ def publish(work: Work, path: Path) -> None:
     assert work.state.best is not None
     module: VisionTransformer = rebuild(work.facts["model"])
     module.load_state_dict(read_weights(path, work.state.best.weights))
-    folder = work.folder
-    with run_folder.TRAINING.writing(folder, DISK_ERRORS), replacing_folder(folder / run_folder.MODEL) as tmp:
+    with run_folder.TRAINING.writing(work.folder), replacing_folder(work.folder / run_folder.MODEL) as tmp:
         several = Decision(multi_label=True) if work.dataset.multi_label else None
         save_module(module, tmp, list(work.dataset.classes), several)
 
@@ -96,7 +95,7 @@ def show_samples(work: Work, images: Tensor) -> None:
 def show_metrics(work: Work) -> None:
     """Write the tables and the curves of all metrics so far."""
     run_folder.write_metrics(work.folder, work.state.metrics)
-    write_failures(work)
+    run_folder.TRAINING.write_failures(work.folder, failures(work))
     with run_folder.TRAINING.writing(work.folder):
         draw_curves(work.folder / run_folder.PLOTS / CURVES, work.state.metrics, work.plan.steps_per_epoch)
 
@@ -129,11 +128,6 @@ def failures(work: Work) -> list[Failure]:
         for split, bad in splits.items()
         for name, (kind, error) in sorted(bad.items())
     ]
-
-
-def write_failures(work: Work) -> None:
-    """List them in the folder of the run."""
-    run_folder.TRAINING.write_failures(work.folder, failures(work))
 
 
 def last_figures(rows: list[Row]) -> dict[str, float]:

@@ -17,18 +17,19 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from weevit.errors import MalformedFileError, OutputError, TrainingError, UsageError, WeevitError
-from weevit.store.folder import FAILURES, LOCK, Kind, check_folder, held, was_held
+from weevit.store.folder import FAILURES, LOCK, Kind, check_folder, differences, held
 from weevit.store.own import read_own
 from weevit.store.provenance import provenance
 from weevit.text import csv_bytes, typed
 from weevit.training.facts import check_facts
-from weevit.training.saved import METRICS, Row, to_lines
+from weevit.training.saved import DISK_ERRORS, METRICS, Row, to_lines
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 
@@ -45,10 +46,14 @@ TRAINING = Kind(
         "": (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, FAILURES, REPORT, EVALUATION, LOCK, METRICS),
         STATE: ("step-*", ".*"),
     },
-    unfinished={RECIPE: was_held, STATE: was_held},  # `run.json` is written last
+    # `run.json` is written last; without a lock, these are somebody's
+    unfinished=dict.fromkeys((RECIPE, STATE), lambda path: (path.parent / LOCK).is_file()),
     resumed=True,
+    done=RUN,
+    next="weevit resume {0}   resumes it; a new run from its weights: weevit train --from {0} --epochs N -o NEW",
+    errors=DISK_ERRORS,
     kept="The checkpoints stand.",
-    again="Free some room, or make it writable, then: weevit resume {}",
+    again="Free some room, or make it writable, then: weevit resume {0}",
 )
 
 BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
@@ -73,13 +78,7 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
         raise UsageError(
             f"{folder} holds no run: there is no {RUN} in it.", "weevit train RECIPE --data FOLDER -o RUN   begins one"
         )
-    with held(folder, TRAINING, inputs):
-        if new and (folder / RUN).exists():
-            raise UsageError(
-                f"{folder} holds a run already.",
-                f"weevit resume {typed(folder)}   resumes it; a new run from its weights: "
-                f"weevit train --from {typed(folder)} --epochs N -o NEW",
-            )
+    with held(folder, TRAINING if new else replace(TRAINING, done=""), inputs):
         try:
             if new:
                 _clear_unbegun(folder)
@@ -113,7 +112,7 @@ def machine() -> dict[str, Any]:
 
 def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `run.json`."""
-    TRAINING.write(folder, RUN, json.dumps({"schema": SCHEMA, **facts}, indent=2, ensure_ascii=False) + "\n")
+    TRAINING.write(folder, RUN, {"schema": SCHEMA, **facts})
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -144,24 +143,12 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
     Raises:
         TrainingError: a difference; the message lists all of them.
     """
-    lines = []
-    for key, now in found.items():
-        then = recorded[key]
-        if isinstance(now, Mapping) and isinstance(then, Mapping):
-            names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-            lines += [f"  {key} {name}: {_short(then.get(name))} then, {_short(now.get(name))} now" for name in names]
-        elif now != then:
-            lines.append(f"  {key}: {_short(then)} then, {_short(now)} now")
+    lines = differences(recorded, found)
     if lines:
         raise TrainingError(
             f"{folder} cannot be resumed, because this would be another run:\n" + "\n".join(lines),
             f"Put it back as it was, or begin a new run from these weights: weevit train --from {typed(folder)} -o NEW",
         )
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 120 else text[:120] + "..."
 
 
 # ---- what it writes

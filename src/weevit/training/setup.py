@@ -18,6 +18,7 @@ from weevit.datasets.read import check_there
 from weevit.engine.threads import choose_threads
 from weevit.errors import RecipeError, UsageError
 from weevit.nn.vit import VisionTransformer
+from weevit.store.folder import clear_leftovers
 from weevit.store.places import expand_home
 from weevit.training import run_folder
 from weevit.training.data import Loader
@@ -33,7 +34,7 @@ from weevit.training.recipe import deviations, flat, load_recipe, override, to_y
 from weevit.training.run_data import data_facts, in_order, refuse_other_data, splits_of
 from weevit.training.schedule import Schedule
 from weevit.training.schema import Recipe
-from weevit.training.state import State, clear_leftovers, load, newest, save
+from weevit.training.state import State, load, newest, save
 from weevit.training.validation import Validation
 
 RESUMABLE = ("loop.keep", "loop.max_bad", "loop.workers")

@@ -268,13 +268,6 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items(), reverse=True))
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Delete what a process that was killed while it saved has left; only for whoever holds the run."""
-    for path in folder.glob(".*"):
-        if path.suffix in (".tmp", ".old"):
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def newest(folder: Path, warn: Callable[[str], None]) -> Path:
     """The newest checkpoint that is complete.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +65,7 @@ class Started:
 
     def write(self, folder: Path) -> None:
         """Record it."""
-        TRAINING.write(folder, STARTED, json.dumps(vars(self), indent=1))
+        TRAINING.write(folder, STARTED, vars(self))
 
     def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
         """Refuse to resume with other values than those it was begun with; what is left out stays as it was.

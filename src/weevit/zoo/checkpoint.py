@@ -7,7 +7,6 @@ can be wrong with names, shapes, dtypes or bytes is an error here, before the te
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
-from weevit.store.files import replace_file, sha256_file
+from weevit.store.files import as_bytes, replace_file, sha256_file
 from weevit.store.places import expand_home
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
@@ -295,8 +294,7 @@ def write_checkpoint(
 def _write_files(folder: Path, arrays: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
-    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    replace_file(folder / CONFIG_FILE, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    replace_file(folder / CONFIG_FILE, lambda tmp: tmp.write_bytes(as_bytes(config)))
 
     def write_weights(tmp: Path) -> None:
         # transformers refuses a file that does not say for which framework it was written

@@ -5,12 +5,11 @@ A flipped bit in weights loads everywhere without a word; here it does not.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from weevit.errors import ChecksumError, MalformedFileError
-from weevit.store.files import replace_file, sha256_file
+from weevit.store.files import as_bytes, replace_file, sha256_file
 from weevit.zoo.safetensors_file import open_regular
 from weevit.zoo.strict_json import parse_json_object
 
@@ -31,8 +30,7 @@ def write_manifest(folder: Path, sha256: Mapping[str, str], **facts: str) -> Non
         facts: what else should stand there, for instance where the files came from.
     """
     content = {"schema": SCHEMA, **facts, "sha256": dict(sha256)}
-    text = json.dumps(content, indent=2) + "\n"
-    replace_file(folder / MANIFEST, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    replace_file(folder / MANIFEST, lambda tmp: tmp.write_bytes(as_bytes(content)))
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:
