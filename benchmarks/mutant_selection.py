@@ -16,7 +16,7 @@ BATCH = 60.0
 
 
 def room(file: str) -> str:
-    """Of `src/weevit/jobs/run.py`, `jobs`; of `src/weevit/locks.py`, `locks`."""
+    """Of `src/weevit/jobs/run.py`, `jobs`; of `src/weevit/errors.py`, `errors`."""
     _, name, part, *_ = file.split("/")
     return name if part.startswith("_") else part.removesuffix(".py")
 

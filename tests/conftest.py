@@ -11,6 +11,8 @@ import browsing
 import fakes
 import pytest
 
+import weevit
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` has it ignored, by all processes begun here too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -46,6 +48,12 @@ def fake_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakes.folder(tmp_path_factory.mktemp("models") / fakes.TINY_TAG)
 
 
+@pytest.fixture(scope="session")
+def digits() -> weevit.Predictor:
+    """The model that comes with weevit, for 32 x 32 px: for tests that need answers, quickly."""
+    return weevit.load("digits", cache=False)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[browsing.Browser]:
     """Chromium, to look at reports with; tests that need it skip where it is absent (see `browsing.open_browser`).
@@ -65,7 +73,7 @@ def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: refused at once
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("WEEVIT_ALLOW_URLS", "")  # not deleted: what a verb sets ends with its test
-    monkeypatch.setattr("weevit.extras._origin", lambda: None)  # hints as where it was installed by its name
+    monkeypatch.setattr("weevit.store.extras._origin", lambda: None)  # hints as where it was installed by its name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,15 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import disk
+import labelled
 import numpy as np
 import pytest
-from PIL import Image
 
 import weevit
+from weevit.engine.cache import GraphCache
 from weevit.errors import OutputError, WeevitError
 from weevit.images.source import Source
+from weevit.store.files import replace_file
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
-from weevit.zoo.manifest import replace_file, write_manifest
+from weevit.zoo.manifest import write_manifest
 
 pytestmark = disk.needs_posix
 
@@ -107,21 +109,12 @@ def test_a_checkpoint_in_the_place_of_another_is_one_of_both_or_refused(tmp_path
 
 
 @pytest.fixture(scope="module")
-def predictor() -> weevit.Predictor:
-    return weevit.load("digits", cache=False)
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    for seed in range(5):
-        pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{seed}.png")
-    return folder
+    return labelled.noise(tmp_path_factory.mktemp("images"), 5)
 
 
 def test_what_a_job_says_is_there_is_there(
-    predictor: weevit.Predictor, images: Path, tmp_path: Path, built: Folders
+    digits: weevit.Predictor, images: Path, tmp_path: Path, built: Folders
 ) -> None:
     pytest.importorskip("pyarrow")
     from weevit.jobs.results import verify_job
@@ -130,7 +123,7 @@ def test_what_a_job_says_is_there_is_there(
     folder = tmp_path / "job"
     folder.mkdir()
     with disk.watch(folder) as seen:
-        run_job(predictor, images, folder, shard_size=2)
+        run_job(digits, images, folder, shard_size=2)
     for tree in seen.trees():
         if "plan.jsonl" in tree:
             problems = list(verify_job(built(tree)))
@@ -138,12 +131,12 @@ def test_what_a_job_says_is_there_is_there(
     for tree in whole(seen):
         left = built(tree)
         assert not list(verify_job(left))
-        again = run_job(predictor, images, left, shard_size=2)
+        again = run_job(digits, images, left, shard_size=2)
         assert (again.there, again.computed) == (5, 0)
 
 
 def test_shards_that_are_made_again_keep_the_name_of_their_folder(
-    predictor: weevit.Predictor, images: Path, tmp_path: Path, built: Folders
+    digits: weevit.Predictor, images: Path, tmp_path: Path, built: Folders
 ) -> None:
     """`data/` may be new where manifest and plan are old, and nothing else syncs the folder that holds its name."""
     pytest.importorskip("pyarrow")
@@ -151,17 +144,17 @@ def test_shards_that_are_made_again_keep_the_name_of_their_folder(
     from weevit.jobs.run import run_job
 
     folder = tmp_path / "job"
-    run_job(predictor, images, folder, shard_size=2)
+    run_job(digits, images, folder, shard_size=2)
     shutil.rmtree(folder / "data")
     with disk.watch(folder) as seen:
-        run_job(predictor, images, folder, shard_size=2, should_stop=lambda: True)
+        run_job(digits, images, folder, shard_size=2, should_stop=lambda: True)
     for tree in whole(seen):
         assert sum(name.startswith("data/part-") for name in tree) == 1
         assert [problem for _, problem in verify_job(built(tree))] == ["gone, though the manifest has it"] * 2
 
 
 def test_a_job_on_a_disk_that_fails_says_so_and_is_resumed(
-    predictor: weevit.Predictor, images: Path, tmp_path: Path
+    digits: weevit.Predictor, images: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("pyarrow")
     from weevit.jobs.results import verify_job
@@ -169,14 +162,14 @@ def test_a_job_on_a_disk_that_fails_says_so_and_is_resumed(
 
     (tmp_path / "first").mkdir()
     with disk.watch(tmp_path / "first") as seen:
-        run_job(predictor, images, tmp_path / "first", shard_size=2)
+        run_job(digits, images, tmp_path / "first", shard_size=2)
     events = [place for place, event in enumerate(seen.events) if "manifest" in event or "data" in event]
     for place in events:
         folder = tmp_path / str(place)
         folder.mkdir()
         with disk.watch(folder, fail_at=place), pytest.raises(OutputError, match="No space left"):
-            run_job(predictor, images, folder, shard_size=2)
-        run_job(predictor, images, folder, shard_size=2)
+            run_job(digits, images, folder, shard_size=2)
+        run_job(digits, images, folder, shard_size=2)
         assert not list(verify_job(folder))
 
 
@@ -184,7 +177,7 @@ def test_a_job_on_a_disk_that_fails_says_so_and_is_resumed(
 
 
 def test_a_replaced_folder_is_the_old_or_the_new_one(tmp_path: Path, old: Path) -> None:
-    from weevit.training.durable import replacing_folder
+    from weevit.store.files import replacing_folder
 
     with disk.watch(tmp_path) as seen, replacing_folder(old) as tmp:
         (tmp / "a").write_bytes(b"new")
@@ -222,7 +215,7 @@ def test_a_training_state_is_the_one_before_or_the_one_after(tmp_path: Path, bui
     assert [found(tree) for tree in whole(seen)] == [2, 2]
 
 
-# ---- a fit, and embeddings that are kept
+# ---- a fit, and what caches keep
 
 
 def test_a_fit_that_says_it_is_done_is_whole(tmp_path: Path) -> None:
@@ -256,21 +249,36 @@ def test_a_fit_that_says_it_is_done_is_whole(tmp_path: Path) -> None:
     assert finished[0]["model/model.safetensors"] != finished[1]["model/model.safetensors"]
 
 
-def test_kept_embeddings_are_on_the_disk(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+def test_kept_embeddings_are_on_the_disk(digits: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     from weevit.datasets.dataset import Split
     from weevit.embeddings import embed_split
 
     paths = sorted(images.iterdir())
     split = Split("all", tuple(Source(str(path), path) for path in paths), np.zeros(len(paths), np.int64))
     cache = tmp_path / "cache"
-    first = embed_split(predictor, split, cache=cache)
+    first = embed_split(digits, split, cache=cache)
     (own,) = cache.iterdir()
     for path in own.iterdir():
         path.unlink()
     with disk.watch(cache) as seen:
-        embed_split(predictor, split, cache=cache)
+        embed_split(digits, split, cache=cache)
     for number, tree in enumerate(whole(seen)):
         left = disk.build(tree, tmp_path / "left" / str(number))
-        again = embed_split(predictor, split, cache=left)
+        again = embed_split(digits, split, cache=left)
         assert (again.cached, again.computed) == (len(paths), 0)
         assert np.array_equal(again.vectors, first.vectors)
+
+
+def test_a_kept_graph_is_on_the_disk_or_is_no_entry(tmp_path: Path, built: Folders) -> None:
+    folder = tmp_path / "graphs"
+    folder.mkdir(mode=0o700)
+    GraphCache(folder).put("key", lambda path: path.write_bytes(b"old") and None)
+    with disk.watch(folder) as seen:
+        GraphCache(folder).put("key", lambda path: path.write_bytes(b"new") and None)
+
+    def found(tree: disk.Tree) -> bytes | None:
+        path = GraphCache(built(tree)).get("key")
+        return path.read_bytes() if path else None
+
+    assert {found(tree) for tree in seen.trees()} <= {b"old", b"new", None}
+    assert [found(tree) for tree in whole(seen)] == [b"new", b"new"]

@@ -133,7 +133,7 @@ def test_p2_jobs_have_a_row_for_it(model: Predictor, images: Path, tmp_path: Pat
     assert dict(done.errors) == {STATUS: 2}
     table = weevit.read_results(tmp_path / "job")
     assert table["status"].to_pylist() == [STATUS, STATUS, "ok", "ok"]
-    with (tmp_path / "job" / "errors.csv").open(newline="") as file:
+    with (tmp_path / "job" / "failures.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == [STATUS, STATUS]
 
 

@@ -175,7 +175,7 @@ def test_answers_of_both_kinds_are_never_mixed(predictor: weevit.Predictor, fake
     (tmp_path / "a.jpg").write_bytes(encoded(scene(400, 300)))
     exact = weevit.load(fake_tiny, image_size=SIZE, cache=False)
     weevit.run_job(predictor, tmp_path / "a.jpg", tmp_path / "out")
-    with pytest.raises(weevit.JobError, match=r"preprocessing\.reduced_jpeg: true there, false asked for"):
+    with pytest.raises(weevit.UsageError, match=r"preprocessing\.reduced_jpeg: true then, false now"):
         weevit.run_job(exact, tmp_path / "a.jpg", tmp_path / "out")
     assert predictor.pixels_depend_on() != exact.pixels_depend_on()  # the name of kept embeddings too
 

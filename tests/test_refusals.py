@@ -39,11 +39,6 @@ from weevit.zoo.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
-def digits() -> Predictor:
-    return weevit.load("digits", cache=False)
-
-
-@pytest.fixture(scope="module")
 def headless(digits: Predictor) -> Checkpoint:
     return replace(digits.checkpoint, num_classes=0, labels=None)
 
@@ -233,18 +228,12 @@ def _csv(path: Path) -> None:
 
 
 def _saved(path: Path) -> None:
-    from weevit.evaluation.saved import write_bytes
+    from weevit.store.files import write_file
 
-    write_bytes(path, b"x")
-
-
-def _page(path: Path) -> None:
-    from weevit.checking.saved import write_bytes
-
-    write_bytes(path, b"x")
+    write_file(path, b"x")
 
 
-@pytest.mark.parametrize("write", [_csv, _saved, _page])
+@pytest.mark.parametrize("write", [_csv, _saved])
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(
     tmp_path: Path, full: None, write: Callable[[Path], None]
 ) -> None:
@@ -381,9 +370,10 @@ def test_one_fold_is_none(k: int) -> None:
 
 def test_a_fit_does_not_go_into_a_file(tmp_path: Path) -> None:
     pytest.importorskip("filelock")
-    from weevit.fitting.folder import hold
+    from weevit.fitting.folder import FIT
+    from weevit.store.folder import held
 
-    with pytest.raises(UsageError), hold(labelled.put(tmp_path / "out", "mine")):
+    with pytest.raises(UsageError), held(labelled.put(tmp_path / "out", "mine"), FIT):
         pytest.fail("it was held")
     assert (tmp_path / "out").read_text() == "mine"
 
@@ -406,7 +396,7 @@ def test_what_is_not_installed_is_named_with_the_command(
 
 def _uses(module: str, folder: Path) -> None:
     if module == "filelock":
-        from weevit.locks import take_lock
+        from weevit.store.locks import take_lock
 
         take_lock(folder / ".lock", UsageError("busy"))
     elif module == "sklearn":

@@ -21,7 +21,8 @@ pytest.importorskip("jinja2")
 import strangers
 
 import weevit
-from weevit.zoo.manifest import MANIFEST, sha256_file
+from weevit.store.files import sha256_file
+from weevit.zoo.manifest import MANIFEST
 
 PATIENCE = 60.0
 """Seconds, on a machine that is busy: what would never end is found all the same."""
@@ -124,7 +125,7 @@ def test_nothing_in_a_run_leads_out_of_it(run: strangers.Run, tmp_path: Path, na
 
 
 def test_a_lock_that_leads_elsewhere_does_not_empty_it(tmp_path: Path) -> None:
-    from weevit.locks import take_lock
+    from weevit.store.locks import take_lock
 
     (tmp_path / "kept").write_text("kept")
     (tmp_path / ".lock").symlink_to(tmp_path / "kept")

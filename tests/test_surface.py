@@ -18,7 +18,7 @@ from weevit import errors
 
 SOURCE = Path(weevit.__file__).parent
 ROOMS = [
-    *("errors", "telemetry", "text", "extras", "arguments", "outputs", "locks", "memory", "provenance"),
+    *("errors", "text", "store", "telemetry", "arguments", "memory"),
     *("zoo", "images", "datasets", "graph", "engine", "answers", "reports"),
     *("predict", "reduction", "explain", "jobs", "embeddings", "evaluation", "fitting", "checking", "training", "cli"),
 ]
@@ -26,7 +26,7 @@ ROOMS = [
 
 BESIDE = {
     "training": {*ROOMS[: ROOMS.index("training") + 1], "nn", "_version"},
-    "nn": {"errors", "zoo", "images", "graph", "nn", "_version"},
+    "nn": {"errors", "store", "zoo", "images", "graph", "nn", "_version"},
     "data": {"errors", "zoo", "images", "nn", "_version"},
 }
 

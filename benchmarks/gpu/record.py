@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from weevit.zoo.manifest import replace_file
+from weevit.store.files import replace_file
 
 SCHEMA = "weevit.gpu/1"
 

@@ -40,7 +40,7 @@ from typing import Any
 from record import Record, Section
 from targets import judged, lines
 
-from weevit.provenance import provenance
+from weevit.store.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -140,7 +140,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        from weevit.extras import missing
+        from weevit.store.extras import missing
 
         raise missing("train", f"weevit.{name} needs PyTorch.") from error
     globals()[name] = value

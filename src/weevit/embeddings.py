@@ -32,13 +32,13 @@ from weevit._version import __version__
 from weevit.answers.known import ask_for
 from weevit.answers.results import Array, Result
 from weevit.engine.ahead import map_ahead
-from weevit.engine.cache import cache_folder, is_ours, make_own
 from weevit.errors import ImageError, MalformedFileError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, Stored, read_bytes
 from weevit.predict import Predictor
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own
+from weevit.store.cache import cache_folder, evict, is_ours, make_own
+from weevit.store.files import replace_file
+from weevit.store.own import read_own
 
 if TYPE_CHECKING:
     from weevit.datasets.dataset import Split
@@ -249,7 +249,7 @@ class _Rows:
             make_own(self.folder.parent)
             make_own(self.folder)
             replace_file(self.folder / f"{_digest(self.folder, content)}.npy", lambda tmp: tmp.write_bytes(content))
-            _evict(self.folder)
+            evict(kept(self.folder.parent), DEFAULT_LIMIT, self.folder, _remove)
         except OSError as error:
             self._note(f"embeddings could not be kept in {self.folder}: {error.strerror or error}")
 
@@ -298,19 +298,11 @@ def kept(cache: Path | None = None) -> list[tuple[Path, int]]:
     return [(folder, size) for _, folder, size in sorted(found)]
 
 
-def _evict(used: Path) -> None:
-    """Drop the least recently used folders beside this one until the limit holds."""
-    folders = kept(used.parent)
-    total = sum(size for _, size in folders)
-    for folder, size in folders:
-        if total <= DEFAULT_LIMIT:
-            break
-        if folder != used:
-            with contextlib.suppress(OSError):
-                for path in folder.iterdir():
-                    path.unlink()
-                folder.rmdir()
-            total -= size
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
 
 
 def _stop_if(should_stop: Callable[[], bool]) -> None:

@@ -1,7 +1,7 @@
 """Every error that weevit raises on purpose.
 
     WeevitError
-    ├── UsageError                    an invalid argument
+    ├── UsageError                    an invalid argument; an output that cannot be meant
     │   ├── UnknownModelError         no model of that name
     │   └── RecipeError               a recipe with an invalid value
     ├── MissingExtraError             an optional part is not installed
@@ -23,12 +23,12 @@
     │   ├── TooLargeImageError        too_large      over the limit of bytes or pixels
     │   └── NotFiniteError            not_finite     the model's answer is NaN or infinite
     ├── InputsFailedError             an array was asked for, and some inputs have no row to give
-    ├── JobError                      a job's folder or inputs are not what the job needs
+    ├── JobError                      a job that cannot be read or trusted, or whose inputs changed
     ├── DatasetError                  images with classes that do not fit together
     ├── TrainingError                 a run that cannot start, resume or be trusted
     │   └── DivergedError             its loss, gradients or answers became NaN or infinite
     ├── EngineError                   the graph could not be run
-    └── OutputError                   the answer could not be written
+    └── OutputError                   the output cannot be written, or another process works in it
 
 Each carries a message that says what was given and what is allowed, and a `hint`: the next thing to type.
 """
@@ -66,7 +66,10 @@ def _unpickled(kind: type[WeevitError], args: tuple[Any, ...]) -> WeevitError:
 
 
 class UsageError(WeevitError, ValueError):
-    """An invalid argument: an unknown name, a size that does not fit, options that exclude each other."""
+    """An invalid argument: an unknown name, a size that does not fit, options that exclude each other.
+
+    So is an output that cannot be meant: a file where a folder is written, an input, what somebody else wrote.
+    """
 
 
 class UnknownModelError(UsageError):
@@ -177,6 +180,10 @@ class NotFiniteError(ImageError):
     status = kind = "not_finite"
 
 
+STATUSES = {own.kind: own.status for one in ImageError.__subclasses__() for own in (one, *one.__subclasses__())}
+"""Kind of an `ImageError` -> its status."""
+
+
 class InputsFailedError(WeevitError):
     """A call that returns one array was given inputs that have no row to give.
 
@@ -195,7 +202,7 @@ class InputsFailedError(WeevitError):
 
 
 class JobError(WeevitError):
-    """A folder of results that cannot be resumed, read or trusted, or inputs that changed under a running job."""
+    """A folder of results that cannot be read or trusted, or inputs that changed under a running job."""
 
 
 class DatasetError(WeevitError):
@@ -203,7 +210,7 @@ class DatasetError(WeevitError):
 
 
 class TrainingError(WeevitError):
-    """A run that cannot start, resume or be trusted: not finite, in use, damaged, of another recipe or data."""
+    """A run that cannot start, resume or be trusted: not finite, damaged, of another recipe or data."""
 
 
 class DivergedError(TrainingError):
@@ -215,7 +222,7 @@ class EngineError(WeevitError):
 
 
 class OutputError(WeevitError):
-    """The answer could not be written: disk full, read-only folder, unknown file ending."""
+    """The output cannot be written: the disk is full, the folder is read-only, or another process works in it."""
 
 
 def nearest(given: str, allowed: Iterable[str], count: int = 3) -> list[str]:

@@ -46,7 +46,7 @@ def test_a_job_from_beginning_to_end(images: Path, fake_tiny: Path, tmp_path: Pa
     assert "16 left" in weevit_says("jobs", "status", tmp_path / "out").stdout
     assert "not there yet (8 rows)" in weevit_says("jobs", "verify", tmp_path / "out", code=1).stdout
     rest = weevit_says(*words, "--shard", "1/2", "--shard-size", 8)
-    assert "errors.csv: 1 not an image" in rest.stderr or "1 not an image" in first.stderr
+    assert "failures.csv: 1 not an image" in rest.stderr or "1 not an image" in first.stderr
     again = weevit_says(*words, "--shard-size", 8)
     assert "all of it was there already · 23 done · 1 failed" in again.stderr
     assert f'weevit.read_results("{tmp_path / "out"}")' in again.stderr
@@ -54,7 +54,7 @@ def test_a_job_from_beginning_to_end(images: Path, fake_tiny: Path, tmp_path: Pa
     status = json.loads(weevit_says("jobs", "status", tmp_path / "out", "--json").stdout)
     assert (status["total"], status["done"], status["left"], status["errors"]) == (24, 24, 0, {"not an image": 1})
     assert "3 files, 24 rows: all as they were written" in weevit_says("jobs", "verify", tmp_path / "out").stdout
-    refused = weevit_says(*words, "--topk", 2, "--shard-size", 8, code=1)
+    refused = weevit_says(*words, "--topk", 2, "--shard-size", 8, code=2)
     assert "holds another job" in refused.stderr
     assert weevit.read_results(tmp_path / "out").num_rows == 24
 

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from weevit.embeddings import default_cache, kept
-from weevit.engine.cache import GraphCache, cache_folder
+from weevit.engine.cache import GraphCache
 from weevit.errors import HubError
+from weevit.store.cache import cache_folder
+from weevit.store.places import expand_home, home
 from weevit.zoo import hub
-from weevit.zoo.places import expand_home, home
 
 NAMED = {
     name: own for name, own in os.environ.items() if name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")

@@ -15,7 +15,7 @@ from PIL import Image
 import weevit
 from weevit.cli import app
 from weevit.errors import UsageError
-from weevit.outputs import free_name, local, refuse_foreign, refuse_inputs
+from weevit.store.outputs import free_name, local, refuse_foreign, refuse_inputs
 
 Says = Callable[..., tuple[int, str]]
 

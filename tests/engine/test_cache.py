@@ -14,7 +14,7 @@ import pytest
 
 from weevit.engine.cache import GraphCache
 from weevit.errors import OutputError
-from weevit.zoo.manifest import sha256_file
+from weevit.store.files import sha256_file
 
 
 def writes(data: bytes) -> Callable[[Path], None]:
@@ -106,7 +106,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from weevit.engine.cache import GraphCache
-from weevit.zoo.manifest import sha256_file
+from weevit.store.files import sha256_file
 cache, own = GraphCache(Path(sys.argv[1]), limit=4_000_000), sys.argv[2].encode() * 100_000
 for _ in range(60):
     path = cache.put("key", lambda path: path.write_bytes(own))

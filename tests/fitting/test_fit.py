@@ -22,10 +22,11 @@ import weevit
 from weevit.cli.app import _run
 from weevit.evaluation.saved import read_evaluation
 from weevit.fitting.fit import Stage, fit
-from weevit.fitting.folder import hold
+from weevit.fitting.folder import FIT
 from weevit.fitting.results import Fit
 from weevit.images.source import Source
 from weevit.predict import Predictor
+from weevit.store.folder import held
 from weevit.zoo.checkpoint import read_checkpoint
 
 CLASSES = ("blue", "green", "pink", "red")
@@ -389,7 +390,7 @@ def test_an_earlier_fit_is_replaced(own_shop: Path, predictor: Predictor, cache:
 
 
 def test_two_processes_into_one_folder(shop: Path, predictor: Predictor, tmp_path: Path) -> None:
-    with hold(tmp_path / "run"), pytest.raises(weevit.UsageError, match="Another process fits into"):
+    with held(tmp_path / "run", FIT), pytest.raises(weevit.OutputError, match="Another process works in"):
         fit(shop, tmp_path / "run", predictor)
     assert not (tmp_path / "run").exists()
 

@@ -146,7 +146,7 @@ def test_a_model_from_few_images(
     if any(note.startswith("no answer is called unknown") for note in done.notes):
         assert decision.threshold is None
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
-    assert not (tmp_path / "run" / ".unfinished").exists()
+    assert not list((tmp_path / "run").glob(".*.tmp"))
     results = weevit.load(tmp_path / "run", threads=1, cache=False).classify(tmp_path / "data" / "validation" / "red")
     assert all(np.isfinite(result.probabilities).all() for result in results)
 
@@ -245,11 +245,11 @@ def test_an_earlier_fit_stays_until_there_is_a_better_one(
             fit(shop, tmp_path / "run", predictor, folds=4, cache=tmp_path / "cache")
     after = {path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert after == before
-    (tmp_path / "run" / ".unfinished").mkdir()  # of a fit that was killed
-    (tmp_path / "run" / ".unfinished" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "run" / ".model.0123abcd.tmp").mkdir()  # of a fit that was killed
+    (tmp_path / "run" / ".model.0123abcd.tmp" / "model.safetensors").write_bytes(b"")
     again = fit(shop, tmp_path / "run", predictor, folds=3, cache=tmp_path / "cache")
     assert again.checkpoint.sha256 == first.checkpoint.sha256
-    assert not (tmp_path / "run" / ".unfinished").exists()
+    assert not list((tmp_path / "run").glob(".*.tmp"))
 
 
 def test_what_is_evaluated_has_the_name_of_what_is_written(shop: Path, predictor: Predictor, tmp_path: Path) -> None:

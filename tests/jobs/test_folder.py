@@ -12,9 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import labelled
 import pytest
-from PIL import Image
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("filelock")
@@ -38,24 +37,16 @@ ASK: tuple[Callable[[Path], object], ...] = (
 
 
 @pytest.fixture(scope="module")
-def predictor() -> weevit.Predictor:
-    return weevit.load("digits", cache=False)
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    for seed in range(COUNT):
-        pixels = np.random.default_rng(seed).integers(0, 256, (36, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{seed}.png")
+    folder = labelled.noise(tmp_path_factory.mktemp("images"), COUNT)
     (folder / "5.png").write_bytes(b"no image")
     return folder
 
 
 @pytest.fixture(scope="module")
-def whole(predictor: weevit.Predictor, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(digits: weevit.Predictor, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("jobs") / "whole"
-    run_job(predictor, images, folder, shard_size=SHARD)
+    run_job(digits, images, folder, shard_size=SHARD)
     return folder
 
 
@@ -66,8 +57,8 @@ def job(whole: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(predictor: weevit.Predictor, images: Path) -> Callable[..., Progress]:
-    return lambda folder, **more: run_job(predictor, images, folder, shard_size=SHARD, **more)
+def run(digits: weevit.Predictor, images: Path) -> Callable[..., Progress]:
+    return lambda folder, **more: run_job(digits, images, folder, shard_size=SHARD, **more)
 
 
 def names(folder: Path) -> list[str]:
@@ -88,7 +79,7 @@ def test_shards_lie_in_data_and_records_beside_it(job: Path) -> None:
     assert names(job / "data") == [shard.file for shard in plan]
     assert all(fnmatchcase(name, PARTS) for name in names(job / "data"))
     seen = [name for name in names(job) if not name.startswith(".")]
-    assert seen == ["data", "errors.csv", "job.json", "manifest-1-of-1.jsonl", "plan.jsonl"]
+    assert seen == ["data", "failures.csv", "job.json", "manifest-1-of-1.jsonl", "plan.jsonl"]
     lines = (job / "manifest-1-of-1.jsonl").read_text().splitlines()
     assert [json.loads(line)["file"] for line in lines] == names(job / "data")
 
@@ -156,7 +147,7 @@ def test_data_that_is_no_folder_is_refused(run: Callable[..., Progress], job: Pa
         (job / "data").symlink_to(outside if kind == "link" else tmp_path / "nowhere")
     before = {path.name: path.read_bytes() for path in outside.iterdir()}
     for ask in (*ASK, run):
-        with pytest.raises(weevit.JobError, match="is a file; a job" if kind == "file" else "is a link, a pipe"):
+        with pytest.raises(weevit.UsageError, match="is a file; a job" if kind == "file" else "is a link, a pipe"):
             ask(job)
     (job / "job.json").unlink()
     with pytest.raises(weevit.WeevitError, match="data"):
@@ -181,7 +172,7 @@ def test_a_link_in_data_is_refused(run: Callable[..., Progress], job: Path, tmp_
     for link in (shard, job / "data" / "more.parquet"):
         link.symlink_to(tmp_path / "outside")
         for ask in (*ASK, run):
-            with pytest.raises(weevit.JobError, match="is a link"):
+            with pytest.raises(weevit.UsageError, match="is a link"):
                 ask(job)
         link.unlink()
     assert (tmp_path / "outside").read_bytes() == before
@@ -195,7 +186,7 @@ def test_the_data_of_others_is_no_job(run: Callable[..., Progress], tmp_path: Pa
     folder = tmp_path / "theirs"
     (folder / "data" / name).parent.mkdir(parents=True)
     (folder / "data" / name).write_bytes(b"theirs")
-    with pytest.raises(weevit.JobError, match=f"holds no job, but data/{name.partition('/')[0]}"):
+    with pytest.raises(weevit.UsageError, match="holds no job, but data"):
         run(folder)
     assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")] == [f"data/{name}"]
     assert (folder / "data" / name).read_bytes() == b"theirs"
@@ -217,20 +208,18 @@ def test_what_others_put_into_data_is_told_and_kept(run: Callable[..., Progress]
     assert "1 file is not as it should be; the job has 4." in said.stdout
 
 
-def test_replaced_shards_are_told_until_they_are_gone(
-    predictor: weevit.Predictor, images: Path, tmp_path: Path
-) -> None:
+def test_replaced_shards_are_told_until_they_are_gone(digits: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     """Between the two the folder holds rows of both, and whoever reads `data/` by another reader should know."""
     inputs, folder = Path(shutil.copytree(images, tmp_path / "images")), tmp_path / "job"
-    run_job(predictor, inputs, folder, shard_size=SHARD)
+    run_job(digits, inputs, folder, shard_size=SHARD)
     old = set(names(folder / "data"))
     (inputs / "0.png").unlink()
-    run_job(predictor, inputs, folder, shard_size=SHARD, should_stop=lambda: True)
+    run_job(digits, inputs, folder, shard_size=SHARD, should_stop=lambda: True)
     told = dict(verify_job(folder))
     stale = {name for name, problem in told.items() if "not in the plan" in problem}
     assert {f"data/{name}" for name in old} == stale
     assert sum("not there yet" in problem for problem in told.values()) == 3
-    run_job(predictor, inputs, folder, shard_size=SHARD)
+    run_job(digits, inputs, folder, shard_size=SHARD)
     assert not list(verify_job(folder))
     assert not old & set(names(folder / "data"))
 

@@ -90,9 +90,9 @@ def test_every_input_has_its_row(predictor: weevit.Predictor, images: Path, tmp_
     assert metadata["weevit.checkpoint_sha256"] == predictor.checkpoint.sha256
     assert metadata["weevit.normalized"] == "false"
     assert metadata["weevit.version"] == weevit.__version__
-    listed = (tmp_path / "out" / "errors.csv").read_text().splitlines()
+    listed = (tmp_path / "out" / "failures.csv").read_text().splitlines()
     assert len(listed) == 2
-    assert "17.png,decode_error" in listed[1]
+    assert "17.png,,decode_error" in listed[1]
 
 
 def test_good_answers_are_those_of_the_image_alone(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
@@ -335,12 +335,12 @@ def test_another_job_in_the_folder(predictor: weevit.Predictor, images: Path, tm
         (predictor, {"normalize": True}, "options"),
         (predictor, {"verb": "classify"}, "verb"),
     ):
-        with pytest.raises(weevit.JobError, match=word):
+        with pytest.raises(weevit.UsageError, match=word):
             run(other, images, folder, **more)
     job = json.loads((folder / "job.json").read_text())
     for key in ("checkpoint", "weevit", "model", "engine"):
         (folder / "job.json").write_text(json.dumps({**job, key: "another"}))
-        with pytest.raises(weevit.JobError, match=f"{key}: another there"):
+        with pytest.raises(weevit.UsageError, match=f"{key}: another then"):
             run(predictor, images, folder)
     (folder / "job.json").write_bytes(expected["job.json"])
     assert contents(folder) == expected
@@ -348,10 +348,12 @@ def test_another_job_in_the_folder(predictor: weevit.Predictor, images: Path, tm
 
 def test_folders_that_are_no_jobs(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     before = sorted(images.iterdir())
-    with pytest.raises(weevit.JobError, match="holds no job"):
+    with pytest.raises(weevit.UsageError, match="would be lost"):
         run(predictor, images, images)
+    with pytest.raises(weevit.UsageError, match="holds no job"):
+        run(predictor, sorted(images.iterdir()), images)
     assert sorted(images.iterdir()) == before
-    with pytest.raises(weevit.OutputError, match="is a file"):
+    with pytest.raises(weevit.UsageError, match="is a file"):
         run(predictor, images, images / "0.png")
     for ask in (weevit.read_results, job_status, lambda path: list(verify_job(path))):
         with pytest.raises(weevit.JobError, match="no job"):
@@ -365,7 +367,7 @@ def test_two_processes_in_one_folder(predictor: weevit.Predictor, images: Path, 
     def meanwhile(progress: Progress) -> None:
         if progress.computed == 1:
             for shard in ((1, 1), (1, 2)):
-                with pytest.raises(weevit.JobError, match="Another process works") as caught:
+                with pytest.raises(weevit.OutputError, match="Another process works") as caught:
                     run(predictor, images, folder, shard=shard)
                 seen.append(str(caught.value))
             assert job_status(folder).running == ["1/1"]
@@ -409,7 +411,7 @@ def test_a_full_disk(
         patch.setattr(jobs_tasks, "write_shard", full)
         with pytest.raises(weevit.OutputError, match="No space left on device") as caught:
             run(predictor, images, folder)
-    assert "goes on from there" in caught.value.hint
+    assert "rerun the command to resume" in caught.value.hint
     assert run(predictor, images, folder).there == 16
     assert contents(folder) == contents(tmp_path / "whole")
 

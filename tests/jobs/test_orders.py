@@ -24,7 +24,7 @@ import weevit
 from weevit.jobs.manifest import Line, append, done, read_lines
 from weevit.jobs.plan import read_plan
 from weevit.jobs.results import job_status, verify_job
-from weevit.locks import take_lock
+from weevit.store.locks import take_lock
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_lost_or_damaged_job_json(order: job_orders.Order, predictor: weevit.P
             assert f"Delete {job}" in caught.value.hint
     job.unlink()
     other = weevit.Predictor(predictor.checkpoint, image_size=48, cache=False)
-    with pytest.raises(weevit.JobError, match="another preprocessing"):
+    with pytest.raises(weevit.UsageError, match="another preprocessing"):
         weevit.run_job(other, order.images, order.folder, shard_size=job_orders.SHARD)
     progress = weevit.run_job(predictor, order.images, order.folder, shard_size=job_orders.SHARD)
     assert progress.computed == 0
@@ -194,7 +194,7 @@ def test_status_of_what_may_only_be_read(order: job_orders.Order, monkeypatch: p
     monkeypatch.setattr(os, "open", real)
     lock.unlink(missing_ok=True)
     lock.symlink_to("elsewhere")
-    with pytest.raises(weevit.JobError, match="is a link"):
+    with pytest.raises(weevit.UsageError, match="is a link"):
         job_status(order.folder)
 
 

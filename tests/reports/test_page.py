@@ -20,6 +20,7 @@ from weevit.images.source import Source
 from weevit.reports import charts, page
 from weevit.reports.axes import Axis
 from weevit.reports.thumbnails import thumbnail
+from weevit.store.files import write_file
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -61,7 +62,7 @@ def everything(tmp_path: Path) -> Path:
     environment = page._environment()
     assert isinstance(environment, jinja2.Environment)
     html = environment.from_string(EVERYTHING).render(version="1", made="today", template="everything.html", **values)
-    return page.write_page(tmp_path / "page.html", html)
+    return written(tmp_path / "page.html", html)
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
@@ -106,7 +107,7 @@ def test_a_page_forbids_what_is_not_in_it(tmp_path: Path, browser: Browser) -> N
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         inner = f'<script src="{address}/s.js"></script><script>fetch("{address}")</script><img src="{address}/x.png">'
         html = page._environment().from_string(source).render(version="1", made="today", template="x.html", inner=inner)
-        seen = browser.look(page.write_page(tmp_path / "p.html", html))
+        seen = browser.look(written(tmp_path / "p.html", html))
         assert sum("Content Security Policy" in text for text in seen.complaints) == 3
         with pytest.raises(BlockingIOError):
             listener.accept()
@@ -135,12 +136,18 @@ def test_without_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
     page._environment.cache_clear()
 
 
+def written(path: Path, html: str) -> Path:
+    """A page as a file."""
+    write_file(path, html)
+    return path
+
+
 def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
-    path = page.write_page(tmp_path / "a" / "report.html", "odd \udcff name")
+    path = written(tmp_path / "a" / "report.html", "odd \udcff name")
     assert path.read_bytes() == b"odd \\udcff name"
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
-        page.write_page(tmp_path / "file" / "report.html", "x")
+        written(tmp_path / "file" / "report.html", "x")
     assert [item.name for item in path.parent.iterdir()] == ["report.html"]
 
 

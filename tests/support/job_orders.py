@@ -74,7 +74,10 @@ class Order:
 
     def _full(self) -> str:
         code = self.dice.choice((errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO))
-        place, when = self.dice.choice(("write_shard", "append", "write_plan", "write_errors")), self.dice.randrange(3)
+        place, when = (
+            self.dice.choice(("write_shard", "append", "write_plan", "write_failures")),
+            self.dice.randrange(3),
+        )
         with _raising(place, when, OSError(code, os.strerror(code)), self.dice.random() < 0.5):
             self._try(lambda: self.run(self.dice.choice(CUTS)))
         return f"{errno.errorcode[code]} at {place} {when}"

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 
@@ -22,6 +23,15 @@ def put(path: Path, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def noise(top: Path, count: int, size: tuple[int, int] = (40, 36)) -> Path:
+    """0.png, 1.png, ... of random pixels, each by its number."""
+    top.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(top / f"{number}.png")
+    return top
 
 
 def folder(top: Path, counts: Mapping[str, int], start: int = 0) -> Path:

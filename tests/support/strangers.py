@@ -12,13 +12,12 @@ from typing import Any
 import fakes
 import hostile
 import labelled
-import numpy as np
 import runs
-from PIL import Image
 
 import weevit
 from weevit.jobs.plan import DATA
-from weevit.zoo.manifest import MANIFEST, sha256_file
+from weevit.store.files import sha256_file
+from weevit.zoo.manifest import MANIFEST
 
 SIZE = 32
 
@@ -39,11 +38,7 @@ class Job:
 
     def __init__(self, top: Path) -> None:
         self.predictor = weevit.load(fakes.folder(top / "model"), image_size=SIZE, cache=False)
-        self.images = top / "images"
-        self.images.mkdir()
-        for seed in range(14):
-            pixels = np.random.default_rng(seed).integers(0, 256, (40, 36, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(self.images / f"{seed}.png")
+        self.images = labelled.noise(top / "images", 14)
         (self.images / "3.png").write_bytes(b"no image")
         self.whole = top / "job"
         self.run(self.whole)
@@ -200,7 +195,8 @@ class Fit:
 
     def use(self, folder: Path) -> None:
         """Classify with it, compare its evaluation with itself, and fit into its folder again."""
-        from weevit.fitting.folder import hold
+        from weevit.fitting.folder import FIT
+        from weevit.store.folder import held
 
         problems: list[BaseException] = []
 
@@ -209,7 +205,7 @@ class Fit:
             found.first.per_class, found.first.calibration, found.first.coverage, found.first.worst()
 
         def again() -> None:
-            with hold(folder):
+            with held(folder, FIT):
                 pass
 
         for ask in (lambda: weevit.load(folder, cache=False), compare, again):

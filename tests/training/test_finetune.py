@@ -225,11 +225,11 @@ def test_it_goes_on_as_it_was_begun(data: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_done_or_of_something_else_is_refused(tune: Any, data: Path, tmp_path: Path) -> None:
     tune()
-    with pytest.raises(UsageError, match="is done"):
+    with pytest.raises(UsageError, match="holds a fine-tuning already"):
         tune()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letters.txt").write_text("dear")
-    with pytest.raises(UsageError, match=r"is not empty: it has letters\.txt"):
+    with pytest.raises(UsageError, match=r"holds no fine-tuning, but letters\.txt"):
         tune(output="other")
 
 
@@ -276,7 +276,7 @@ def test_images_that_cannot_be_read_are_left_out_and_listed(tune: Any, broken: P
     assert done.comparison is not None
     assert len(done.comparison.places) == 29
     page = (done.folder / "report.html").read_text()
-    assert all(Path(row["id"]).name in page for row in rows)
+    assert all(Path(row["input"]).name in page for row in rows)
     assert json.loads((done.folder / "finetune.json").read_text())["failures"] == 3
 
 

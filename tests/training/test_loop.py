@@ -245,10 +245,10 @@ def test_a_folder_that_holds_something_is_refused(train: Train, tmp_path: Path) 
         train()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match=r"is not empty: it has thesis\.tex"):
+    with pytest.raises(UsageError, match=r"is not empty and holds no run, but thesis\.tex"):
         train(output="other")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
-    with pytest.raises(TrainingError, match="holds no run"):
+    with pytest.raises(UsageError, match="holds no run"):
         loop.resume(tmp_path / "other")
 
 
@@ -265,6 +265,10 @@ def test_a_beginning_that_fails_leaves_nothing(train: Train, tmp_path: Path) -> 
 def test_what_was_killed_before_it_began_is_begun_anew(train: Train, tmp_path: Path) -> None:
     (tmp_path / "run" / "state" / "step-000000").mkdir(parents=True)
     (tmp_path / "run" / "recipe.yaml").touch()
+    with pytest.raises(UsageError, match=r"holds no run, but recipe\.yaml, state"):  # somebody's, for all we know
+        train("schedule.epochs=1")
+    assert (tmp_path / "run" / "recipe.yaml").exists()
+    (tmp_path / "run" / ".lock").touch()
     assert train("schedule.epochs=1").stopped == "done"
 
 
@@ -289,7 +293,7 @@ def test_data_that_was_unpacked_again_is_the_same(train: Train, tmp_path: Path) 
     without = json.loads(path.read_text())
     del without["data"]["contents"]
     path.write_text(json.dumps(without))
-    with pytest.raises(TrainingError, match=r"data fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"):
+    with pytest.raises(TrainingError, match=r"data\.fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"):
         loop.resume(run.folder, report=False, watcher=Watcher(say=told.append))
     assert "was not recorded then" in told[0]
     path.write_text(json.dumps(content))
@@ -320,8 +324,8 @@ def other_weights(folder: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (changed_recipe, r"recipe optim\.lr: 0\.001 then, 0\.002 now"),
-        (changed_data, "data fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"),
+        (changed_recipe, r"recipe\.optim\.lr: 0\.001 then, 0\.002 now"),
+        (changed_data, r"data\.fingerprint: [0-9a-f]{64} then, [0-9a-f]{64} now"),
         (another_class, "classes: .* then, .*class 9.* now"),
         (other_weights, "is of another run"),
     ],

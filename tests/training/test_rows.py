@@ -193,7 +193,7 @@ def test_t7_a_full_disk_ends_the_run_and_loses_nothing(
 
     folder = tmp_path / "run"
     monkeypatch.setattr(state_module, "_reached", full)
-    with pytest.raises(OutputError, match=r"No space left on device\. It needs [\d,]{7,} bytes; [\d,]+ are free"):
+    with pytest.raises(OutputError, match=r"No space left on device\. It needs [\d,]{7,} bytes; [\d,]+ were free"):
         train(made, folder)
     assert max(checkpoints(folder / "state")) == 4
     resume(folder)
@@ -204,7 +204,7 @@ def test_t7_the_operating_system_says_no(made: Made, whole: Path, tmp_path: Path
     folder, said = tmp_path / "run", tmp_path / "said.txt"
     limit = 1_200_000  # room for weights, but not for moments
     assert runs.run(stopped.with_little_room, folder, made, said, limit) == 1
-    assert re.search(r"File too large.*It needs [\d,]{7,} bytes; [\d,]+ are free", said.read_text())
+    assert re.search(r"File too large.*It needs [\d,]{7,} bytes; [\d,]+ were free", said.read_text())
     assert "Traceback" not in said.read_text()
     assert [path.name for path in (folder / "state").iterdir()] == ["step-000000"]
     resume(folder)
@@ -324,14 +324,14 @@ def test_t13_corrupt_images_are_counted_and_too_many_end_the_run(made: Made, tmp
     run = train((made[0], data), tmp_path / "run", "loop.max_bad=0.05")
     assert run.stopped == "done"
     assert run.bad == {"not an image": 1, "truncated": 1}
-    listed = (run.folder / "bad.csv").read_text().splitlines()
+    listed = (run.folder / "failures.csv").read_text().splitlines()
     assert len(listed) == 3
     assert run.metrics[-1]["seen"] == 3 * 38
     other = train((made[0], data), tmp_path / "other", "loop.max_bad=0.05", watcher=watcher(stop=7))
     assert resume(other.folder).digest == run.digest
     with pytest.raises(TrainingError, match=r"2 of 40 training images cannot be read \(.*\); loop\.max_bad is 0\.049"):
         train((made[0], data), tmp_path / "third", "loop.max_bad=0.049")
-    assert (tmp_path / "third" / "bad.csv").read_text().count("\n") == 3
+    assert (tmp_path / "third" / "failures.csv").read_text().count("\n") == 3
 
 
 # ---- T14: the folder
@@ -342,7 +342,7 @@ def test_t14_a_second_run_in_the_folder_is_refused(made: Made, whole: Path, tmp_
 
     def second(step: int) -> None:
         if step == 3:
-            with pytest.raises(TrainingError, match="Another process trains in"):
+            with pytest.raises(OutputError, match="Another process works in"):
                 resume(folder)
             refused.append(step)
 

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402 - after the skip
 
 from weevit.errors import CheckpointError, OutputError, TrainingError  # noqa: E402
+from weevit.store.folder import clear_leftovers  # noqa: E402
 from weevit.training import state as state_module  # noqa: E402
 from weevit.training.ema import Ema  # noqa: E402
 from weevit.training.saved import CLOCK, Best  # noqa: E402
@@ -24,7 +25,6 @@ from weevit.training.schema import EmaPart  # noqa: E402
 from weevit.training.state import (  # noqa: E402
     State,
     checkpoints,
-    clear_leftovers,
     damage,
     digest,
     load,
@@ -266,7 +266,7 @@ def test_a_full_disk_is_an_error_that_says_how_much_is_needed(two: Path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(state_module, "_reached", full)
-    with pytest.raises(OutputError, match=r"No space left on device\. It needs [\d,]+ bytes; [\d,]+ are free"):
+    with pytest.raises(OutputError, match=r"No space left on device\. It needs [\d,]+ bytes; [\d,]+ were free"):
         save(advance(state), two)
     assert sorted(path.name for path in two.iterdir()) == ["step-000002", "step-000005"]  # nothing half is left
     assert newest(two, pytest.fail).name == "step-000005"

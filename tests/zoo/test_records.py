@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import pytest
 
 from weevit.errors import MalformedFileError, UsageError
-from weevit.outputs import local
-from weevit.zoo.manifest import append_line
-from weevit.zoo.own import read_own, refuse_links
+from weevit.store.files import append_line
+from weevit.store.outputs import local
+from weevit.store.own import read_own, refuse_links
 from weevit.zoo.records import (
     Count,
     Flag,

@@ -27,7 +27,7 @@ from weevit.checking.results import (
     Suspect,
     UnusualImage,
 )
-from weevit.checking.saved import check_output, write_check
+from weevit.checking.saved import writable, write_check
 from weevit.datasets.dataset import ORDER, Dataset, Split
 from weevit.datasets.found import Found, assemble
 from weevit.datasets.read import find
@@ -92,21 +92,21 @@ def check_data(
         OutputError: what was found cannot be written.
     """
     start = time.monotonic()
-    check_output(output, fix_list, data, model)
     if embeddings:
         require_sklearn()
-    dataset, unusual, differences = _read(data)
-    predictor = None
-    if embeddings:
-        predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
-    checked = _Check(dataset, watch)
-    checked.look(choose_threads(threads).count, limits)
-    checked.find_copies()
-    if predictor is not None:
-        checked.embed(predictor)
-    found = replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
-    found = replace(found, seconds=time.monotonic() - start)
-    write_check(found, output, fix_list)
+    with writable(output, fix_list, data, model):
+        dataset, unusual, differences = _read(data)
+        predictor = None
+        if embeddings:
+            predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
+        checked = _Check(dataset, watch)
+        checked.look(choose_threads(threads).count, limits)
+        checked.find_copies()
+        if predictor is not None:
+            checked.embed(predictor)
+        found = replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
+        found = replace(found, seconds=time.monotonic() - start)
+        write_check(found, output, fix_list)
     return found
 
 

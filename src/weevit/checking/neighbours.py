@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from weevit.datasets.dataset import IntArray, Split
 from weevit.datasets.splitting import folds
-from weevit.extras import missing
+from weevit.store.extras import missing
 
 TIMES = 5.0
 """How many times as probable as its own label another class is where a label is suspect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ import numpy as np
 
 from weevit.checking.fixes import Fix, fixes
 from weevit.checking.results import DataCheck, plain
-from weevit.errors import OutputError, UsageError
-from weevit.evaluation.saved import finite, json_bytes, refuse_others, write_bytes
-from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
+from weevit.errors import UsageError
+from weevit.evaluation.saved import check_report, report, reporting, write_report
 from weevit.reports.page import is_page, require_jinja
+from weevit.store.files import finite, write_file
+from weevit.store.outputs import check_file, first_line
 from weevit.text import csv_bytes, csv_row
 
 SCHEMA = "weevit.data-check/2"
 _FIX_COLUMNS = [field.name for field in fields(Fix)]
-REPORT_HTML, REPORT_JSON, FIX_LIST = "report.html", "report.json", "fix-list.csv"
+FIX_LIST = "fix-list.csv"
+
+
+CHECK = report(SCHEMA, {FIX_LIST: lambda path: first_line(path) == csv_row(_FIX_COLUMNS).rstrip()})
 
 
 def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs: object) -> None:
@@ -28,41 +33,33 @@ def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs
     Raises:
         UsageError: an invalid name, an input, or something that was not written here.
         MissingExtraError: jinja2 is not installed.
-        OutputError: a folder cannot be made.
+        OutputError: a folder may not be written, or another process works in it.
     """
-    given = [one for one in inputs if isinstance(one, str | Path)]
-    if output is not None:
+    if output is not None and _is_page(Path(output)):
         require_jinja()
-        path = local(output)
-        if not _is_page(path) and path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file; a report is a folder, or a page that ends in .html.", "-o report")
-        if _is_page(path):
-            refuse_inputs(path, given)
-            refuse_foreign(path, lambda page: is_page(page, "check.html"), "page of weevit data check")
-        else:
-            refuse_others(path, (SCHEMA,), given, {FIX_LIST: _FIX_COLUMNS})
-        _make(path.parent if _is_page(path) else path)
+        check_file(
+            Path(output), lambda page: is_page(page, "check.html"), "page of weevit data check", inputs, made=True
+        )
+    elif output is not None:
+        check_report(output, CHECK, inputs)
     if fix_list is not None:
-        refuse_inputs(local(fix_list, "--fix-list"), given, "--fix-list")
-        refuse_foreign(Path(fix_list), _is_fix_list, "list of weevit data check", "--fix-list")
+        ours = CHECK.unfinished[FIX_LIST]
+        check_file(Path(fix_list), ours, "list of weevit data check", inputs, "--fix-list", made=True)
         if Path(fix_list).suffix.lower() != ".csv":
             raise UsageError(f"A list of what to do ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
-        _make(Path(fix_list).parent)
 
 
-def _is_fix_list(path: Path) -> bool:
-    return first_line(path) == csv_row(_FIX_COLUMNS).rstrip()
+@contextmanager
+def writable(output: str | Path | None, fix_list: str | Path | None, *inputs: object) -> Iterator[None]:
+    """Check as `check_output`, and hold the folder of a report while it is made."""
+    check_output(output, fix_list, *inputs)
+    folder = None if output is None or _is_page(Path(output)) else output
+    with reporting(folder, CHECK, inputs):
+        yield
 
 
 def _is_page(path: Path) -> bool:
     return path.suffix.lower() in (".html", ".htm") and not path.is_dir()
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from error
 
 
 def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Path | None) -> None:
@@ -72,18 +69,17 @@ def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Pat
         OutputError: the disk is full or a folder cannot be written.
     """
     if fix_list is not None:
-        write_bytes(Path(fix_list), _fix_table(check))
+        write_file(Path(fix_list), _fix_table(check))
     if output is None:
         return
     from weevit.checking.report import check_page
 
-    path, page = Path(output), check_page(check).encode("utf-8", "backslashreplace")
+    path, page = Path(output), check_page(check)
     if _is_page(path):
-        write_bytes(path, page)
+        write_file(path, page)
         return
-    write_bytes(path / FIX_LIST, _fix_table(check))
-    write_bytes(path / REPORT_HTML, page)
-    write_bytes(path / REPORT_JSON, json_bytes(as_json(check)))
+    write_file(path / FIX_LIST, _fix_table(check))
+    write_report(path, page, as_json(check))
 
 
 def _fix_table(check: DataCheck) -> bytes:

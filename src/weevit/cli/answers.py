@@ -13,11 +13,11 @@ from weevit.cli.console import Tally, tell
 from weevit.cli.options import Loading, parse_image_size
 from weevit.cli.progress import download_progress
 from weevit.cli.signs import Signs, names_of
-from weevit.errors import MissingImageError, OutputError, UsageError, did_you_mean
+from weevit.errors import MissingImageError, UsageError, did_you_mean
 from weevit.images.decode import Limits
 from weevit.images.parquet import pyarrow
 from weevit.images.sources import Expansion, expand
-from weevit.outputs import refuse_foreign, refuse_inputs
+from weevit.store.outputs import check_file
 from weevit.text import typed
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
         option: the output's.
 
     Raises:
-        UsageError: another ending than the allowed; an input; a file that the verb did not write.
-        OutputError: its folder does not exist or may not be written.
+        UsageError: another ending than the allowed; or as `weevit.store.outputs.check_file`.
+        OutputError: its folder may not be written.
         MissingExtraError: what writes it is not installed.
     """
     if output is None:
@@ -187,18 +187,10 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
             f"{option} ends in {', '.join(signs)}{other}: {str(output)!r} was given.",
             f"{option} out{next(iter(signs))}",
         )
-    folder = output.absolute().parent
-    if not folder.is_dir():
-        raise OutputError(
-            f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {typed(folder)}"
-        )
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"The folder {str(folder)!r} may not be written.", "Choose another --output.")
     if ending == ".parquet":
         pyarrow()
     for written in (output, names_of(output)) if ending == ".npy" else (output,):
-        refuse_inputs(written, inputs, option)
-        refuse_foreign(written, signs[ending], "file that this verb wrote", option)
+        check_file(written, signs[ending], "file that this verb wrote", inputs, option)
 
 
 @contextmanager

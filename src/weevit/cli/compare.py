@@ -47,12 +47,11 @@ def compare(
     from weevit.cli.console import EXIT_NOTHING, say, say_json, tell
     from weevit.cli.dataset import read_told
     from weevit.cli.eval import watching
-    from weevit.evaluation.compare import SCHEMA, comparison_json
+    from weevit.evaluation.compare import COMPARISON, comparison_json
     from weevit.evaluation.compare import compare as run
     from weevit.evaluation.saved import check_report
 
-    if output is not None:
-        check_report(output, SCHEMA, (loading.model, other, data))
+    check_report(output, COMPARISON, (loading.model, other, data))
     first: Any = loading.model
     second: Any = other
     dataset = None if data is None else read_told(data, quiet, allow_missing)

@@ -13,8 +13,8 @@ import click
 from weevit._version import __version__
 from weevit.cli import options
 from weevit.cli.console import say, say_json
-from weevit.extras import install
-from weevit.provenance import installed
+from weevit.store.extras import install
+from weevit.store.provenance import installed
 
 _PARTS = {
     "core": ("numpy", "pillow", "simplejpeg", "onnx", "onnxruntime", "safetensors", "huggingface_hub"),

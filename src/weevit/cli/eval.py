@@ -64,14 +64,11 @@ def eval(
     from weevit.cli.dataset import read_told
     from weevit.evaluation.evaluate import evaluate
     from weevit.evaluation.imagenet import find_sets
-    from weevit.evaluation.saved import SCHEMA as EVALUATION
-    from weevit.evaluation.saved import as_json, check_report
-    from weevit.evaluation.suite import SCHEMA as SUITE
-    from weevit.evaluation.suite import evaluate_suite, suite_json
+    from weevit.evaluation.saved import EVALUATION, as_json, check_report
+    from weevit.evaluation.suite import SUITE, evaluate_suite, suite_json
 
     _check(data, suite, min_top1)
-    if output is not None:
-        check_report(output, EVALUATION if suite is None else SUITE, (loading.model, data, suite), table)
+    check_report(output, EVALUATION if suite is None else SUITE, (loading.model, data, suite), table)
     dataset = None if data is None else read_told(data, quiet, allow_missing)
     if suite is not None:
         find_sets(suite)

@@ -48,11 +48,11 @@ def explain(
     from weevit.cli import answers, signs
     from weevit.cli.console import Tally, say_json, tell
     from weevit.cli.signs import save_image
-    from weevit.cli.writers import write_whole
     from weevit.explain.draw import draw_explanation
     from weevit.explain.relevance import deletion as score
     from weevit.explain.relevance import explain_source
-    from weevit.outputs import refuse_inputs
+    from weevit.store.files import write_whole
+    from weevit.store.outputs import refuse_inputs
 
     expansion = answers.read_inputs(inputs)
     sources = list(expansion)

@@ -78,9 +78,9 @@ def features(
 def draw_colours(path: Path, predictor: Predictor, results: list[Result]) -> None:
     """Write `--pca` for the one answered image."""
     from weevit.cli.signs import save_image
-    from weevit.cli.writers import write_whole
     from weevit.explain.draw import draw_principal
     from weevit.images.sources import expand
+    from weevit.store.files import write_whole
 
     answered = [result for result in results if result.ok]
     if len(answered) != 1:

@@ -82,11 +82,11 @@ def fit(
     from weevit.cli import answers
     from weevit.cli.dataset import read_told
     from weevit.fitting.fit import fit as fit_head
-    from weevit.fitting.folder import hold
+    from weevit.fitting.folder import FIT
     from weevit.fitting.heads import require_sklearn
     from weevit.fitting.results import Settings
-    from weevit.outputs import refuse_inputs
     from weevit.reports.page import require_jinja
+    from weevit.store.folder import check_folder
 
     if output is None:
         raise UsageError(
@@ -96,9 +96,7 @@ def fit(
     own.check()
     require_jinja()
     require_sklearn()
-    refuse_inputs(output, (loading.model, data), inside=True)
-    with hold(output):  # refused before the model is loaded
-        pass
+    check_folder(output, FIT, (loading.model, data))  # before the model is loaded
     dataset = read_told(data, quiet, allow_missing, notes=False)
     predictor = answers.load_model(loading, quiet)
     try:
@@ -133,7 +131,7 @@ def watching(quiet: bool) -> Iterator[Watcher]:
 
 
 def _plain(done: Fit) -> dict[str, object]:
-    from weevit.evaluation.saved import finite
+    from weevit.store.files import finite
 
     return {"schema": 1, "folder": str(done.folder), **finite(done.as_json())}
 

@@ -17,10 +17,10 @@ from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, is_terminal, tell
 from weevit.cli.progress import PLAIN_EVERY, counting_bar
 from weevit.errors import UsageError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.folder import ERRORS, VANISHED, check_folder
+from weevit.jobs.folder import VANISHED, check_folder
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
-from weevit.outputs import refuse_inputs
+from weevit.store.folder import FAILURES
 from weevit.text import typed
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def answer_many(
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
     pyarrow()
-    refuse_inputs(output, (*inputs, loading.model), inside=True)
-    check_folder(output)
+    check_folder(output, shard, (*inputs, loading.model))
     answers.check_there(inputs, loading.model)
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
@@ -83,7 +82,7 @@ def _summary(done: Progress, output: Path) -> None:
     good = done.finished - done.errors.total()
     words = [f"{good:,} done"]
     if done.errors:
-        where = "" if done.rest or done.interrupted else f"{output / ERRORS}: "
+        where = "" if done.rest or done.interrupted else f"{output / FAILURES}: "
         words.append(f"{done.errors.total():,} failed ({where}{kinds(done.errors)})")
     if done.computed:
         words.append(f"{done.computed / max(done.seconds, 1e-9):.1f} images/s")

@@ -14,7 +14,7 @@ import click
 
 from weevit.arguments import MAX_BATCH, MAX_SEED, MAX_THREADS, one_of, whole
 from weevit.errors import UsageError
-from weevit.outputs import local
+from weevit.store.outputs import local
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weevit.outputs import Sign, first_line
+from weevit.store.outputs import Sign, first_line
 
 SOFTWARE = "Software"
 """The key of an image's text that says what made it."""

@@ -161,7 +161,7 @@ def _next(run: Run) -> Iterator[str]:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    from weevit.evaluation.saved import finite
+    from weevit.store.files import finite
 
     values = {
         "schema": "weevit.run/1",

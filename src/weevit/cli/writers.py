@@ -4,56 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from weevit.answers.columns import Column, json_object
 from weevit.answers.tables import arrow_table, csv_lines
-from weevit.errors import OutputError
 from weevit.images.parquet import pyarrow
+from weevit.store.files import write_whole
 from weevit.text import json_line, list_line
-from weevit.zoo.manifest import replace_file
 
 if TYPE_CHECKING:
     from weevit.answers.results import Result
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> list[Path]:
-    """Write a file that appears under its name only when it is complete and on the disk; returns it.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-
-    def fill(unfinished: Path) -> None:
-        with unfinished.open("wb") as file:
-            write(file)
-
-    try:
-        replace_file(path, fill)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
-        ) from error
-    return [path]
-
-
 def write_jsonl(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
     """One JSON object per line, as `--json` prints."""
     lines = (json_line(json_object(result, columns)).encode() + b"\n" for result in results)
-    return write_whole(path, lambda file: file.writelines(lines))
+    return [write_whole(path, lambda file: file.writelines(lines))]
 
 
 def write_csv(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
     """One row per input, without lists."""
-    return write_whole(path, lambda file: file.writelines(csv_lines(results, columns)))
+    return [write_whole(path, lambda file: file.writelines(csv_lines(results, columns)))]
 
 
 def write_parquet(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
     """One row per input, with lists."""
     table = arrow_table(results, columns)
-    return write_whole(path, lambda file: pyarrow().parquet.write_table(table, file))
+    return [write_whole(path, lambda file: pyarrow().parquet.write_table(table, file))]
 
 
 def write_npy(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
@@ -63,8 +42,8 @@ def write_npy(path: Path, results: Iterable[Result], columns: Sequence[Column]) 
     names = [f"{list_line(name)}\n".encode() for name, _ in rows]
     ids = path.with_suffix(".ids.txt")
     return [
-        *write_whole(path, lambda file: np.save(file, vectors)),
-        *write_whole(ids, lambda file: file.writelines(names)),
+        write_whole(path, lambda file: np.save(file, vectors)),
+        write_whole(ids, lambda file: file.writelines(names)),
     ]
 
 

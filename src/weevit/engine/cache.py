@@ -3,8 +3,6 @@
 An entry is two files. `KEY.HASH.onnx` is named after its key and its content, so that two processes that build the same
 graph at once can never mix their bytes; `KEY.json` has the hash and is written last. What has no `KEY.json` does not
 exist, and a graph of another key, from elsewhere, or of another user's is not taken.
-
-A cache never decides over an answer: where it cannot be read or written, graphs are built anew, and one line says so.
 """
 
 from __future__ import annotations
@@ -12,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from weevit.errors import CheckpointError, OutputError
-from weevit.zoo.manifest import replace_file, sha256_file
-from weevit.zoo.own import read_own
-from weevit.zoo.places import home
+from weevit.store.cache import cache_folder, evict, is_ours, make_own
+from weevit.store.files import replace_file, sha256_file, writing
+from weevit.store.own import read_own
 from weevit.zoo.strict_json import parse_json_object
 
 DEFAULT_LIMIT = 4 * 1024**3
@@ -33,52 +29,6 @@ _ORPHAN_AGE = 3600.0
 """Seconds after which a file without an entry is taken for the rest of a killed process."""
 
 _RECORD_BYTES = 4096
-
-
-_told: set[str] = set()
-
-
-def tell_unkept(what: str, why: object) -> None:
-    """Say once that a cache is of no use. By the log, whose lines go to stderr: no setting of it can cost an answer."""
-    text = f"note: {what} are not kept, and are made anew each time: {why}"
-    if text not in _told:
-        _told.add(text)
-        logging.getLogger("weevit").warning(text)
-
-
-def cache_folder() -> Path | None:
-    """`$WEEVIT_CACHE`, else `$XDG_CACHE_HOME/weevit`, else `~/.cache/weevit`; None where there is no home folder."""
-    own, shared, at_home = os.environ.get("WEEVIT_CACHE"), os.environ.get("XDG_CACHE_HOME"), home()
-    if own:
-        return Path(own)
-    if shared:
-        return Path(shared) / "weevit"
-    return at_home / ".cache" / "weevit" if at_home else None
-
-
-def make_own(folder: Path) -> None:
-    """Make a folder of the cache, for this user alone; one that is there becomes so.
-
-    Raises:
-        OSError: it cannot be made, or is another user's.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not is_ours(folder):
-        raise PermissionError(f"{folder} belongs to another user")
-    if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) & 0o077:
-        folder.chmod(0o700)
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file or folder is no link and belongs to this user, or to the one who may do anything.
-
-    Raises:
-        OSError: it is not there.
-    """
-    status = path.lstat()
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        return False
-    return os.name != "posix" or status.st_uid in (os.geteuid(), 0)
 
 
 class GraphCache:
@@ -121,7 +71,8 @@ class GraphCache:
         """
         if self.folder is None:
             raise OutputError("There is no home folder to keep built graphs in.", _CHOOSE)
-        try:
+        entry = self.folder / f"{key}.json"
+        with writing(self.folder, hint=_CHOOSE):
             make_own(self.folder)
             handle, name = tempfile.mkstemp(dir=self.folder, prefix=f"{key}.", suffix=".tmp")
             os.close(handle)
@@ -133,13 +84,11 @@ class GraphCache:
                 replace_file(path, unfinished.replace)
             finally:
                 unfinished.unlink(missing_ok=True)
-            record = json.dumps({"sha256": digest, "bytes": path.stat().st_size})
-            replace_file(self.folder / f"{key}.json", lambda tmp: tmp.write_text(record, encoding="utf-8"))
-        except OSError as error:
-            raise OutputError(
-                f"The cache of built graphs cannot be written: {self.folder} ({error.strerror or error}).", _CHOOSE
-            ) from error
-        self._evict(keep=path)
+            record = json.dumps({"sha256": digest, "bytes": path.stat().st_size}).encode()
+            replace_file(entry, lambda tmp: tmp.write_bytes(record))
+        entries = self.entries()
+        evict(entries, self.limit, entry, self._remove)
+        self._sweep({own.stem for own, _ in entries})
         return path
 
     def entries(self) -> list[tuple[Path, int]]:
@@ -151,18 +100,10 @@ class GraphCache:
                 found.append((entry.stat().st_mtime, entry, int(record["bytes"])))
         return [(entry, size) for _, entry, size in sorted(found)]
 
-    def _evict(self, keep: Path) -> None:
-        """Drop the least recently used until the limit holds, and what killed processes left behind."""
-        entries = self.entries()
-        total = sum(size for _, size in entries)
-        for entry, size in entries:
-            if total <= self.limit:
-                break
-            if not keep.name.startswith(entry.stem):
-                self._remove(entry)
-                total -= size
-        kept = {entry.stem for entry, _ in entries}
-        for path in [*keep.parent.glob("*.tmp"), *keep.parent.glob(".*.tmp"), *keep.parent.glob("*.onnx")]:
+    def _sweep(self, kept: set[str]) -> None:
+        """Delete what killed processes left behind: files of keys without an entry."""
+        assert self.folder is not None
+        for path in [*self.folder.glob("*.tmp"), *self.folder.glob(".*.tmp"), *self.folder.glob("*.onnx")]:
             with contextlib.suppress(OSError):
                 if path.name.partition(".")[0] not in kept and time.time() - path.stat().st_mtime > _ORPHAN_AGE:
                     path.unlink()

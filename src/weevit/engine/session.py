@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit._version import __version__
-from weevit.engine.cache import GraphCache, tell_unkept
+from weevit.engine.cache import GraphCache
 from weevit.errors import EngineError, OutputError, UsageError, did_you_mean
-from weevit.extras import missing
 from weevit.memory import give_back
+from weevit.store.cache import tell_unkept
+from weevit.store.extras import missing
 from weevit.zoo.checkpoint import Checkpoint
 
 Engine = Literal["onnxruntime", "openvino"]

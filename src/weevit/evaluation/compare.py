@@ -18,19 +18,18 @@ from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.paired import bootstrap_difference, mcnemar
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.saved import (
-    REPORT_HTML,
-    REPORT_JSON,
-    check_report,
-    finite,
     is_evaluation,
-    json_bytes,
     read_evaluation,
-    write_bytes,
+    report,
+    reporting,
+    write_report,
 )
 from weevit.predict import Predictor
+from weevit.store.files import finite
 from weevit.text import one_line
 
 SCHEMA = "weevit.comparison/2"
+COMPARISON = report(SCHEMA, {})
 
 Model = str | Path | Predictor
 Given = Model | Evaluation
@@ -111,19 +110,18 @@ def compare(
         DatasetError: the two evaluations are not of the same images and classes.
     """
     whole("seed", seed, 0, MAX_SEED)
-    if output is not None:
-        check_report(output, SCHEMA, (first, second, data))
-    if data is None:
-        evaluations = [_saved(given) for given in (first, second)]
-    else:
-        dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
-        evaluations = [
-            evaluate(_model(given), dataset, split=split, allow_missing=allow_missing, watch=watch)
-            for given in (first, second)
-        ]
-    comparison = compare_evaluations(evaluations[0], evaluations[1], seed, same_run=data is not None)
-    if output is not None:
-        write_comparison(comparison, Path(output))
+    with reporting(output, COMPARISON, (first, second, data)):
+        if data is None:
+            evaluations = [_saved(given) for given in (first, second)]
+        else:
+            dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
+            evaluations = [
+                evaluate(_model(given), dataset, split=split, allow_missing=allow_missing, watch=watch)
+                for given in (first, second)
+            ]
+        comparison = compare_evaluations(evaluations[0], evaluations[1], seed, same_run=data is not None)
+        if output is not None:
+            write_comparison(comparison, Path(output))
     return comparison
 
 
@@ -207,8 +205,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    write_bytes(folder / REPORT_HTML, comparison_page(comparison).encode("utf-8", "backslashreplace"))
-    write_bytes(folder / REPORT_JSON, json_bytes(comparison_json(comparison)))
+    write_report(folder, comparison_page(comparison), comparison_json(comparison))
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from weevit.evaluation.metrics import Ints
 from weevit.evaluation.model import describe, labels_of, match_classes, unknown_below
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, worst_case
-from weevit.evaluation.saved import SCHEMA, check_report, write_evaluation
+from weevit.evaluation.saved import EVALUATION, reporting, write_evaluation
 from weevit.predict import Predictor, load
 from weevit.zoo.labels import Label
 
@@ -60,8 +60,16 @@ def evaluate(
         MissingExtraError: a report is wanted, and jinja2 is not installed.
         OutputError: the folder cannot be written.
     """
-    if output is not None:
-        check_report(output, SCHEMA, (model, data), table)
+    with reporting(output, EVALUATION, (model, data), table):
+        evaluation = _evaluate(model, data, split, allow_missing, watch)
+        if output is not None:
+            write_evaluation(evaluation, Path(output), table)
+    return evaluation
+
+
+def _evaluate(
+    model: str | Path | Predictor, data: str | Path | Dataset, split: str | None, allow_missing: bool, watch: Watcher
+) -> Evaluation:
     check_there(data)
     predictor = model if isinstance(model, Predictor) else load(model)
     labels, decision = labels_of(predictor.checkpoint), predictor.checkpoint.decision
@@ -71,7 +79,7 @@ def evaluate(
     several = dataset.multi_label or (decision is not None and decision.multi_label)
     ids = ids_of(part.sources, dataset.path)
     found = (_several if several else _one)(predictor, part, ids, _in_head(part.targets, places, labels), watch)
-    evaluation = Evaluation(
+    return Evaluation(
         model=describe(predictor),
         data=describe_data(dataset, part),
         classes=labels,
@@ -82,9 +90,6 @@ def evaluate(
         seconds=found.asked.progress.seconds,
         sources=part.sources,
     )
-    if output is not None:
-        write_evaluation(evaluation, Path(output), table)
-    return evaluation
 
 
 def evaluate_logits(

@@ -15,9 +15,9 @@ from weevit.answers.tables import BETWEEN, arrow_type, read_csv
 from weevit.errors import MalformedFileError
 from weevit.evaluation.results import Row
 from weevit.images.parquet import pyarrow
+from weevit.store.own import read_own
 from weevit.zoo.fields import MAX_CLASSES, boolean, whole
 from weevit.zoo.labels import Label
-from weevit.zoo.own import read_own
 from weevit.zoo.records import Flag, Name, Text, either, items, nothing, number, read_record, words
 
 MAX_BYTES = 4 << 30

@@ -6,29 +6,28 @@ JSON is written last, so that a folder that has one is whole.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 
 from weevit.answers.tables import arrow_table, csv_lines
-from weevit.errors import MalformedFileError, OutputError, UsageError
+from weevit.errors import MalformedFileError, UsageError
 from weevit.evaluation.predictions import prediction_columns, read_predictions
 from weevit.evaluation.results import Evaluation
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
-from weevit.outputs import first_line, free_name, local, refuse_foreign, refuse_inputs
 from weevit.reports.page import is_page, require_jinja
+from weevit.store.files import finite, write_file, write_whole, writing
+from weevit.store.folder import Kind, check_folder, held
+from weevit.store.outputs import first_line, free_name, local
+from weevit.store.own import read_own
 from weevit.text import csv_bytes, csv_row, typed
 from weevit.zoo.fields import MAX_CLASSES
 from weevit.zoo.labels import Label
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own
 from weevit.zoo.records import (
     MAX_RECORD_BYTES,
     Flag,
@@ -44,8 +43,6 @@ from weevit.zoo.records import (
 )
 from weevit.zoo.strict_json import parse_json_object
 
-T = TypeVar("T")
-
 SCHEMA = "weevit.evaluation/2"
 _OLD = "weevit.evaluation/1"
 REPORT_JSON, REPORT_HTML, PER_CLASS, PREDICTIONS = "report.json", "report.html", "per_class.csv", "predictions"
@@ -58,99 +55,94 @@ _POINTS = 201
 """Of the coverage curve in the JSON; the rows have them all."""
 
 
-def check_folder(folder: Path, table: str = "csv") -> None:
-    """Find out that a report could not be written before anything is computed for it.
+def _has_columns(columns: Sequence[str]) -> Callable[[Path], bool]:
+    """Tells a table by how its header begins."""
+    return lambda path: first_line(path).startswith(csv_row(columns).rstrip())
 
-    Raises:
-        UsageError: another table than `csv` or `parquet`; the name of a file.
-        MissingExtraError: jinja2, or pyarrow for Parquet, is not installed.
-        OutputError: the folder cannot be made.
+
+def _has_predictions(path: Path) -> bool:
+    names = first_line(path).split(",")
+    return names[:3] == ["input", "status", "error"] and "target" in names
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def report(schema: str, own: Mapping[str, Callable[[Path], bool]]) -> Kind:
+    """The folder of a report that is replaced as a whole.
+
+    Args:
+        schema: of `report.json`.
+        own: what lies in the folder besides the page and the JSON, and how it is known.
     """
-    if table not in TABLES:
-        raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
-    local(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; a report is a folder.", "-o report")
-    require_jinja()
-    if table == "parquet":
-        pyarrow()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Choose another --output.") from error
+    name = schema.removeprefix("weevit.").partition("/")[0]
+    schemas = (schema.partition("/")[0],)
+    return Kind(name, REPORT_JSON, schemas, {"": ("*",)}, {REPORT_HTML: is_page, **own})
 
 
-def check_report(output: str | Path, schema: str, inputs: Iterable[object], table: str = "csv") -> None:
+EVALUATION = report(
+    SCHEMA,
+    {
+        f"{PREDICTIONS}.csv": _has_predictions,
+        f"{PREDICTIONS}.parquet": _is_parquet,
+        PER_CLASS: _has_columns(_CLASS_COLUMNS),
+    },
+)
+
+
+def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> None:
     """Find out that a report could not be written, or would destroy something, before anything is computed for it.
 
     Args:
-        output: the folder.
-        schema: of the report.
+        output: the folder; None where no report is wanted.
+        kind: of report.
         inputs: models and data; those that are no paths are passed over.
         table: `csv` or `parquet`.
 
     Raises:
-        UsageError: an address; an input; a folder of something else; or as `check_folder`.
-        MissingExtraError, OutputError: as `check_folder`.
+        UsageError: another table; or as `weevit.store.folder.check_folder`.
+        MissingExtraError: jinja2, or pyarrow for Parquet, is not installed.
+        OutputError: as `check_folder`.
     """
-    folder = local(output)
-    check_folder(folder, table)
-    refuse_others(folder, (schema,), inputs)
+    if output is None:
+        return
+    if table not in TABLES:
+        raise UsageError(f"Predictions are written as {' or '.join(TABLES)}: {table!r} was given.", "--table csv")
+    require_jinja()
+    if table == "parquet":
+        pyarrow()
+    check_folder(Path(local(output)), kind, inputs)
 
 
-def refuse_others(
-    folder: Path,
-    schemas: Sequence[str],
-    inputs: Iterable[object] = (),
-    headers: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> None:
-    """Refuse a folder whose files the verb did not write, or in which an input lies.
-
-    Args:
-        folder: of a report.
-        schemas: of the reports that the verb writes.
-        inputs: models and data; those that are no paths are passed over.
-        headers: tables that the verb writes beside the report -> their columns.
+@contextmanager
+def reporting(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> Iterator[None]:
+    """Hold the folder of a report, where one is wanted, while what stands in it is computed and written.
 
     Raises:
-        UsageError: it is not empty, and holds no such report.
+        UsageError, MissingExtraError, OutputError: as `check_report`.
     """
-    refuse_inputs(folder, [one for one in inputs if isinstance(one, str | Path)], inside=True)
-    what = " or ".join(schema.removeprefix("weevit.").partition("/")[0] for schema in schemas)
-    refuse_foreign(folder, lambda path: _is_ours(path, schemas, headers), what)
+    check_report(output, kind, inputs, table)
+    with nullcontext() if output is None else held(Path(output), kind, inputs):
+        yield
 
 
-def _is_ours(folder: Path, schemas: Sequence[str], headers: Mapping[str, Sequence[str]]) -> bool:
-    """By the schema of its report; one that was stopped while it was written has none yet, but files with a sign."""
-    if (folder / "run.json").exists():  # a fit or a training, which has a report of its own
-        return False
-    try:
-        return json.loads((folder / REPORT_JSON).read_bytes())["schema"] in schemas
-    except FileNotFoundError:
-        return all(_has_sign(path, schemas, headers) for path in folder.iterdir() if not path.name.startswith("."))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def write_report(folder: Path, page: str, values: Mapping[str, Any]) -> None:
+    """Write `report.html`, and then `report.json`: a folder that has one is whole.
 
-
-def _has_sign(path: Path, schemas: Sequence[str], headers: Mapping[str, Sequence[str]]) -> bool:
-    if path.is_dir():
-        return _is_ours(path, schemas, headers)
-    if path.name == REPORT_HTML:
-        return is_page(path)
-    if path.name == f"{PREDICTIONS}.parquet":
-        return path.read_bytes()[:4] == b"PAR1"
-    if path.name == f"{PREDICTIONS}.csv":
-        names = first_line(path).split(",")
-        return names[:3] == ["input", "status", "error"] and "target" in names
-    columns = {PER_CLASS: _CLASS_COLUMNS, **headers}.get(path.name)
-    return columns is not None and first_line(path).startswith(csv_row(columns).rstrip())
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    write_file(folder / REPORT_HTML, page)
+    write_file(folder / REPORT_JSON, values)
 
 
 def clear_evaluation(folder: Path) -> None:
     """Delete what an evaluation wrote, so that none of a model that is gone stays behind; other files stay."""
-    names = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{ending}" for ending in TABLES))
-    for name in names:
-        with_errors(folder, lambda name=name: (folder / name).unlink(missing_ok=True))  # type: ignore[misc]
+    with writing(folder):
+        for name in OURS:
+            (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # not there, or not empty
         folder.rmdir()
 
@@ -163,19 +155,20 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
     """
     from weevit.evaluation.report import evaluation_page
 
-    check_folder(folder, table)
     columns = prediction_columns(evaluation.classes, evaluation.multi_label, _may_not_know(evaluation.model))
     path = folder / f"{PREDICTIONS}.{table}"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     other = folder / f"{PREDICTIONS}.{TABLES[1 - TABLES.index(table)]}"
-    with_errors(folder, lambda: other.unlink(missing_ok=True))  # of an evaluation that was here before
+    with writing(other):
+        other.unlink(missing_ok=True)  # of an evaluation that was here before
     if table == "csv":
-        write_bytes(path, b"".join(csv_lines(evaluation.rows, columns)))
+        write_file(path, b"".join(csv_lines(evaluation.rows, columns)))
     else:
         rows = arrow_table(evaluation.rows, columns)
-        with_errors(path, lambda: replace_file(path, lambda tmp: pyarrow().parquet.write_table(rows, tmp)))
-    write_bytes(folder / PER_CLASS, csv_bytes(*_class_table(evaluation)))
-    write_bytes(folder / REPORT_HTML, evaluation_page(evaluation).encode("utf-8", "backslashreplace"))
-    write_bytes(folder / REPORT_JSON, json_bytes(as_json(evaluation)))
+        write_whole(path, lambda file: pyarrow().parquet.write_table(rows, file))
+    write_file(folder / PER_CLASS, csv_bytes(*_class_table(evaluation)))
+    write_report(folder, evaluation_page(evaluation), as_json(evaluation))
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -276,43 +269,6 @@ def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
     if evaluation.average_precision:
         columns, values = [*columns, "average_precision"], [*values, evaluation.average_precision]
     return columns, [[*label, *row] for label, *row in zip(evaluation.classes, *values, strict=True)]
-
-
-# ---- files
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """A file, whole or not at all.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
-    with_errors(path, lambda: replace_file(path, lambda tmp: tmp.write_bytes(data)))
-
-
-def with_errors(path: Path, write: Callable[[], T]) -> T:
-    """Do something to a file, and turn the operating system's errors into ours."""
-    try:
-        return write()
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
-        ) from error
-
-
-def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """One object, as a file."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")
-
-
-def finite(value: Any) -> Any:
-    """Plain data with None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 # ---- reading: what others may have written

@@ -15,20 +15,20 @@ from weevit.evaluation.model import describe, labels_of, unknown_below
 from weevit.evaluation.results import Evaluation
 from weevit.evaluation.rows import figures_of, ids_of, rows_of, worst_case
 from weevit.evaluation.saved import (
-    REPORT_HTML,
-    REPORT_JSON,
-    check_report,
+    EVALUATION,
     clear_evaluation,
-    finite,
-    json_bytes,
-    write_bytes,
+    report,
+    reporting,
     write_evaluation,
+    write_report,
 )
 from weevit.evaluation.suite_report import suite_page
 from weevit.predict import Predictor, load
+from weevit.store.files import finite
 from weevit.zoo.weights import BY_NAME
 
 SCHEMA = "weevit.suite/2"
+SUITE = report(SCHEMA, {one.name: lambda path: path.is_dir() and EVALUATION.is_ours(path) for one in SETS})
 
 
 @dataclass(frozen=True)
@@ -108,22 +108,25 @@ def evaluate_suite(
         MissingExtraError: a report is wanted, and jinja2 is not installed.
         OutputError: the folder cannot be written.
     """
-    if output is not None:
-        check_report(output, SCHEMA, (model, suite), table)
-    found = find_sets(Path(suite))
+    with reporting(output, SUITE, (model, suite), table):
+        evaluated = _evaluate(model, Path(suite), watch)
+        if output is not None:
+            write_suite(evaluated, Path(output), table)
+    return evaluated
+
+
+def _evaluate(model: str | Path | Predictor, suite: Path, watch: Watcher) -> SuiteEvaluation:
+    found = find_sets(suite)
     predictor = model if isinstance(model, Predictor) else load(model)
     results: list[SetResult] = []
     notes = _notes(predictor)
     for one, path in found.items():
-        material = read_set(one, path, Path(suite), labels_of(predictor.checkpoint))
+        material = read_set(one, path, suite, labels_of(predictor.checkpoint))
         results += _results(predictor, material, watch)
         notes += material.notes
     there = {result.name for result in results}
     absent = tuple(one.title for one in SETS if one.name not in there)
-    evaluated = SuiteEvaluation(describe(predictor), str(suite), tuple(results), absent, tuple(notes))
-    if output is not None:
-        write_suite(evaluated, Path(output), table)
-    return evaluated
+    return SuiteEvaluation(describe(predictor), str(suite), tuple(results), absent, tuple(notes))
 
 
 def _notes(predictor: Predictor) -> list[str]:
@@ -192,8 +195,7 @@ def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> Non
         clear_evaluation(folder / name)  # of a suite that was here before
     for one in suite.sets:
         write_evaluation(one.evaluation, folder / one.name, table)
-    write_bytes(folder / REPORT_HTML, suite_page(suite).encode("utf-8", "backslashreplace"))
-    write_bytes(folder / REPORT_JSON, json_bytes(suite_json(suite)))
+    write_report(folder, suite_page(suite), suite_json(suite))
 
 
 def suite_json(suite: SuiteEvaluation) -> dict[str, Any]:

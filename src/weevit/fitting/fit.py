@@ -28,24 +28,23 @@ from weevit.fitting.answered import Answered
 from weevit.fitting.evidence import Judged, answered, out_of_fold
 from weevit.fitting.floor import check_floor
 from weevit.fitting.folder import (
+    FIT,
     MODEL,
     Log,
     begin_writing,
     discarded_on_error,
-    hold,
-    install,
     machine,
-    staged,
     write_run,
-    writing,
 )
 from weevit.fitting.heads import Head, require_sklearn
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Images, Search, final, search
-from weevit.outputs import local, refuse_inputs
 from weevit.predict import Predictor, load
 from weevit.reports.page import require_jinja
-from weevit.zoo.checkpoint import write_checkpoint
+from weevit.store.files import replacing_folder
+from weevit.store.folder import held
+from weevit.store.outputs import local
+from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import DEFAULT_MODEL
@@ -129,10 +128,8 @@ def fit(
     require_jinja()
     require_sklearn()
     check_there(data)
-    output = local(output)
-    given = (model.checkpoint.path if isinstance(model, Predictor) else model, data)
-    refuse_inputs(output, [one for one in given if isinstance(one, str | Path)], inside=True)
-    with hold(output):
+    output = Path(local(output))
+    with held(output, FIT, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
         predictor = model if isinstance(model, Predictor) else load(model)
         run = _Run(predictor, output, own, watch)
         return run.fit(data, cache, should_stop)
@@ -172,7 +169,8 @@ class _Run:
             head = plain.cooled(tuned.temperature)
             decision = self._decide(judged[self.settings.calibrate], tuned.temperature)
             # ---- a checkpoint, and how good it is
-            with self._timed("write"), staged(self.folder) as stage:
+            model = self.folder / MODEL
+            with self._timed("write"), FIT.writing(self.folder), replacing_folder(model) as stage:
                 written = self._write(stage, head, decision, dataset, len(images.targets))
                 difference = _difference(written, head, split, embedded[VALIDATION])
                 evaluations = {
@@ -181,7 +179,7 @@ class _Run:
                     if name in embedded
                 }
                 begin_writing(self.folder)
-                checkpoint = install(stage, self.folder)
+            checkpoint = read_checkpoint(model)
         fit = Fit(
             folder=self.folder,
             checkpoint=checkpoint,
@@ -339,8 +337,7 @@ class _Run:
         labels = [Label(name, name) for name in dataset.classes]
         seen = self.predictor.preprocessing
         grid = None if base.architecture.position == "rope" else base.grid  # those are computed, for any size
-        with writing(stage):
-            found = write_checkpoint(stage, base.architecture, tensors, seen, labels, about, decision, grid)
+        found = write_checkpoint(stage, base.architecture, tensors, seen, labels, about, decision, grid)
         name = f"{base.architecture.name} ({self.folder.resolve().name})"
         return Predictor(
             replace(found, name=name, source=str(self.folder / MODEL)),

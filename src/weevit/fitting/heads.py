@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.answers.results import Array
-from weevit.extras import missing
+from weevit.store.extras import missing
 
 Floats = npt.NDArray[np.float64]
 

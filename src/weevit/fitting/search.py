@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from weevit.answers.results import Array
 from weevit.evaluation.metrics import average_precision
-from weevit.extras import missing
 from weevit.fitting import neighbours
 from weevit.fitting.calibration import least_loss
 from weevit.fitting.heads import STRENGTHS, Floats, Head, Path, path
+from weevit.store.extras import missing
 
 Ints = npt.NDArray[np.int64]
 Folds = Sequence[tuple[Ints, Ints]]

@@ -217,7 +217,7 @@ class _Header(tarfile.TarInfo):
                 raise tarfile.ReadError(f"a header for {self.size:,} bytes")
         try:
             made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
-        except tarfile.InvalidHeaderError as error:  # Python would take it for the archive's end
+        except tarfile.HeaderError as error:  # Python would take it for the archive's end
             raise tarfile.ReadError(f"a broken header ({error})") from error
         return made
 

@@ -44,11 +44,11 @@ from weevit.errors import (
     UsageError,
     WeevitError,
 )
-from weevit.extras import install
 from weevit.images.budget import BUDGET
 from weevit.images.exif import check_directory
 from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature, check_name
 from weevit.images.jpeg import check_opened
+from weevit.store.extras import install
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from weevit.errors import (
     UnreadableImageError,
     UsageError,
 )
-from weevit.extras import missing
 from weevit.images.decode import Limits
 from weevit.images.source import File, read_bytes, shortened, why_no_path
 from weevit.memory import give_back
+from weevit.store.extras import missing
 
 MAX_ROW_GROUP_BYTES = 64 << 20
 """What a column of a row group may unpack to whatever it takes in the file."""

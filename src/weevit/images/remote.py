@@ -39,10 +39,10 @@ from weevit.errors import (
     UsageError,
     did_you_mean,
 )
-from weevit.extras import missing
 from weevit.images.decode import Limits
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import ABSENT, Source
+from weevit.store.extras import missing
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https")
 """What fsspec is asked for. None of them runs anything, writes anything or reads this machine's files."""

@@ -19,9 +19,9 @@ from typing import Annotated
 
 from weevit.errors import JobError, MalformedFileError
 from weevit.jobs.plan import DATA, Shard
+from weevit.store.files import append_line, sha256_file
+from weevit.store.own import read_own
 from weevit.zoo.fields import whole
-from weevit.zoo.manifest import append_line, sha256_file
-from weevit.zoo.own import read_own
 from weevit.zoo.records import MAX_COUNT, Count, Name, Seconds, Sha256, parse_line, read_record, table, to_line, words
 
 MAX_BYTES = 2 << 30

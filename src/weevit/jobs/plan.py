@@ -16,9 +16,9 @@ from typing import Annotated
 from weevit.errors import JobError, MalformedFileError
 from weevit.images.source import Source
 from weevit.jobs.names import Names
+from weevit.store.files import replace_file
+from weevit.store.own import read_own
 from weevit.zoo.fields import whole
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own
 from weevit.zoo.records import MAX_COUNT, Count, Sha256, parse_line, read_record, to_line
 
 PLAN = "plan.jsonl"

@@ -11,13 +11,14 @@ from typing import Any
 from weevit.answers.columns import is_vector
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
-from weevit.jobs.folder import ERRORS, check_links, in_data, plan_of, running
+from weevit.jobs.folder import JOBS, in_data, plan_of, running
 from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
 from weevit.jobs.plan import DATA, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import job_of, read_table, vectors
+from weevit.store.files import sha256_file
+from weevit.store.folder import FAILURES, refuse_strange
 from weevit.text import typed
-from weevit.zoo.manifest import sha256_file
 
 
 def read_results(
@@ -42,7 +43,7 @@ def read_results(
     """
     arrow = pyarrow()
     folder = Path(folder)
-    check_links(folder)
+    refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = plan_of(folder)
     there = done(folder, plan, read_lines(folder))
@@ -101,7 +102,7 @@ class Status:
         computed, seconds: rows that the model was asked for, and how long their shards took, over all workers.
         running: shares that a process works at now, as `3/16`.
         unsure: shares of which it cannot be seen from here whether a process works at them.
-        error_list: the file that names them, where the job is finished.
+        error_list: the file that names them, where the job is finished and there are any.
     """
 
     settings: Settings
@@ -122,14 +123,14 @@ def job_status(folder: str | Path) -> Status:
         JobError: there is none.
     """
     folder = Path(folder)
-    check_links(folder)
+    refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = read_plan(folder)
     there = list(done(folder, plan, read_lines(folder)).values()) if plan is not None else []
     errors: Counter[str] = Counter()
     for line in there:
         errors.update(line.errors)
-    listed = folder / ERRORS
+    listed = folder / FAILURES
     held, unsure = ([f"{worker}/{workers}" for worker, workers in cuts] for cuts in running(folder))
     return Status(
         settings=settings,
@@ -154,7 +155,7 @@ def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
         JobError: there is no job, or it was stopped before it had a plan.
     """
     folder = Path(folder)
-    check_links(folder)
+    refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = plan_of(folder)
     recorded = claims(plan, read_lines(folder))

@@ -20,7 +20,7 @@ from weevit.errors import JobError, UsageError
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
-from weevit.jobs.folder import VANISHED, hold, tidy, write_errors, writing
+from weevit.jobs.folder import JOBS, VANISHED, hold, tidy, write_failures
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
 from weevit.jobs.names import Names, id_hash, rename
 from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
@@ -30,10 +30,9 @@ from weevit.jobs.shards import Row
 from weevit.jobs.tasks import ASKED, Task, answer_shard, answer_shards
 from weevit.jobs.verbs import VERBS
 from weevit.memory import keep_flat
-from weevit.outputs import local
 from weevit.predict import Predictor
+from weevit.store.outputs import local
 from weevit.text import list_line
-from weevit.zoo.manifest import replace_file
 
 
 @dataclass
@@ -106,9 +105,9 @@ def run_job(
         What was done.
 
     Raises:
-        UsageError: an option that cannot be meant.
-        JobError: the folder holds another job, is in use, or the inputs changed while the job ran.
-        OutputError: the folder cannot be written; what was finished is kept.
+        UsageError: an invalid option, or a folder that holds something else or another job.
+        JobError: the folder's records are damaged, or the inputs changed while the job ran.
+        OutputError: the folder is in use or cannot be written; what was finished is kept.
         MissingExtraError: pyarrow is not installed.
     """
     pyarrow()
@@ -118,7 +117,7 @@ def run_job(
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     keep_flat()
     sources = expand(lasting)
-    with hold(folder, settings, *shard) as alone:
+    with hold(folder, settings, shard, [inputs]) as alone:
         job = _Job(predictor, settings, folder, sources, shard, retry_failed)
         job.prepare(alone)
         job.run(watch, should_stop)
@@ -166,7 +165,7 @@ class _Job:
         self.plan = make_plan(self.sources, self.settings.shard_size, names)
         self.renamed = names.renamed
         self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
-        with writing(self.folder):
+        with JOBS.writing(self.folder):
             self._record_plan(alone)
             mend(self.manifest)
         lines = read_lines(self.folder)
@@ -213,8 +212,7 @@ class _Job:
         vanished = sorted({name for name in self.old.inputs() if id_hash(name) not in names.seen})
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
-        with writing(self.folder):
-            replace_file(self.folder / VANISHED, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+        JOBS.write(self.folder, VANISHED, text)
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
         """Answer what is missing, and record each shard when it is there."""
@@ -222,7 +220,7 @@ class _Job:
         left = set(self.missing)
 
         def record(line: Line) -> None:
-            with writing(self.folder):
+            with JOBS.writing(self.folder):
                 append(self.manifest, replace(line, order=self.order))
             self.order += 1
             left.discard(line.shard)
@@ -293,8 +291,8 @@ class _Job:
         if self.progress.rest or self.progress.interrupted:
             return
         current = [there[shard.number] for shard in self.plan]
-        with writing(self.folder):
-            write_errors(self.folder, [line.file for line in current if line.errors])
+        with JOBS.writing(self.folder):
+            write_failures(self.folder, [line.file for line in current if line.errors])
             tidy(self.folder, {line.file for line in current})
 
 

@@ -17,9 +17,9 @@ from weevit.errors import JobError, MalformedFileError, UsageError
 from weevit.jobs.plan import DATA, PARTS
 from weevit.jobs.verbs import VERBS
 from weevit.predict import Predictor
+from weevit.store.folder import differences
+from weevit.store.own import read_own
 from weevit.zoo import fields
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own
 from weevit.zoo.records import MAX_COUNT, Name, Text, anything, read_record_file, table, words
 from weevit.zoo.strict_json import parse_json_object
 
@@ -168,39 +168,15 @@ def refuse_old(folder: Path) -> None:
         )
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Start a job."""
-    text = json.dumps({"schema": SCHEMA, **asdict(settings)}, indent=2) + "\n"
-    replace_file(folder / JOB, lambda tmp: tmp.write_text(text, encoding="utf-8"))
-
-
 def refuse_other(folder: Path, asked: Settings) -> None:
     """Compare with what stands in the folder.
 
     Raises:
-        JobError: something differs; the message says what.
+        UsageError: something differs; the message says what.
     """
-    there, wanted = _flat(asdict(read_settings(folder))), _flat(asdict(asked))
-    lines = [
-        f"  {name}: {_short(there.get(name))} there, {_short(wanted.get(name))} asked for"
-        for name in {**wanted, **there}
-        if there.get(name) != wanted.get(name)
-    ]
+    lines = differences(asdict(read_settings(folder)), asdict(asked))
     if lines:
-        raise JobError(
+        raise UsageError(
             f"{folder} holds another job; the answers of two would be mixed:\n" + "\n".join(lines),
             "Give the same settings as before, or another --output.",
         )
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Values of options and preprocessing by their own names, so that only what differs is shown."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= {f"{name}.{own}": inner for own, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return found
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 300 else text[:300] + "..."

@@ -19,14 +19,14 @@ from weevit.answers.known import ask_for
 from weevit.answers.results import Result
 from weevit.errors import NotFiniteError
 from weevit.images.source import Source
-from weevit.jobs.folder import writing
+from weevit.jobs.folder import JOBS
 from weevit.jobs.manifest import Line
 from weevit.jobs.plan import DATA, Shard
 from weevit.jobs.settings import Settings
 from weevit.jobs.shards import Row, write_shard
 from weevit.jobs.verbs import VERBS
 from weevit.predict import Predictor
-from weevit.zoo.manifest import replace_file, sha256_file
+from weevit.store.files import replace_file, sha256_file
 
 ASKED = "asked"
 """The status of a row whose answer is awaited; it is never written."""
@@ -99,7 +99,7 @@ def _write(task: Task, predictor: Predictor, began: float) -> Line:
     shard, settings = task.shard, task.settings
     columns = VERBS[settings.verb].columns(settings.options, predictor)
     path = task.folder / DATA / shard.file
-    with writing(task.folder):
+    with JOBS.writing(task.folder):
         # Written beside `data/`, where there are only ever whole shards: Polars refuses a folder with other files.
         replace_file(path, lambda tmp: write_shard(tmp, task.rows, columns, settings.metadata(columns)), task.folder)
         return Line(

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from weevit._version import __version__
-from weevit.errors import OutputError
-from weevit.extras import missing
+from weevit.store.extras import missing
 from weevit.text import on_screen
-from weevit.zoo.manifest import replace_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,24 +41,6 @@ def render(template: str, **values: Any) -> str:
     return str(
         _environment().get_template(template).render(version=__version__, made=made, template=template, **values)
     )
-
-
-def write_page(path: str | Path, html: str) -> Path:
-    """Write a page so that its name never stands for half of it; returns the path.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    data = html.encode("utf-8", "backslashreplace")  # names of files need not be text
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda tmp: tmp.write_bytes(data))
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.", "Free some room or choose another --output."
-        ) from error
-    return path
 
 
 def is_page(path: Path, template: str = "") -> bool:

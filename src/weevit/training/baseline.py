@@ -16,7 +16,6 @@ The folder of a fine-tuning:
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping
@@ -31,21 +30,19 @@ from weevit import embeddings
 from weevit.answers.results import Array
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.embeddings import embed_split
-from weevit.errors import DatasetError, MalformedFileError, TrainingError, UsageError
+from weevit.errors import DatasetError, TrainingError
 from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.results import Evaluation
 from weevit.evaluation.saved import OURS as EVALUATION
-from weevit.evaluation.saved import REPORT_HTML, check_folder
+from weevit.evaluation.saved import REPORT_HTML
 from weevit.fitting import calibration
 from weevit.fitting.answered import Answered
 from weevit.fitting.fit import Stage, fit
-from weevit.fitting.folder import FAILURES
 from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
-from weevit.outputs import local
 from weevit.predict import Predictor
-from weevit.text import csv_bytes, typed
+from weevit.store.folder import FAILURES, LOCK, Kind
 from weevit.training import run_folder
 from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
@@ -56,13 +53,21 @@ from weevit.training.task import STARTED, Task
 from weevit.training.watch import Progress, Watcher, span
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import refuse_links
 
 PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"
 SCHEMA = "weevit.finetune/1"
-OURS = (PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON, RECORD, STARTED, FAILURES, EVALUATION_PAGE, *EVALUATION)
+_FILES = (PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON, RECORD, STARTED, FAILURES, EVALUATION_PAGE, *EVALUATION, LOCK)
+FINETUNE = Kind(
+    name="fine-tuning",
+    record=STARTED,
+    schemas=(),
+    files={"": _FILES},
+    resumed=True,
+    done=RECORD,
+    next="weevit classify IMAGE --model {0}",
+    again="Free some room, or make it writable, and rerun the command to resume.",
+)
 
 _WIDTH, _NAMES = 80, 12
 """Columns of what is printed, and of the names in front."""
@@ -134,8 +139,7 @@ class FineTuned:
         """Write the record if the fine-tuning is done, and return it."""
         done = self
         if done.chosen:
-            text = json.dumps(done.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
-            run_folder.write_text(self.folder / RECORD, text + "\n")
+            FINETUNE.write(self.folder, RECORD, done.as_json())
         return done
 
     def lines(self) -> list[str]:
@@ -217,27 +221,6 @@ class FineTuned:
         }
 
 
-def refuse_done(folder: Path) -> None:
-    """Refuse a folder that is neither new nor holds a fine-tuning that can resume.
-
-    Raises:
-        UsageError: it is an address, holds something else or what leads out of it, or one that is done.
-    """
-    local(folder)
-    try:
-        refuse_links(folder, OURS)
-    except MalformedFileError as error:
-        raise UsageError(error.message, error.hint) from error
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if RECORD in there:
-        raise UsageError(
-            f"{folder} holds a fine-tuning that is done.", f"weevit classify IMAGE --model {typed(folder)}"
-        )
-    if there and STARTED not in there:
-        shown = ", ".join(sorted(there)[:3])
-        raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
-
-
 # ---- the head
 
 
@@ -273,9 +256,7 @@ def judge_probe(task: Task, folder: Path, probe: Fit, watcher: Watcher) -> FineT
     lost = tuple((VALIDATION, row.input, row.status, row.error or "") for row in head.rows if not row.ok)
     failures = (*((TRAIN, *one[1:]) for one in probe.failures), *lost)
     if failures:
-        data = csv_bytes(("split", "id", "status", "error"), failures)
-        with run_folder.writing(folder):
-            replace_file(folder / FAILURES, lambda tmp: tmp.write_bytes(data))
+        FINETUNE.write_failures(folder, ((name, split, status, error) for split, name, status, error in failures))
         watcher.say(f"{len(failures):,} images cannot be read and are left out: {folder / FAILURES} lists them")
     _refuse_bad(task, folder, len(probe.failures))
     return FineTuned(folder, "", measure, {PROBE: probe.metrics[measure]}, head, None, probe, None, failures)
@@ -325,7 +306,6 @@ def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> F
         second = _ask(task, tuned, tuned, task.dataset, watcher).evaluation
         _keep_head(task, folder, watcher)
     comparison = compare_evaluations(found.head, second)
-    check_folder(folder / COMPARISON)
     write_comparison(comparison, folder / COMPARISON)
     return replace(found, chosen=chosen, held_out=scores, comparison=comparison)
 

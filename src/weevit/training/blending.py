@@ -16,8 +16,8 @@ import torch
 from weevit.datasets.dataset import Split
 from weevit.nn.create import from_checkpoint
 from weevit.nn.save import save
+from weevit.store.files import replacing_folder
 from weevit.training import run_folder
-from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing
 from weevit.training.setup import choose_device
 from weevit.training.task import Task
@@ -64,6 +64,6 @@ def blend(
         loss = figures(*answers)["val_loss"]
         losses[share] = loss if math.isfinite(loss) else math.inf
     place(min(losses, key=losses.__getitem__))
-    with run_folder.writing(folder.parent), replacing_folder(folder) as tmp:
+    with run_folder.TRAINING.writing(folder.parent), replacing_folder(folder) as tmp:
         save(model.cpu(), tmp, [label.id for label in tuned.labels or ()], tuned.decision)
     return read_checkpoint(folder), losses

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from weevit.extras import missing
+from weevit.store.extras import missing
 from weevit.training.run_folder import BOARD
 from weevit.training.saved import Row
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from weevit.engine.cache import cache_folder
+from weevit.store.cache import cache_folder
 from weevit.telemetry import keep_caches_in
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from weevit.datasets.dataset import TRAIN
 from weevit.errors import DivergedError
 from weevit.fitting.floor import check_floor
-from weevit.outputs import local
-from weevit.training.baseline import PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe, refuse_done
+from weevit.store.folder import held
+from weevit.store.outputs import local
+from weevit.training.baseline import FINETUNE, PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe
 from weevit.training.loop import resume, train
 from weevit.training.pages import write_finetune_page
 from weevit.training.planning import Plan, draft, make_plan, peak_memory, time_left
@@ -66,10 +67,13 @@ def finetune(
         TrainingError: the run cannot resume.
         KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
     """
-    began, folder, watcher = time.perf_counter(), local(output), watcher or Watcher()
-    refuse_done(folder)
-    task = replace(_task(folder, data, model, recipe, overrides), device=device, threads=threads)
+    began, folder = time.perf_counter(), local(output)
+    with held(folder, FINETUNE, (data, model)):
+        task = replace(_task(folder, data, model, recipe, overrides), device=device, threads=threads)
+        return _finetune(task, folder, began, minutes, watcher or Watcher())
 
+
+def _finetune(task: Task, folder: Path, began: float, minutes: float | None, watcher: Watcher) -> FineTuned:
     # ---- a linear head, and how good it is on images that it was not fitted to
     watcher.say(task.dataset.contents())
     watcher.say(f"a linear head on {task.checkpoint.name}, fitted to {len(task.held.split(TRAIN)):,} images")
@@ -86,7 +90,7 @@ def finetune(
         run, found = None, replace(found, diverged=f"{error.message} {error.hint}")
         watcher.say(found.diverged)
     if run is not None:
-        watcher.say(f"memory    {peak_memory(choose_device(device)) / 1e9:.1f} GB at most")
+        watcher.say(f"memory    {peak_memory(choose_device(task.device)) / 1e9:.1f} GB at most")
 
     # ---- which of the two, by what neither has seen; then both by the validation split
     done = choose(task, found, run, watcher)

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from weevit.errors import DivergedError, TrainingError
+from weevit.store.folder import FAILURES
 from weevit.text import typed
 from weevit.training import run_folder
-from weevit.training.results import all_bad
+from weevit.training.results import failures
 from weevit.training.saved import Best
 from weevit.training.setup import Work
 from weevit.training.state import State
@@ -132,11 +133,11 @@ def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split
     """
     if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # one image is no share of few
         return
-    run_folder.write_bad(work.folder, all_bad(work))
+    run_folder.TRAINING.write_failures(work.folder, failures(work))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kind for kind, _ in bad.values()).most_common())
     raise TrainingError(
         f"{len(bad):,} of {total:,} {split} images cannot be read ({kinds}); loop.max_bad is "
-        f"{work.recipe.loop.max_bad:g}. {work.folder / run_folder.BAD} lists them.",
+        f"{work.recipe.loop.max_bad:g}. {work.folder / FAILURES} lists them.",
         f"weevit resume {typed(work.folder)} loop.max_bad={math.ceil(100 * len(bad) / total) / 100:g}   leaves them "
         "out. Repaired or removed, they are other data: those take another --output.",
     )

@@ -16,7 +16,7 @@ import torch
 
 from weevit.errors import DivergedError, TrainingError
 from weevit.nn.vit import VisionTransformer
-from weevit.outputs import local
+from weevit.store.outputs import local
 from weevit.text import typed
 from weevit.training import run_folder
 from weevit.training.board import Board
@@ -47,7 +47,7 @@ from weevit.training.results import (
     show_samples,
     write_report,
 )
-from weevit.training.run_folder import STATE, held
+from weevit.training.run_folder import STATE, hold
 from weevit.training.saved import Row
 from weevit.training.schema import Recipe
 from weevit.training.setup import Work, begin, reopen, resolved
@@ -96,11 +96,13 @@ def train(
         RecipeError: the recipe has an invalid value.
         DatasetError: the data cannot be trained on.
         DivergedError: a loss, gradient or answer is NaN or infinite.
-        TrainingError: the folder is in use, or there are too many unreadable images.
-        OutputError: the folder cannot be written.
+        TrainingError: there are too many unreadable images.
+        UsageError: the folder holds a run or something else.
+        OutputError: the folder cannot be written, or another process works in it.
     """
     wanted, folder = resolved(recipe, data, overrides), local(output)
-    with held(folder, new=True), closing(Board(folder, tensorboard)) as board:
+    read = [recipe] if isinstance(recipe, str | Path) and Path(recipe).is_file() else []  # else it is a name
+    with hold(folder, new=True, inputs=[*read, wanted.data.path]), closing(Board(folder, tensorboard)) as board:
         work = begin(folder, wanted, start, device, threads, in_time)
         if not isinstance(recipe, Recipe):  # who made one in Python knows what is in it
             work.notes += tuple(f"unlike the recipe it is based on: {line}" for line in work.facts["deviations"])
@@ -130,12 +132,13 @@ def resume(
         watcher: is told how it goes, and may end it.
 
     Raises:
-        TrainingError: no run, no complete checkpoint, or its recipe, data or weights are others now.
-        OutputError: the folder cannot be written.
+        UsageError: the folder holds no run.
+        TrainingError: no complete checkpoint, or its recipe, data or weights are others now.
+        OutputError: the folder cannot be written, or another process works in it.
     """
-    folder, watcher = Path(output), watcher or Watcher()
+    folder, watcher = local(output), watcher or Watcher()
     tensorboard = tensorboard or (folder / run_folder.BOARD).is_dir()
-    with held(folder, new=False), closing(Board(folder, tensorboard)) as board, run_folder.logging(folder):
+    with hold(folder, new=False), closing(Board(folder, tensorboard)) as board, run_folder.logging(folder):
         work = reopen(folder, data, minutes, watcher.say, overrides)
         publish_again(work)
         with _memory(work):

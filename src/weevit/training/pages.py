@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,15 @@ from weevit.evaluation.results import Evaluation
 from weevit.evaluation.saved import REPORT_HTML, write_evaluation
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
-from weevit.reports.page import counted, interval, number, percent, points, render, write_page
+from weevit.reports.page import counted, interval, number, percent, points, render
 from weevit.reports.thumbnails import in_page
+from weevit.store.files import write_file
 from weevit.training.data import Loader
 from weevit.training.mixing import mix
 from weevit.training.recipe import flat
 from weevit.training.recipe_file import write_value
-from weevit.training.results import Run
-from weevit.training.run_folder import EVALUATION, writing
+from weevit.training.results import Run, failures
+from weevit.training.run_folder import EVALUATION, TRAINING
 from weevit.training.saved import Row
 from weevit.training.schema import Recipe
 from weevit.training.watch import SHARES, span
@@ -54,7 +55,7 @@ _PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 def write_evaluated(evaluation: Evaluation, folder: Path) -> None:
     """Write an evaluation into a run's folder, whose `report.html` is the run's own: its page goes beside that."""
     write_evaluation(evaluation, folder)
-    with writing(folder):
+    with TRAINING.writing(folder):
         (folder / REPORT_HTML).replace(folder / EVALUATION_PAGE)
 
 
@@ -64,7 +65,7 @@ def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
     best = run.best
     assert best is not None  # it was evaluated
     when = f"after {_epochs(best.step, work.plan.steps_per_epoch)} of {_epochs(run.total, work.plan.steps_per_epoch)}"
-    write_page(
+    write_file(
         run.folder / REPORT_HTML,
         render(
             "training.html",
@@ -76,7 +77,7 @@ def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
             tiles=[_tile("validation", evaluation, name), *_time_tiles(run, None), tile("best", when)],
             bars=None,
             links=[(EVALUATION_PAGE, "the evaluation: mistakes, calibration, class by class")],
-            failures=[(one, kind, error) for one, (kind, error) in sorted(_bad(work).items())][:_LISTED],
+            failures=[(name, status, error) for name, _, status, error in failures(work)][:_LISTED],
             **_how_it_went(run, work.recipe, work.loader, work.dataset),
         ),
     )
@@ -96,7 +97,7 @@ def write_finetune_page(done: FineTuned, task: Task) -> None:
     if done.run is not None:
         loader = Loader(held, recipe, task.checkpoint.preprocessing, torch.device("cpu"))
         went = _how_it_went(done.run, recipe, loader, task.held, done.budget)
-    write_page(
+    write_file(
         done.folder / REPORT_HTML,
         render(
             "training.html",
@@ -266,10 +267,6 @@ def _settings(run: Run, recipe: Recipe) -> list[tuple[str, str]]:
         ("data", str(recipe.data.path)),
         ("state", f"sha256 {run.digest}"),
     ]
-
-
-def _bad(work: Work) -> Mapping[str, tuple[str, str]]:
-    return {**work.validation.bad, **work.state.bad}
 
 
 def _epochs(step: int, epoch: int) -> str:

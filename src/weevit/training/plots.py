@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from weevit.engine.cache import cache_folder
+from weevit.store.cache import cache_folder
+from weevit.store.files import replace_file
 from weevit.telemetry import keep_caches_in
 from weevit.training.saved import Row
 from weevit.training.watch import SHARES
-from weevit.zoo.manifest import replace_file
 from weevit.zoo.weights import Preprocessing
 
 if TYPE_CHECKING:

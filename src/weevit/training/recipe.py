@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit.errors import RecipeError, did_you_mean
+from weevit.store.places import expand_home
 from weevit.training.combinations import check
 from weevit.training.duration import Duration
 from weevit.training.recipe_file import MAX_BYTES, Raw, apply_overrides, read_yaml, write_value
@@ -31,7 +32,6 @@ from weevit.training.schema import (
     SchedulePart,
 )
 from weevit.training.values import Kind, kind_of, plain_part, read_part, read_value, unknown_key
-from weevit.zoo.places import expand_home
 from weevit.zoo.strict_json import shorten
 
 __all__ = [

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from weevit.errors import WeevitError
+from weevit.datasets.dataset import TRAIN, VALIDATION
+from weevit.errors import STATUSES, WeevitError
 from weevit.nn.save import save as save_module
 from weevit.nn.vit import VisionTransformer
+from weevit.store.files import replacing_folder
+from weevit.store.folder import Failure
 from weevit.training import run_folder
-from weevit.training.durable import replacing_folder
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
 from weevit.training.saved import Best, Row
@@ -71,7 +73,7 @@ def publish(work: Work, path: Path) -> None:
     assert work.state.best is not None
     module: VisionTransformer = rebuild(work.facts["model"])
     module.load_state_dict(read_weights(path, work.state.best.weights))
-    with run_folder.writing(work.folder), replacing_folder(work.folder / run_folder.MODEL) as tmp:
+    with run_folder.TRAINING.writing(work.folder), replacing_folder(work.folder / run_folder.MODEL) as tmp:
         several = Decision(multi_label=True) if work.dataset.multi_label else None
         save_module(module, tmp, list(work.dataset.classes), several)
 
@@ -86,15 +88,15 @@ def publish_again(work: Work) -> None:
 
 def show_samples(work: Work, images: Tensor) -> None:
     """Write `plots/samples.png`: the first training images as the model sees them."""
-    with run_folder.writing(work.folder):
+    with run_folder.TRAINING.writing(work.folder):
         draw_samples(work.folder / run_folder.PLOTS / SAMPLES, images, preprocessing(work.model))
 
 
 def show_metrics(work: Work) -> None:
     """Write the tables and the curves of all metrics so far."""
     run_folder.write_metrics(work.folder, work.state.metrics)
-    run_folder.write_bad(work.folder, all_bad(work))
-    with run_folder.writing(work.folder):
+    run_folder.TRAINING.write_failures(work.folder, failures(work))
+    with run_folder.TRAINING.writing(work.folder):
         draw_curves(work.folder / run_folder.PLOTS / CURVES, work.state.metrics, work.plan.steps_per_epoch)
 
 
@@ -118,9 +120,14 @@ def write_report(work: Work, run: Run) -> str:
     )
 
 
-def all_bad(work: Work) -> dict[str, tuple[str, str]]:
-    """Images that could not be read, of both splits."""
-    return {**work.validation.bad, **work.state.bad}
+def failures(work: Work) -> list[Failure]:
+    """Images that could not be read, of both splits; the reason begins with its kind."""
+    splits = {TRAIN: work.state.bad, VALIDATION: work.validation.bad}
+    return [
+        (name, split, STATUSES.get(kind, kind), f"{kind}: {error}")
+        for split, bad in splits.items()
+        for name, (kind, error) in sorted(bad.items())
+    ]
 
 
 def last_figures(rows: list[Row]) -> dict[str, float]:
@@ -140,7 +147,7 @@ def outcome(work: Work, stopped: str, digest: str, worked: bool = True) -> Run:
         best=state.best,
         figures=last_figures(state.metrics),
         digest=digest,
-        bad=dict(Counter(kind for kind, _ in all_bad(work).values())),
+        bad=dict(Counter(kind for kind, _ in {**work.validation.bad, **state.bad}.values())),
         minutes=state.clock.seconds / 60,
         metrics=tuple(state.metrics),
         worked=worked,

@@ -4,7 +4,7 @@ model/        the best weights in the hub's format: what every other verb, and t
 recipe.yaml   as resolved
 run.json      what is trained on what, with which versions, on which machine
 metrics.jsonl, metrics.csv   the same rows twice
-bad.csv       images that could not be read
+failures.csv  images that could not be read
 report.html, evaluation.html, plots/, log.txt
 state/        checkpoints to resume from
 """
@@ -15,115 +15,81 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from weevit.errors import MalformedFileError, OutputError, TrainingError, UsageError, WeevitError
-from weevit.locks import take_lock
-from weevit.outputs import local
-from weevit.provenance import provenance
+from weevit.store.folder import FAILURES, LOCK, Kind, check_folder, differences, held
+from weevit.store.own import read_own
+from weevit.store.provenance import provenance
 from weevit.text import csv_bytes, typed
 from weevit.training.facts import check_facts
-from weevit.training.saved import METRICS, Row, to_lines
-from weevit.zoo.manifest import replace_file
-from weevit.zoo.own import read_own, refuse_links
+from weevit.training.saved import DISK_ERRORS, METRICS, Row, to_lines
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 
 MODEL, STATE, PLOTS, BOARD = "model", "state", "plots", "tensorboard"
-RECIPE, RUN, LOG, CSV, BAD, REPORT = "recipe.yaml", "run.json", "log.txt", "metrics.csv", "bad.csv", "report.html"
+RECIPE, RUN, LOG, CSV, REPORT = "recipe.yaml", "run.json", "log.txt", "metrics.csv", "report.html"
 EVALUATION = "evaluation.html"
-LOCK = ".lock"
 SCHEMA = "weevit.run/1"
-OURS = (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, BAD, REPORT, EVALUATION, LOCK, METRICS)
+
+TRAINING = Kind(
+    name="run",
+    record=RUN,
+    schemas=("weevit.run",),
+    files={
+        "": (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, FAILURES, REPORT, EVALUATION, LOCK, METRICS),
+        STATE: ("step-*", ".*"),
+    },
+    # `run.json` is written last; without a lock, these are somebody's
+    unfinished=dict.fromkeys((RECIPE, STATE), lambda path: (path.parent / LOCK).is_file()),
+    resumed=True,
+    done=RUN,
+    next="weevit resume {0}   resumes it; a new run from its weights: weevit train --from {0} --epochs N -o NEW",
+    errors=DISK_ERRORS,
+    kept="The checkpoints stand.",
+    again="Free some room, or make it writable, then: weevit resume {0}",
+)
 
 BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
 """What of `run.json` decides what comes out; a run resumes with exactly this, or not at all."""
 
 
 @contextmanager
-def held(folder: Path, new: bool) -> Iterator[None]:
+def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[None]:
     """Hold the folder of a run against other processes.
 
     Args:
         folder: made if the run is new.
         new: whether a run is begun in it; else one must be there.
+        inputs: what it is begun with.
 
     Raises:
-        UsageError: the folder is an address, or holds something else where a run is begun.
-        TrainingError: another process works on it, there is no run, or something in it leads out of it.
-        OutputError: it cannot be made or written.
+        UsageError: the folder cannot be meant, or holds a run where one is begun, or none where one is resumed.
+        OutputError: another process works in it, or it cannot be made or written.
     """
-    local(folder)
-    _check_links(folder)
-    if new:
-        _make(folder)
-        _refuse_used(folder)
-    elif not (folder / RUN).is_file():
-        raise TrainingError(
+    check_folder(folder, TRAINING, inputs)
+    if not new and not (folder / RUN).is_file():
+        raise UsageError(
             f"{folder} holds no run: there is no {RUN} in it.", "weevit train RECIPE --data FOLDER -o RUN   begins one"
         )
-    busy = TrainingError(
-        f"Another process trains in {folder}; two would overwrite each other.",
-        "Wait for it, or choose another --output.",
-    )
-    try:
-        lock = take_lock(folder / LOCK, busy)
-    except OSError as error:
-        raise _not_ours(folder, "written", error) from None
-    try:
-        if new:
-            _refuse_used(folder)  # once more: another process may have been quicker
-            _clear_unbegun(folder)
-        yield
-    finally:
-        lock.release()
-        if not (folder / RUN).exists():  # nothing was begun: leave nothing
-            _clear_unbegun(folder)
-            (folder / LOCK).unlink(missing_ok=True)
-            with suppress(OSError):
-                folder.rmdir()
-
-
-def _check_links(folder: Path) -> None:
-    try:
-        refuse_links(folder, OURS)
-        refuse_links(folder / STATE, ["step-*", ".*"])
-    except MalformedFileError as error:
-        raise TrainingError(error.message, error.hint) from error
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_ours(folder, "made", error) from None
-
-
-def _not_ours(folder: Path, done: str, error: OSError) -> OutputError:
-    return OutputError(f"{folder} cannot be {done}: {error.strerror or error}.", "Choose another --output.")
-
-
-def _refuse_used(folder: Path) -> None:
-    there = sorted({path.name for path in folder.iterdir()} - {LOCK, RECIPE, STATE})
-    if RUN in there:
-        raise UsageError(
-            f"{folder} holds a run already.",
-            f"weevit resume {typed(folder)}   resumes it; a new run from its weights: "
-            f"weevit train --from {typed(folder)} --epochs N -o NEW",
-        )
-    if there:
-        shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
-        raise UsageError(f"{folder} is not empty: it has {shown}.", "Choose a new --output.")
+    with held(folder, TRAINING if new else replace(TRAINING, done=""), inputs):
+        try:
+            if new:
+                _clear_unbegun(folder)
+            yield
+        finally:
+            if not (folder / RUN).exists():  # nothing was begun: leave nothing
+                _clear_unbegun(folder)
 
 
 def _clear_unbegun(folder: Path) -> None:
-    """Delete what a process has left that was killed before there was a run; `run.json` is written last."""
+    """Delete what a process has left that was killed before there was a run."""
     (folder / RECIPE).unlink(missing_ok=True)
     shutil.rmtree(folder / STATE, ignore_errors=True)
 
@@ -146,7 +112,7 @@ def machine() -> dict[str, Any]:
 
 def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `run.json`."""
-    write_text(folder / RUN, json.dumps({"schema": SCHEMA, **facts}, indent=2, ensure_ascii=False) + "\n")
+    TRAINING.write(folder, RUN, {"schema": SCHEMA, **facts})
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -177,14 +143,7 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
     Raises:
         TrainingError: a difference; the message lists all of them.
     """
-    lines = []
-    for key, now in found.items():
-        then = recorded[key]
-        if isinstance(now, Mapping) and isinstance(then, Mapping):
-            names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-            lines += [f"  {key} {name}: {_short(then.get(name))} then, {_short(now.get(name))} now" for name in names]
-        elif now != then:
-            lines.append(f"  {key}: {_short(then)} then, {_short(now)} now")
+    lines = differences(recorded, found)
     if lines:
         raise TrainingError(
             f"{folder} cannot be resumed, because this would be another run:\n" + "\n".join(lines),
@@ -192,63 +151,26 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
         )
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 120 else text[:120] + "..."
-
-
 # ---- what it writes
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file by text, whole or not at all."""
-    with writing(path.parent):
-        replace_file(path, lambda tmp: tmp.write_text(text, encoding="utf-8", newline=""))
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # the library has an error of its own for a full disk
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(
-            f"{folder} cannot be written: {reason}. The checkpoints stand.",
-            f"Free some room, or make it writable, then: weevit resume {typed(folder)}",
-        ) from error
 
 
 def append_row(folder: Path, row: Row) -> None:
     """Add a row to `metrics.jsonl`; whoever follows the file sees it at once."""
-    with writing(folder), (folder / METRICS).open("a", encoding="utf-8") as file:
+    with TRAINING.writing(folder), (folder / METRICS).open("a", encoding="utf-8") as file:
         file.write(to_lines([row]))
 
 
 def write_metrics(folder: Path, rows: list[Row]) -> None:
     """Write `metrics.jsonl` and `metrics.csv` anew, from what the state holds."""
-    write_text(folder / METRICS, to_lines(rows))
     columns = list(dict.fromkeys(name for row in rows for name in row))
-
-    data = csv_bytes(columns, [[row.get(name) for name in columns] for row in rows])
-    with writing(folder):
-        replace_file(folder / CSV, lambda tmp: tmp.write_bytes(data))
-
-
-def write_bad(folder: Path, bad: Mapping[str, tuple[str, str]]) -> None:
-    """List every image that could not be read in `bad.csv`: id, kind, error. No file where there is none."""
-    if not bad:
-        return
-
-    data = csv_bytes(("id", "kind", "error"), [(name, *bad[name]) for name in sorted(bad)])
-    with writing(folder):
-        replace_file(folder / BAD, lambda tmp: tmp.write_bytes(data))
+    TRAINING.write(folder, METRICS, to_lines(rows))
+    TRAINING.write(folder, CSV, csv_bytes(columns, [[row.get(name) for name in columns] for row in rows]))
 
 
 def log(folder: Path, line: str) -> None:
     """Add a line with the time to `log.txt`."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    with writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
+    with TRAINING.writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
         file.write("".join(f"{stamp}  {part}\n" for part in line.splitlines()))
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from weevit.errors import MalformedFileError, TrainingError
+from weevit.store.own import read_own
 from weevit.training.nadamuon import NAdaMuon, is_matrix
 from weevit.zoo.fields import boolean, one_of, whole
-from weevit.zoo.own import read_own
 from weevit.zoo.records import (
     MAX_COUNT,
     MAX_RECORD_BYTES,
@@ -42,6 +43,9 @@ FILES = (MODEL, OPTIMIZER, EMA, STATE, METRICS, CLOCK)
 SCHEMA = "weevit.state/1"
 
 MAX_METRICS_BYTES = 1 << 30
+
+DISK_ERRORS = (OSError, SafetensorError)
+"""What writing tensors may raise: the library has an error of its own for a full disk."""
 
 MAX_BAD = 10_000_000
 MAX_ENDS = 100_000

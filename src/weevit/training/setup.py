@@ -18,6 +18,8 @@ from weevit.datasets.read import check_there
 from weevit.engine.threads import choose_threads
 from weevit.errors import RecipeError, UsageError
 from weevit.nn.vit import VisionTransformer
+from weevit.store.folder import clear_leftovers
+from weevit.store.places import expand_home
 from weevit.training import run_folder
 from weevit.training.data import Loader
 from weevit.training.determinism import draw_from, settled
@@ -32,9 +34,8 @@ from weevit.training.recipe import deviations, flat, load_recipe, override, to_y
 from weevit.training.run_data import data_facts, in_order, refuse_other_data, splits_of
 from weevit.training.schedule import Schedule
 from weevit.training.schema import Recipe
-from weevit.training.state import State, clear_leftovers, load, newest, save
+from weevit.training.state import State, load, newest, save
 from weevit.training.validation import Validation
-from weevit.zoo.places import expand_home
 
 RESUMABLE = ("loop.keep", "loop.max_bad", "loop.workers")
 """What may be another value when a run is resumed: it changes nothing about what comes out."""
@@ -215,7 +216,7 @@ def begin(
     facts = json.loads(json.dumps(facts))  # as it is read back: tuples are lists
     work = _work(folder, recipe, facts, dataset, machine, model)
     work.notes = _first_notes(first, dataset, facts)
-    run_folder.write_text(folder / run_folder.RECIPE, to_yaml(recipe))
+    run_folder.TRAINING.write(folder, run_folder.RECIPE, to_yaml(recipe))
     work.checkpoint = save(work.state, folder / run_folder.STATE)
     run_folder.write_run(folder, facts)  # from here on there is a run
     return work

@@ -21,23 +21,23 @@ import math
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from weevit.errors import CheckpointError, OutputError, TrainingError
+from weevit.errors import CheckpointError, TrainingError
+from weevit.store.files import replacing_folder, sha256_file, sync, writing
+from weevit.store.own import refuse_links
 from weevit.text import typed
-from weevit.training.durable import replacing_folder
 from weevit.training.ema import Ema
 from weevit.training.saved import (
     CLOCK,
+    DISK_ERRORS,
     FILES,
     MAX_METRICS_BYTES,
     METRICS,
@@ -56,8 +56,7 @@ from weevit.training.saved import (
     refuse_unlike,
     to_lines,
 )
-from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, sha256_file, sync, write_manifest
-from weevit.zoo.own import refuse_links
+from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, write_manifest
 from weevit.zoo.records import MAX_COUNT, MAX_RECORD_BYTES
 from weevit.zoo.safetensors_file import MAX_FILE_BYTES, read_tensors
 
@@ -148,7 +147,9 @@ def _save(state: State, folder: Path, keep: int) -> Path:
         refuse_not_finite(name.partition(".")[0], tensors, state.step)
     final = folder / f"step-{state.step:06d}"
     needed = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
-    with _writing(folder, needed):
+    kept = f"It needs {needed:,} bytes; {_free(folder):,} were free. Checkpoints that were there before still stand."
+    again = f"Free some room, then: weevit resume {typed(folder.parent)}"
+    with writing(folder, kept, again, DISK_ERRORS):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing_folder(final) as tmp:
             _reached("begin")
@@ -242,19 +243,8 @@ def _plain_moments(state: State) -> dict[str, dict[str, Any]]:
     return {name: values for name, values in found.items() if values}
 
 
-@contextmanager
-def _writing(folder: Path, needed: int) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # the library has an error of its own for a full disk
-        reason = getattr(error, "strerror", None) or error
-        parent = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(parent).free
-        raise OutputError(
-            f"The checkpoint could not be written to {folder}: {reason}. It needs {needed:,} bytes; "
-            f"{free:,} are free. Checkpoints that were there before still stand.",
-            f"Free some room, then: weevit resume {typed(folder.parent)}",
-        ) from error
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
 
 
 def prune(folder: Path, keep: int, best: int | None) -> None:
@@ -276,13 +266,6 @@ def checkpoints(folder: Path) -> dict[int, Path]:
         if match := re.fullmatch(r"step-([0-9]{6,15})", path.name):
             found[int(match[1])] = path
     return dict(sorted(found.items(), reverse=True))
-
-
-def clear_leftovers(folder: Path) -> None:
-    """Delete what a process that was killed while it saved has left; only for whoever holds the run."""
-    for path in folder.glob(".*"):
-        if path.suffix in (".tmp", ".old"):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Path:

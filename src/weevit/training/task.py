@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +16,9 @@ from weevit.errors import MalformedFileError, UsageError
 from weevit.fitting.results import Fit
 from weevit.training.recipe import load_recipe, override
 from weevit.training.run_data import held_out
-from weevit.training.run_folder import writing
+from weevit.training.run_folder import TRAINING
 from weevit.training.schema import Recipe
 from weevit.zoo.checkpoint import Checkpoint
-from weevit.zoo.manifest import replace_file
 from weevit.zoo.records import Sha256, Text, items, read_record_file, words
 from weevit.zoo.resolve import resolve
 
@@ -66,12 +64,8 @@ class Started:
             raise UsageError(f"{path} is damaged: {error.message}", "Choose a new --output.") from error
 
     def write(self, folder: Path) -> None:
-        """Record it; the folder is made."""
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_file(
-                folder / STARTED, lambda tmp: tmp.write_text(json.dumps(vars(self), indent=1), encoding="utf-8")
-            )
+        """Record it."""
+        TRAINING.write(folder, STARTED, vars(self))
 
     def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
         """Refuse to resume with other values than those it was begun with; what is left out stays as it was.

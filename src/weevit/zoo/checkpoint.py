@@ -7,7 +7,6 @@ can be wrong with names, shapes, dtypes or bytes is an error here, before the te
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,23 +18,15 @@ from typing import Any
 import numpy as np
 
 from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
+from weevit.store.files import as_bytes, replace_file, sha256_file
+from weevit.store.places import expand_home
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
 from weevit.zoo.decision import KEY, Decision, parse_decision
 from weevit.zoo.labels import Label, imagenet_labels
 from weevit.zoo.layout import from_timm_name, to_timm_name
-from weevit.zoo.manifest import (
-    CONFIG_FILE,
-    MANIFEST,
-    WEIGHTS_FILE,
-    check_files,
-    differs,
-    replace_file,
-    sha256_file,
-    write_manifest,
-)
+from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, check_files, differs, write_manifest
 from weevit.zoo.matching import check_tensors, fitting_grid, infer_config, tensor_shape
-from weevit.zoo.places import expand_home
 from weevit.zoo.safetensors_file import (
     PICKLE_ENDINGS,
     Entry,
@@ -303,8 +294,7 @@ def write_checkpoint(
 def _write_files(folder: Path, arrays: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
-    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    replace_file(folder / CONFIG_FILE, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    replace_file(folder / CONFIG_FILE, lambda tmp: tmp.write_bytes(as_bytes(config)))
 
     def write_weights(tmp: Path) -> None:
         # transformers refuses a file that does not say for which framework it was written

@@ -1,19 +1,15 @@
 """`weevit-manifest.json`: the sha256 of every file of a checkpoint folder, written last and checked at every load.
 
-A flipped bit in weights loads everywhere without a word; here it does not. Files are written as
-tmp -> fsync -> rename -> fsync of the folder, so a file with its final name is whole.
+A flipped bit in weights loads everywhere without a word; here it does not.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from weevit.errors import ChecksumError, MalformedFileError
+from weevit.store.files import as_bytes, replace_file, sha256_file
 from weevit.zoo.safetensors_file import open_regular
 from weevit.zoo.strict_json import parse_json_object
 
@@ -22,18 +18,7 @@ WEIGHTS_FILE = "model.safetensors"
 MANIFEST = "weevit-manifest.json"
 SCHEMA = "weevit.manifest/1"
 
-_CHUNK = 1 << 20
 _LIMIT = 1 << 20
-
-
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes (about 1.4 GB/s)."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-    return digest.hexdigest()
 
 
 def write_manifest(folder: Path, sha256: Mapping[str, str], **facts: str) -> None:
@@ -45,8 +30,7 @@ def write_manifest(folder: Path, sha256: Mapping[str, str], **facts: str) -> Non
         facts: what else should stand there, for instance where the files came from.
     """
     content = {"schema": SCHEMA, **facts, "sha256": dict(sha256)}
-    text = json.dumps(content, indent=2) + "\n"
-    replace_file(folder / MANIFEST, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    replace_file(folder / MANIFEST, lambda tmp: tmp.write_bytes(as_bytes(content)))
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:
@@ -102,48 +86,3 @@ def differs(path: Path, hint: str) -> ChecksumError:
     return ChecksumError(
         f"{path} is not the file that was recorded in {MANIFEST}, or was exchanged: its sha256 differs.", hint
     )
-
-
-def replace_file(path: Path, write: Callable[[Path], object], beside: Path | None = None) -> None:
-    """Write a file so that its name never stands for half of it.
-
-    Args:
-        path: the final name.
-        write: writes the content to the temporary path that it is given.
-        beside: the folder of that path, on the same file system; by default the file's own.
-    """
-    tmp = (beside or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        write(tmp)
-        sync(tmp)
-        tmp.replace(path)
-    finally:
-        tmp.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Add a line to a file and see it onto the disk; with it the file's name, where the file is new.
-
-    Args:
-        path: of the file.
-        line: with its line break.
-    """
-    new = not path.exists()
-    with path.open("ab") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    if new:
-        sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """See a file or a folder onto the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,8 +26,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from weevit.errors import MalformedFileError
+from weevit.store.own import read_own
 from weevit.zoo.fields import boolean, whole
-from weevit.zoo.own import read_own
 from weevit.zoo.strict_json import parse_json_object, shorten
 
 T = TypeVar("T")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from weevit.errors import CheckpointError, UnknownModelError, UsageError, did_you_mean
+from weevit.store.places import expand_home
 from weevit.zoo.architectures import ARCHITECTURES
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.hub import Progress, cache_folder, cached_snapshot, fetch
-from weevit.zoo.places import expand_home
 from weevit.zoo.safetensors_file import PICKLE_ENDINGS
 from weevit.zoo.weights import ALIASES, BY_NAME, Weight, find_weight
 

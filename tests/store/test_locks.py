@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from weevit.errors import OutputError, UsageError
-from weevit.locks import is_taken, take_lock
+from weevit.errors import UsageError
+from weevit.store.locks import is_taken, take_lock
 
 pytest.importorskip("filelock")
 
@@ -34,15 +34,6 @@ def test_what_cannot_be_made_is_the_systems_error(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()
     with pytest.raises(OSError, match="directory"):
         take_lock(tmp_path / ".lock", BUSY)
-
-
-def test_a_job_says_what_helps_then(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    from weevit.jobs.folder import _lock
-
-    (tmp_path / ".worker-1-of-2.lock").mkdir()
-    with pytest.raises(OutputError, match="Every shard that was finished is kept"), _lock(tmp_path, 1, 2):
-        pytest.fail("it has no lock")
 
 
 def test_a_lock_that_cannot_be_looked_at_is_not_called_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

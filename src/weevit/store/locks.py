@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weevit.errors import WeevitError
-from weevit.extras import missing
+from weevit.store.extras import missing
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from weevit import extras
 from weevit.errors import MissingExtraError
+from weevit.store import extras
 
 SOURCE = Path(extras.__file__).parent
 

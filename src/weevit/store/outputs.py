@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from stat import S_ISREG
 
 from weevit.errors import OutputError, UsageError
+from weevit.store.files import writing
 from weevit.text import typed
 
 Sign = Callable[[Path], bool]
@@ -83,22 +83,68 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
 
     Raises:
         UsageError: it did not.
-        OutputError: the folder cannot be listed.
+        OSError: the folder cannot be listed.
     """
-    if not _there(output):
+    if not os.path.lexists(output):
         return
     if output.is_dir():
-        there = sorted(name for name in _listed(output) if not name.startswith("."))
+        there = sorted(name for name in os.listdir(output) if not name.startswith("."))  # noqa: PTH208 - names
         if there and not ours(output):
             shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
             raise UsageError(
                 f"{output} is not empty and holds no {what}, but {shown}.", f"{option} {typed(free_name(output))}"
             )
-    elif not S_ISREG(output.stat().st_mode) or not ours(output):
+    elif not output.is_file() or not ours(output):  # reading a pipe would wait for ever
         raise UsageError(
             f"{output} is there, and is no {what}: what weevit did not write it does not replace.",
             f"{option} {typed(free_name(output))}",
         )
+
+
+def refuse_read_only(*folders: Path) -> None:
+    """Refuse folders that may not be written; of one that is not there, the nearest on the way that is counts.
+
+    Raises:
+        UsageError: that is a file.
+        OutputError: that may not be written.
+    """
+    for folder in folders:
+        there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+        if not there.is_dir():
+            raise UsageError(f"{there} is a file, and {folder} would lie in it.", "Choose another --output.")
+        if not os.access(there, os.W_OK):
+            raise OutputError(f"The folder {str(there)!r} may not be written.", "Choose another --output.")
+
+
+def check_file(
+    output: Path, ours: Sign, what: str, inputs: Iterable[object], option: str = "--output", made: bool = False
+) -> None:
+    """Refuse a file that a verb could not write, or would destroy, before anything is computed for it.
+
+    Args:
+        output: the file.
+        ours: tells of a file that is there whether the verb wrote it.
+        what: what it would be then.
+        inputs: models and data; those that are no paths are passed over.
+        option: the output's.
+        made: whether its folder is made where it is not there.
+
+    Raises:
+        UsageError: an address, a folder, a file in a folder that is not there, an input, a file of somebody else.
+        OutputError: its folder may not be written.
+    """
+    local(output, option)
+    folder = output.absolute().parent
+    with writing(output):
+        if output.is_dir():
+            raise UsageError(f"{output} is a folder; {option} is a file.", f"{option} {typed(free_name(output))}")
+        if not made and not folder.is_dir():
+            raise UsageError(
+                f"There is no folder {str(folder)!r} to write {output.name} into.", f"mkdir -p {typed(folder)}"
+            )
+        refuse_inputs(output, [one for one in inputs if isinstance(one, str | Path)], option)
+        refuse_foreign(output, ours, what, option)
+        refuse_read_only(folder)
 
 
 def free_name(path: Path) -> Path:
@@ -131,10 +177,3 @@ def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
         return os.path.samefile(one, other)  # noqa: PTH121 - text of any kind
     except (OSError, ValueError):
         return False
-
-
-def _listed(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208 - names, not paths
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be looked into: {error.strerror or error}.", "Choose another.") from error

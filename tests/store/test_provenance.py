@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import weevit
-from weevit.provenance import installed, provenance
+from weevit.store.provenance import installed, provenance
 
 
 def test_versions_are_those_that_are_installed() -> None:

@@ -1,0 +1,1 @@
+"""Whatever is kept on disk: files whole or not at all, folders held by one process, what an output may not replace."""

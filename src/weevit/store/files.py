@@ -1,0 +1,173 @@
+"""Files and folders that appear whole or not at all, and what is said where the disk does not take them.
+
+A file is written as tmp -> fsync -> rename -> fsync of its folder, so what has a final name is whole, after a power cut
+too. These functions raise what the operating system says; `writing` makes of it the one error that a user sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from weevit.errors import OutputError
+
+HINT = "Free some room or choose another --output."
+
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def writing(
+    path: Path, kept: str = "", hint: str = HINT, errors: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[None]:
+    """Turn the operating system's errors about writing into ours: a full disk, no permission, a name that is too long.
+
+    Args:
+        path: of the file or folder that is written.
+        kept: a sentence about what is there all the same.
+        hint: what to do.
+        errors: other libraries have errors of their own for a full disk.
+
+    Raises:
+        OutputError: whatever is raised in the block is one of them.
+    """
+    try:
+        yield
+    except errors as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path} cannot be written: {reason}.{kept and f' {kept}'}", hint) from error
+
+
+Content = bytes | str | Mapping[str, Any]
+"""Of a file: bytes, a text, which becomes UTF-8, or an object, which becomes JSON."""
+
+
+def write_file(path: Path, content: Content) -> None:
+    """Write a file, whole or not at all; its folder is made.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda tmp: tmp.write_bytes(as_bytes(content)))
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+    """Write a file that appears under its name only when it is complete and on the disk; returns that name.
+
+    Args:
+        path: the final name.
+        write: writes the content to the open file that it is given.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+
+    def fill(tmp: Path) -> None:
+        with tmp.open("wb") as file:
+            write(file)
+
+    with writing(path):
+        replace_file(path, fill)
+    return path
+
+
+def as_bytes(content: Content) -> bytes:
+    """As it stands in a file; names of files, which need not be text, are spelled out."""
+    if isinstance(content, Mapping):
+        content = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+
+
+def finite(value: Any) -> Any:
+    """Plain data with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def replace_file(path: Path, write: Callable[[Path], object], beside: Path | None = None) -> None:
+    """Write a file so that its name never stands for half of it.
+
+    Args:
+        path: the final name.
+        write: writes the content to the temporary path that it is given.
+        beside: the folder of that path, on the same file system; by default the file's own.
+    """
+    tmp = (beside or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        write(tmp)
+        sync(tmp)
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextmanager
+def replacing_folder(final: Path) -> Iterator[Path]:
+    """Gives a new folder beside `final`, which takes its place when the block ends well: all of it or nothing.
+
+    The block syncs its files. Where there is such a folder already, there is none for the moment between two renames.
+    """
+    tag = secrets.token_hex(4)
+    tmp, old = (final.with_name(f".{final.name}.{tag}.{kind}") for kind in ("tmp", "old"))
+    tmp.mkdir()
+    try:
+        yield tmp
+        sync(tmp)
+        if final.exists():
+            final.rename(old)
+        tmp.rename(final)
+        sync(final.parent)
+    finally:
+        for leftover in (tmp, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file and see it onto the disk; with it the file's name, where the file is new.
+
+    Args:
+        path: of the file.
+        line: with its line break.
+    """
+    new = not path.exists()
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """See a file or a folder onto the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes (about 1.4 GB/s)."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
