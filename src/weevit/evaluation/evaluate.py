@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from weevit.datasets.dataset import Dataset, Split
+from weevit.datasets.dataset import Dataset, Split, Targets
 from weevit.datasets.read import check_there, read_dataset
 from weevit.errors import DatasetError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
 from weevit.evaluation.model import describe, labels_of, match_classes, unknown_below
-from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.results import DataFacts, Evaluation, Row
 from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import SCHEMA, check_report, write_evaluation
 from weevit.predict import Predictor, load
@@ -125,7 +124,7 @@ def choose_split(dataset: Dataset, name: str | None) -> Split:
     )
 
 
-def describe_data(dataset: Dataset, part: Split) -> dict[str, Any]:
+def describe_data(dataset: Dataset, part: Split) -> DataFacts:
     """What was measured on; plain data."""
     try:
         fingerprint = dataset.fingerprint()
@@ -134,7 +133,7 @@ def describe_data(dataset: Dataset, part: Split) -> dict[str, Any]:
     return {"path": dataset.path, "split": part.name, "fingerprint": fingerprint, "notes": list(dataset.notes)}
 
 
-def _in_head(targets: Ints, places: Ints, labels: Sequence[Label]) -> Ints:
+def _in_head(targets: Targets, places: Ints, labels: Sequence[Label]) -> Ints:
     """(n) or (n, K) targets of the data as those of the head."""
     if targets.ndim == 1:
         return np.asarray(places[targets.astype(np.int64)], dtype=np.int64)

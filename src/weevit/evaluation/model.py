@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from weevit._version import __version__
 from weevit.datasets.found import class_name
 from weevit.errors import DatasetError, UsageError, did_you_mean
 from weevit.evaluation.metrics import Ints
+from weevit.evaluation.results import ModelFacts
 from weevit.predict import Predictor
 from weevit.text import one_line
 from weevit.zoo.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
     return checkpoint.labels
 
 
-def describe(predictor: Predictor) -> dict[str, Any]:
+def describe(predictor: Predictor) -> ModelFacts:
     """What a figure was measured with; plain data."""
     checkpoint = predictor.checkpoint
     return {

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,6 +21,29 @@ from weevit.zoo.labels import Label
 
 BETWEEN = ";"
 """Between the classes of an image that has several."""
+
+
+class ModelFacts(TypedDict):
+    """What figures were measured with."""
+
+    name: str
+    source: str
+    sha256: str
+    parameters: int
+    preprocessing: Mapping[str, str | float | Sequence[float]]
+    engine: str
+    threads: int
+    unknown_below: float | None
+    weevit: str
+
+
+class DataFacts(TypedDict):
+    """What figures were measured on."""
+
+    path: str
+    split: str
+    fingerprint: str
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +98,8 @@ class Evaluation:
         sources: the images, to show them; as many as rows.
     """
 
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
+    model: ModelFacts
+    data: DataFacts
     classes: tuple[Label, ...]
     multi_label: bool
     rows: tuple[Row, ...]

@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import numpy as np
 
 from weevit.errors import MalformedFileError, OutputError, UsageError
-from weevit.evaluation.results import BETWEEN, Evaluation, Row
+from weevit.evaluation.results import BETWEEN, DataFacts, Evaluation, ModelFacts, Row
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.outputs import first_line, local, refuse_foreign, refuse_inputs
@@ -194,8 +194,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         ) from error
     root = Path(content.data["path"])
     return Evaluation(
-        model=content.model,
-        data=content.data,
+        model=cast(ModelFacts, content.model),
+        data=cast(DataFacts, content.data),
         classes=tuple(Label(one.id, one.name) for one in content.classes),
         multi_label=content.multi_label,
         rows=rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from weevit.evaluation.evaluate import describe_data
 from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets, read_set
 from weevit.evaluation.metrics import Judged
 from weevit.evaluation.model import describe, labels_of, unknown_below
-from weevit.evaluation.results import Evaluation
+from weevit.evaluation.results import DataFacts, Evaluation, ModelFacts
 from weevit.evaluation.rows import figures_of, ids_of, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import (
     REPORT_HTML,
@@ -74,7 +73,7 @@ class SuiteEvaluation:
         notes: what should be known of the figures.
     """
 
-    model: Mapping[str, Any]
+    model: ModelFacts
     path: str
     sets: tuple[SetResult, ...]
     absent: tuple[str, ...]
@@ -159,11 +158,11 @@ def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[S
     return results
 
 
-def _data(material: Material, truth: Truth) -> dict[str, Any]:
+def _data(material: Material, truth: Truth) -> DataFacts:
     one, data = _set(truth.name), describe_data(material.dataset, material.part)
     if truth.columns is not None:
         data["notes"].append(f"Only the {len(truth.labels)} classes of {one.title.partition(',')[0]} are answers here.")
-    return data | {"split": one.title}
+    return {**data, "split": one.title}
 
 
 def _figures(predictor: Predictor, judged: Judged, truth: Truth, images: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ from weevit.answers.results import Result
 from weevit.datasets.dataset import Split
 from weevit.embeddings import Embedded
 from weevit.fitting.heads import Floats
-from weevit.images.sources import Expansion, Inputs
+from weevit.images.sources import Inputs
 from weevit.predict import Output, Predictor
 
 
@@ -29,7 +29,7 @@ class Answered(Predictor):
 
     def stream(
         self,
-        inputs: Inputs | Expansion,
+        inputs: Inputs,
         outputs: Sequence[Output] = ("logits",),
         layers: Sequence[int] | None = None,
         topk: int = 5,

@@ -12,7 +12,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
+from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ class Stored(Protocol):
         ...
 
 
-Value: TypeAlias = "str | Path | Stored | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
+Value: TypeAlias = str | Path | Stored | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from glob import glob
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TypeAlias, TypeGuard, cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import File, LocalFile, Source, Value, printable, why_no_path
-from weevit.images.values import OpenFile, data_uri, hubs_image, is_data_uri
+from weevit.images.values import OpenBinary, OpenFile, data_uri, hubs_image, is_data_uri
 
-OneInput: TypeAlias = "str | os.PathLike[str] | Source | Value | BinaryIO | Mapping[str, Any]"
-Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
+Named: TypeAlias = str | os.PathLike[str]
+"""An image, or a folder, pattern, list, table or archive of many: only the disk knows."""
+
+OneImage: TypeAlias = (
+    bytes | bytearray | memoryview | OpenBinary | Image.Image | npt.NDArray[np.uint8] | Mapping[str, object] | Source
+)
+"""One image by its type."""
+
+Many: TypeAlias = Iterable[Named | OneImage]
+Inputs: TypeAlias = Named | OneImage | Many
 
 CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
 """Endings of files that hold or name inputs, where such a file is named; in folders they are left out."""
@@ -42,7 +51,7 @@ class Expansion:
     """
 
     def __init__(self, inputs: Inputs) -> None:
-        self._inputs: Iterable[OneInput] = [inputs] if is_one(inputs) else inputs  # type: ignore[list-item,assignment]
+        self._inputs = cast(Many, [inputs] if is_one(inputs) else inputs)
         self.left_out: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Source]:
@@ -56,8 +65,8 @@ class Expansion:
                 for word in _without_braces(os.fsdecode(item)):
                     yield from self._from_word(word)
             else:
-                value: Any = OpenFile(item) if _is_file(item) else item
-                yield Source(f"{_kind(item)}[{position}]", value)
+                kind, value = _kind(item), OpenFile(item) if _is_file(item) else cast(Value, item)
+                yield Source(f"{kind}[{position}]", value)
 
     def _from_word(self, word: str) -> Iterator[Source]:
         if is_data_uri(word):
@@ -126,7 +135,7 @@ class Expansion:
                 open_folders.pop()
 
 
-def expand(inputs: Inputs | Expansion) -> Expansion:
+def expand(inputs: Inputs) -> Expansion:
     """Everything to look at in what was given. Reads folders and lists, but no image; may be iterated lazily.
 
     Args:
@@ -250,7 +259,7 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
-def _is_file(item: object) -> bool:
+def _is_file(item: object) -> TypeGuard[OpenBinary]:
     return callable(getattr(item, "read", None)) and not isinstance(item, Image.Image)
 
 

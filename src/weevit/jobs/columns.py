@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from weevit.answers.results import Result, refuse_not_finite, unit_length
+from weevit.engine.session import block_indices
 from weevit.errors import UsageError, did_you_mean
-from weevit.predict import Output, Predictor, block_indices
+from weevit.predict import Output, Predictor
 from weevit.zoo.architectures import PATCH
 
 if TYPE_CHECKING:

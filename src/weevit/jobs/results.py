@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
@@ -18,10 +18,13 @@ from weevit.jobs.shards import job_of, read_table, vectors
 from weevit.text import typed
 from weevit.zoo.manifest import sha256_file
 
+if TYPE_CHECKING:
+    from pyarrow import Table
+
 
 def read_results(
     folder: str | Path, columns: list[str] | None = None, partial: bool = False, verify: bool = True
-) -> Any:
+) -> Table:
     """The rows of a job as one Arrow table, in the order of the inputs.
 
     Vectors are lists of a fixed size; `table["embedding"].chunk(0).values.to_numpy()` has all of them end to

@@ -80,7 +80,7 @@ ASKED = "asked"
 
 def run_job(
     predictor: Predictor,
-    inputs: Inputs | Expansion,
+    inputs: Inputs,
     folder: str | Path,
     verb: str = "embed",
     *,

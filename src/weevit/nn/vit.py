@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ class VisionTransformer(Taps):
         self.has_class_token, self.no_embed_class = arch.class_token, not arch.embeds_prefix
         self.dynamic_img_size = options.dynamic_img_size
         self.grad_checkpointing = False
-        self.pretrained_cfg: dict[str, Any] = {}
+        self.pretrained_cfg: dict[str, object] = {}
 
         img_size = options.img_size or (arch.img_size, arch.img_size)
         patches = PatchEmbed(options.in_chans, D, img_size, strict_img_size=not options.dynamic_img_size)
@@ -222,14 +222,14 @@ class VisionTransformer(Taps):
         return self.options.in_chans
 
     @property
-    def default_cfg(self) -> dict[str, Any]:
+    def default_cfg(self) -> dict[str, object]:
         """timm's older name of `pretrained_cfg`."""
         return self.pretrained_cfg
 
     @property
     def feature_info(self) -> FeatureInfo:
         """What each block's output is."""
-        ratio = self.patch_embed.feat_ratio()
+        ratio = self.patch_embed.patch_size[0]
         return FeatureInfo(
             {"module": f"blocks.{index}", "num_chs": self.embed_dim, "reduction": ratio}
             for index in range(self.arch.depth)
@@ -263,7 +263,7 @@ class VisionTransformer(Taps):
         """Parameters that weight decay leaves alone, apart from those of one dimension."""
         return {"pos_embed", "cls_token", "reg_token"}
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Patterns that sort parameters by depth, for layer decay."""
         del coarse
         return {

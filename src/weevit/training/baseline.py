@@ -192,7 +192,7 @@ class FineTuned:
             f"{100 * compared.high:+.1f}; McNemar, p = {compared.p_value:.2g})"
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Everything but the single images, as plain data."""
         compared = comparison_json(self.comparison) if self.comparison else {}
         return {
