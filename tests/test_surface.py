@@ -90,6 +90,16 @@ def test_torch_is_imported_beside_only(path: Path) -> None:
         assert not {module.split(".")[0] for module in imported_modules(path)} & {"torch", "torchvision", "timm"}
 
 
+def test_every_ignored_type_error_has_its_code_and_its_reason() -> None:
+    for path in SOURCE.rglob("*.py"):
+        lines = path.read_text().splitlines()
+        for before, line in zip(["", *lines], lines, strict=False):
+            if "type: ignore" in line:
+                assert re.search(r"# type: ignore\[[a-z-]+\]  # \w+ \w+", line), f"{path}: {line}"
+            if line.startswith("# mypy:"):
+                assert before.startswith("# "), f"{path}: {line}"
+
+
 HEAVY = ("torch", "onnx", "onnxruntime", "numpy", "PIL", "huggingface_hub", "pyarrow")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import SupportsIndex
 
 from weevit.errors import UsageError, did_you_mean
 
@@ -46,10 +47,7 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
 def _number(value: object) -> int | None:
     if isinstance(value, str):
         return int(value) if re.fullmatch("-?[0-9]{1,40}", value.strip()) else None
-    try:
-        return None if isinstance(value, bool) else value.__index__()  # type: ignore[attr-defined]
-    except AttributeError:
-        return None
+    return value.__index__() if isinstance(value, SupportsIndex) and not isinstance(value, bool) else None
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from weevit.errors import UsageError, did_you_mean
-from weevit.zoo.weights import CLIP, HALF, Preprocessing
+from weevit.zoo.weights import CLIP, HALF, RGB, CropMode, Interpolation, Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,11 +41,11 @@ class DataConfig(TypedDict):
     """What a model was made to see, by timm's names: the arguments of `create_transform`."""
 
     input_size: tuple[int, int, int]
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    interpolation: Interpolation
+    mean: RGB
+    std: RGB
     crop_pct: float
-    crop_mode: str
+    crop_mode: CropMode
 
 
 _KEYS = tuple(DataConfig.__annotations__)
@@ -100,11 +100,11 @@ def create_transform(
     input_size: Sequence[int] | int,
     is_training: bool = False,
     *,
-    interpolation: str,
+    interpolation: Interpolation,
     mean: Sequence[float],
     std: Sequence[float],
     crop_pct: float,
-    crop_mode: str,
+    crop_mode: CropMode,
     **unknown: object,
 ) -> Callable[[Image.Image], Tensor]:
     """A function from an image to a normalised (3, height, width) float32 tensor, as timm's evaluation transform.
@@ -125,7 +125,8 @@ def create_transform(
     if is_training:
         raise UsageError("The training transform comes with training; this one is for evaluation.", "is_training=False")
     height, width = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)[-2:]
-    spec = Preprocessing(height, width, crop_pct, crop_mode, interpolation, tuple(mean), tuple(std))  # type: ignore[arg-type]
+    colours = cast(tuple[RGB, RGB], (tuple(mean), tuple(std)))
+    spec = Preprocessing(height, width, crop_pct, crop_mode, interpolation, *colours)
 
     def transform(image: Image.Image) -> Tensor:
         import torch

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, cast
@@ -151,7 +152,7 @@ def clear_evaluation(folder: Path) -> None:
     """Delete what an evaluation wrote, so that none of a model that is gone stays behind; other files stay."""
     names = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{ending}" for ending in TABLES))
     for name in names:
-        with_errors(folder, lambda name=name: (folder / name).unlink(missing_ok=True))  # type: ignore[misc]
+        with_errors(folder, partial((folder / name).unlink, missing_ok=True))
     with suppress(OSError):  # not there, or not empty
         folder.rmdir()
 

@@ -122,7 +122,7 @@ class VisionTransformer(Taps):
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Pixels -> [B, N, D] tokens after the last block (and after its norm, where that comes before the pool)."""
         x, _ = self._pass(x, (), attn_mask=attn_mask, is_causal=is_causal)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """[B, N, D] -> [B, K] logits, or with `pre_logits` the [B, D] embedding that the head sees."""
@@ -178,13 +178,13 @@ class VisionTransformer(Taps):
         """Patches [B, P, D] -> [B, N, D]: with the prefix, and with learned positions (of that grid)."""
         prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         if self.pos_embed is None:
-            return self.pos_drop(torch.cat([*prefix, x], dim=1))  # type: ignore[no-any-return]
+            return self.pos_drop(torch.cat([*prefix, x], dim=1))
         positions = self._positions(grid or self.grid)
         if self.no_embed_class:
             x = torch.cat([*prefix, x + positions], dim=1)
         else:
             x = torch.cat([*prefix, x], dim=1) + positions
-        return self.pos_drop(x)  # type: ignore[no-any-return]
+        return self.pos_drop(x)
 
     def _positions(self, grid: Size) -> Tensor:
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
