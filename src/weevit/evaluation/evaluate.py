@@ -18,11 +18,11 @@ from weevit.errors import DatasetError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
-from weevit.evaluation.model import describe, labels_of, match_classes, unknown_below
+from weevit.evaluation.model import JudgedModel, judged, labels_of, match_classes, unknown_below
 from weevit.evaluation.results import DataFacts, Evaluation, Row
 from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import SCHEMA, check_report, write_evaluation
-from weevit.predict import Predictor, load
+from weevit.predict import Predictor
 from weevit.zoo.labels import Label
 
 SPLITS = ("test", "validation", "all")
@@ -30,7 +30,7 @@ SPLITS = ("test", "validation", "all")
 
 
 def evaluate(
-    model: str | Path | Predictor,
+    model: str | Path | Predictor | JudgedModel,
     data: str | Path | Dataset,
     output: str | Path | None = None,
     *,
@@ -44,7 +44,8 @@ def evaluate(
     Classes are matched by name: a class of the data is found among the model's by its id, else by its name for people.
 
     Args:
-        model: as for `weevit.load`, or what that returned (with another batch or image size, for instance).
+        model: as for `weevit.load`, or what that returned (with another batch or image size, for instance), or
+            whatever else answers as `weevit.evaluation.model.JudgedModel` does.
         data: a folder with a subfolder for each class, with or without `train/ val/ test/` above them; a CSV, TSV or
             Parquet file with paths and labels; tars; or a data set that was read.
         output: a folder for `report.html`, `report.json`, `per_class.csv` and `predictions.csv`; none by default.
@@ -62,16 +63,16 @@ def evaluate(
     if output is not None:
         check_report(output, SCHEMA, (model, data), table)
     check_there(data)
-    predictor = model if isinstance(model, Predictor) else load(model)
-    labels, decision = labels_of(predictor.checkpoint), predictor.checkpoint.decision
+    asked = judged(model)
+    labels, decision = labels_of(asked.checkpoint), asked.checkpoint.decision
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
     places = match_classes(dataset.classes, labels, allow_missing)
     part = choose_split(dataset, split)
     several = dataset.multi_label or (decision is not None and decision.multi_label)
     ids = ids_of(part.sources, dataset.path)
-    found = (_several if several else _one)(predictor, part, ids, _in_head(part.targets, places, labels), watch)
+    found = (_several if several else _one)(asked, part, ids, _in_head(part.targets, places, labels), watch)
     evaluation = Evaluation(
-        model=describe(predictor),
+        model=asked.facts,
         data=describe_data(dataset, part),
         classes=labels,
         multi_label=several,
@@ -152,24 +153,24 @@ class _Found:
     precisions: tuple[float, ...] = ()
 
 
-def _one(predictor: Predictor, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
-    labels, unknown = labels_of(predictor.checkpoint), unknown_below(predictor.checkpoint)
+def _one(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
+    labels, unknown = labels_of(model.checkpoint), unknown_below(model.checkpoint)
     right = [(int(target),) for target in targets]
     judge = OneOf(right)
-    asked = ask(predictor, part.sources, [judge], watch)
+    asked = ask(model, part.sources, [judge], watch)
     places, judged = judge.verdict()
     rows = with_unknown(rows_of(ids, right, labels, (places, judged), asked), unknown)
     figures = dict(figures_of(judged, len(labels), unknown)) | worst_case(judged, len(ids), len(labels))
     return _Found(rows, figures, asked)
 
 
-def _several(predictor: Predictor, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
-    labels = labels_of(predictor.checkpoint)
+def _several(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
+    labels = labels_of(model.checkpoint)
     flags = targets if targets.ndim == 2 else np.eye(len(labels), dtype=np.int64)[targets]
     judge = AllOf(len(labels))
-    asked = ask(predictor, part.sources, [judge], watch)
+    asked = ask(model, part.sources, [judge], watch)
     places, probabilities = judge.verdict()
-    decision = predictor.checkpoint.decision
+    decision = model.checkpoint.decision
     thresholds = np.asarray((decision.label_thresholds if decision else None) or 0.5, dtype=np.float64)
     figures = dict(metrics.multi_label(probabilities, flags[places], thresholds))
     precisions = metrics.average_precision(probabilities, flags[places])

@@ -1,19 +1,27 @@
-"""The model that is evaluated: what it was measured with, and which of its classes those of the data are."""
+"""The model that is evaluated: its answers, what it was measured with, and which of its classes those of the data are.
+
+Answers are judged whoever gave them: a `Predictor` that is asked now, or logits that are there already.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from weevit._version import __version__
+from weevit.answers.results import Array
 from weevit.datasets.found import class_name
 from weevit.errors import DatasetError, UsageError, did_you_mean
-from weevit.evaluation.metrics import Ints
+from weevit.evaluation.metrics import Bools, Floats, Ints
 from weevit.evaluation.results import ModelFacts
-from weevit.predict import Predictor
+from weevit.images.source import Source
+from weevit.predict import Predictor, load
 from weevit.text import one_line
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.counts import count
@@ -21,6 +29,86 @@ from weevit.zoo.labels import Label
 
 _SHOWN = 20
 """Classes that an error lists by name."""
+
+
+Answer: TypeAlias = tuple[str, str | None, Array | None]
+"""Of one image: its status; why there is no answer, or None; (num_classes) float32 logits, or None."""
+
+
+class JudgedModel(Protocol):
+    """A model with a classifier, and its answers.
+
+    Attributes:
+        checkpoint: its classes, and how logits become an answer.
+        facts: what its figures are measured with.
+    """
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...  # noqa: D102 - above
+
+    @property
+    def facts(self) -> ModelFacts: ...  # noqa: D102 - above
+
+    def answers(self, sources: Sequence[Source]) -> Generator[Answer, None, None]:
+        """One for each image, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class AskedNow:
+    """A loaded model. Answers are steady: the batch size changes no figure."""
+
+    predictor: Predictor
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What was loaded."""
+        return self.predictor.checkpoint
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What its figures are measured with."""
+        return describe(self.predictor)
+
+    def answers(self, sources: Sequence[Source]) -> Generator[Answer, None, None]:
+        """Every image is looked at."""
+        with closing(self.predictor.stream(tuple(sources), outputs=("logits",), topk=1, steady=True)) as results:
+            for result in results:
+                yield result.status, result.error, result.logits
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """A model whose answers to the images of one split are there already: nothing is asked.
+
+    Attributes:
+        checkpoint, facts: as for `JudgedModel`.
+        logits: (n, num_classes) of all images; the rows of those without an answer mean nothing.
+        ok: (n) bool: whether there is an answer.
+        failures: (id, status, error) of each image without one, in order.
+    """
+
+    checkpoint: Checkpoint
+    facts: ModelFacts
+    logits: Floats
+    ok: Bools
+    failures: Sequence[tuple[str, str, str]]
+
+    def answers(self, sources: Sequence[Source]) -> Generator[Answer, None, None]:
+        """Those that are there."""
+        failures = iter(self.failures)
+        for _, ok, logits in zip(sources, self.ok, self.logits.astype(np.float32), strict=True):
+            if ok:
+                yield "ok", None, logits
+            else:
+                _, status, error = next(failures)
+                yield status, error, None
+
+
+def judged(model: str | Path | Predictor | JudgedModel) -> JudgedModel:
+    """What is to be evaluated; a name or a folder is loaded."""
+    loaded = load(model) if isinstance(model, str | Path) else model
+    return AskedNow(loaded) if isinstance(loaded, Predictor) else loaded
 
 
 def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:

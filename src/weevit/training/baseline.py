@@ -38,7 +38,7 @@ from weevit.evaluation.results import Evaluation
 from weevit.evaluation.saved import OURS as EVALUATION
 from weevit.evaluation.saved import REPORT_HTML, check_folder
 from weevit.fitting import calibration
-from weevit.fitting.answered import Answered
+from weevit.fitting.evidence import known_answers
 from weevit.fitting.fit import Stage, fit
 from weevit.fitting.folder import FAILURES
 from weevit.fitting.heads import Floats, Head
@@ -372,7 +372,7 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
         raise DatasetError(f"None of the {len(split):,} validation images can be read.", "weevit data check")
     tensors = model.tensors()
     logits = Head(tensors["head.weight"], tensors["head.bias"]).logits(embedded.vectors)
-    known = Answered(Predictor(model, threads=task.threads), split, embedded, logits)
+    known = known_answers(Predictor(model, threads=task.threads), embedded, logits)
     evaluation = replace(evaluate(known, data, split=VALIDATION, allow_missing=True), seconds=float("nan"))
     return _Answers(evaluation, logits[embedded.ok], split.targets[embedded.ok])
 
