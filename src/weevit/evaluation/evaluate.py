@@ -20,8 +20,9 @@ from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
 from weevit.evaluation.model import JudgedModel, judged, labels_of, match_classes, unknown_below
 from weevit.evaluation.results import DataFacts, Evaluation, Row
-from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, with_unknown, worst_case
+from weevit.evaluation.rows import figures_of, label_rows, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import SCHEMA, check_report, write_evaluation
+from weevit.images.names import ids_of
 from weevit.predict import Predictor
 from weevit.zoo.labels import Label
 

@@ -12,7 +12,7 @@ from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets
 from weevit.evaluation.metrics import Judged
 from weevit.evaluation.model import AskedNow, describe, labels_of, unknown_below
 from weevit.evaluation.results import DataFacts, Evaluation, ModelFacts
-from weevit.evaluation.rows import figures_of, ids_of, rows_of, with_unknown, worst_case
+from weevit.evaluation.rows import figures_of, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import (
     REPORT_HTML,
     REPORT_JSON,
@@ -24,6 +24,7 @@ from weevit.evaluation.saved import (
     write_evaluation,
 )
 from weevit.evaluation.suite_report import suite_page
+from weevit.images.names import ids_of
 from weevit.predict import Predictor, load
 from weevit.zoo.weights import BY_NAME
 

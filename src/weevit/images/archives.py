@@ -20,9 +20,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from weevit.errors import ImageError, TruncatedImageError, UnreadableImageError
+from weevit.images.files import File, Slice
 from weevit.images.formats import EXTENSIONS
 from weevit.images.packed import Packed
-from weevit.images.source import MAX_PATH, TARGETS, File, Slice, Source, Stored, shortened
+from weevit.images.source import MAX_PATH, TARGETS, Source, Stored, shortened
 
 _MAX_CLASS_BYTES = 1000
 _MAX_JSON_BYTES = 1 << 16

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
 
-from weevit.images.source import File
+from weevit.images.files import File
 
 MAX_LINE = 1 << 20
 """Characters of a line; the rest of a longer one is skipped."""

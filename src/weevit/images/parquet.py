@@ -25,7 +25,8 @@ from weevit.errors import (
 )
 from weevit.extras import missing
 from weevit.images.decode import Limits
-from weevit.images.source import File, read_bytes, shortened, why_no_path
+from weevit.images.files import File
+from weevit.images.source import read_bytes, shortened, why_no_path
 from weevit.memory import give_back
 
 MAX_ROW_GROUP_BYTES = 64 << 20

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Annotated
 
 from weevit.errors import JobError, MalformedFileError
+from weevit.images.names import Names
 from weevit.images.source import Source
-from weevit.jobs.names import Names
 from weevit.zoo.fields import whole
 from weevit.zoo.manifest import replace_file
 from weevit.zoo.own import read_own

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from weevit.images.names import id_hash
 from weevit.jobs.columns import Column
-from weevit.jobs.names import id_hash
 from weevit.jobs.shards import Row, read_rows, read_table
 
 _KEPT = 3

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from weevit.answers.results import Result
 from weevit.errors import JobError, NotFiniteError, UsageError
+from weevit.images.names import Names, id_hash, rename
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.columns import VERBS, Column
 from weevit.jobs.folder import VANISHED, hold, tidy, write_errors, writing
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
-from weevit.jobs.names import Names, id_hash, rename
 from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
