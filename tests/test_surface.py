@@ -104,8 +104,6 @@ SIBLINGS = {
 
 CIRCLES = {
     frozenset({"results", "notebook"}): "a result draws itself in a notebook",
-    frozenset({"compare", "comparison_report"}): "a comparison writes its page",
-    frozenset({"suite", "suite_report"}): "a suite writes its page",
     frozenset({"vit", "features", "initialise"}): "taps and initialisation name the module in their types",
     frozenset({"pages", "results", "judging", "loop", "baseline"}): "goes when recipes, batches and training part",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from weevit.evaluation.evaluate import describe_data
 from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets, read_set
 from weevit.evaluation.metrics import Judged
 from weevit.evaluation.model import AskedNow, describe, labels_of, unknown_below
-from weevit.evaluation.results import DataFacts, Evaluation, ModelFacts
+from weevit.evaluation.results import DataFacts, Evaluation, SetResult, SuiteEvaluation
 from weevit.evaluation.rows import figures_of, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import (
     REPORT_HTML,
@@ -29,60 +28,6 @@ from weevit.predict import Predictor, load
 from weevit.zoo.weights import BY_NAME
 
 SCHEMA = "weevit.suite/2"
-
-
-@dataclass(frozen=True)
-class SetResult:
-    """How a model did on one of the sets.
-
-    Attributes:
-        name, title: of the set.
-        images: how many there should be.
-        evaluation: all about it.
-        published: top-1 and top-5 in percent, as published for this weight; None where there is no such figure.
-    """
-
-    name: str
-    title: str
-    images: int
-    evaluation: Evaluation
-    published: tuple[float, float] | None
-
-    @property
-    def whole(self) -> bool:
-        """Whether all images of the set are there; if not, the published figure is about others too."""
-        return len(self.evaluation.rows) == self.images
-
-    @property
-    def differences(self) -> tuple[float, float] | None:
-        """Measured minus published top-1 and top-5, in percentage points."""
-        if self.published is None:
-            return None
-        found = self.evaluation.metrics
-        return 100 * found["top1"] - self.published[0], 100 * found["top5"] - self.published[1]
-
-
-@dataclass(frozen=True)
-class SuiteEvaluation:
-    """How a model did on those of the sets that are there.
-
-    Attributes:
-        model: as in `Evaluation`.
-        path: of the suite.
-        sets: in the order of `imagenet.SETS`.
-        absent: titles of the sets that are not there.
-        notes: what should be known of the figures.
-    """
-
-    model: ModelFacts
-    path: str
-    sets: tuple[SetResult, ...]
-    absent: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    def __getitem__(self, name: str) -> SetResult:
-        """The set of that name."""
-        return next(one for one in self.sets if one.name == name)
 
 
 def evaluate_suite(

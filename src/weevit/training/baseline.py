@@ -32,9 +32,9 @@ from weevit.answers.results import Array
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.embeddings import embed_split
 from weevit.errors import DatasetError, MalformedFileError, TrainingError, UsageError
-from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json, write_comparison
+from weevit.evaluation.compare import compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
-from weevit.evaluation.results import Evaluation
+from weevit.evaluation.results import Comparison, Evaluation
 from weevit.evaluation.saved import OURS as EVALUATION
 from weevit.evaluation.saved import REPORT_HTML, check_folder
 from weevit.fitting import calibration
