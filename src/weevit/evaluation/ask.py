@@ -14,7 +14,7 @@ import numpy as np
 from weevit.answers.results import Array
 from weevit.engine.ahead import batches
 from weevit.evaluation.metrics import Floats, Ints, Judged, joined, judge_any, sigmoid
-from weevit.evaluation.model import Answer, JudgedModel
+from weevit.evaluation.model import Answers, JudgedModel
 from weevit.images.source import Source
 
 _CHUNK = 256
@@ -142,7 +142,7 @@ def ask(model: JudgedModel, sources: Sequence[Source], judges: Sequence[Judge], 
     return asked
 
 
-def _counted(answers: Iterator[Answer], asked: Asked, watch: Watcher) -> Iterator[tuple[int, Array]]:
+def _counted(answers: Answers, asked: Asked, watch: Watcher) -> Iterator[tuple[int, Array]]:
     """(index, logits) of those that were answered; the others are noted."""
     progress, start = asked.progress, perf_counter()
     watch(progress)

@@ -46,7 +46,7 @@ def evaluate(
 
     Args:
         model: as for `weevit.load`, or what that returned (with another batch or image size, for instance), or
-            whatever else answers as `weevit.evaluation.model.JudgedModel` does.
+            a `weevit.evaluation.model.JudgedModel`, whoever gives its answers.
         data: a folder with a subfolder for each class, with or without `train/ val/ test/` above them; a CSV, TSV or
             Parquet file with paths and labels; tars; or a data set that was read.
         output: a folder for `report.html`, `report.json`, `per_class.csv` and `predictions.csv`; none by default.

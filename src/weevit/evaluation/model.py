@@ -6,11 +6,11 @@ Answers are judged whoever gave them: a `Predictor` that is asked now, or logits
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -31,84 +31,59 @@ _SHOWN = 20
 """Classes that an error lists by name."""
 
 
-Answer: TypeAlias = tuple[str, str | None, Array | None]
-"""Of one image: its status; why there is no answer, or None; (num_classes) float32 logits, or None."""
+Answers: TypeAlias = Generator[tuple[str, str | None, Array | None], None, None]
+"""Of one image after another: its status; why there is no answer, or None; (num_classes) float32 logits, or None."""
 
 
-class JudgedModel(Protocol):
-    """A model with a classifier, and its answers.
+@dataclass(frozen=True)
+class JudgedModel:
+    """A model with a classifier, whoever gives its answers.
 
     Attributes:
         checkpoint: its classes, and how logits become an answer.
         facts: what its figures are measured with.
-    """
-
-    @property
-    def checkpoint(self) -> Checkpoint: ...  # noqa: D102 - above
-
-    @property
-    def facts(self) -> ModelFacts: ...  # noqa: D102 - above
-
-    def answers(self, sources: Sequence[Source]) -> Generator[Answer, None, None]:
-        """One for each image, in order."""
-        ...
-
-
-@dataclass(frozen=True)
-class AskedNow:
-    """A loaded model. Answers are steady: the batch size changes no figure."""
-
-    predictor: Predictor
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """What was loaded."""
-        return self.predictor.checkpoint
-
-    @property
-    def facts(self) -> ModelFacts:
-        """What its figures are measured with."""
-        return describe(self.predictor)
-
-    def answers(self, sources: Sequence[Source]) -> Generator[Answer, None, None]:
-        """Every image is looked at."""
-        with closing(self.predictor.stream(tuple(sources), outputs=("logits",), topk=1, steady=True)) as results:
-            for result in results:
-                yield result.status, result.error, result.logits
-
-
-@dataclass(frozen=True)
-class KnownAnswers:
-    """A model whose answers to the images of one split are there already: nothing is asked.
-
-    Attributes:
-        checkpoint, facts: as for `JudgedModel`.
-        logits: (n, num_classes) of all images; the rows of those without an answer mean nothing.
-        ok: (n) bool: whether there is an answer.
-        failures: (id, status, error) of each image without one, in order.
+        answers: takes images, and gives an answer for each, in order.
     """
 
     checkpoint: Checkpoint
     facts: ModelFacts
-    logits: Floats
-    ok: Bools
-    failures: Sequence[tuple[str, str, str]]
-
-    def answers(self, sources: Sequence[Source]) -> Generator[Answer, None, None]:
-        """Those that are there."""
-        failures = iter(self.failures)
-        for _, ok, logits in zip(sources, self.ok, self.logits.astype(np.float32), strict=True):
-            if ok:
-                yield "ok", None, logits
-            else:
-                _, status, error = next(failures)
-                yield status, error, None
+    answers: Callable[[Sequence[Source]], Answers]
 
 
 def judged(model: str | Path | Predictor | JudgedModel) -> JudgedModel:
-    """What is to be evaluated; a name or a folder is loaded."""
-    loaded = load(model) if isinstance(model, str | Path) else model
-    return AskedNow(loaded) if isinstance(loaded, Predictor) else loaded
+    """What is to be evaluated; names and folders are loaded. Answers are steady: the batch size changes no figure."""
+    if isinstance(model, JudgedModel):
+        return model
+    predictor = model if isinstance(model, Predictor) else load(model)
+
+    def answers(sources: Sequence[Source]) -> Answers:
+        with closing(predictor.stream(tuple(sources), outputs=("logits",), topk=1, steady=True)) as results:
+            for result in results:
+                yield result.status, result.error, result.logits
+
+    return JudgedModel(predictor.checkpoint, describe(predictor), answers)
+
+
+def known(predictor: Predictor, logits: Floats, ok: Bools, failures: Sequence[tuple[str, str, str]]) -> JudgedModel:
+    """A model whose answers to the images of one split are there already: nothing is asked again.
+
+    Args:
+        predictor: of the model.
+        logits: (n, num_classes) of all images; the rows of those without an answer mean nothing.
+        ok: (n) whether there is an answer.
+        failures: (id, status, error) of each image without one, in order.
+    """
+
+    def answers(sources: Sequence[Source]) -> Answers:
+        reasons = iter(failures)
+        for _, answered, row in zip(sources, ok, logits.astype(np.float32), strict=True):
+            if answered:
+                yield "ok", None, row
+            else:
+                _, status, error = next(reasons)
+                yield status, error, None
+
+    return JudgedModel(predictor.checkpoint, describe(predictor), answers)
 
 
 def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:

@@ -9,7 +9,7 @@ from weevit.evaluation.ask import OneOf, Watcher, ask
 from weevit.evaluation.evaluate import describe_data
 from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets, read_set
 from weevit.evaluation.metrics import Judged
-from weevit.evaluation.model import AskedNow, describe, labels_of, unknown_below
+from weevit.evaluation.model import describe, judged, labels_of, unknown_below
 from weevit.evaluation.results import DataFacts, Evaluation, SetResult, SuiteEvaluation
 from weevit.evaluation.rows import figures_of, rows_of, with_unknown, worst_case
 from weevit.evaluation.saved import (
@@ -83,7 +83,7 @@ def _notes(predictor: Predictor) -> list[str]:
 def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[SetResult]:
     """One pass over a folder, judged by each of its truths."""
     judges = [OneOf(truth.targets, truth.columns) for truth in material.truths]
-    asked = ask(AskedNow(predictor), material.part.sources, judges, watch)
+    asked = ask(judged(predictor), material.part.sources, judges, watch)
     ids = ids_of(material.part.sources, material.dataset.path)
     results = []
     for truth, judge in zip(material.truths, judges, strict=True):

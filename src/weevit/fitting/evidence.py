@@ -10,11 +10,9 @@ import numpy.typing as npt
 
 from weevit.datasets.dataset import Split
 from weevit.embeddings import Embedded
-from weevit.evaluation.model import KnownAnswers, describe
 from weevit.fitting.calibration import FEWEST
 from weevit.fitting.heads import Floats
 from weevit.fitting.search import Images, Search
-from weevit.predict import Predictor
 
 _SEEN = 2
 """Different images of its class that the head must have seen which judges an image: of one it knows much less than the
@@ -53,11 +51,6 @@ def out_of_fold(found: Search, images: Images) -> Judged:
     elif len(places) < FEWEST:
         why_not = f"{len(places):,} training images are too few, {FEWEST} are needed"
     return Judged(found.logits[places], images.targets[places], why_not)
-
-
-def known_answers(predictor: Predictor, embedded: Embedded, logits: Floats) -> KnownAnswers:
-    """What a model says to the images of a split, from (n, K) logits of their embeddings."""
-    return KnownAnswers(predictor.checkpoint, describe(predictor), logits, embedded.ok, embedded.failures)
 
 
 def answered(logits: Floats, split: Split, embedded: Embedded) -> Judged:

@@ -34,11 +34,11 @@ from weevit.embeddings import embed_split
 from weevit.errors import DatasetError, MalformedFileError, TrainingError, UsageError
 from weevit.evaluation.compare import compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
+from weevit.evaluation.model import known
 from weevit.evaluation.results import Comparison, Evaluation
 from weevit.evaluation.saved import OURS as EVALUATION
 from weevit.evaluation.saved import REPORT_HTML, check_folder
 from weevit.fitting import calibration
-from weevit.fitting.evidence import known_answers
 from weevit.fitting.fit import Stage, fit
 from weevit.fitting.folder import FAILURES
 from weevit.fitting.heads import Floats, Head
@@ -372,8 +372,8 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
         raise DatasetError(f"None of the {len(split):,} validation images can be read.", "weevit data check")
     tensors = model.tensors()
     logits = Head(tensors["head.weight"], tensors["head.bias"]).logits(embedded.vectors)
-    known = known_answers(Predictor(model, threads=task.threads), embedded, logits)
-    evaluation = replace(evaluate(known, data, split=VALIDATION, allow_missing=True), seconds=float("nan"))
+    judged = known(Predictor(model, threads=task.threads), logits, embedded.ok, embedded.failures)
+    evaluation = replace(evaluate(judged, data, split=VALIDATION, allow_missing=True), seconds=float("nan"))
     return _Answers(evaluation, logits[embedded.ok], split.targets[embedded.ok])
 
 
