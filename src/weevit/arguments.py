@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import SupportsIndex
+from operator import index
+from typing import SupportsIndex, cast
 
 from weevit.errors import UsageError, did_you_mean
 
@@ -47,7 +48,10 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
 def _number(value: object) -> int | None:
     if isinstance(value, str):
         return int(value) if re.fullmatch("-?[0-9]{1,40}", value.strip()) else None
-    return value.__index__() if isinstance(value, SupportsIndex) and not isinstance(value, bool) else None
+    try:
+        return None if isinstance(value, bool) else index(cast(SupportsIndex, value))
+    except TypeError:  # asking whether it is one takes ten times as long
+        return None
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
