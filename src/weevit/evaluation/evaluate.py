@@ -64,16 +64,16 @@ def evaluate(
     if output is not None:
         check_report(output, SCHEMA, (model, data), table)
     check_there(data)
-    asked = judged(model)
-    labels, decision = labels_of(asked.checkpoint), asked.checkpoint.decision
+    model = judged(model)
+    labels, decision = labels_of(model.checkpoint), model.checkpoint.decision
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
     places = match_classes(dataset.classes, labels, allow_missing)
     part = choose_split(dataset, split)
     several = dataset.multi_label or (decision is not None and decision.multi_label)
     ids = ids_of(part.sources, dataset.path)
-    found = (_several if several else _one)(asked, part, ids, _in_head(part.targets, places, labels), watch)
+    found = (_several if several else _one)(model, part, ids, _in_head(part.targets, places, labels), watch)
     evaluation = Evaluation(
-        model=asked.facts,
+        model=model.facts,
         data=describe_data(dataset, part),
         classes=labels,
         multi_label=several,
