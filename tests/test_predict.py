@@ -18,7 +18,8 @@ from PIL import Image
 import weevit
 from weevit.answers.results import top_classes, unit_length
 from weevit.engine.ahead import map_ahead
-from weevit.predict import OUTPUTS, block_indices
+from weevit.engine.session import block_indices
+from weevit.predict import OUTPUTS
 from weevit.zoo.labels import Label
 
 

@@ -33,7 +33,8 @@ from weevit.errors import (
 )
 from weevit.explain.relevance import explain_source
 from weevit.images.decode import decode
-from weevit.images.source import LocalFile, Slice, Source
+from weevit.images.files import LocalFile, Slice
+from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.zoo.checkpoint import Checkpoint
 

@@ -11,24 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imports
 import pytest
+from imports import SOURCE, room
 
 import weevit
 from weevit import errors
-
-SOURCE = Path(weevit.__file__).parent
-ROOMS = [
-    *("errors", "text", "store", "telemetry", "arguments", "memory"),
-    *("zoo", "images", "datasets", "graph", "engine", "answers", "reports"),
-    *("predict", "reduction", "explain", "jobs", "embeddings", "evaluation", "fitting", "checking", "training", "cli"),
-]
-"""Imports point to the left only. `nn` and `data` stand beside: they may import zoo, images and graph."""
-
-BESIDE = {
-    "training": {*ROOMS[: ROOMS.index("training") + 1], "nn", "_version"},
-    "nn": {"errors", "store", "zoo", "images", "graph", "nn", "_version"},
-    "data": {"errors", "zoo", "images", "nn", "_version"},
-}
 
 
 def run_python(code: str) -> str:
@@ -36,7 +24,7 @@ def run_python(code: str) -> str:
 
 
 def test_every_public_name_is_there() -> None:
-    assert sorted(weevit.__all__) == weevit.__all__ or set(weevit.__all__) == set(dir(weevit))
+    assert set(weevit._HOMES) == set(weevit.__all__) - {"__version__"}
     needs_torch = {"create_model", "finetune", "list_models", "resume", "save", "train"}
     without = needs_torch if importlib.util.find_spec("torch") is None else set()
     for name in weevit.__all__:
@@ -65,29 +53,132 @@ def test_images_errors_have_a_status() -> None:
     assert {kind.status for kind in kinds if kind is not errors.ImageError} == statuses
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_arrows_point_one_way(path: Path) -> None:
-    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    allowed = BESIDE.get(room) or ({*ROOMS[: ROOMS.index(room) + 1], "_version"} if room in ROOMS else None)
-    for module in imported_modules(path):
-        if allowed is not None and module.startswith("weevit."):
-            assert module.split(".")[1] in allowed, f"{room} imports {module}"
+# ---- rooms and arrows
+
+LAYERS = (
+    ("errors", "store"),
+    ("zoo", "images", "datasets"),
+    ("graph", "engine", "nn"),
+    ("answers", "predict", "data", "reports", "explain", "reduction", "recipes"),
+    ("jobs", "embeddings", "search", "evaluation", "checking", "fitting", "batches", "training", "finetuning"),
+    ("cli", ""),
+)
+"""Rooms, and modules beside them; `weevit` itself has no name. Imports point to a lower layer, and to no sibling."""
+
+OF_THE_STORE = ("_version", "arguments", "memory", "telemetry", "text")
+"""Modules beside the rooms that count as `store`: what everything stands on."""
+
+SIBLINGS = {
+    ("store", "errors"): "what keeps things says in our words what went wrong",
+    ("images", "zoo"): "pixels are prepared as the weights want them",
+    ("datasets", "images"): "a data set is images with classes",
+    ("engine", "graph"): "a session runs a graph",
+    ("nn", "graph"): "the angles of rotary positions are computed once for both",
+    ("predict", "answers"): "the facade gives answers",
+    ("reduction", "answers"): "it compares answers",
+    ("reduction", "predict"): "it compares answers",
+    ("explain", "answers"): "it explains an answer",
+    ("explain", "predict"): "it explains an answer",
+    ("checking", "embeddings"): "labels are checked by the embeddings of their images",
+    ("checking", "evaluation"): "its folder and its page are made as those of an evaluation",
+    ("fitting", "embeddings"): "a head is fitted to embeddings",
+    ("fitting", "evaluation"): "a head is evaluated",
+    ("training", "embeddings"): "a fine-tuning begins with a head on embeddings",
+    ("training", "evaluation"): "what was trained is evaluated",
+    ("training", "fitting"): "a fine-tuning begins with a head on embeddings",
+    ("cli", ""): "without PyTorch the public name of a training says what to install",
+}
+"""(room, its sibling) -> why it may."""
+
+CIRCLES = {
+    frozenset({"results", "columns", "notebook"}): "a result gives itself as columns, and draws itself in a notebook",
+    frozenset({"vit", "features", "initialise"}): "taps and initialisation name the module in their types",
+    frozenset({"pages", "results", "judging", "loop", "baseline"}): "goes when recipes, batches and training part",
+}
+"""Modules of one room that import each other -> why they may."""
 
 
-def imported_modules(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
-    return found
+def place(module: str) -> str:
+    """The room that a module counts to."""
+    return "store" if room(module) in OF_THE_STORE else {"__main__": "cli"}.get(room(module), room(module))
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_torch_is_imported_beside_only(path: Path) -> None:
-    if path.relative_to(SOURCE).parts[0] not in ("nn", "training", "data.py"):
-        assert not {module.split(".")[0] for module in imported_modules(path)} & {"torch", "torchvision", "timm"}
+def layer(module: str) -> int:
+    return next(level for level, rooms in enumerate(LAYERS) if place(module) in rooms)
+
+
+def test_arrows_point_down_through_five_layers() -> None:
+    crossing = [one for one in imports.ALL if place(one.by) != place(one.module)]
+    assert [str(one) for one in crossing if layer(one.module) > layer(one.by)] == []
+    level = [one for one in crossing if layer(one.module) == layer(one.by)]
+    assert [str(one) for one in level if (place(one.by), place(one.module)) not in SIBLINGS] == []
+    assert set(SIBLINGS) == {(place(one.by), place(one.module)) for one in level}  # none that is not needed any more
+
+
+def test_no_modules_of_a_room_import_each_other() -> None:
+    arrows: dict[str, set[str]] = {}
+    for one in imports.ALL:
+        if room(one.by) == room(one.module) and one.by != one.module:
+            arrows.setdefault(one.by, set()).add(one.module)
+    found = {frozenset(name.rpartition(".")[2] for name in circle) for circle in imports.circles(arrows)}
+    assert found == set(CIRCLES)
+
+
+def public_modules(name: str) -> set[str]:
+    """What a room's `__init__.py` lists; read, since imported it must stay light."""
+    body = ast.parse((SOURCE / name / "__init__.py").read_text()).body
+    assert isinstance(body[0], ast.Expr)  # the docstring says what the room is for
+    lists = [node for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]
+    assert lists, f"weevit/{name}/__init__.py has no __all__"
+    assert len(body) == 2, f"weevit/{name}/__init__.py does more than say what is public"
+    return {f"weevit.{name}.{module}" for module in ast.literal_eval(lists[0].value)}
+
+
+def test_what_a_room_does_not_list_is_private_to_it() -> None:
+    entered = [one for one in imports.ALL if room(one.by) != room(one.module) and one.module.count(".") > 1]
+    root = Path(__file__).parents[1]
+    for path in (root / "README.md", *root.glob("docs/*.md"), *root.glob("examples/**/*.md")):
+        for block in re.findall("```python\n(.*?)```", path.read_text(), flags=re.DOTALL):
+            entered += [one for one in imports.imports(path.name, block) if one.module.count(".") > 1]
+    public = {module for folder in SOURCE.glob("*/__init__.py") for module in public_modules(folder.parent.name)}
+    assert [str(one) for one in entered if one.module not in public or one.name.startswith("_")] == []
+    assert public == {one.module for one in entered}  # as few as there are uses
+
+
+@pytest.mark.parametrize(
+    ("text", "module"),
+    [
+        ("import weevit.cli.app", "weevit.cli.app"),
+        ("from weevit.cli import app", "weevit.cli.app"),
+        ("from weevit.cli.app import main", "weevit.cli.app"),
+        ("def later():\n    from weevit.cli.app import main", "weevit.cli.app"),
+        ("if TYPE_CHECKING:\n    from weevit.cli import app as this", "weevit.cli.app"),
+        ("HOMES = {'main': 'weevit.cli.app:main'}", "weevit.cli.app"),
+        ("import_module('weevit.cli.app')", "weevit.cli.app"),
+        ("importlib.import_module(f'weevit.cli.{verb}')", "weevit.cli"),
+        ("import_module(f'weevit.{name}')", "weevit"),
+    ],
+)
+def test_every_form_of_import_is_seen(text: str, module: str) -> None:
+    assert [one.module for one in imports.imports("weevit.text", text)] == [module]
+
+
+def test_torch_is_imported_beside_only() -> None:
+    for module, path in imports.MODULES.items():
+        if room(module) not in ("nn", "training", "data"):
+            nodes = (node for node in ast.walk(ast.parse(path.read_text())) if not isinstance(node, ast.Constant))
+            names = {name.partition(".")[0] for node in nodes for name, _ in imports.named(node)}
+            assert not names & {"torch", "torchvision", "timm"}, module
+
+
+def test_every_ignored_type_error_has_its_code_and_its_reason() -> None:
+    for path in SOURCE.rglob("*.py"):
+        lines = path.read_text().splitlines()
+        for before, line in zip(["", *lines], lines, strict=False):
+            if "type: ignore" in line:
+                assert re.search(r"# type: ignore\[[a-z-]+\]  # \w+ \w+", line), f"{path}: {line}"
+            if line.startswith("# mypy:"):
+                assert before.startswith("# "), f"{path}: {line}"
 
 
 HEAVY = ("torch", "onnx", "onnxruntime", "numpy", "PIL", "huggingface_hub", "pyarrow")

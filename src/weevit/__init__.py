@@ -10,7 +10,7 @@ Importing weevit imports nothing else: each name below is fetched when it is fir
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weevit import telemetry
 from weevit._version import __version__
@@ -131,20 +131,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'weevit' has no attribute {name!r}; it has {', '.join(__all__)}")
-    home = _HOMES[name]
-    try:
-        value = import_module(f"weevit.{name}") if home == "weevit" else getattr(import_module(home), name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        from weevit.store.extras import missing
+if not TYPE_CHECKING:  # a type checker knows the names from above, and reports all others
 
-        raise missing("train", f"weevit.{name} needs PyTorch.") from error
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'weevit' has no attribute {name!r}; it has {', '.join(__all__)}")
+        home = _HOMES[name]
+        try:
+            value = import_module(f"weevit.{name}") if home == "weevit" else getattr(import_module(home), name)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            from weevit.store.extras import missing
+
+            raise missing("train", f"weevit.{name} needs PyTorch.") from error
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

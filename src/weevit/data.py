@@ -6,14 +6,14 @@ The results are timm's: the same settings, and for the same image the same tenso
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from weevit.errors import UsageError, did_you_mean
-from weevit.zoo.weights import CLIP, HALF, Preprocessing
+from weevit.zoo.weights import CLIP, HALF, RGB, CropMode, Interpolation, Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
-    from torch import Tensor
+    from torch import Tensor, nn
 
 __all__ = [
     "DEFAULT_CROP_MODE",
@@ -36,16 +36,28 @@ IMAGENET_DEFAULT_STD = (0.229, 0.224, 0.225)
 IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD = HALF
 OPENAI_CLIP_MEAN, OPENAI_CLIP_STD = CLIP
 
-_KEYS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
+
+class DataConfig(TypedDict):
+    """What a model was made to see, by timm's names: the arguments of `create_transform`."""
+
+    input_size: tuple[int, int, int]
+    interpolation: Interpolation
+    mean: RGB
+    std: RGB
+    crop_pct: float
+    crop_mode: CropMode
+
+
+_KEYS = tuple(DataConfig.__annotations__)
 
 
 def resolve_model_data_config(
-    model: Any,
-    args: Mapping[str, Any] | None = None,
-    pretrained_cfg: Mapping[str, Any] | None = None,
+    model: nn.Module,
+    args: Mapping[str, object] | None = None,
+    pretrained_cfg: Mapping[str, object] | None = None,
     use_test_size: bool = False,
     verbose: bool = False,
-) -> dict[str, Any]:
+) -> DataConfig:
     """What a model was made to see: input_size (3, height, width), interpolation, mean, std, crop_pct, crop_mode.
 
     Args:
@@ -59,12 +71,12 @@ def resolve_model_data_config(
 
 
 def resolve_data_config(
-    args: Mapping[str, Any] | None = None,
-    pretrained_cfg: Mapping[str, Any] | None = None,
-    model: Any = None,
+    args: Mapping[str, object] | None = None,
+    pretrained_cfg: Mapping[str, object] | None = None,
+    model: nn.Module | None = None,
     use_test_size: bool = False,
     verbose: bool = False,
-) -> dict[str, Any]:
+) -> DataConfig:
     """`resolve_model_data_config` with timm's other order of arguments, with or without a model.
 
     In `args`, `img_size` is the side of a square and `in_chans` the number of channels, as on timm's command lines.
@@ -80,19 +92,20 @@ def resolve_data_config(
     missing = [key for key in _KEYS if key not in found]
     if missing:
         raise UsageError(f"Preprocessing is not known: {', '.join(missing)} stand nowhere.", "Give them in args.")
-    return {key: tuple(found[key]) if isinstance(found[key], list | tuple) else found[key] for key in _KEYS}
+    chosen = {key: tuple(value) if isinstance(value := found[key], list | tuple) else value for key in _KEYS}
+    return cast(DataConfig, chosen)
 
 
 def create_transform(
     input_size: Sequence[int] | int,
     is_training: bool = False,
     *,
-    interpolation: str,
+    interpolation: Interpolation,
     mean: Sequence[float],
     std: Sequence[float],
     crop_pct: float,
-    crop_mode: str,
-    **unknown: Any,
+    crop_mode: CropMode,
+    **unknown: object,
 ) -> Callable[[Image.Image], Tensor]:
     """A function from an image to a normalised (3, height, width) float32 tensor, as timm's evaluation transform.
 
@@ -112,7 +125,8 @@ def create_transform(
     if is_training:
         raise UsageError("The training transform comes with training; this one is for evaluation.", "is_training=False")
     height, width = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)[-2:]
-    spec = Preprocessing(height, width, crop_pct, crop_mode, interpolation, tuple(mean), tuple(std))  # type: ignore[arg-type]
+    colours = cast(tuple[RGB, RGB], (tuple(mean), tuple(std)))
+    spec = Preprocessing(height, width, crop_pct, crop_mode, interpolation, *colours)
 
     def transform(image: Image.Image) -> Tensor:
         import torch

@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
 
 
 class WeevitError(Exception):
@@ -56,12 +55,12 @@ class WeevitError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes as they are, whatever their constructors take."""
         return _unpickled, (type(self), self.args), vars(self)
 
 
-def _unpickled(kind: type[WeevitError], args: tuple[Any, ...]) -> WeevitError:
+def _unpickled(kind: type[WeevitError], args: tuple[object, ...]) -> WeevitError:
     return kind.__new__(kind, *args)
 
 

@@ -3,13 +3,16 @@
 sources ── decode, resize, crop (threads) ── batches ── one pass through the graph ── results, in the order given
 """
 
+# Text and files can be iterated over too, so that overloads overlap: the first one counts, and is meant to.
+# mypy: disable-error-code="overload-overlap"
+
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +21,13 @@ from PIL import Image
 from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
 from weevit.arguments import MAX_BATCH, one_of, whole
-from weevit.engine.session import ENGINES, Engine, Request, Session, open_session
+from weevit.engine.session import ENGINES, Engine, Request, Session, block_indices, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError, did_you_mean
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
 from weevit.images.source import Source, channels_of, open_image
-from weevit.images.sources import Expansion, Inputs, expand, names_one_image
+from weevit.images.sources import Inputs, Many, Named, OneImage, expand, names_one_image
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.fields import check_side
@@ -34,9 +37,6 @@ from weevit.zoo.weights import DEFAULT_MODEL
 
 Output = Literal["logits", "embedding", "features", "attention"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
-
-Answers = Any
-"""A `Result` for one image, a `list[Result]` for many: what a path is, no type checker knows."""
 
 DEFAULT_BATCH = 8
 
@@ -101,7 +101,13 @@ class Predictor:
 
     # ---- what one asks
 
-    def classify(self, inputs: Inputs, topk: int = 5) -> Answers:
+    @overload
+    def classify(self, inputs: Named, topk: int = ...) -> Result | list[Result]: ...
+    @overload
+    def classify(self, inputs: OneImage, topk: int = ...) -> Result: ...
+    @overload
+    def classify(self, inputs: Many, topk: int = ...) -> list[Result]: ...
+    def classify(self, inputs: Inputs, topk: int = 5) -> Result | list[Result]:
         """The most probable classes.
 
         Args:
@@ -140,7 +146,13 @@ class Predictor:
         array = np.stack(rows) if rows else np.zeros((0, self.checkpoint.architecture.embed_dim), dtype=np.float32)
         return unit_length(array) if normalize else array
 
-    def features(self, inputs: Inputs, layers: Sequence[int] | None = None) -> Answers:
+    @overload
+    def features(self, inputs: Named, layers: Sequence[int] | None = ...) -> Result | list[Result]: ...
+    @overload
+    def features(self, inputs: OneImage, layers: Sequence[int] | None = ...) -> Result: ...
+    @overload
+    def features(self, inputs: Many, layers: Sequence[int] | None = ...) -> list[Result]: ...
+    def features(self, inputs: Inputs, layers: Sequence[int] | None = None) -> Result | list[Result]:
         """Feature maps of the blocks in `layers` (from 0; negative from the end), by default the last one.
 
         Returns:
@@ -148,13 +160,25 @@ class Predictor:
         """
         return self._one_or_all(inputs, self.stream(inputs, outputs=("features",), layers=layers))
 
+    @overload
+    def run(
+        self, inputs: Named, outputs: Sequence[Output] = ..., layers: Sequence[int] | None = ..., topk: int = ...
+    ) -> Result | list[Result]: ...
+    @overload
+    def run(
+        self, inputs: OneImage, outputs: Sequence[Output] = ..., layers: Sequence[int] | None = ..., topk: int = ...
+    ) -> Result: ...
+    @overload
+    def run(
+        self, inputs: Many, outputs: Sequence[Output] = ..., layers: Sequence[int] | None = ..., topk: int = ...
+    ) -> list[Result]: ...
     def run(
         self,
         inputs: Inputs,
         outputs: Sequence[Output] = ("logits", "embedding"),
         layers: Sequence[int] | None = None,
         topk: int = 5,
-    ) -> Answers:
+    ) -> Result | list[Result]:
         """Everything that is asked for, in one pass through the model.
 
         Args:
@@ -170,7 +194,7 @@ class Predictor:
 
     def stream(
         self,
-        inputs: Inputs | Expansion,
+        inputs: Inputs,
         outputs: Sequence[Output] = ("logits", "embedding"),
         layers: Sequence[int] | None = None,
         topk: int = 5,
@@ -201,7 +225,7 @@ class Predictor:
         """
         return preprocess(self.open(source), self.preprocessing)
 
-    def pixels_depend_on(self) -> dict[str, Any]:
+    def pixels_depend_on(self) -> dict[str, object]:
         """All that the model's input depends on beside the file, by name: what keeps answers must know it."""
         own = {"max_pixels": self.limits.max_pixels, "reduced_jpeg": self.reduced_jpeg}
         return {**asdict(self.preprocessing), **own}
@@ -253,7 +277,7 @@ class Predictor:
     def _stream(
         self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool
     ) -> Generator[Result, None, None]:
-        def compute(batch: list[_Decoded]) -> tuple[list[_Decoded], dict[str, Any]]:
+        def compute(batch: list[_Decoded]) -> tuple[list[_Decoded], dict[str, Array]]:
             pixels = [image.pixels for image in batch if image.pixels is not None]
             # The session is loaded for the first image that can be seen, and not before.
             return batch, self._session(request).run(np.stack(pixels), steady) if pixels else {}
@@ -306,7 +330,7 @@ class Predictor:
             attention={int(i): value.copy() for i, value in maps.items()},
         )
 
-    def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Answers:
+    def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Result | list[Result]:
         return next(results) if names_one_image(inputs) else list(results)
 
 
@@ -372,19 +396,3 @@ def _not_finite(answers: Mapping[str, Array]) -> Iterator[tuple[int, str]]:
             refuse_not_finite({name: values[row] for name, values in answers.items()})
         except NotFiniteError as error:
             yield int(row), f"{error.kind}: {error.message}"
-
-
-def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    """Blocks as indices from 0, each once, in order; None means the last.
-
-    Raises:
-        UsageError: there is no such block.
-    """
-    wanted = (depth - 1,) if layers is None else tuple(layers)
-    wrong = [layer for layer in wanted if not -depth <= layer < depth]
-    if wrong:
-        raise UsageError(
-            f"The blocks are 0 to {depth - 1} (or -{depth} to -1 from the end); there is no block {wrong[0]}.",
-            f"The last one is {depth - 1}.",
-        )
-    return tuple(sorted({layer % depth for layer in wanted}))

@@ -17,7 +17,7 @@ from weevit.errors import ImageError, InputsFailedError, UsageError
 from weevit.images.decode import is_reduced
 from weevit.images.preprocess import preprocess
 from weevit.images.source import Source, open_image
-from weevit.images.sources import Expansion, Inputs, expand
+from weevit.images.sources import Inputs, expand
 from weevit.predict import Predictor
 
 AMONG = 256
@@ -57,7 +57,7 @@ class Reduction:
         )
 
 
-def measure_reduction(predictor: Predictor, inputs: Inputs | Expansion, sample: int = 32) -> Reduction:
+def measure_reduction(predictor: Predictor, inputs: Inputs, sample: int = 32) -> Reduction:
     """Compare answers to JPEGs decoded at a reduced scale with those to the whole images.
 
     Args:

@@ -12,10 +12,10 @@ from browsing import DESKTOP, PHONE, Browser
 
 import weevit
 from weevit.errors import DatasetError, UsageError
-from weevit.evaluation.compare import Comparison, compare_evaluations
+from weevit.evaluation.compare import compare_evaluations
 from weevit.evaluation.comparison_report import names_of, verdict
 from weevit.evaluation.paired import bootstrap_difference, mcnemar
-from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.results import Comparison, Evaluation, Row
 from weevit.predict import Predictor
 
 PAIRS = [(0, 0), (1, 0), (0, 1), (5, 5), (3, 12), (12, 3), (100, 140), (1, 60), (0, 1200), (2000, 2150), (9000, 9300)]

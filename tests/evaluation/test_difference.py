@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json
+from weevit.evaluation.compare import compare_evaluations, comparison_json
 from weevit.evaluation.paired import bootstrap_difference
-from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.results import Comparison, Evaluation, Row
 
 
 def made(rights: str) -> Evaluation:

@@ -8,6 +8,7 @@ import math
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from browsing import DESKTOP, PHONE, Browser
 
 import weevit
 from weevit.datasets.dataset import Dataset, Split
+from weevit.datasets.read import read_dataset
 from weevit.errors import DatasetError, MissingExtraError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import Progress
 from weevit.evaluation.evaluate import evaluate_logits
-from weevit.evaluation.model import match_classes
+from weevit.evaluation.model import Answers, JudgedModel, describe, known, match_classes
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.saved import as_json, read_evaluation, write_evaluation
 from weevit.images.source import Source
@@ -94,6 +96,26 @@ def test_the_batch_size_changes_no_figure(colour_model: Path, images: Path, eval
         other = weevit.evaluate(weevit.load(colour_model, batch_size=size, threads=threads), images)
         assert other.rows == evaluation.rows
         assert other.metrics == evaluation.metrics
+
+
+def test_answers_are_judged_whoever_gives_them(evaluation: Evaluation, predictor: Predictor, images: Path) -> None:
+    """Answers that are there already give the same rows and figures to the last bit; those of a stranger their own."""
+    dataset = read_dataset(images)
+    (split,) = dataset.splits.values()
+    results = list(predictor.stream(split.sources, outputs=("logits",), steady=True))
+    logits = [np.full(len(CLASSES), np.nan) if one.logits is None else one.logits for one in results]
+    failures = [(one.input, one.status, str(one.error)) for one in results if not one.ok]
+    other = weevit.evaluate(known(predictor, np.stack(logits), np.array([one.ok for one in results]), failures), images)
+    assert (other.rows, other.metrics, other.model) == (evaluation.rows, evaluation.metrics, evaluation.model)
+
+    def always_right(sources: Sequence[Source]) -> Answers:
+        assert sources == split.sources
+        for target in split.targets:
+            yield "ok", None, np.eye(len(CLASSES), dtype=np.float32)[CLASSES.index(dataset.classes[target])]
+
+    model = JudgedModel(predictor.checkpoint, {**describe(predictor), "name": "an oracle"}, always_right)
+    found = weevit.evaluate(model, images)
+    assert (found.metrics["top1"], len(found.answered), found.model["name"]) == (1.0, 43, "an oracle")
 
 
 def test_images_in_memory(predictor: Predictor, tmp_path: Path) -> None:

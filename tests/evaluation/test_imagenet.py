@@ -16,7 +16,8 @@ import weevit
 from weevit.errors import DatasetError
 from weevit.evaluation import imagenet
 from weevit.evaluation.imagenet import SETS, find_sets
-from weevit.evaluation.suite import SuiteEvaluation, suite_json, write_suite
+from weevit.evaluation.results import SuiteEvaluation
+from weevit.evaluation.suite import suite_json, write_suite
 from weevit.predict import Predictor
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.labels import imagenet_labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from weevit.cli.app import main
 from weevit.explain.draw import draw_explanation, heat, principal_colours
 from weevit.explain.relevance import deletion, explain_source, rollout
 from weevit.images.source import Source
+from weevit.images.sources import expand
 from weevit.predict import Predictor
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
@@ -67,6 +69,20 @@ def test_every_kind_of_model(name: str, fake_tiny: Path) -> None:
     assert found.prefix_share.shape == (3,)
     assert ((found.prefix_share >= 0) & (found.prefix_share <= 1)).all()
     assert draw_explanation(found, with_heads=True).width > 2 * 96
+
+
+def test_a_member_of_an_archive_is_explained_as_the_file(fake_tiny: Path, tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "a.png", "a.png")
+    model = weevit.load(fake_tiny, image_size=64, cache=False)
+    maps = []
+    for name in ("a.png", "a.tar"):
+        (source,) = expand(tmp_path / name)
+        explanation = explain_source(model, source)
+        assert explanation.result.input == source.name
+        maps.append(explanation.relevance)
+    assert (maps[0] == maps[1]).all()
 
 
 def test_a_model_that_averages_finds_the_patch_that_speaks(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from PIL import Image, ImageFile
 
 from weevit.errors import ImageError, TooLargeImageError, UnreadableImageError, UsageError, WeevitError
 from weevit.images.decode import Limits, decode, read_file
-from weevit.images.source import LocalFile, Source, open_image
+from weevit.images.files import LocalFile
+from weevit.images.source import Source, open_image
 from weevit.images.sources import expand
 
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")

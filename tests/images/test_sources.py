@@ -22,8 +22,8 @@ from weevit.errors import (
 )
 from weevit.images.decode import Limits
 from weevit.images.formats import EXTENSIONS, FORMATS
-from weevit.images.source import Source, open_image
-from weevit.images.sources import expand, natural_key
+from weevit.images.source import Source, natural_key, open_image
+from weevit.images.sources import expand
 
 
 def picture(path: Path, colour: str = "red") -> Path:

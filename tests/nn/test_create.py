@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 import weevit  # noqa: E402 - after the skip
-from weevit.nn.vit import VisionTransformer  # noqa: E402
+from weevit.nn.create import ModuleOptions, MoreOptions, create_model  # noqa: E402
+from weevit.nn.vit import Options, VisionTransformer  # noqa: E402
 from weevit.zoo.architectures import get_architecture  # noqa: E402
 from weevit.zoo.weights import DEFAULT_MODEL  # noqa: E402
 
@@ -41,6 +44,12 @@ def same(ours: Any, theirs: Any, bound: float = 1e-5) -> bool:
 
 
 # ---- create_model
+
+
+def test_a_type_checker_knows_every_argument() -> None:
+    assert set(ModuleOptions.__annotations__) == {field.name for field in fields(Options)}
+    named = set(inspect.signature(create_model).parameters) - {"options"} | set(ModuleOptions.__annotations__)
+    assert named - set(MoreOptions.__annotations__) == {"model_name", "pretrained", "checkpoint_path", "features_only"}
 
 
 @pytest.mark.oracle

@@ -1,1 +1,3 @@
-"""What an answer is and how it is had."""
+"""What an answer is and how it is had: typed results, the rule from logits to classes, the pipeline of a model."""
+
+__all__ = ["columns", "known", "pipeline", "results", "tables"]

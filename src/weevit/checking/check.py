@@ -33,8 +33,8 @@ from weevit.datasets.found import Found, assemble
 from weevit.datasets.read import find
 from weevit.embeddings import Embedded, embed_split
 from weevit.engine.threads import choose_threads
-from weevit.evaluation.rows import ids_of
 from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.names import ids_of
 from weevit.predict import Predictor, load
 from weevit.zoo.weights import DEFAULT_MODEL
 

@@ -60,7 +60,7 @@ def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
     places = [place for place in places if _varies(looks[place])]
     if len(places) < 2:
         return []
-    thumbs = np.stack([looks[place].thumb for place in places])  # type: ignore[misc]  # chosen above
+    thumbs = np.stack([thumb for place in places if (thumb := looks[place].thumb) is not None])
     sets = _Sets()
     for first, second, distance, mirrored in _pairs(thumbs):
         sets.join(places[first], places[second], distance, mirrored)

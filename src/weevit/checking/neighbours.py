@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weevit.datasets.dataset import IntArray, Split
+from weevit.datasets.dataset import IntArray, Split, Targets
 from weevit.datasets.splitting import folds
 from weevit.store.extras import missing
 
@@ -110,7 +110,7 @@ def denied_labels(vectors: Rows, images: Split, groups: Sequence[Hashable | None
     return [LabelIssue(int(kept[row]), int(suggestion[row]), float(of_own[row]), float(of_other[row])) for row in sure]
 
 
-def rare_classes(targets: IntArray, groups: Sequence[Hashable | None]) -> list[int]:
+def rare_classes(targets: Targets, groups: Sequence[Hashable | None]) -> list[int]:
     """Classes with too few different images to know what is usual for them."""
     different: dict[int, set[Hashable]] = {}
     for place, (target, group) in enumerate(zip(targets.tolist(), groups, strict=True)):
@@ -134,7 +134,7 @@ def _judged(rows: Rows, images: Split, groups: Sequence[Hashable | None], seed: 
     return np.asarray(chances / chances.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _by_regression(known: Rows, targets: IntArray, asked: Rows, classes: int) -> Chances:
+def _by_regression(known: Rows, targets: Targets, asked: Rows, classes: int) -> Chances:
     model = require_sklearn()(C=_STRENGTH, max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not all the way to the optimum is near enough here
@@ -144,7 +144,7 @@ def _by_regression(known: Rows, targets: IntArray, asked: Rows, classes: int) ->
     return chances
 
 
-def _by_neighbours(known: Rows, targets: IntArray, asked: Rows, classes: int) -> Chances:
+def _by_neighbours(known: Rows, targets: Targets, asked: Rows, classes: int) -> Chances:
     count = min(_NEIGHBOURS, len(known))
     chances = np.full((len(asked), classes), _FLOOR)
     for top in range(0, len(asked), _BLOCK):

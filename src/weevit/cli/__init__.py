@@ -1,1 +1,3 @@
 """The command line: one verb, one file."""
+
+__all__ = ["app"]

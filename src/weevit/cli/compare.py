@@ -12,7 +12,7 @@ from weevit.cli import options
 from weevit.text import one_line
 
 if TYPE_CHECKING:
-    from weevit.evaluation.compare import Comparison
+    from weevit.evaluation.results import Comparison
 
 
 @click.command()

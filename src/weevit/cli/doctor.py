@@ -117,7 +117,7 @@ def _caches() -> dict[str, str]:
         return f"{hub_folder()} · {_writable(hub_folder())}"
 
     asked: dict[str, Callable[[], str]] = {"built graphs": graphs, "embeddings": vectors, "hub": hub}
-    return {name: str(_found(lambda own=own: {"": own()}).popitem()[1]) for name, own in asked.items()}  # type: ignore[misc]
+    return {name: str(_found(lambda own=own: {"": own()}).popitem()[1]) for name, own in asked.items()}  # type: ignore[misc]  # a lambda's default
 
 
 def _cache(folder: Path | None, what: str, entries: list[tuple[Path, int]], limit: int) -> str:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from weevit.evaluation.ask import Progress, Watcher
-    from weevit.evaluation.results import Evaluation
-    from weevit.evaluation.suite import SetResult, SuiteEvaluation
+    from weevit.evaluation.results import Evaluation, SetResult, SuiteEvaluation
 
 _FAILURES = 10
 """Images without an answer that are named on stderr; the report has all of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def explain(
             continue
         tally.add(explanation.result)
         sheet = draw_explanation(explanation, heads)
-        write_whole(path, lambda file, sheet=sheet: save_image(sheet, file, "explain"))  # type: ignore[misc]
+        write_whole(path, partial(save_image, sheet, verb="explain"))
         if json_lines:
             say_json(json_object(explanation.result, columns) | _facts(explanation, scored, path))
         else:

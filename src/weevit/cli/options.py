@@ -212,7 +212,7 @@ def _packed(verb: Verb, name: str, kind: type[Any], declared: tuple[Any, ...]) -
 
     for option in reversed(declared):
         packed = option(packed)
-    return packed  # type: ignore[return-value]
+    return packed  # type: ignore[return-value]  # takes more options than the verb
 
 
 def refuse_job(job: Job, output: Path | None, own: Mapping[str, bool] | None = None) -> None:

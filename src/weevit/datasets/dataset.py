@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ ORDER = (TRAIN, VALIDATION, TEST, ALL)
 """Names of splits. `all` is the one split of a data set that has none."""
 
 IntArray = npt.NDArray[np.int64]
+Targets = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Split:
 
     name: str
     sources: tuple[Source, ...]
-    targets: npt.NDArray[Any]
+    targets: Targets
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -85,7 +85,7 @@ class Dataset:
             raise DatasetError(f"{self.path} has no split {name!r}; there is {there}.", did_you_mean(name, self.splits))
         return self.splits[name]
 
-    def names_of(self, target: Any) -> tuple[str, ...]:
+    def names_of(self, target: int | Targets) -> tuple[str, ...]:
         """The class names of one target: one name, or for a row of several labels any number."""
         if self.multi_label:
             return tuple(self.classes[place] for place in np.flatnonzero(target))

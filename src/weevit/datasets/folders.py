@@ -21,8 +21,8 @@ from weevit.datasets.dataset import ALL
 from weevit.datasets.found import FILLERS, Found, class_name, split_of
 from weevit.errors import DatasetError, MissingImageError
 from weevit.images.formats import EXTENSIONS
-from weevit.images.source import Source, printable
-from weevit.images.sources import CONTAINERS, expand, natural_key
+from weevit.images.source import Source, natural_key, printable
+from weevit.images.sources import CONTAINERS, expand
 
 
 @dataclass(frozen=True)

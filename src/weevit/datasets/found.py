@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from weevit.datasets.dataset import ALL, ORDER, TEST, TRAIN, VALIDATION, Dataset, Split
 from weevit.errors import DatasetError, ImageError, did_you_mean
-from weevit.images.source import Source, printable
-from weevit.images.sources import natural_key
+from weevit.images.source import Source, natural_key, printable
 from weevit.text import one_line
 
 SPLITS = {

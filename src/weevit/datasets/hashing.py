@@ -11,7 +11,8 @@ from pathlib import Path
 from weevit.datasets.dataset import Dataset
 from weevit.errors import ImageError
 from weevit.images.decode import DEFAULT_LIMITS
-from weevit.images.source import LocalFile, Slice, Source, Stored, read_bytes
+from weevit.images.files import LocalFile, Slice
+from weevit.images.source import Source, Stored, read_bytes
 
 _THREADS = 4
 """Reading waits for the disk, and hashing lets other threads run."""

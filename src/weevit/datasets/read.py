@@ -12,7 +12,8 @@ from weevit.datasets.dataset import ALL, TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.folders import read_folder
 from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
 from weevit.errors import DatasetError, ImageError, did_you_mean
-from weevit.images.source import TARGETS, File, LocalFile, Source, printable
+from weevit.images.files import File, named_file
+from weevit.images.source import TARGETS, Source, printable
 from weevit.images.sources import expand
 from weevit.images.tables import ROW_READERS
 
@@ -115,12 +116,8 @@ def check_there(path: object) -> None:
 def _read_container(found: Found, word: str, split: str) -> None:
     """A table row by row; whatever else is a stream of sources that may say their class."""
     ending = os.path.splitext(word)[1].lower()  # noqa: PTH122 - an address is no path
-    if ending in ROW_READERS and os.path.lexists(word):
-        _read_table(found, LocalFile(Path(word)), split)
-    elif ending in ROW_READERS and "://" in word:
-        from weevit.images.remote import remote_file
-
-        _read_table(found, remote_file(word), split)
+    if ending in ROW_READERS and ("://" in word or os.path.lexists(word)):
+        _read_table(found, named_file(word), split)
     else:
         for source in expand(word):
             inner = _split_in_archive(source) if split == ALL else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,22 @@ class Request:
     width: int
     features: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
+
+
+def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Blocks as indices from 0, each once, in order; None means the last.
+
+    Raises:
+        UsageError: there is no such block.
+    """
+    wanted = (depth - 1,) if layers is None else tuple(layers)
+    wrong = [layer for layer in wanted if not -depth <= layer < depth]
+    if wrong:
+        raise UsageError(
+            f"The blocks are 0 to {depth - 1} (or -{depth} to -1 from the end); there is no block {wrong[0]}.",
+            f"The last one is {depth - 1}.",
+        )
+    return tuple(sorted({layer % depth for layer in wanted}))
 
 
 class Session(Protocol):

@@ -1,1 +1,15 @@
 """How good a model is, on your images and on ImageNet's, and which of two is better."""
+
+__all__ = [
+    "ask",
+    "compare",
+    "comparison_report",
+    "evaluate",
+    "imagenet",
+    "metrics",
+    "model",
+    "report",
+    "results",
+    "saved",
+    "suite",
+]

@@ -10,13 +10,12 @@ from time import perf_counter
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from weevit.answers.results import Array, Result
+from weevit.answers.results import Array
 from weevit.engine.ahead import batches
 from weevit.evaluation.metrics import Floats, Ints, Judged, joined, judge_any, sigmoid
+from weevit.evaluation.model import Answers, JudgedModel
 from weevit.images.source import Source
-from weevit.predict import Predictor
 
 _CHUNK = 256
 """Images that are judged together: 1 MB of logits of an ImageNet head."""
@@ -126,34 +125,34 @@ class Asked:
     progress: Progress
 
 
-def ask(predictor: Predictor, sources: Sequence[Source], judges: Sequence[Judge], watch: Watcher) -> Asked:
-    """Ask for every image once. Answers are steady: the batch size changes no figure.
+def ask(model: JudgedModel, sources: Sequence[Source], judges: Sequence[Judge], watch: Watcher) -> Asked:
+    """Ask for every image once.
 
     Raises:
         UsageError: the model has no classifier.
         EngineError: the model could not be run.
     """
     asked = Asked({}, Progress(len(sources)))
-    with closing(predictor.stream(tuple(sources), outputs=("logits",), topk=1, steady=True)) as results:
-        for batch in batches(_counted(results, asked, watch), _CHUNK):
+    with closing(model.answers(sources)) as answers:
+        for batch in batches(_counted(answers, asked, watch), _CHUNK):
             places = np.array([place for place, _ in batch], dtype=np.int64)
-            logits: npt.NDArray[np.float32] = np.stack([logits for _, logits in batch])
+            logits: Array = np.stack([logits for _, logits in batch])
             for judge in judges:
                 judge.take(places, logits)
     return asked
 
 
-def _counted(results: Iterator[Result], asked: Asked, watch: Watcher) -> Iterator[tuple[int, Array]]:
+def _counted(answers: Answers, asked: Asked, watch: Watcher) -> Iterator[tuple[int, Array]]:
     """(index, logits) of those that were answered; the others are noted."""
     progress, start = asked.progress, perf_counter()
     watch(progress)
-    for place, result in enumerate(results):
+    for place, (status, error, logits) in enumerate(answers):
         progress.seconds = perf_counter() - start
-        if result.logits is None:
-            error = result.error or result.status
-            asked.failures[place] = (result.status, error)
+        if logits is None:
+            error = error or status
+            asked.failures[place] = (status, error)
             progress.failed[error.partition(":")[0]] += 1
         else:
             progress.answered += 1
-            yield place, result.logits
+            yield place, logits
         watch(progress)

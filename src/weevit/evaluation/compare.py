@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from weevit.evaluation.ask import Watcher
 from weevit.evaluation.comparison_report import comparison_page
 from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.paired import bootstrap_difference, mcnemar
-from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.results import Comparison, Evaluation, Row
 from weevit.evaluation.saved import (
     is_evaluation,
     read_evaluation,
@@ -33,55 +32,6 @@ COMPARISON = report(SCHEMA, {})
 
 Model = str | Path | Predictor
 Given = Model | Evaluation
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models on the same images.
-
-    Attributes:
-        first, second: the evaluations.
-        places: indices of the images that both answered, in the rows of either.
-        both, only_first, only_second, neither: on how many of those images who is right.
-        p_value, mid_p: McNemar's test, exact and mid-p: how likely such a difference is between equal models.
-        low, high: 95 % interval of the difference, by paired bootstrap.
-        seed: of the bootstrap.
-        same_run: whether both were measured in this run, one after the other.
-    """
-
-    first: Evaluation
-    second: Evaluation
-    places: tuple[int, ...]
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
-    p_value: float
-    mid_p: float
-    low: float
-    high: float
-    seed: int
-    same_run: bool
-
-    @property
-    def difference(self) -> float:
-        """Of the shares of right answers, second minus first, in [-1, 1]."""
-        return (self.only_second - self.only_first) / len(self.places) if self.places else float("nan")
-
-    def wins(self) -> list[tuple[str, int, int, int]]:
-        """(class id, images, right by the first, right by the second); where the second leads most comes first."""
-        rows = [(self.first.rows[place], self.second.rows[place]) for place in self.places]
-        images = Counter(one.target for one, _ in rows)
-        first = Counter(one.target for one, _ in rows if one.right)
-        second = Counter(other.target for _, other in rows if other.right)
-        table = [(name, count, first[name], second[name]) for name, count in images.items()]
-        return sorted(table, key=lambda row: row[2] - row[3])
-
-    def only(self, second: bool) -> list[int]:
-        """Places that only one of them has right, those first on which the other was surest."""
-        right, wrong = (self.second, self.first) if second else (self.first, self.second)
-        chosen = [place for place in self.places if right.rows[place].right and not wrong.rows[place].right]
-        return sorted(chosen, key=lambda place: -(wrong.rows[place].probability or 0.0))
 
 
 def compare(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weevit.evaluation.report import coverage_chart, gallery_item, model_line, named, short_name, short_path, sure, tile
-from weevit.evaluation.results import Evaluation
+from weevit.evaluation.results import Comparison, Evaluation
 from weevit.reports.page import counted, number, percent, points, render
-
-if TYPE_CHECKING:
-    from weevit.evaluation.compare import Comparison
 
 _SHOWN = 12
 _CLASSES = 30

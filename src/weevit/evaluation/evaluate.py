@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from weevit.datasets.dataset import Dataset, Split
+from weevit.datasets.dataset import Dataset, Split, Targets
 from weevit.datasets.read import check_there, read_dataset
 from weevit.errors import DatasetError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
-from weevit.evaluation.model import describe, labels_of, match_classes, unknown_below
-from weevit.evaluation.results import Evaluation, Row
-from weevit.evaluation.rows import figures_of, ids_of, label_rows, rows_of, worst_case
+from weevit.evaluation.model import JudgedModel, judged, labels_of, match_classes, unknown_below
+from weevit.evaluation.results import DataFacts, Evaluation, Row
+from weevit.evaluation.rows import figures_of, label_rows, rows_of, worst_case
 from weevit.evaluation.saved import EVALUATION, reporting, write_evaluation
-from weevit.predict import Predictor, load
+from weevit.images.names import ids_of
+from weevit.predict import Predictor
 from weevit.zoo.labels import Label
 
 SPLITS = ("test", "validation", "all")
@@ -31,7 +31,7 @@ SPLITS = ("test", "validation", "all")
 
 
 def evaluate(
-    model: str | Path | Predictor,
+    model: str | Path | Predictor | JudgedModel,
     data: str | Path | Dataset,
     output: str | Path | None = None,
     *,
@@ -45,7 +45,8 @@ def evaluate(
     Classes are matched by name: a class of the data is found among the model's by its id, else by its name for people.
 
     Args:
-        model: as for `weevit.load`, or what that returned (with another batch or image size, for instance).
+        model: as for `weevit.load`, or what that returned (with another batch or image size, for instance), or
+            a `weevit.evaluation.model.JudgedModel`, whoever gives its answers.
         data: a folder with a subfolder for each class, with or without `train/ val/ test/` above them; a CSV, TSV or
             Parquet file with paths and labels; tars; or a data set that was read.
         output: a folder for `report.html`, `report.json`, `per_class.csv` and `predictions.csv`; none by default.
@@ -68,19 +69,23 @@ def evaluate(
 
 
 def _evaluate(
-    model: str | Path | Predictor, data: str | Path | Dataset, split: str | None, allow_missing: bool, watch: Watcher
+    asked: str | Path | Predictor | JudgedModel,
+    data: str | Path | Dataset,
+    split: str | None,
+    allow_missing: bool,
+    watch: Watcher,
 ) -> Evaluation:
     check_there(data)
-    predictor = model if isinstance(model, Predictor) else load(model)
-    labels, decision = labels_of(predictor.checkpoint), predictor.checkpoint.decision
+    model = judged(asked)
+    labels, decision = labels_of(model.checkpoint), model.checkpoint.decision
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
     places = match_classes(dataset.classes, labels, allow_missing)
     part = choose_split(dataset, split)
     several = dataset.multi_label or (decision is not None and decision.multi_label)
     ids = ids_of(part.sources, dataset.path)
-    found = (_several if several else _one)(predictor, part, ids, _in_head(part.targets, places, labels), watch)
+    found = (_several if several else _one)(model, part, ids, _in_head(part.targets, places, labels), watch)
     return Evaluation(
-        model=describe(predictor),
+        model=model.facts,
         data=describe_data(dataset, part),
         classes=labels,
         multi_label=several,
@@ -130,7 +135,7 @@ def choose_split(dataset: Dataset, name: str | None) -> Split:
     )
 
 
-def describe_data(dataset: Dataset, part: Split) -> dict[str, Any]:
+def describe_data(dataset: Dataset, part: Split) -> DataFacts:
     """What was measured on; plain data."""
     try:
         fingerprint = dataset.fingerprint()
@@ -139,7 +144,7 @@ def describe_data(dataset: Dataset, part: Split) -> dict[str, Any]:
     return {"path": dataset.path, "split": part.name, "fingerprint": fingerprint, "notes": list(dataset.notes)}
 
 
-def _in_head(targets: Ints, places: Ints, labels: Sequence[Label]) -> Ints:
+def _in_head(targets: Targets, places: Ints, labels: Sequence[Label]) -> Ints:
     """(n) or (n, K) targets of the data as those of the head."""
     if targets.ndim == 1:
         return np.asarray(places[targets.astype(np.int64)], dtype=np.int64)
@@ -158,24 +163,24 @@ class _Found:
     precisions: tuple[float, ...] = ()
 
 
-def _one(predictor: Predictor, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
-    labels, unknown = labels_of(predictor.checkpoint), unknown_below(predictor.checkpoint)
+def _one(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
+    labels, unknown = labels_of(model.checkpoint), unknown_below(model.checkpoint)
     right = [(int(target),) for target in targets]
     judge = OneOf(right)
-    asked = ask(predictor, part.sources, [judge], watch)
+    asked = ask(model, part.sources, [judge], watch)
     places, judged = judge.verdict()
     rows = rows_of(ids, right, labels, (places, judged), asked, unknown)
     figures = dict(figures_of(judged, len(labels), unknown)) | worst_case(judged, len(ids), len(labels))
     return _Found(rows, figures, asked)
 
 
-def _several(predictor: Predictor, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
-    labels = labels_of(predictor.checkpoint)
+def _several(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:
+    labels = labels_of(model.checkpoint)
     flags = targets if targets.ndim == 2 else np.eye(len(labels), dtype=np.int64)[targets]
     judge = AllOf(len(labels))
-    asked = ask(predictor, part.sources, [judge], watch)
+    asked = ask(model, part.sources, [judge], watch)
     places, probabilities = judge.verdict()
-    decision = predictor.checkpoint.decision
+    decision = model.checkpoint.decision
     thresholds = np.asarray((decision.label_thresholds if decision else None) or 0.5, dtype=np.float64)
     figures = dict(metrics.multi_label(probabilities, flags[places], thresholds))
     precisions = metrics.average_precision(probabilities, flags[places])

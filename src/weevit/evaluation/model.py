@@ -1,19 +1,27 @@
-"""The model that is evaluated: what it was measured with, and which of its classes those of the data are."""
+"""The model that is evaluated: its answers, what it was measured with, and which of its classes those of the data are.
+
+Answers are judged whoever gave them: a `Predictor` that is asked now, or logits that are there already.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from weevit._version import __version__
+from weevit.answers.results import Array
 from weevit.datasets.found import class_name
 from weevit.errors import DatasetError, UsageError, did_you_mean
-from weevit.evaluation.metrics import Ints
-from weevit.predict import Predictor
+from weevit.evaluation.metrics import Bools, Floats, Ints
+from weevit.evaluation.results import ModelFacts
+from weevit.images.source import Source
+from weevit.predict import Predictor, load
 from weevit.text import one_line
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.counts import count
@@ -21,6 +29,61 @@ from weevit.zoo.labels import Label
 
 _SHOWN = 20
 """Classes that an error lists by name."""
+
+
+Answers: TypeAlias = Generator[tuple[str, str | None, Array | None], None, None]
+"""Of one image after another: its status; why there is no answer, or None; (num_classes) float32 logits, or None."""
+
+
+@dataclass(frozen=True)
+class JudgedModel:
+    """A model with a classifier, whoever gives its answers.
+
+    Attributes:
+        checkpoint: its classes, and how logits become an answer.
+        facts: what its figures are measured with.
+        answers: takes images, and gives an answer for each, in order.
+    """
+
+    checkpoint: Checkpoint
+    facts: ModelFacts
+    answers: Callable[[Sequence[Source]], Answers]
+
+
+def judged(model: str | Path | Predictor | JudgedModel) -> JudgedModel:
+    """What is to be evaluated; names and folders are loaded. Answers are steady: the batch size changes no figure."""
+    if isinstance(model, JudgedModel):
+        return model
+    predictor = model if isinstance(model, Predictor) else load(model)
+
+    def answers(sources: Sequence[Source]) -> Answers:
+        with closing(predictor.stream(tuple(sources), outputs=("logits",), topk=1, steady=True)) as results:
+            for result in results:
+                yield result.status, result.error, result.logits
+
+    return JudgedModel(predictor.checkpoint, describe(predictor), answers)
+
+
+def known(predictor: Predictor, logits: Floats, ok: Bools, failures: Sequence[tuple[str, str, str]]) -> JudgedModel:
+    """A model whose answers to the images of one split are there already: nothing is asked again.
+
+    Args:
+        predictor: of the model.
+        logits: (n, num_classes) of all images; the rows of those without an answer mean nothing.
+        ok: (n) whether there is an answer.
+        failures: (id, status, error) of each image without one, in order.
+    """
+
+    def answers(sources: Sequence[Source]) -> Answers:
+        reasons = iter(failures)
+        for _, answered, row in zip(sources, ok, logits.astype(np.float32), strict=True):
+            if answered:
+                yield "ok", None, row
+            else:
+                _, status, error = next(reasons)
+                yield status, error, None
+
+    return JudgedModel(predictor.checkpoint, describe(predictor), answers)
 
 
 def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
@@ -43,7 +106,7 @@ def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
     return checkpoint.labels
 
 
-def describe(predictor: Predictor) -> dict[str, Any]:
+def describe(predictor: Predictor) -> ModelFacts:
     """What a figure was measured with; plain data."""
     checkpoint = predictor.checkpoint
     return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from weevit.answers.tables import BETWEEN
 from weevit.evaluation.metrics import NO_ANSWER, wilson
-from weevit.evaluation.results import Evaluation
+from weevit.evaluation.results import Evaluation, ModelFacts
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
 from weevit.reports.page import counted, interval, number, percent, render
@@ -48,7 +48,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
     )
 
 
-def short_name(model: Mapping[str, Any]) -> str:
+def short_name(model: ModelFacts) -> str:
     """The alias of a published weight, else its architecture; of any other model the name of its folder."""
     name = str(model["name"])
     weight = BY_NAME.get(name)
@@ -62,7 +62,7 @@ def short_path(path: str) -> str:
     return "/".join(part for part in path.replace("\\", "/").split("/")[-2:] if part) or path
 
 
-def model_line(model: Mapping[str, Any]) -> str:
+def model_line(model: ModelFacts) -> str:
     """Full name, parameters, size, engine, threads."""
     seen = model["preprocessing"]
     size = f"{seen['height']}" if seen["height"] == seen["width"] else f"{seen['height']} x {seen['width']}"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -19,6 +19,29 @@ from weevit.evaluation import metrics
 from weevit.evaluation.metrics import NO_ANSWER, Bools, Calibration, Coverage, Floats, Ints, PerClass
 from weevit.images.source import Source
 from weevit.zoo.labels import Label
+
+
+class ModelFacts(TypedDict):
+    """What figures were measured with."""
+
+    name: str
+    source: str
+    sha256: str
+    parameters: int
+    preprocessing: Mapping[str, str | float | Sequence[float]]
+    engine: str
+    threads: int
+    unknown_below: float | None
+    weevit: str
+
+
+class DataFacts(TypedDict):
+    """What figures were measured on."""
+
+    path: str
+    split: str
+    fingerprint: str
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +102,8 @@ class Evaluation:
         sources: the images, to show them; as many as rows.
     """
 
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
+    model: ModelFacts
+    data: DataFacts
     classes: tuple[Label, ...]
     multi_label: bool
     rows: tuple[Row, ...]
@@ -170,3 +193,106 @@ class Evaluation:
 
 def _one_of(target: str, places: Mapping[str, int]) -> str:
     return target if target in places else target.partition(BETWEEN)[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same images.
+
+    Attributes:
+        first, second: the evaluations.
+        places: indices of the images that both answered, in the rows of either.
+        both, only_first, only_second, neither: on how many of those images who is right.
+        p_value, mid_p: McNemar's test, exact and mid-p: how likely such a difference is between equal models.
+        low, high: 95 % interval of the difference, by paired bootstrap.
+        seed: of the bootstrap.
+        same_run: whether both were measured in this run, one after the other.
+    """
+
+    first: Evaluation
+    second: Evaluation
+    places: tuple[int, ...]
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
+    mid_p: float
+    low: float
+    high: float
+    seed: int
+    same_run: bool
+
+    @property
+    def difference(self) -> float:
+        """Of the shares of right answers, second minus first, in [-1, 1]."""
+        return (self.only_second - self.only_first) / len(self.places) if self.places else float("nan")
+
+    def wins(self) -> list[tuple[str, int, int, int]]:
+        """(class id, images, right by the first, right by the second); where the second leads most comes first."""
+        rows = [(self.first.rows[place], self.second.rows[place]) for place in self.places]
+        images = Counter(one.target for one, _ in rows)
+        first = Counter(one.target for one, _ in rows if one.right)
+        second = Counter(other.target for _, other in rows if other.right)
+        table = [(name, count, first[name], second[name]) for name, count in images.items()]
+        return sorted(table, key=lambda row: row[2] - row[3])
+
+    def only(self, second: bool) -> list[int]:
+        """Places that only one of them has right, those first on which the other was surest."""
+        right, wrong = (self.second, self.first) if second else (self.first, self.second)
+        chosen = [place for place in self.places if right.rows[place].right and not wrong.rows[place].right]
+        return sorted(chosen, key=lambda place: -(wrong.rows[place].probability or 0.0))
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """How a model did on one of the sets.
+
+    Attributes:
+        name, title: of the set.
+        images: how many there should be.
+        evaluation: all about it.
+        published: top-1 and top-5 in percent, as published for this weight; None where there is no such figure.
+    """
+
+    name: str
+    title: str
+    images: int
+    evaluation: Evaluation
+    published: tuple[float, float] | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all images of the set are there; if not, the published figure is about others too."""
+        return len(self.evaluation.rows) == self.images
+
+    @property
+    def differences(self) -> tuple[float, float] | None:
+        """Measured minus published top-1 and top-5, in percentage points."""
+        if self.published is None:
+            return None
+        found = self.evaluation.metrics
+        return 100 * found["top1"] - self.published[0], 100 * found["top5"] - self.published[1]
+
+
+@dataclass(frozen=True)
+class SuiteEvaluation:
+    """How a model did on those of the sets that are there.
+
+    Attributes:
+        model: as in `Evaluation`.
+        path: of the suite.
+        sets: in the order of `imagenet.SETS`.
+        absent: titles of the sets that are not there.
+        notes: what should be known of the figures.
+    """
+
+    model: ModelFacts
+    path: str
+    sets: tuple[SetResult, ...]
+    absent: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> SetResult:
+        """The set of that name."""
+        return next(one for one in self.sets if one.name == name)

@@ -12,21 +12,7 @@ from weevit.evaluation import metrics
 from weevit.evaluation.ask import Asked
 from weevit.evaluation.metrics import Floats, Ints, Judged
 from weevit.evaluation.results import Row
-from weevit.images.source import Source
-from weevit.jobs.names import Names
 from weevit.zoo.labels import Label
-
-
-def ids_of(sources: Sequence[Source], root: str) -> list[str]:
-    """A name for each image, from the data's folder on; the second of a name gets `#2` behind it."""
-    start = root.rstrip("/\\")
-    shorter = [replace(source, name=_below(source.name, start)) for source in sources]
-    return [source.name for source in Names().unique(shorter)]
-
-
-def _below(name: str, start: str) -> str:
-    inside = bool(start) and name.startswith(start) and name[len(start) : len(start) + 1] in ("/", "\\")
-    return name[len(start) + 1 :] if inside else name
 
 
 def rows_of(

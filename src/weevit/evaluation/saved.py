@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 
 from weevit.answers.tables import arrow_table, csv_lines
 from weevit.errors import MalformedFileError, UsageError
 from weevit.evaluation.predictions import prediction_columns, read_predictions
-from weevit.evaluation.results import Evaluation
+from weevit.evaluation.results import DataFacts, Evaluation, ModelFacts
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.reports.page import is_page, require_jinja
@@ -191,8 +191,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         ) from error
     root = Path(content.data["path"])
     return Evaluation(
-        model=content.model,
-        data=content.data,
+        model=cast(ModelFacts, content.model),
+        data=cast(DataFacts, content.data),
         classes=classes,
         multi_label=content.multi_label,
         rows=rows,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,9 @@ from weevit.evaluation.ask import OneOf, Watcher, ask
 from weevit.evaluation.evaluate import describe_data
 from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets, read_set
 from weevit.evaluation.metrics import Judged
-from weevit.evaluation.model import describe, labels_of, unknown_below
-from weevit.evaluation.results import Evaluation
-from weevit.evaluation.rows import figures_of, ids_of, rows_of, worst_case
+from weevit.evaluation.model import describe, judged, labels_of, unknown_below
+from weevit.evaluation.results import DataFacts, Evaluation, SetResult, SuiteEvaluation
+from weevit.evaluation.rows import figures_of, rows_of, worst_case
 from weevit.evaluation.saved import (
     EVALUATION,
     clear_evaluation,
@@ -23,66 +21,13 @@ from weevit.evaluation.saved import (
     write_report,
 )
 from weevit.evaluation.suite_report import suite_page
+from weevit.images.names import ids_of
 from weevit.predict import Predictor, load
 from weevit.store.files import finite
 from weevit.zoo.weights import BY_NAME
 
 SCHEMA = "weevit.suite/2"
 SUITE = report(SCHEMA, {one.name: lambda path: path.is_dir() and EVALUATION.is_ours(path) for one in SETS})
-
-
-@dataclass(frozen=True)
-class SetResult:
-    """How a model did on one of the sets.
-
-    Attributes:
-        name, title: of the set.
-        images: how many there should be.
-        evaluation: all about it.
-        published: top-1 and top-5 in percent, as published for this weight; None where there is no such figure.
-    """
-
-    name: str
-    title: str
-    images: int
-    evaluation: Evaluation
-    published: tuple[float, float] | None
-
-    @property
-    def whole(self) -> bool:
-        """Whether all images of the set are there; if not, the published figure is about others too."""
-        return len(self.evaluation.rows) == self.images
-
-    @property
-    def differences(self) -> tuple[float, float] | None:
-        """Measured minus published top-1 and top-5, in percentage points."""
-        if self.published is None:
-            return None
-        found = self.evaluation.metrics
-        return 100 * found["top1"] - self.published[0], 100 * found["top5"] - self.published[1]
-
-
-@dataclass(frozen=True)
-class SuiteEvaluation:
-    """How a model did on those of the sets that are there.
-
-    Attributes:
-        model: as in `Evaluation`.
-        path: of the suite.
-        sets: in the order of `imagenet.SETS`.
-        absent: titles of the sets that are not there.
-        notes: what should be known of the figures.
-    """
-
-    model: Mapping[str, Any]
-    path: str
-    sets: tuple[SetResult, ...]
-    absent: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    def __getitem__(self, name: str) -> SetResult:
-        """The set of that name."""
-        return next(one for one in self.sets if one.name == name)
 
 
 def evaluate_suite(
@@ -141,7 +86,7 @@ def _notes(predictor: Predictor) -> list[str]:
 def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[SetResult]:
     """One pass over a folder, judged by each of its truths."""
     judges = [OneOf(truth.targets, truth.columns) for truth in material.truths]
-    asked = ask(predictor, material.part.sources, judges, watch)
+    asked = ask(judged(predictor), material.part.sources, judges, watch)
     ids = ids_of(material.part.sources, material.dataset.path)
     results = []
     for truth, judge in zip(material.truths, judges, strict=True):
@@ -162,11 +107,11 @@ def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[S
     return results
 
 
-def _data(material: Material, truth: Truth) -> dict[str, Any]:
+def _data(material: Material, truth: Truth) -> DataFacts:
     one, data = _set(truth.name), describe_data(material.dataset, material.part)
     if truth.columns is not None:
         data["notes"].append(f"Only the {len(truth.labels)} classes of {one.title.partition(',')[0]} are answers here.")
-    return data | {"split": one.title}
+    return {**data, "split": one.title}
 
 
 def _figures(predictor: Predictor, judged: Judged, truth: Truth, images: int) -> dict[str, float]:

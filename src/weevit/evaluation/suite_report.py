@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weevit.evaluation.report import model_line, short_name, tile
+from weevit.evaluation.results import SetResult, SuiteEvaluation
 from weevit.reports import charts
 from weevit.reports.axes import Axis
 from weevit.reports.page import counted, number, percent, render
-
-if TYPE_CHECKING:
-    from weevit.evaluation.suite import SetResult, SuiteEvaluation
 
 
 def suite_page(suite: SuiteEvaluation) -> str:

@@ -1,1 +1,3 @@
 """Looking inside: what a model attends to, and whether that is what its answer rests on."""
+
+__all__ = ["draw", "relevance"]

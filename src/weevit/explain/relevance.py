@@ -13,14 +13,14 @@ Differential attention has weights below zero; their size counts, since taking a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from weevit.answers.results import Array, Result, refuse_not_finite
 from weevit.arguments import MAX_SEED, whole
-from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError
+from weevit.errors import InputsFailedError, NotFiniteError, UsageError
 from weevit.graph.folds import Block, fold_block
 from weevit.images.source import Source
 from weevit.predict import Predictor
@@ -84,13 +84,10 @@ def explain_source(model: Predictor, source: Source, layer: int = -1, topk: int 
     arch = model.checkpoint.architecture
     if not -arch.depth <= layer < arch.depth:
         raise UsageError(f"The blocks are 0 to {arch.depth - 1}; there is no block {layer}.")
-    if isinstance(source.value, ImageError):
-        raise source.value
     pixels = model.crop(source)
-    (result,) = model.stream([source.value], ("logits", "features", "attention"), range(arch.depth), topk)
+    (result,) = model.stream([source], ("logits", "features", "attention"), range(arch.depth), topk)
     if not result.ok:
         raise NotFiniteError((result.error or "").partition(": ")[2])  # whatever else may be wrong, `crop` has said
-    result = replace(result, input=source.name)
     attention = [result.attention[index] for index in range(arch.depth)]
     tokens = [np.concatenate([result.prefix[i], _flat(result.features[i])]) for i in range(arch.depth)]
     with np.errstate(over="ignore", invalid="ignore"):

@@ -21,10 +21,9 @@ from weevit.datasets.read import check_there, read_dataset
 from weevit.embeddings import Embedded, embed_split
 from weevit.errors import CheckpointError, DatasetError
 from weevit.evaluation.evaluate import describe_data, evaluate
-from weevit.evaluation.model import describe
+from weevit.evaluation.model import describe, known
 from weevit.evaluation.results import Evaluation
 from weevit.fitting import calibration
-from weevit.fitting.answered import Answered
 from weevit.fitting.evidence import Judged, answered, out_of_fold
 from weevit.fitting.floor import check_floor
 from weevit.fitting.folder import (
@@ -385,6 +384,6 @@ def _difference(written: Predictor, head: Head, split: Split, embedded: Embedded
 
 def _judge(written: Predictor, dataset: Dataset, split: Split, embedded: Embedded, head: Head) -> Evaluation:
     """The evaluation of a split from embeddings at hand: nothing is asked twice."""
-    known = Answered(written, split, embedded, head.logits(embedded.vectors))
-    evaluation = evaluate(known, dataset, split=split.name, allow_missing=True)
+    model = known(written, head.logits(embedded.vectors), embedded.ok, embedded.failures)
+    evaluation = evaluate(model, dataset, split=split.name, allow_missing=True)
     return replace(evaluation, seconds=float("nan"))  # which says nothing of the model's speed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from weevit.arguments import MAX_SEED, one_of, whole
 from weevit.errors import UsageError
@@ -130,7 +130,7 @@ class Fit:
         """Their names, in the order of the head."""
         return tuple(label.id for label in self.checkpoint.labels or ())
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Everything but the single images, as plain data."""
         return {
             "base": self.base,
@@ -154,5 +154,5 @@ class Fit:
         }
 
 
-def _plain(candidate: Candidate) -> dict[str, Any]:
+def _plain(candidate: Candidate) -> dict[str, object]:
     return {"name": candidate.name, "kind": candidate.kind, **candidate.settings, "score": candidate.score}

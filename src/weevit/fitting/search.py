@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,14 @@ class Images:
         return np.asarray(1 / (counts[self.targets] * (counts > 0).sum()))
 
 
+class HeadSettings(TypedDict, total=False):
+    """Of logistic regression its `strength`; of nearest neighbours their `count` and `weighting`."""
+
+    strength: float
+    count: int
+    weighting: str
+
+
 @dataclass(frozen=True)
 class Candidate:
     """Something that was tried.
@@ -92,7 +100,7 @@ class Candidate:
     """
 
     kind: str
-    settings: dict[str, Any]
+    settings: HeadSettings
     score: float
     right: npt.NDArray[np.bool_] = field(repr=False)
 
@@ -272,11 +280,11 @@ def _neighbours(images: Images, folds: Folds, known: Ints) -> Iterator[Candidate
             said.setdefault((count, weighting), np.full(shape, np.nan))[held_out] = votes
     for (count, weighting), votes in said.items():
         if not np.isnan(votes).any():  # the smallest fold has so many images
-            settings = {"count": count, "weighting": weighting}
+            settings = HeadSettings(count=count, weighting=weighting)
             yield _candidate("neighbours", settings, images.take(known), votes[known])
 
 
-def _candidate(kind: str, settings: dict[str, Any], images: Images, scores: Floats) -> Candidate:
+def _candidate(kind: str, settings: HeadSettings, images: Images, scores: Floats) -> Candidate:
     if images.multi_label:
         there = images.targets.any(axis=0)
         precision = average_precision(scores[:, there], images.targets[:, there])

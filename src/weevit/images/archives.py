@@ -20,9 +20,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from weevit.errors import ImageError, TruncatedImageError, UnreadableImageError
+from weevit.images.files import File, Slice
 from weevit.images.formats import EXTENSIONS
 from weevit.images.packed import Packed
-from weevit.images.source import MAX_PATH, TARGETS, File, Slice, Source, Stored, shortened
+from weevit.images.source import MAX_PATH, TARGETS, Source, Stored, shortened
 
 _MAX_CLASS_BYTES = 1000
 _MAX_JSON_BYTES = 1 << 16
@@ -183,10 +184,14 @@ class _Archive(tarfile.TarFile):
     """
 
     names = everywhere = 0
+    members: list[tarfile.TarInfo]  # this one and those below: typeshed lacks them
 
 
 class _Header(tarfile.TarInfo):
     """A header that is checked: Python's takes a broken one for the archive's end, and believes any size."""
+
+    _sparse_structs: Any
+    _block: Callable[[int], int]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
@@ -215,15 +220,16 @@ class _Header(tarfile.TarInfo):
             archive.everywhere += self.size if self.type == tarfile.XGLTYPE else 0
             if archive.names > _MAX_NAME_BYTES or archive.everywhere > _MAX_GLOBAL_BYTES:
                 raise tarfile.ReadError(f"a header for {self.size:,} bytes")
+        plain: Any = super()
         try:
-            made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+            made: tarfile.TarInfo = plain._proc_member(archive)
         except tarfile.HeaderError as error:  # Python would take it for the archive's end
             raise tarfile.ReadError(f"a broken header ({error})") from error
         return made
 
     def _proc_sparse(self, archive: Any) -> tarfile.TarInfo:
         """Skip the map of a file with holes: no image has any, and a map may be gigabytes long."""
-        _, more, _ = self._sparse_structs  # type: ignore[attr-defined]
+        _, more, _ = self._sparse_structs
         for _ in range(_MAX_SPARSE_BLOCKS):
             if not more:
                 break
@@ -232,7 +238,7 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError("a file with too many holes")
         self.sparse: Any = []
         self.offset_data = archive.fileobj.tell()
-        archive.offset = self.offset_data + self._block(self.size)  # type: ignore[attr-defined]
+        archive.offset = self.offset_data + self._block(self.size)
         return self
 
     def _proc_gnusparse_10(self, member: Any, headers: Any, archive: Any) -> None:
@@ -249,7 +255,7 @@ class _Members:
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         try:
             while (member := self._next()) is not None:
-                self._archive.members = []  # type: ignore[attr-defined]  # or the archive would remember all of them
+                self._archive.members = []  # or the archive would remember all of them
                 yield member
                 if self._position:
                     self._skip(self._position)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from PIL import Image
+from PIL import _imaging as _core
 
 
 class _Array(ctypes.Structure):
@@ -50,6 +51,5 @@ def pixels_of(image: Image.Image) -> Room | None:
     return memory
 
 
-_core: Any = Image.core  # type: ignore[attr-defined]  # not in Pillow's stubs
 _new: Callable[[str, tuple[int, int]], Any] = getattr(_core, "new_block", _core.new)
 """In one piece, however large; what Pillow makes otherwise is so up to 4 megapixels."""

@@ -10,12 +10,15 @@ Not found: other bytes in the place of some; HEVC has no check sum there, and li
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
 from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError
 from weevit.images.boxes import end_early
+
+if TYPE_CHECKING:
+    from PIL._imaging import PixelAccess
 
 MAX_TILES = 1024
 """Of one image; telephones write 48 to 192. Each costs a decoder of its own."""
@@ -52,7 +55,7 @@ class Heif(ImageFile.ImageFile):
         if tiles > MAX_TILES:
             raise TooLargeImageError(f"HEIC: {tiles:,} tiles; the limit is {MAX_TILES:,}")
 
-    def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
+    def load(self) -> PixelAccess | None:
         """Decode, once."""
         if self._image is not None:
             image, self._image = self._image, None

@@ -18,6 +18,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError, UnsupportedImageError
 from weevit.images.canvas import Room, pixels_of
+
+if TYPE_CHECKING:
+    from PIL._imaging import PixelAccess
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 
@@ -295,7 +299,7 @@ class StrictJpeg(JpegImageFile):
         """Peak memory of decoding."""
         return self.layout.bytes_per_pixel
 
-    def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
+    def load(self) -> PixelAccess | None:
         """Decode, once."""
         if self.tile:
             if not self.layout.end:

@@ -8,9 +8,9 @@ import io
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, cast
 
-from weevit.images.source import File
+from weevit.images.files import File
 
 MAX_LINE = 1 << 20
 """Characters of a line; the rest of a longer one is skipped."""
@@ -26,7 +26,7 @@ def open_text(file: File) -> Iterator[TextIO]:
     Bytes that are not UTF-8 become what `os.fsencode` makes them again: the line may be a file's name all the same.
     """
     with file.open() as opened:
-        raw = io.BufferedReader(opened)  # type: ignore[type-var]
+        raw = io.BufferedReader(cast(io.RawIOBase, opened))  # of a bucket too, whose file is no RawIOBase
         wide = raw.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
         with io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="") as text:
@@ -71,8 +71,9 @@ def rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
 
 def _alone(line: str | None, delimiter: str, error: csv.Error) -> list[str] | str:
     """A line as a row of its own."""
-    try:  # None where a second line is asked for is an error of the module's
-        return next(csv.reader(iter((line, None)), delimiter=delimiter))  # type: ignore[arg-type]
+    lines = cast(Iterator[str], iter((line, None)))  # None where a second line is asked for is an error of the module's
+    try:
+        return next(csv.reader(lines, delimiter=delimiter))
     except csv.Error:
         return str(error)
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from weevit.errors import TooLargeImageError, TruncatedImageError, UnreadableImageError
 from weevit.images.decode import DEFAULT_LIMITS, Limits
-from weevit.images.source import File
+from weevit.images.files import File
 
 MAX_HELD_BYTES = 128 << 20
 """Of the members of one archive that are waiting to be opened."""

@@ -24,7 +24,8 @@ from weevit.errors import (
     UsageError,
 )
 from weevit.images.decode import Limits
-from weevit.images.source import File, read_bytes, shortened, why_no_path
+from weevit.images.files import File
+from weevit.images.source import read_bytes, shortened, why_no_path
 from weevit.memory import give_back
 from weevit.store.extras import missing
 

@@ -21,11 +21,8 @@ import errno
 import ipaddress
 import os
 import socket
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -40,8 +37,7 @@ from weevit.errors import (
     did_you_mean,
 )
 from weevit.images.decode import Limits
-from weevit.images.formats import EXTENSIONS
-from weevit.images.source import ABSENT, Source
+from weevit.images.source import ABSENT, natural_key
 from weevit.store.extras import missing
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https")
@@ -235,46 +231,10 @@ def is_public(address: str) -> bool:
     return bool(found.is_global and not found.is_multicast)
 
 
-def expand_remote(address: str, left_out: Counter[str]) -> Iterator[Source]:
-    """What `weevit.images.sources.expand` does with a path, for an address."""
-    from weevit.images.sources import CONTAINERS, read_container
-
-    file = remote_file(address)
-    file.system.invalidate_cache()  # listings are kept for ever, and files may have changed
-    holds = address.lower().endswith(CONTAINERS)
-    if not _is_pattern(address):
-        if holds:
-            yield from read_container(file, left_out)
-            return
-        if PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
-            yield Source(address, file)
-            return
-    try:
-        listed = _listing(file)
-    except ImageError as error:
-        yield Source(address, error)
-        return
-    found = False
-    for each in listed:
-        ending = PurePosixPath(each.path).suffix.lower()
-        if holds:
-            found = True
-            yield from read_container(each, left_out)
-        elif ending in EXTENSIONS or each.path == file.path:  # a file that is named, whatever its ending
-            found = True
-            yield Source(each.name, each)
-        else:
-            left_out[ending] += 1
-    if not found:
-        yield Source(address, MissingImageError(f"{address}: no image here or below"))
-
-
-def _listing(file: RemoteFile) -> list[RemoteFile]:
+def listing(file: RemoteFile) -> list[RemoteFile]:
     """The files at or below an address, or those that fit a pattern, in natural order."""
-    from weevit.images.sources import natural_key
-
     try:
-        ask = file.system.glob if _is_pattern(file.name) else file.system.find
+        ask = file.system.glob if is_pattern(file.name) else file.system.find
         listed: dict[str, Any] = ask(file.path, detail=True)
     except Exception as error:
         raise _as_image_error(error, file.name) from error
@@ -285,7 +245,7 @@ def _listing(file: RemoteFile) -> list[RemoteFile]:
     ]
 
 
-def _is_pattern(address: str) -> bool:
+def is_pattern(address: str) -> bool:
     """A question mark is one, but for the web, where it comes before a query."""
     web = address.startswith(("http://", "https://"))
     return any(sign in address for sign in ("*[" if web else "*?["))

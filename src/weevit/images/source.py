@@ -7,12 +7,11 @@ are opened and not before, so that a million of them cost no more than their nam
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import stat
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +20,6 @@ from PIL import Image
 from weevit.errors import (
     ImageError,
     MissingImageError,
-    TooLargeImageError,
-    TruncatedImageError,
-    UnreadableImageError,
     UnsupportedImageError,
     UsageError,
 )
@@ -40,6 +36,8 @@ from weevit.images.decode import (
 
 TARGETS = ("label", "class", "target", "class_name")
 """What a table or an archive calls the class of an image."""
+
+_DIGITS = re.compile("[0-9]+")
 
 ABSENT = "absent"
 """The fingerprint of a file that is not there: one that appears later differs from it."""
@@ -62,7 +60,7 @@ class Stored(Protocol):
         ...
 
 
-Value: TypeAlias = "str | Path | Stored | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
+Value: TypeAlias = str | Path | Stored | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Source:
         """
         value = self.value
         if isinstance(value, str | Path):
-            return _stamp(value)
+            return stamp(value)
         if isinstance(value, ImageError):
             return value.status
         if isinstance(value, bytes | bytearray | memoryview):
@@ -160,95 +158,6 @@ def read_bytes(value: str | Path | Stored, limits: Limits) -> bytes:
     return read_file(value, limits) if isinstance(value, str | Path) else value.read(limits)
 
 
-class File(Protocol):
-    """A file that holds inputs or names them: an archive, a table, a list. Local or remote."""
-
-    @property
-    def name(self) -> str:
-        """What the user called it."""
-        ...
-
-    def open(self) -> BinaryIO:
-        """The file, to be read and sought in; the caller closes it.
-
-        Raises:
-            ImageError: it is not there, or not to be read.
-        """
-        ...
-
-    def fingerprint(self) -> str:
-        """As `Stored.fingerprint`."""
-        ...
-
-    def beside(self, entry: str) -> Path | Stored:
-        """What a line of this file means: a path from this file's folder on, an absolute path, or an address.
-
-        Raises:
-            ImageError: an address that may not be fetched; the line has no answer, the others do.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A file on this machine."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The path as it was given."""
-        return printable(self.path)
-
-    def open(self) -> BinaryIO:
-        """The file; only a regular one, since a pipe would wait for ever."""
-        try:
-            if not stat.S_ISREG(self.path.stat().st_mode):
-                raise UnreadableImageError(f"{self.path}: a pipe, socket or device, not a file")
-            return self.path.open("rb")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise MissingImageError(f"{self.path}: no such file, or a link that leads nowhere") from error
-        except OSError as error:
-            raise UnreadableImageError(f"{self.path}: {error.strerror or error}") from error
-
-    def fingerprint(self) -> str:
-        """Size and time of modification."""
-        return _stamp(self.path)
-
-    def beside(self, entry: str) -> Path | Stored:
-        """The path from this file's folder on."""
-        if "://" in entry:
-            from weevit.images.remote import listed_file
-
-            return listed_file(entry)
-        return self.path.parent / entry
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A run of bytes in a file: a member of an archive."""
-
-    file: File
-    offset: int
-    size: int
-    stamp: str
-
-    def read(self, limits: Limits) -> bytes:
-        """The bytes."""
-        if self.size > limits.max_bytes:
-            raise TooLargeImageError(f"{self.size:,} bytes; the limit is {limits.max_bytes:,}")
-        with self.file.open() as file:
-            file.seek(self.offset, io.SEEK_SET)
-            data = file.read(self.size)
-        if len(data) < self.size:
-            raise TruncatedImageError(f"{self.file.name} ends in the middle of this member")
-        return data
-
-    def fingerprint(self) -> str:
-        """The archive's, and the place in it."""
-        return f"{self.stamp}-{self.offset:x}-{self.size:x}"
-
-
 MAX_PATH, MAX_NAME = 4095, 255
 """Bytes that a path, and a name in it, may have on the file systems that there are."""
 
@@ -297,7 +206,22 @@ def shortened(text: str, length: int = MAX_PATH) -> str:
     return f"{text[:100]}... ({len(text):,} characters, {digest})"
 
 
-def _stamp(path: str | Path) -> str:
+def natural_key(name: str) -> str:
+    """Sort key of a file name: runs of digits compare as numbers, the rest without case; ties go by the name itself.
+
+    One text, which takes a third of the memory and time of a tuple of parts. Numbers stand in it behind the count of
+    their digits; NUL, which no file name has, ends every run of text, so that shorter ones come first.
+    """
+    return f"{_DIGITS.sub(_counted, name.casefold())}\0\0{name}"
+
+
+def _counted(found: re.Match[str]) -> str:
+    digits = found[0].lstrip("0")
+    return f"\0{chr(1 + len(digits))}{digits}"
+
+
+def stamp(path: str | Path) -> str:
+    """A short text that changes when a file on this machine does: its size and time of modification."""
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and it is done for every file
     except (OSError, ValueError):

@@ -11,24 +11,33 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from glob import glob
-from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias, TypeGuard, cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError
+from weevit.images.files import File, LocalFile
 from weevit.images.formats import EXTENSIONS
-from weevit.images.source import File, LocalFile, Source, Value, printable, why_no_path
-from weevit.images.values import OpenFile, data_uri, hubs_image, is_data_uri
+from weevit.images.source import Source, Value, natural_key, printable, why_no_path
+from weevit.images.values import OpenBinary, OpenFile, data_uri, hubs_image, is_data_uri
 
-OneInput: TypeAlias = "str | os.PathLike[str] | Source | Value | BinaryIO | Mapping[str, Any]"
-Inputs: TypeAlias = "OneInput | Iterable[OneInput]"
+Named: TypeAlias = str | os.PathLike[str]
+"""An image, or a folder, pattern, list, table or archive of many: only the disk knows."""
+
+OneImage: TypeAlias = (
+    bytes | bytearray | memoryview | OpenBinary | Image.Image | npt.NDArray[np.uint8] | Mapping[str, object] | Source
+)
+"""One image by its type."""
+
+Many: TypeAlias = Iterable[Named | OneImage]
+Inputs: TypeAlias = Named | OneImage | Many
 
 CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
 """Endings of files that hold or name inputs, where such a file is named; in folders they are left out."""
 
-_DIGITS = re.compile("[0-9]+")
 _NAME = re.compile("[^\0]+")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -42,7 +51,7 @@ class Expansion:
     """
 
     def __init__(self, inputs: Inputs) -> None:
-        self._inputs: Iterable[OneInput] = [inputs] if is_one(inputs) else inputs  # type: ignore[list-item,assignment]
+        self._inputs = cast(Many, [inputs] if is_one(inputs) else inputs)
         self.left_out: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Source]:
@@ -56,16 +65,14 @@ class Expansion:
                 for word in _without_braces(os.fsdecode(item)):
                     yield from self._from_word(word)
             else:
-                value: Any = OpenFile(item) if _is_file(item) else item
-                yield Source(f"{_kind(item)}[{position}]", value)
+                kind, value = _kind(item), OpenFile(item) if _is_file(item) else cast(Value, item)
+                yield Source(f"{kind}[{position}]", value)
 
     def _from_word(self, word: str) -> Iterator[Source]:
         if is_data_uri(word):
             yield data_uri(word)
         elif "://" in word:
-            from weevit.images.remote import expand_remote
-
-            yield from expand_remote(word, self.left_out)
+            yield from self._from_address(word)
         elif wrong := why_no_path(word):
             yield Source(printable(word), wrong)
         elif _is_pattern(word):
@@ -97,6 +104,38 @@ class Expansion:
         if not found:
             yield Source(printable(path), MissingImageError(f"{path}: no image in this folder or below it"))
 
+    def _from_address(self, word: str) -> Iterator[Source]:
+        from weevit.images.remote import is_pattern, listing, remote_file
+
+        file = remote_file(word)
+        file.system.invalidate_cache()  # listings are kept for ever, and files may have changed
+        holds = word.lower().endswith(CONTAINERS)
+        if not is_pattern(word):
+            if holds:
+                yield from read_container(file, self.left_out)
+                return
+            if PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
+                yield Source(word, file)
+                return
+        try:
+            listed = listing(file)
+        except ImageError as error:
+            yield Source(word, error)
+            return
+        found = False
+        for each in listed:
+            ending = PurePosixPath(each.path).suffix.lower()
+            if holds:
+                found = True
+                yield from read_container(each, self.left_out)
+            elif ending in EXTENSIONS or each.path == file.path:  # a file that is named, whatever its ending
+                found = True
+                yield Source(each.name, each)
+            else:
+                self.left_out[ending] += 1
+        if not found:
+            yield Source(word, MissingImageError(f"{word}: no image here or below"))
+
     def _walk(self, top: Path) -> Iterator[Source]:
         """Depth first, in natural order, each real folder once: links may lead in circles.
 
@@ -126,7 +165,7 @@ class Expansion:
                 open_folders.pop()
 
 
-def expand(inputs: Inputs | Expansion) -> Expansion:
+def expand(inputs: Inputs) -> Expansion:
     """Everything to look at in what was given. Reads folders and lists, but no image; may be iterated lazily.
 
     Args:
@@ -176,20 +215,6 @@ def _held_in(file: File, left_out: Counter[str]) -> Iterator[Source]:
     from weevit.images.tables import READERS
 
     return READERS[name[name.rindex(".") :]](file)
-
-
-def natural_key(name: str) -> str:
-    """Sort key of a file name: runs of digits compare as numbers, the rest without case; ties go by the name itself.
-
-    One text, which takes a third of the memory and time of a tuple of parts. Numbers stand in it behind the count of
-    their digits; NUL, which no file name has, ends every run of text, so that shorter ones come first.
-    """
-    return f"{_DIGITS.sub(_counted, name.casefold())}\0\0{name}"
-
-
-def _counted(found: re.Match[str]) -> str:
-    digits = found[0].lstrip("0")
-    return f"\0{chr(1 + len(digits))}{digits}"
 
 
 def _listed_once(folder: str, seen: set[tuple[int, int]]) -> str:
@@ -250,7 +275,7 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
-def _is_file(item: object) -> bool:
+def _is_file(item: object) -> TypeGuard[OpenBinary]:
     return callable(getattr(item, "read", None)) and not isinstance(item, Image.Image)
 
 

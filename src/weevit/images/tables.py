@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError, WeevitError
+from weevit.images.files import File
 from weevit.images.lines import MAX_LINE, lines, open_text, rows
 from weevit.images.parquet import Cell, Parquet
-from weevit.images.source import MAX_PATH, TARGETS, File, Source, printable, why_no_path
+from weevit.images.source import MAX_PATH, TARGETS, Source, printable, why_no_path
 
 PATHS = ("path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "image", "url")
 IDS = ("id", "key", "image_id")

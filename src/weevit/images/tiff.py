@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import io
 import zlib
+from typing import TYPE_CHECKING
 
-from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError, UnsupportedImageError
 from weevit.images.exif import Directory, read_directory
+
+if TYPE_CHECKING:
+    from PIL._imaging import PixelAccess
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _MEANING = 256, 257, 258, 259, 262
 _SAMPLES, _ROWS, _PLANES, _EXTRA, _FORMAT, _SUBSAMPLING = 277, 278, 284, 338, 339, 530
@@ -77,7 +80,7 @@ class CheckedTiff(TiffImageFile):
         if _is_misread(data, self.directory, self.mode):
             raise UnsupportedImageError(f"TIFF: {_described(data, self.directory)} are not read", _HINT)
 
-    def load(self) -> Image.core.PixelAccess | None:  # type: ignore[name-defined]
+    def load(self) -> PixelAccess | None:
         """Decode, once; not thumbnails, nor files that lack something."""
         if self.tile:
             assert isinstance(self.fp, io.BytesIO)

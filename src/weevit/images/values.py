@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from weevit.errors import CorruptImageError, ImageError, TooLargeImageError, UnreadableImageError, UsageError
@@ -20,11 +20,19 @@ _SHOWN = 60
 _HUBS = {"bytes", "path"}
 
 
+class OpenBinary(Protocol):
+    """A file that was opened to read bytes: of the disk, of an archive, of the network, in memory."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most this number of bytes."""
+        ...
+
+
 @dataclass(frozen=True)
 class OpenFile:
     """A file that the caller has opened, read from where it stands."""
 
-    file: Any
+    file: OpenBinary
 
     def read(self, limits: Limits) -> bytes:
         """The rest of it.
@@ -91,7 +99,7 @@ def data_uri(text: str) -> Source:
     return Source(shortened(printable(text), _SHOWN), DataUri(text))
 
 
-def hubs_image(value: Mapping[Any, Any], position: int) -> Source:
+def hubs_image(value: Mapping[str, object], position: int) -> Source:
     """An image as the hub's datasets hold it, `{"bytes": ..., "path": ...}`: its bytes, else its path.
 
     The path is what strangers wrote: one file, no pattern, and an address only where those in lists are fetched.

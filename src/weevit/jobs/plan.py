@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Annotated
 
 from weevit.errors import JobError, MalformedFileError
+from weevit.images.names import Names
 from weevit.images.source import Source
-from weevit.jobs.names import Names
 from weevit.store.files import replace_file
 from weevit.store.own import read_own
 from weevit.zoo.fields import whole

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weevit.answers.columns import is_vector
 from weevit.errors import JobError
@@ -20,10 +20,13 @@ from weevit.store.files import sha256_file
 from weevit.store.folder import FAILURES, refuse_strange
 from weevit.text import typed
 
+if TYPE_CHECKING:
+    from pyarrow import Table
+
 
 def read_results(
     folder: str | Path, columns: list[str] | None = None, partial: bool = False, verify: bool = True
-) -> Any:
+) -> Table:
     """The rows of a job as one Arrow table, in the order of the inputs.
 
     Vectors are lists of a fixed size; `table["embedding"].chunk(0).values.to_numpy()` has all of them end to

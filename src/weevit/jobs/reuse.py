@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weevit.answers.columns import Column
-from weevit.jobs.names import id_hash
+from weevit.images.names import id_hash
 from weevit.jobs.shards import Row, read_rows, read_table
 
 _KEPT = 3

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from weevit.errors import JobError, UsageError
+from weevit.images.names import Names, id_hash, rename
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.folder import JOBS, VANISHED, hold, tidy, write_failures
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
-from weevit.jobs.names import Names, id_hash, rename
 from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
@@ -76,7 +76,7 @@ Watcher = Callable[[Progress], None]
 
 def run_job(
     predictor: Predictor,
-    inputs: Inputs | Expansion,
+    inputs: Inputs,
     folder: str | Path,
     verb: str = "embed",
     *,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from weevit.answers.columns import Column, block_columns, class_columns, embedding_column
+from weevit.engine.session import block_indices
 from weevit.errors import UsageError, did_you_mean
-from weevit.predict import Output, Predictor, block_indices
+from weevit.predict import Output, Predictor
 
 DTYPES = ("float32", "float16")
 

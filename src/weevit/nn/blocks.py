@@ -56,7 +56,7 @@ class SerialBlock(nn.Module):
         """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
         context = Context(rope, attn_mask, is_causal)
         x = self.drop_path1(x, self.attend, context)
-        return self.drop_path2(x, self.transform, context)  # type: ignore[no-any-return]
+        return self.drop_path2(x, self.transform, context)
 
     def attend(self, x: Tensor, context: Context) -> Tensor:
         """The first branch, [B, N, D]."""
@@ -98,19 +98,19 @@ class ParallelBlock(MultiHead):
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
     ) -> Tensor:
         """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
-        return self.drop_path(x, self.branches, Context(rope, attn_mask, is_causal))  # type: ignore[no-any-return]
+        return self.drop_path(x, self.branches, Context(rope, attn_mask, is_causal))
 
     def branches(self, x: Tensor, context: Context) -> Tensor:
         """The sum of both branches, [B, N, D]."""
         hidden, q, k, v = self.in_proj(self.in_norm(x)).split(self.in_split, dim=-1)
         hidden = self.mlp_drop(self.mlp_act(hidden))  # [B, N, M]
         y = self.attend(q, k, v, context)
-        return self.ls(self._merge(y, hidden))  # type: ignore[no-any-return]
+        return self.ls(self._merge(y, hidden))
 
     def _merge(self, y: Tensor, hidden: Tensor) -> Tensor:
         """What attention puts out, [B, N, D], and the MLP's hidden layer, [B, N, M] -> [B, N, D]."""
         if self.out_proj is not None:
-            return self.out_proj(torch.cat([y, hidden], dim=-1))  # type: ignore[no-any-return]
+            return self.out_proj(torch.cat([y, hidden], dim=-1))
         assert self.attn_out_proj is not None
         assert self.mlp_out_proj is not None
-        return self.attn_out_proj(y) + self.mlp_out_proj(hidden)  # type: ignore[no-any-return]
+        return self.attn_out_proj(y) + self.mlp_out_proj(hidden)

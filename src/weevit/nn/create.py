@@ -9,15 +9,15 @@ from contextlib import nullcontext
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor, nn
 
 from weevit.errors import UsageError, did_you_mean
 from weevit.nn.features import FeatureExtractor
-from weevit.nn.patches import check_size, resample
-from weevit.nn.vit import Options, VisionTransformer, to_tensor
+from weevit.nn.patches import Size, check_size, resample
+from weevit.nn.vit import Options, Pool, VisionTransformer, to_tensor
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_architecture
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.layout import to_timm_name
@@ -27,6 +27,57 @@ from weevit.zoo.weights import BY_NAME, Preprocessing, find_weight
 _OPTIONS = tuple(field.name for field in fields(Options))
 
 
+class ModuleOptions(TypedDict, total=False):
+    """The fields of `Options`, for type checkers; an `img_size` may be one side."""
+
+    num_classes: int
+    in_chans: int
+    img_size: int | Size | None
+    global_pool: Pool | None
+    dynamic_img_size: bool
+    drop_rate: float
+    pos_drop_rate: float
+    patch_drop_rate: float
+    proj_drop_rate: float
+    attn_drop_rate: float
+    drop_path_rate: float
+    fix_init: bool | None
+
+
+class MoreOptions(ModuleOptions, total=False):
+    """What `create_model` takes by name."""
+
+    out_indices: int | Sequence[int]
+    cache_dir: str | Path | None
+    device: str | torch.device | None
+    dtype: torch.dtype | None
+
+
+@overload
+def create_model(
+    model_name: str,
+    pretrained: bool = ...,
+    checkpoint_path: str | Path = ...,
+    features_only: Literal[False] = ...,
+    **more: Unpack[MoreOptions],
+) -> VisionTransformer: ...
+@overload
+def create_model(
+    model_name: str,
+    pretrained: bool = ...,
+    checkpoint_path: str | Path = ...,
+    *,
+    features_only: Literal[True],
+    **more: Unpack[MoreOptions],
+) -> FeatureExtractor: ...
+@overload
+def create_model(
+    model_name: str,
+    pretrained: bool = ...,
+    checkpoint_path: str | Path = ...,
+    features_only: bool = ...,
+    **more: Unpack[MoreOptions],
+) -> VisionTransformer | FeatureExtractor: ...
 def create_model(
     model_name: str,
     pretrained: bool = False,
@@ -36,8 +87,8 @@ def create_model(
     cache_dir: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    **options: Any,
-) -> Any:
+    **options: Unpack[ModuleOptions],
+) -> VisionTransformer | FeatureExtractor:
     """A module of the family, by timm's name and with timm's arguments.
 
     Args:
@@ -63,8 +114,8 @@ def create_model(
     if unknown:
         near = did_you_mean(unknown[0], _OPTIONS)
         raise UsageError(f"create_model takes no {unknown[0]!r}. {near}".rstrip(), f"It takes {', '.join(_OPTIONS)}.")
-    if options.get("img_size") is not None:
-        options["img_size"] = check_size(options["img_size"])
+    if (side := options.get("img_size")) is not None:
+        options["img_size"] = check_size(side)
     if checkpoint_path:
         model = from_checkpoint(read_checkpoint(checkpoint_path), options)
     elif pretrained or not _is_known(model_name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast
 
 from torch import Tensor, nn
 
@@ -13,23 +13,34 @@ from weevit.nn.patches import PatchEmbed
 if TYPE_CHECKING:
     from weevit.nn.vit import VisionTransformer
 
+Intermediates: TypeAlias = list[Tensor] | list[tuple[Tensor, Tensor]]
+"""Patches of each block; or (patches, prefix) of each."""
 
-class FeatureInfo(list[dict[str, Any]]):
+
+class BlockInfo(TypedDict):
+    """What a block's output is: its module's name, its width, and the pixels for each cell of its map."""
+
+    module: str
+    num_chs: int
+    reduction: int
+
+
+class FeatureInfo(list[BlockInfo]):
     """What the blocks' outputs are, a row for each; the methods are timm's."""
 
     def channels(self) -> list[int]:
         """Width of each."""
-        return [int(row["num_chs"]) for row in self]
+        return [row["num_chs"] for row in self]
 
     def reduction(self) -> list[int]:
         """Pixels for each cell of the map."""
-        return [int(row["reduction"]) for row in self]
+        return [row["reduction"] for row in self]
 
     def module_name(self) -> list[str]:
         """Where each is taken."""
-        return [str(row["module"]) for row in self]
+        return [row["module"] for row in self]
 
-    def get_dicts(self) -> list[dict[str, Any]]:
+    def get_dicts(self) -> list[BlockInfo]:
         """The rows."""
         return list(self)
 
@@ -57,7 +68,7 @@ class Taps(nn.Module):
         output_dict: bool = False,
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
-    ) -> Any:
+    ) -> Intermediates | tuple[Tensor, Intermediates] | dict[str, Tensor | list[Tensor]]:
         """The outputs of some blocks.
 
         Args:
@@ -85,10 +96,10 @@ class Taps(nn.Module):
         if output_fmt == "NCHW":
             found = [tokens.transpose(1, 2).unflatten(2, grid).contiguous() for tokens in found]
         if output_dict:
-            named: dict[str, Any] = {"image_intermediates": found}
+            named: dict[str, Tensor | list[Tensor]] = {"image_intermediates": found}
             named.update({"image_intermediates_prefix": prefix} if return_prefix_tokens else {})
             return named if intermediates_only else {**named, "image_features": self.norm(x)}
-        pairs = list(zip(found, prefix, strict=True)) if return_prefix_tokens else found
+        pairs: Intermediates = list(zip(found, prefix, strict=True)) if return_prefix_tokens else found
         return pairs if intermediates_only else (self.norm(x), pairs)
 
     def get_intermediate_layers(
@@ -99,9 +110,9 @@ class Taps(nn.Module):
         return_prefix_tokens: bool = False,
         norm: bool = False,
         attn_mask: Tensor | None = None,
-    ) -> Any:
+    ) -> Intermediates:
         """`forward_intermediates` as DINO calls it: a list of tokens, or of maps with `reshape`."""
-        return self.forward_intermediates(
+        found = self.forward_intermediates(
             x,
             n,
             return_prefix_tokens,
@@ -110,6 +121,7 @@ class Taps(nn.Module):
             intermediates_only=True,
             attn_mask=attn_mask,
         )
+        return cast("Intermediates", found)
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -143,8 +155,7 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B, channels, height, width] -> a list of [B, D, R, C]."""
-        found: list[Tensor] = self.model.forward_intermediates(x, self.out_indices, intermediates_only=True)
-        return found
+        return cast("list[Tensor]", self.model.forward_intermediates(x, self.out_indices, intermediates_only=True))
 
 
 def take_indices(indices: int | Iterable[int] | None, depth: int) -> list[int]:

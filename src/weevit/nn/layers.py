@@ -148,7 +148,7 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
         x = self.norm(self.drop1(self.act(self.fc1(x))))  # [B, N, M]
-        return self.drop2(self.fc2(x))  # type: ignore[no-any-return]
+        return self.drop2(self.fc2(x))
 
 
 def turn(x: Tensor, rope: Rope, num_prefix: int) -> Tensor:
@@ -230,7 +230,7 @@ class MultiHead(nn.Module):
             mask = torch.ones_like(scores[0, 0], dtype=torch.bool).tril()
         if mask is not None:
             scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        return self.attn_drop(scores.softmax(dim=-1))  # type: ignore[no-any-return]
+        return self.attn_drop(scores.softmax(dim=-1))
 
     def _difference(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
         """First map minus lambda times second, over the same values; [B, H, N, 2 h]."""
@@ -244,7 +244,7 @@ class MultiHead(nn.Module):
         else:
             first, second = self._halves(self._maps(q, k, context))
             y = (first - weight * second) @ v
-        return self.sub_norm(y) * (1 - self.lambda_init)  # type: ignore[no-any-return]
+        return self.sub_norm(y) * (1 - self.lambda_init)
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 2 H, N, any] -> each head's first and second, [B, H, N, any]."""
@@ -285,12 +285,12 @@ class Attention(MultiHead):
         """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
         q, k, v = self.project(x).chunk(3, dim=-1)  # [B, N, D] each
         y = self.attend(q, k, v, Context(rope, attn_mask, is_causal))
-        return self.proj_drop(self.proj(self.norm(y)))  # type: ignore[no-any-return]
+        return self.proj_drop(self.proj(self.norm(y)))
 
     def project(self, x: Tensor) -> Tensor:
         """Queries, keys and values side by side, [B, N, 3 D]."""
         if self.q_bias is None or self.v_bias is None:
-            return self.qkv(x)  # type: ignore[no-any-return]
+            return self.qkv(x)
         # No bias on the keys: under rotary positions one would not cancel, and these weights have none.
         # Given to the layer, not added to what it puts out: one pass over memory less, and timm's rounding.
-        return self.qkv(x, torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]))  # type: ignore[no-any-return]
+        return self.qkv(x, torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]))

@@ -52,7 +52,7 @@ class PatchEmbed(nn.Module):
             UsageError: images of a size that this module does not take.
         """
         self._check(x)
-        return self.norm(self.proj(x).flatten(2).transpose(1, 2))  # type: ignore[no-any-return]
+        return self.norm(self.proj(x).flatten(2).transpose(1, 2))
 
     def _check(self, x: Tensor) -> None:
         if is_traced(x):  # there is no size to look at

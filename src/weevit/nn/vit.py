@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ class VisionTransformer(Taps):
         self.has_class_token, self.no_embed_class = arch.class_token, not arch.embeds_prefix
         self.dynamic_img_size = options.dynamic_img_size
         self.grad_checkpointing = False
-        self.pretrained_cfg: dict[str, Any] = {}
+        self.pretrained_cfg: dict[str, object] = {}
 
         img_size = options.img_size or (arch.img_size, arch.img_size)
         patches = PatchEmbed(options.in_chans, D, img_size, strict_img_size=not options.dynamic_img_size)
@@ -122,7 +122,7 @@ class VisionTransformer(Taps):
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Pixels -> [B, N, D] tokens after the last block (and after its norm, where that comes before the pool)."""
         x, _ = self._pass(x, (), attn_mask=attn_mask, is_causal=is_causal)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """[B, N, D] -> [B, K] logits, or with `pre_logits` the [B, D] embedding that the head sees."""
@@ -178,13 +178,13 @@ class VisionTransformer(Taps):
         """Patches [B, P, D] -> [B, N, D]: with the prefix, and with learned positions (of that grid)."""
         prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         if self.pos_embed is None:
-            return self.pos_drop(torch.cat([*prefix, x], dim=1))  # type: ignore[no-any-return]
+            return self.pos_drop(torch.cat([*prefix, x], dim=1))
         positions = self._positions(grid or self.grid)
         if self.no_embed_class:
             x = torch.cat([*prefix, x + positions], dim=1)
         else:
             x = torch.cat([*prefix, x], dim=1) + positions
-        return self.pos_drop(x)  # type: ignore[no-any-return]
+        return self.pos_drop(x)
 
     def _positions(self, grid: Size) -> Tensor:
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
@@ -222,14 +222,14 @@ class VisionTransformer(Taps):
         return self.options.in_chans
 
     @property
-    def default_cfg(self) -> dict[str, Any]:
+    def default_cfg(self) -> dict[str, object]:
         """timm's older name of `pretrained_cfg`."""
         return self.pretrained_cfg
 
     @property
     def feature_info(self) -> FeatureInfo:
         """What each block's output is."""
-        ratio = self.patch_embed.feat_ratio()
+        ratio = self.patch_embed.patch_size[0]
         return FeatureInfo(
             {"module": f"blocks.{index}", "num_chs": self.embed_dim, "reduction": ratio}
             for index in range(self.arch.depth)
@@ -263,7 +263,7 @@ class VisionTransformer(Taps):
         """Parameters that weight decay leaves alone, apart from those of one dimension."""
         return {"pos_embed", "cls_token", "reg_token"}
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Patterns that sort parameters by depth, for layer decay."""
         del coarse
         return {

@@ -31,13 +31,13 @@ from weevit.answers.results import Array
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.embeddings import embed_split
 from weevit.errors import DatasetError, TrainingError
-from weevit.evaluation.compare import Comparison, compare_evaluations, comparison_json, write_comparison
+from weevit.evaluation.compare import compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
-from weevit.evaluation.results import Evaluation
+from weevit.evaluation.model import known
+from weevit.evaluation.results import Comparison, Evaluation
 from weevit.evaluation.saved import OURS as EVALUATION
 from weevit.evaluation.saved import REPORT_HTML
 from weevit.fitting import calibration
-from weevit.fitting.answered import Answered
 from weevit.fitting.fit import Stage, fit
 from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
@@ -196,7 +196,7 @@ class FineTuned:
             f"{100 * compared.high:+.1f}; McNemar, p = {compared.p_value:.2g})"
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Everything but the single images, as plain data."""
         compared = comparison_json(self.comparison) if self.comparison else {}
         return {
@@ -352,8 +352,8 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
         raise DatasetError(f"None of the {len(split):,} validation images can be read.", "weevit data check")
     tensors = model.tensors()
     logits = Head(tensors["head.weight"], tensors["head.bias"]).logits(embedded.vectors)
-    known = Answered(Predictor(model, threads=task.threads), split, embedded, logits)
-    evaluation = replace(evaluate(known, data, split=VALIDATION, allow_missing=True), seconds=float("nan"))
+    judged = known(Predictor(model, threads=task.threads), logits, embedded.ok, embedded.failures)
+    evaluation = replace(evaluate(judged, data, split=VALIDATION, allow_missing=True), seconds=float("nan"))
     return _Answers(evaluation, logits[embedded.ok], split.targets[embedded.ok])
 
 

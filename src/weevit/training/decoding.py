@@ -8,6 +8,7 @@ refuses is asked of `images.decode` again, which says what is wrong with it.
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,8 @@ def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
     value = source.value
     if isinstance(value, ImageError):
         raise value
-    if isinstance(value, str | Stored) or hasattr(value, "__fspath__"):
-        value = read_bytes(value, limits)  # type: ignore[arg-type]
+    if isinstance(value, str | Path | Stored):
+        value = read_bytes(value, limits)
     if isinstance(value, bytes) and is_plain_jpeg(value, limits):
         pixels = _decoded(value)
         if pixels is not None:

@@ -118,7 +118,8 @@ def _scale(head: nn.Module, factor: float) -> None:
 
 def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:
     """`pretrained_cfg`: what the weights are made to see. Not whose weights they were: they no longer are."""
-    data, old = recipe.data, model.pretrained_cfg
+    data = recipe.data
+    old: dict[str, Any] = model.pretrained_cfg
     kept = {key: value for key, value in old.items() if not key.startswith(_NAMED)}
     return kept | {
         "architecture": model.arch.name,
@@ -135,7 +136,7 @@ def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:
 
 def preprocessing(model: VisionTransformer) -> Preprocessing:
     """How validation, and everybody after training, prepares images for it."""
-    cfg = model.pretrained_cfg
+    cfg: dict[str, Any] = model.pretrained_cfg
     mean, std = (tuple(cfg[name]) for name in ("mean", "std"))
     return Preprocessing(*model.img_size, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ from weevit.training.recipe import flat
 from weevit.training.recipe_file import write_value
 from weevit.training.results import Run, failures
 from weevit.training.run_folder import EVALUATION, TRAINING
-from weevit.training.saved import Row
 from weevit.training.schema import Recipe
 from weevit.training.watch import SHARES, span
 
@@ -181,7 +180,7 @@ def _how_it_went(
     }
 
 
-def _curves(name: str, lines: Sequence[tuple[str, str]], rows: Sequence[Row], epoch: int) -> Svg | None:
+def _curves(name: str, lines: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]], epoch: int) -> Svg | None:
     share = any(column in SHARES for column, _ in lines)
     most = max((row["lr"] for row in rows if row.get("lr")), default=1.0) if name == "learning rate" else 1.0
     unit = 10.0 ** math.floor(math.log10(most)) if most > 0 else 1.0
@@ -232,7 +231,7 @@ def _happened(run: Run, recipe: Recipe, epoch: int, budget: float | None) -> Ite
     yield "side of an image, pixels", "", number(recipe.model.image_size)
     minutes = budget if budget is not None else recipe.loop.minutes
     yield "minutes of training", "" if minutes is None else f"{minutes:g} in all", f"{run.minutes:.1f}"
-    seen = max((row["seen"] for row in run.metrics), default=0)
+    seen = max((int(row["seen"]) for row in run.metrics), default=0)
     yield "images per second, evaluations included", "", number(seen / (60 * run.minutes) if run.minutes else None, 1)
     yield "ended by", "", run.stopped
 

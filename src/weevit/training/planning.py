@@ -12,7 +12,6 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -115,7 +114,7 @@ class Plan:
         """Seconds of all steps together."""
         return sum(self.seconds.values())
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """All of it as plain data."""
         known = {
             "recipe": flat(self.recipe),

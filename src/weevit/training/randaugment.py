@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from weevit.errors import RecipeError, did_you_mean
 
@@ -126,13 +127,13 @@ class RandAugment:
         first, *words = text.split("-")
         if first != "rand":
             raise RecipeError(f"augment.randaugment is {text!r}; it begins with 'rand', as in {_EXAMPLE}.")
-        values: dict[str, float] = {}
+        values: dict[str, Any] = {}  # `_WORDS` has the types
         for word in words:
             name, value = _read(word, text)
             if name in values:
                 raise RecipeError(f"augment.randaugment {text!r}: {word!r} says again what was said before.")
             values[name] = value
-        found = cls(**values)  # type: ignore[arg-type]  # `_WORDS` has the types
+        found = cls(**values)
         if found.magnitude > found.most:
             raise RecipeError(
                 f"augment.randaugment {text!r}: m{found.magnitude} is above the greatest magnitude, {found.most}.",

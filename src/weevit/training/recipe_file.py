@@ -65,7 +65,7 @@ class _Loader(yaml.SafeLoader):
     _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # in types-PyYAML
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise _Refused(problem="a recipe has no anchors and no aliases (& and *)", problem_mark=mark)

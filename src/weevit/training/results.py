@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Run:
     digest: str
     bad: dict[str, int]
     minutes: float
-    metrics: tuple[Row, ...] = field(repr=False)
+    metrics: tuple[Mapping[str, float | str], ...] = field(repr=False)
     worked: bool = True
     planned: int = 0
     ends: tuple[tuple[int, int], ...] = field(default=(), repr=False)

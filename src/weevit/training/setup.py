@@ -59,7 +59,7 @@ class Machine:
     precision: str
     pieces: int = 1
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[object]:
         """For forward passes."""
         if self.precision == "fp32":
             return nullcontext()

@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from weevit.errors import RecipeError, did_you_mean
 from weevit.training.duration import EXPECTED as A_DURATION
 from weevit.training.duration import Duration, Unit
 from weevit.zoo.strict_json import shorten
 
-Part = TypeVar("Part")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Part = TypeVar("Part", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ def read_part(cls: type[Part], raw: Any, prefix: str, origins: Mapping[str, str]
     where = origins.get(prefix, origins[""])
     if raw is not None and not isinstance(raw, dict):
         raise RecipeError(f"{where}: {prefix} is {shorten(raw)}; expected keys and values below it.")
-    kinds = {declared.name: kind_of(declared) for declared in fields(cls)}  # type: ignore[arg-type]
+    kinds = {declared.name: kind_of(declared) for declared in fields(cls)}
     values = {}
     for key, value in (raw or {}).items():
         dotted = f"{prefix}.{key}"

@@ -71,7 +71,7 @@ class Checkpoint:
     path: Path
     recorded: str | None
     notes: tuple[str, ...]
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     decision: Decision | None = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Decision:
     label_thresholds: tuple[float, ...] | None = None
     temperature: float = 1.0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The value of the key."""
         unknown = None if self.threshold is None else {"threshold": self.threshold, "coverage": self.coverage}
         return {

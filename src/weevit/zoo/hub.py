@@ -247,9 +247,9 @@ def _get(repo_id: str, name: str, commit: str, progress: Progress | None, cache:
 
 def _bar(name: str, progress: Progress | None) -> Any:
     """A silent stand-in for huggingface_hub's progress bar that reports to a function instead."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+    from tqdm.auto import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})

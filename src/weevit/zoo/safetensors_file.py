@@ -20,8 +20,9 @@ import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +167,7 @@ def read_tensors(path: Path, hashed: bool = True) -> tuple[dict[str, np.ndarray]
     return tensors, digest.hexdigest() if hashed else None  # the hasher has done all of it when the `with` ends
 
 
-def open_regular(path: Path, limit: int) -> BinaryIO:
+def open_regular(path: Path, limit: int) -> BufferedReader:
     """Open a file that somebody else named: only a regular one (a pipe would wait for ever), only up to a size.
 
     Raises:
@@ -197,7 +198,7 @@ def refuse_pickle(path: Path) -> None:
         )
 
 
-def _header_bytes(file: BinaryIO, path: Path) -> tuple[bytes, int]:
+def _header_bytes(file: BufferedReader, path: Path) -> tuple[bytes, int]:
     """The header and the size of the whole file."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(32)
@@ -271,14 +272,14 @@ def _integers(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
-def _read(file: BinaryIO, entry: Entry, path: Path) -> np.ndarray:
+def _read(file: BufferedReader, entry: Entry, path: Path) -> np.ndarray:
     if entry.dtype not in FLOAT_DTYPES:
         raise CheckpointError(
             f"{path}: tensor {entry.name} is {entry.dtype}; weights are {', '.join(FLOAT_DTYPES[:-1])} or F64."
         )
     stored = np.empty(entry.shape, {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}[entry.dtype])
     view = stored.reshape(-1).view(np.uint8).data
-    if file.readinto(view) != len(view):  # type: ignore[attr-defined]  # typeshed: BinaryIO lacks it
+    if file.readinto(view) != len(view):
         raise MalformedFileError(f"{path} was cut short while it was read, in tensor {entry.name}.")
     return stored
 

@@ -1,8 +1,8 @@
-"""Ids: every input of a job has one, and no two have the same."""
+"""Ids of inputs: each has one, and no two have the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from weevit.images.source import Source
@@ -45,3 +45,15 @@ def rename(sources: Iterable[Source], renamed: dict[int, str]) -> Iterator[Sourc
     """The sources as `Names.unique` gave them, when they are read again; the hashes are not needed for that."""
     for position, source in enumerate(sources):
         yield replace(source, name=renamed[position]) if position in renamed else source
+
+
+def ids_of(sources: Sequence[Source], root: str) -> list[str]:
+    """A name for each image, from the data's folder on; the second of a name gets `#2` behind it."""
+    start = root.rstrip("/\\")
+    shorter = [replace(source, name=_below(source.name, start)) for source in sources]
+    return [source.name for source in Names().unique(shorter)]
+
+
+def _below(name: str, start: str) -> str:
+    inside = bool(start) and name.startswith(start) and name[len(start) : len(start) + 1] in ("/", "\\")
+    return name[len(start) + 1 :] if inside else name
