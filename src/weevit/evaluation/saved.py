@@ -113,7 +113,7 @@ def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object]
     require_jinja()
     if table == "parquet":
         pyarrow()
-    check_folder(Path(local(output)), kind, inputs)
+    check_folder(local(output), kind, inputs)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def fit(
     require_jinja()
     require_sklearn()
     check_there(data)
-    output = Path(local(output))
+    output = local(output)
     with held(output, FIT, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
         predictor = model if isinstance(model, Predictor) else load(model)
         run = _Run(predictor, output, own, watch)
