@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +74,7 @@ class GraphCache:
         entry = self.folder / f"{key}.json"
         with writing(self.folder, hint=_CHOOSE):
             make_own(self.folder)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=f"{key}.", suffix=".tmp")
-            os.close(handle)
-            unfinished = Path(name)
+            unfinished = self.folder / f"{key}.{secrets.token_hex(8)}.tmp"
             try:
                 write(unfinished)
                 digest = _digest(key, unfinished)

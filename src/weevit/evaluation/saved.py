@@ -55,19 +55,14 @@ _POINTS = 201
 """Of the coverage curve in the JSON; the rows have them all."""
 
 
-def _has_columns(columns: Sequence[str]) -> Callable[[Path], bool]:
-    """Tells a table by how its header begins."""
-    return lambda path: first_line(path).startswith(csv_row(columns).rstrip())
+def _begins(text: str) -> Callable[[Path], bool]:
+    """Tells a table by how it begins."""
+    return lambda path: first_line(path).startswith(text)
 
 
 def _has_predictions(path: Path) -> bool:
     names = first_line(path).split(",")
     return names[:3] == ["input", "status", "error"] and "target" in names
-
-
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
 
 
 def report(schema: str, own: Mapping[str, Callable[[Path], bool]]) -> Kind:
@@ -86,8 +81,8 @@ EVALUATION = report(
     SCHEMA,
     {
         f"{PREDICTIONS}.csv": _has_predictions,
-        f"{PREDICTIONS}.parquet": _is_parquet,
-        PER_CLASS: _has_columns(_CLASS_COLUMNS),
+        f"{PREDICTIONS}.parquet": _begins("PAR1"),
+        PER_CLASS: _begins(csv_row(_CLASS_COLUMNS).rstrip()),
     },
 )
 

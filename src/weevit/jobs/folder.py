@@ -88,15 +88,11 @@ def _refuse_parts_of_others(folder: Path, settings: Settings) -> None:
     """Where `job.json` is gone, shards say themselves of which job they are; damaged ones say nothing."""
     for path in sorted((folder / DATA).glob(PARTS)):
         with suppress(JobError):
-            other = settings.unlike(read_schema(path))
-            if other:
-                break
-    else:
-        return
-    raise UsageError(
-        f"{folder} has lost its {JOB}, and {path.name} in it is of another job: another {other}.",
-        "Give the settings that it was made with, or choose another --output.",
-    )
+            if other := settings.unlike(read_schema(path)):
+                raise UsageError(
+                    f"{folder} has lost its {JOB}, and {path.name} in it is of another job: another {other}.",
+                    "Give the settings that it was made with, or choose another --output.",
+                )
 
 
 def _lock(share: tuple[int, int]) -> str:

@@ -137,10 +137,9 @@ class FineTuned:
 
     def written(self) -> FineTuned:
         """Write the record if the fine-tuning is done, and return it."""
-        done = self
-        if done.chosen:
-            FINETUNE.write(self.folder, RECORD, done.as_json())
-        return done
+        if self.chosen:
+            FINETUNE.write(self.folder, RECORD, self.as_json())
+        return self
 
     def lines(self) -> list[str]:
         """What came of it, for people."""
