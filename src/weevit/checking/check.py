@@ -88,7 +88,7 @@ def check_data(
     Raises:
         DatasetError: there are no images with classes.
         ModelError: the model cannot be had.
-        MissingExtraError: scikit-learn or, for a page, jinja2 is not installed.
+        MissingExtraError: scikit-learn or, for a report, jinja2 or filelock is not installed.
         OutputError: what was found cannot be written.
     """
     start = time.monotonic()

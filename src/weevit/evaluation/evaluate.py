@@ -58,7 +58,7 @@ def evaluate(
     Raises:
         DatasetError: classes do not fit (all of them are listed), or there is no such split.
         UsageError: the model has no classifier, or no class names.
-        MissingExtraError: a report is wanted, and jinja2 is not installed.
+        MissingExtraError: a report is wanted, and jinja2 or filelock is not installed.
         OutputError: the folder cannot be written.
     """
     with reporting(output, EVALUATION, (model, data), table):

@@ -98,7 +98,7 @@ def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object]
 
     Raises:
         UsageError: another table; or as `weevit.store.folder.check_folder`.
-        MissingExtraError: jinja2, or pyarrow for Parquet, is not installed.
+        MissingExtraError: jinja2, filelock, or pyarrow for Parquet, is not installed.
         OutputError: as `check_folder`.
     """
     if output is None:

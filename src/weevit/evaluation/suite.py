@@ -50,7 +50,7 @@ def evaluate_suite(
     Raises:
         DatasetError: none of the sets is there, or one has other classes than ImageNet's.
         UsageError: the model has no classifier, or no class names.
-        MissingExtraError: a report is wanted, and jinja2 is not installed.
+        MissingExtraError: a report is wanted, and jinja2 or filelock is not installed.
         OutputError: the folder cannot be written.
     """
     with reporting(output, SUITE, (model, suite), table):

@@ -23,7 +23,7 @@ from typing import Any
 
 from weevit.errors import MalformedFileError, OutputError, UsageError
 from weevit.store.files import HINT, Content, as_bytes, replace_file, writing
-from weevit.store.locks import is_taken, take_lock
+from weevit.store.locks import is_taken, require_filelock, take_lock
 from weevit.store.outputs import local, refuse_foreign, refuse_inputs, refuse_read_only
 from weevit.store.own import read_own, refuse_links
 from weevit.text import csv_row, typed
@@ -148,6 +148,7 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
 
     Raises:
         UsageError, OutputError: as above.
+        MissingExtraError: filelock is not installed.
     """
     local(folder)
     with kind.writing(folder):  # a name that is too long, a folder on the way that may not be entered
@@ -157,6 +158,7 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
         refuse_foreign(folder, kind.is_ours, kind.name)
         refuse_strange(folder, kind)
         refuse_read_only(folder, *(folder / name for name in kind.files if name and (folder / name).exists()))
+    require_filelock()
     if is_taken(folder / lock):
         raise _busy(folder, kind)
 

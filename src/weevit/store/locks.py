@@ -28,7 +28,7 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
         OSError: the file cannot be made; what that means to a user, and what helps, each room says itself.
         MissingExtraError: filelock is not installed.
     """
-    filelock = _filelock()
+    filelock = require_filelock()
     if path.is_symlink():  # the library would make, or empty, what it leads to
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     lock: BaseFileLock = filelock.FileLock(path)
@@ -72,10 +72,10 @@ def _is_taken(path: Path, handle: int) -> bool | None:
 
 
 def _can_take(path: Path) -> bool | None:
-    lock = _filelock().FileLock(path)
+    lock = require_filelock().FileLock(path)
     try:
         lock.acquire(timeout=0)
-    except _filelock().Timeout:
+    except require_filelock().Timeout:
         return True
     except OSError:
         return None
@@ -83,7 +83,12 @@ def _can_take(path: Path) -> bool | None:
     return False
 
 
-def _filelock() -> Any:
+def require_filelock() -> Any:
+    """The library, found before anything is computed for a folder that it will hold.
+
+    Raises:
+        MissingExtraError: filelock is not installed.
+    """
     try:
         import filelock
     except ImportError as error:
