@@ -16,6 +16,8 @@ from pathlib import Path
 import addresses
 import pytest
 
+from weevit.telemetry import CACHES
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OUR_CACHES = (".cache/weevit/", ".cache/huggingface/")
 CAT, DIGITS, DIGIT = (str(EXAMPLES / name) for name in ("photos/cat.jpg", "digits", "digits/test/3/0175.png"))
@@ -95,3 +97,19 @@ def test_a_setting_of_the_user_holds(name: str) -> None:
         environment = {key: value for key, value in os.environ.items() if key != name} | given
         out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert out.stdout.strip() == seen
+
+
+def test_without_a_cache_dependencies_keep_their_files_in_a_folder_that_ends_with_the_process() -> None:
+    code = (
+        "import os, sys, weevit.telemetry as t\n"
+        "t.keep_caches_in(None)\n"
+        "folder = os.path.dirname(os.environ['MPLCONFIGDIR'])\n"
+        "print(folder, os.path.isdir(folder), *(os.environ[name] == os.path.join(folder, own)"
+        " for name, own in t.CACHES.items()))"
+    )
+    bare = {name: value for name, value in os.environ.items() if name not in CACHES}
+    said = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True).stdout
+    folder, *held = said.split()
+    assert held == ["True"] * (1 + len(CACHES))
+    assert not Path(folder).exists()
+    assert Path(folder).is_absolute()

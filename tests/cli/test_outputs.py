@@ -257,3 +257,10 @@ def test_signs_are_not_fooled_by_junk(folder: Path) -> None:
                 path = folder / f"junk{ending}"
                 path.write_bytes(content)
                 assert sign(path) is False
+
+
+def test_what_is_no_file_lies_in_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    refuse_inputs(tmp_path, [tmp_path / "gone.jpg", tmp_path / "*.jpg", "hf-hub:a/b"], inside=True)
+    with pytest.raises(UsageError, match="lies in the folder"):
+        refuse_inputs(tmp_path, [tmp_path / "report.json"], inside=True)

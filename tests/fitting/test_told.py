@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +13,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("filelock")
 pytest.importorskip("jinja2")
 
+from weevit.cli.fit import watching
 from weevit.fitting.fit import Stage, fit
 from weevit.predict import Predictor
 
@@ -29,3 +32,18 @@ def test_a_fit_says_how_far_it_is(shop: Path, predictor: Predictor, tmp_path: Pa
     for own in (stages["embedding"], chosen):
         assert all(before.done <= after.done for before, after in pairwise(own))
     assert [(one.done, one.total) for one in stages["writing"]] == [(0, 1), (1, 1)]
+
+
+def test_a_stage_is_shown_with_what_else_there_is_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, int, str]] = []
+
+    @contextmanager
+    def counted(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+        del quiet
+        yield lambda done, total, words: shown.append((done, total, words))
+
+    monkeypatch.setattr("weevit.cli.progress.counted_progress", counted)
+    with watching(quiet=False) as watch:
+        watch(Stage("embedding", 1, 2, "3 failed"))
+        watch(Stage("writing", 0, 1))
+    assert shown == [(1, 2, "embedding: 3 failed"), (0, 1, "writing")]

@@ -262,3 +262,16 @@ def test_an_older_folder_is_named_and_left_as_it_is(run: Callable[..., Progress]
     with pytest.raises(weevit.JobError, match=r"older kind \(weevit\.job/2\)|is of another job: another schema"):
         run(old)
     assert job_contents(old) == {name: content for name, content in before.items() if name != "job.json"}
+
+
+@pytest.mark.parametrize("how", [{"compression": {"status": "zstd"}}, {"use_dictionary": ["input"]}])
+def test_one_packed_column_of_a_shard_is_refused(job: Path, how: dict[str, Any]) -> None:
+    from pyarrow import parquet
+
+    path = next((job / "data").iterdir())
+    table = parquet.read_table(path)
+    others = dict.fromkeys(table.column_names, "none")
+    settings = {"use_dictionary": False, **how, "compression": others | how.get("compression", {})}
+    parquet.write_table(table, path, **settings)
+    with pytest.raises(weevit.JobError, match="it is packed, and might unpack to any size"):
+        read_table(path, ["input", "status"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,11 @@ def test_a_lock_that_cannot_be_looked_at_is_not_called_free(tmp_path: Path, monk
 
     monkeypatch.setattr(os, "open", refuses)
     assert is_taken(path) is not False
+
+
+def test_without_the_systems_locks_a_lock_that_cannot_be_taken_is_not_called_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, which has no fcntl; what stands in the lock's place is a folder."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert is_taken(tmp_path) is None

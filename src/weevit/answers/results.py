@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +94,7 @@ class Result:
 
         return html(self)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A row for a table, under the names of `weevit classify -o` and `weevit embed -o`; None where it has nothing.
 
         Lists of numbers are arrays (int32, float32), so that data frames have the types of those files. Every result
