@@ -32,7 +32,7 @@ if os.name != "posix":
 for needed in ("pyarrow", "filelock", "jinja2", "sklearn"):
     pytest.importorskip(needed)
 
-LOADING = tuple(map(import_module, ("weevit.predict", "weevit.fitting.fit", "weevit.evaluation.evaluate",
+LOADING = tuple(map(import_module, ("weevit.predict", "weevit.fitting.fit", "weevit.evaluation.model",
                                     "weevit.evaluation.suite", "weevit.checking.check")))  # fmt: skip
 """Where models are loaded."""
 
