@@ -119,7 +119,7 @@ def test_nothing_in_a_run_leads_out_of_it(run: strangers.Run, tmp_path: Path, na
         outside.write_text("kept")
     (folder / name).symlink_to(outside)
     before = sha256_file(outside) if outside.is_file() else sorted(outside.iterdir())
-    with pytest.raises(weevit.TrainingError, match="lead out of the folder"):
+    with pytest.raises(weevit.UsageError, match="lead out of the folder"):
         loop.resume(folder, report=False)
     assert before == (sha256_file(outside) if outside.is_file() else sorted(outside.iterdir()))
 

@@ -54,24 +54,20 @@ def evaluate_suite(
         OutputError: the folder cannot be written.
     """
     with reporting(output, SUITE, (model, suite), table):
-        evaluated = _evaluate(model, Path(suite), watch)
+        found = find_sets(Path(suite))
+        predictor = model if isinstance(model, Predictor) else load(model)
+        results: list[SetResult] = []
+        notes = _notes(predictor)
+        for one, path in found.items():
+            material = read_set(one, path, Path(suite), labels_of(predictor.checkpoint))
+            results += _results(predictor, material, watch)
+            notes += material.notes
+        there = {result.name for result in results}
+        absent = tuple(one.title for one in SETS if one.name not in there)
+        evaluated = SuiteEvaluation(describe(predictor), str(suite), tuple(results), absent, tuple(notes))
         if output is not None:
             write_suite(evaluated, Path(output), table)
     return evaluated
-
-
-def _evaluate(model: str | Path | Predictor, suite: Path, watch: Watcher) -> SuiteEvaluation:
-    found = find_sets(suite)
-    predictor = model if isinstance(model, Predictor) else load(model)
-    results: list[SetResult] = []
-    notes = _notes(predictor)
-    for one, path in found.items():
-        material = read_set(one, path, suite, labels_of(predictor.checkpoint))
-        results += _results(predictor, material, watch)
-        notes += material.notes
-    there = {result.name for result in results}
-    absent = tuple(one.title for one in SETS if one.name not in there)
-    return SuiteEvaluation(describe(predictor), str(suite), tuple(results), absent, tuple(notes))
 
 
 def _notes(predictor: Predictor) -> list[str]:

@@ -29,7 +29,6 @@ from weevit.fitting.floor import check_floor
 from weevit.fitting.folder import (
     FIT,
     MODEL,
-    Log,
     begin_writing,
     discarded_on_error,
     machine,
@@ -40,7 +39,7 @@ from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Images, Search, final, search
 from weevit.predict import Predictor, load
 from weevit.reports.page import require_jinja
-from weevit.store.files import replacing_folder
+from weevit.store.files import replacing_folder, stamped
 from weevit.store.folder import held
 from weevit.store.outputs import local
 from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
@@ -139,10 +138,14 @@ class _Run:
 
     def __init__(self, predictor: Predictor, folder: Path, settings: Settings, watch: Watcher) -> None:
         self.predictor, self.folder, self.settings, self.watch = predictor, folder, settings, watch
-        self.log = Log()
+        self.logged = ""
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.validation_cut = False
+
+    def log(self, line: str) -> None:
+        """Add a line to what will be `log.txt`."""
+        self.logged += stamped(line)
 
     def fit(self, data: str | Path | Dataset, cache: Path | None, should_stop: Callable[[], bool]) -> Fit:
         """All of it, one step after another."""
@@ -353,7 +356,7 @@ class _Run:
         }
         for name, value in fit.metrics.items():
             self.log(f"validation {name} {value:.6g}")
-        write_run(fit, facts, self.log)
+        write_run(fit, facts, self.logged)
         self.watch(Stage("writing", 1, 1))
 
     @contextmanager

@@ -43,28 +43,13 @@ def discarded_on_error(folder: Path) -> Iterator[None]:
         raise
 
 
-class Log:
-    """What happened when, for `log.txt`."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def __call__(self, line: str) -> None:
-        """Add a line."""
-        self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
-
-    def text(self) -> str:
-        """The file."""
-        return "".join(self._lines)
-
-
-def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
+def write_run(fit: Fit, facts: Mapping[str, Any], log: str) -> None:
     """Write everything but the model, which is there.
 
     Args:
         fit: what came of it.
         facts: for `run.json`, besides the figures.
-        log: of the run.
+        log: `log.txt`.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
@@ -78,7 +63,7 @@ def write_run(fit: Fit, facts: Mapping[str, Any], log: Log) -> None:
     write_file(folder / METRICS, "".join(lines))
     FIT.write_failures(folder, ((name, split, status, error) for split, name, status, error in fit.failures))
     write_report(folder, fit_page(fit, facts), {"schema": SCHEMA, **figures})
-    write_file(folder / LOG, log.text())
+    write_file(folder / LOG, log)
     summary = {name: value for name, value in figures.items() if name != "candidates"}
     write_file(folder / RUN, {"schema": SCHEMA, "verb": "fit", "status": "done", **facts, **summary})
 

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     with writing(path):
         replace_file(path, fill)
     return path
+
+
+def stamped(text: str) -> str:
+    """Lines with the time in front, as they stand in a log."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return "".join(f"{now}  {line}\n" for line in text.splitlines())
 
 
 def as_bytes(content: Content) -> bytes:

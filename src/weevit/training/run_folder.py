@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 
 from weevit.errors import MalformedFileError, OutputError, TrainingError, UsageError, WeevitError
+from weevit.store.files import stamped
 from weevit.store.folder import FAILURES, LOCK, Kind, check_folder, differences, held
 from weevit.store.own import read_own
 from weevit.store.provenance import provenance
@@ -169,9 +169,8 @@ def write_metrics(folder: Path, rows: list[Row]) -> None:
 
 def log(folder: Path, line: str) -> None:
     """Add a line with the time to `log.txt`."""
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
     with TRAINING.writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write("".join(f"{stamp}  {part}\n" for part in line.splitlines()))
+        file.write(stamped(line))
 
 
 @contextmanager
