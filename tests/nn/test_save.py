@@ -192,3 +192,9 @@ def test_lightnings_word_in_front_of_the_names(tmp_path: Path) -> None:
     assert torch.equal(answers(weevit.create_model(str(tmp_path / "m"), pretrained=True)), expected)
     arch = weevit.create_model("digits").arch
     assert from_timm_name("model.head.weight", arch) == "head.weight"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(weevit.OutputError, match=r"file/m cannot be written: Not a directory\."):
+        weevit.save(micro(), tmp_path / "file" / "m")

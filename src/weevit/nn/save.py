@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from weevit.errors import UsageError
 from weevit.nn.vit import VisionTransformer
+from weevit.store.files import writing
 from weevit.zoo.checkpoint import Checkpoint, write_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
@@ -45,6 +46,7 @@ def save(
         UsageError: a model that does not know its preprocessing, that has another number of classes than of names, or
             that has parts which the format has no place for. Nothing is written then.
         CheckpointError: a weight is NaN or infinite.
+        OutputError: the disk is full or the folder cannot be written.
     """
     model = _unwrapped(model)
     cfg = model.pretrained_cfg
@@ -61,7 +63,8 @@ def save(
     tensors = {own: _to_numpy(state[name]) for name, own in names.items()}
     extra = {"license": cfg["license"]} if cfg.get("license") else {}
     arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
-    return write_checkpoint(folder, arch, tensors, _preprocessing(model, cfg), labels, extra, decision)
+    with writing(Path(folder)):
+        return write_checkpoint(folder, arch, tensors, _preprocessing(model, cfg), labels, extra, decision)
 
 
 def _unwrapped(model: nn.Module) -> VisionTransformer:
