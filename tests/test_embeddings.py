@@ -95,7 +95,10 @@ def test_what_is_in_memory_or_missing(model: weevit.Predictor, folder: Path, tmp
         assert result.cached == cached
         assert result.ok.tolist() == [True, True, False, True]
         assert [digest is None for digest in result.hashes] == [False, True, True, False]
-        assert result.failures[0][1] == "missing"
+        assert result.failures[0][1:] == (
+            "missing",
+            f"missing: {folder / 'none.png'}: no such file, or a link that leads nowhere",
+        )
         assert (result.vectors[0] == result.vectors[3]).all()
 
 

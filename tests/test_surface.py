@@ -37,6 +37,19 @@ def test_every_public_name_is_there() -> None:
         _ = weevit.lood
 
 
+@pytest.mark.parametrize(("absent", "error"), [("torch", weevit.MissingExtraError), ("torch._C", ModuleNotFoundError)])
+def test_only_the_absence_of_torch_is_an_extra_that_is_missing(
+    absent: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: str) -> object:
+        raise ModuleNotFoundError(f"No module named {absent!r}", name=absent)
+
+    monkeypatch.setattr(weevit, "import_module", fails)
+    monkeypatch.delitem(vars(weevit), "train", raising=False)
+    with pytest.raises(error, match=r"weevit\[train\]|torch\._C"):
+        _ = weevit.train
+
+
 def test_the_error_tree_is_the_one_that_is_drawn() -> None:
     drawn = set(re.findall(r"\b(\w+Error)\b", errors.__doc__ or ""))
     defined = {name for name, value in vars(errors).items() if inspect.isclass(value) and name.endswith("Error")}

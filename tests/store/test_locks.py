@@ -58,3 +58,11 @@ def test_without_the_systems_locks_a_lock_that_cannot_be_taken_is_not_called_fre
     """As on Windows, which has no fcntl; what stands in the lock's place is a folder."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert is_taken(tmp_path) is None
+
+
+def test_what_stands_in_a_locks_place_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "pipe")
+    assert is_taken(tmp_path / "link") is None
+    is_taken(tmp_path / "pipe")  # without a writer, opening it would last for ever
