@@ -58,6 +58,15 @@ def test_a_record_that_is_no_file_is_no_entry(cache: GraphCache, plant: Callable
     assert cache.get("a") is None
 
 
+def test_a_record_that_may_not_be_read_is_no_entry(cache: GraphCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(path: Path, limit: int) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    cache.put("a", writes(b"graph"))
+    monkeypatch.setattr("weevit.engine.cache.read_own", refuses)
+    assert cache.get("a") is None
+
+
 def test_a_graph_that_vanished(cache: GraphCache) -> None:
     cache.put("a", writes(b"graph")).unlink()
     assert cache.get("a") is None

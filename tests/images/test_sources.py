@@ -21,6 +21,7 @@ from weevit.errors import (
     UsageError,
 )
 from weevit.images.decode import Limits
+from weevit.images.files import LocalFile
 from weevit.images.formats import EXTENSIONS, FORMATS
 from weevit.images.source import Source, natural_key, open_image
 from weevit.images.sources import expand
@@ -135,6 +136,8 @@ def test_a_path_through_a_file_is_missing(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     with pytest.raises(MissingImageError, match="no such file"):
         open_image(next(iter(expand([tmp_path / "a.png" / "b.png"]))))
+    with pytest.raises(MissingImageError, match="no such file"):  # it was there when the inputs were listed
+        LocalFile(tmp_path / "a.png" / "b.png").open()
 
 
 @pytest.mark.parametrize("others", [(), ("notes.txt", "deep/clip.mp4")])

@@ -20,6 +20,7 @@ from weevit.errors import (
     UsageError,
 )
 from weevit.images.decode import Limits
+from weevit.images.lines import MAX_LINE
 from weevit.images.source import Source, open_image
 from weevit.images.sources import expand
 
@@ -318,3 +319,12 @@ def test_fingerprints_of_rows_differ_and_change_with_the_table(tmp_path: Path) -
     assert len(set(first)) == 2
     assert [source.fingerprint() for source in sources(tmp_path / "t.parquet")] == first
     assert not set(stamps(1, 2, 3)) & set(first)
+
+
+def test_a_row_that_is_no_row_says_why(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", png())
+    table = put(tmp_path / "t.csv", "path,label\na.png,x\n" + "b" * (MAX_LINE + 1) + ",x\na.png,x\n")
+    first, broken, last = sources(table)
+    with pytest.raises(ImageError, match=rf"line 3: a line of more than {MAX_LINE:,} characters"):
+        open_image(broken)
+    assert widths([first, last]) == [4, 4]

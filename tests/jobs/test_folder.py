@@ -259,7 +259,8 @@ def test_an_older_folder_is_named_and_left_as_it_is(run: Callable[..., Progress]
     assert said.returncode == 1
     assert kind in said.stderr  # before a model is looked for
     (old / "job.json").unlink()
-    with pytest.raises(weevit.JobError, match=r"older kind \(weevit\.job/2\)|is of another job: another schema"):
+    without = (weevit.JobError, weevit.UsageError)  # `data/` may be of a job of today with other settings
+    with pytest.raises(without, match=r"older kind \(weevit\.job/2\)|is of another job: another schema"):
         run(old)
     assert job_contents(old) == {name: content for name, content in before.items() if name != "job.json"}
 

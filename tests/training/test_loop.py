@@ -7,8 +7,10 @@ import json
 import math
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -558,3 +560,27 @@ def test_recipe_and_data_are_resolved_once(train: Train, data: Path, monkeypatch
     monkeypatch.chdir("/")
     assert loop.resume(run.folder, report=False).stopped == "done"
     assert setup.resolved(run.folder, None, ()).data.path == str(data)
+
+
+@pytest.mark.parametrize(
+    ("value", "norm", "scale", "told"),
+    [
+        (1.0, 1.0, None, ""),
+        (math.nan, 1.0, None, "the loss is nan"),
+        (1.0, math.inf, None, "the norm of the gradients is inf"),
+        (1.0, math.inf, 1024.0, ""),  # float16: the scaler skips the update and lowers its scale
+        (1.0, math.inf, loop.LOWEST_SCALE, "the norm of the gradients is inf"),
+        (math.inf, 1.0, 1024.0, "the loss is inf"),
+    ],
+)
+def test_a_loss_or_gradients_that_are_not_finite(
+    value: float, norm: float, scale: float | None, told: str, tmp_path: Path
+) -> None:
+    scaler = SimpleNamespace(is_enabled=lambda: scale is not None, get_scale=lambda: scale or 1.0)
+    work: Any = SimpleNamespace(folder=tmp_path, state=SimpleNamespace(step=7, scaler=scaler))
+    batch: Any = SimpleNamespace(ids=("a.png", "b.png"))
+    expected = (
+        pytest.raises(TrainingError, match=f"In step 8, {told}. The images: a.png, b.png") if told else nullcontext()
+    )
+    with expected:
+        loop._refuse_not_finite(work, [value, norm], batch)
