@@ -287,7 +287,12 @@ def test_what_is_written_is_read_back(evaluation: Evaluation, tmp_path: Path, ta
     assert again.metrics == dict(evaluation.metrics)
     assert (again.model, again.classes, again.seconds) == (evaluation.model, evaluation.classes, evaluation.seconds)
     assert (again.confusion == evaluation.confusion).all()
-    assert as_json(again) == as_json(evaluation)
+    written = as_json(evaluation)
+    assert as_json(again) == written
+    assert written["calibration"]["counts"] == evaluation.calibration.counts.tolist()
+    assert sum(written["calibration"]["counts"]) == len(evaluation.answered)
+    assert written["coverage"]["accuracy"][-1] == evaluation.coverage.accuracy[-1]
+    assert [tuple(one.values()) for one in written["confused"]] == list(evaluation.confused(100))
     assert {item.name for item in tmp_path.iterdir()} == {
         "report.html", "report.json", "per_class.csv", f"predictions.{table}",
     }  # fmt: skip

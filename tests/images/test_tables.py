@@ -328,3 +328,11 @@ def test_a_row_that_is_no_row_says_why(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=rf"line 3: a line of more than {MAX_LINE:,} characters"):
         open_image(broken)
     assert widths([first, last]) == [4, 4]
+
+
+@pytest.mark.parametrize("cell", ["data:;base64,iVBORw0KGgo", "data:image/png;base64;iVBORw0KGgo", "data:text/plain;x"])
+def test_a_data_uri_in_a_table_is_told_from_a_path(tmp_path: Path, cell: str) -> None:
+    (source,) = sources(put(tmp_path / "t.csv", f'path\n"{cell}"\n'))
+    with pytest.raises(ImageError) as caught:
+        open_image(source)
+    assert ("a data URI, not a path" in str(caught.value)) == (cell != "data:text/plain;x")
