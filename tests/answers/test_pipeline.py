@@ -112,6 +112,12 @@ def test_a_closed_model_says_so(model: weevit.Predictor) -> None:
             ask()
 
 
+def test_a_closed_model_reads_no_input(model: weevit.Predictor) -> None:
+    model.close()
+    with pytest.raises(UsageError, match="is closed"):
+        list(model.stream(pytest.fail("an input was read") for _ in range(3)))
+
+
 def test_who_is_still_answered_is_told(model: weevit.Predictor) -> None:
     results = model.stream([IMAGES[number % 9] for number in range(40)])
     assert next(results).ok

@@ -11,7 +11,7 @@ import pytest
 
 from weevit.engine import session
 from weevit.engine.cache import GraphCache
-from weevit.engine.session import Request, graph_key, open_session
+from weevit.engine.session import Engine, Request, graph_key, open_session
 from weevit.errors import EngineError, UsageError
 from weevit.zoo import checkpoint as zoo_checkpoint
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
@@ -94,9 +94,13 @@ def test_unknown_engine(checkpoint: Checkpoint) -> None:
         open_session(checkpoint, REQUEST, 2, engine="openvina")  # type: ignore[arg-type]
 
 
-def test_a_batch_of_the_wrong_shape(checkpoint: Checkpoint) -> None:
-    with pytest.raises(EngineError, match="shape"):
-        open_session(checkpoint, REQUEST, 2).run(PIXELS[:, :32])
+@pytest.mark.parametrize(("engine", "name"), [("onnxruntime", "onnxruntime"), ("openvino", "OpenVINO")])
+def test_a_batch_of_the_wrong_shape(checkpoint: Checkpoint, engine: Engine, name: str) -> None:
+    pytest.importorskip(engine)
+    opened = open_session(checkpoint, REQUEST, 2, engine=engine)
+    with pytest.raises(EngineError, match=rf"{name} could not run a batch of shape \(2, 32, 96, 3\)"):
+        opened.run(PIXELS[:, :32])
+    assert opened.run(PIXELS)["logits"].shape == (2, 1000)
 
 
 def test_openvino_answers_several_threads_at_once() -> None:
