@@ -15,7 +15,7 @@ from weevit.embeddings import default_cache, kept
 from weevit.engine.cache import GraphCache
 from weevit.errors import HubError
 from weevit.store.cache import cache_folder
-from weevit.store.places import expand_home, home
+from weevit.store.home import expand_home, home
 from weevit.zoo import hub
 
 NAMED = {

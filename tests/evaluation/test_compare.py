@@ -90,7 +90,7 @@ def test_two_models(comparison: Comparison, predictor: Predictor, other_model: P
     assert comparison.neither == (~right[0] & ~right[1]).sum()
     assert comparison.difference == pytest.approx(right[1].mean() - right[0].mean())
     assert comparison.only_first != comparison.only_second
-    assert len(comparison.places) == 42
+    assert len(comparison.indices) == 42
     wins = {name: (count, first, second) for name, count, first, second in comparison.wins()}
     assert wins["blue"][0] == 6
     assert sum(first for _, first, _ in wins.values()) == right[0].sum()

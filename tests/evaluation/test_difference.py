@@ -31,7 +31,7 @@ def ahead() -> Comparison:
 def test_all_four_counts_and_the_difference(ahead: Comparison) -> None:
     assert (ahead.both, ahead.only_first, ahead.only_second, ahead.neither) == (52, 8, 30, 10)
     assert ahead.difference == pytest.approx((82 - 60) / 100)
-    assert len(ahead.places) == 100
+    assert len(ahead.indices) == 100
 
 
 def test_the_interval_lies_on_the_side_of_the_better_model(ahead: Comparison) -> None:

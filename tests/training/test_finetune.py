@@ -107,7 +107,7 @@ def test_nothing_that_is_held_out_is_learned_from(tune: Any) -> None:
     assert len(shown) == 60
     assert not shown & judged
     assert done.comparison is not None
-    assert len(done.comparison.places) == 30
+    assert len(done.comparison.indices) == 30
 
 
 def _trained_on(done: FineTuned) -> list[str]:
@@ -274,7 +274,7 @@ def test_images_that_cannot_be_read_are_left_out_and_listed(tune: Any, broken: P
     assert {row["status"] for row in rows} == {"decode_error"}
     assert any("3 images cannot be read" in text for text in told)
     assert done.comparison is not None
-    assert len(done.comparison.places) == 29
+    assert len(done.comparison.indices) == 29
     page = (done.folder / "report.html").read_text()
     assert all(Path(row["input"]).name in page for row in rows)
     assert json.loads((done.folder / "finetune.json").read_text())["failures"] == 3

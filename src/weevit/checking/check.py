@@ -203,19 +203,19 @@ class _Check:
 
         return embed_split(predictor, split, watch=lambda own: moved(own.done))
 
-    def _doubt(self, vectors: np.ndarray, places: Sequence[int], copy_of: dict[int, int]) -> None:
+    def _doubt(self, vectors: np.ndarray, indices: Sequence[int], copy_of: dict[int, int]) -> None:
         """Find labels that other images deny."""
         if self.dataset.multi_label:
             self.unchecked.append("labels: an image may have several, and each would have to be judged alone")
             return
-        split = Split("all", tuple(self.sources[place] for place in places), self.targets[places])
-        groups = [copy_of.get(place) for place in places]
+        split = Split("all", tuple(self.sources[place] for place in indices), self.targets[indices])
+        groups = [copy_of.get(place) for place in indices]
         rare = rare_classes(split.targets, groups)
         if rare:
             names = ", ".join(self.dataset.classes[target] for target in sorted(rare))
             self.unchecked.append(f"labels of classes with fewer than {FEWEST} different images: {names}")
-        for denied in denied_labels(vectors[places], split, groups):
-            image = self.images[places[denied.place]]
+        for denied in denied_labels(vectors[indices], split, groups):
+            image = self.images[indices[denied.place]]
             suggestion = self.dataset.classes[denied.suggestion]
             self.suspects.append(Suspect(image, suggestion, denied.own, denied.suggested))
 

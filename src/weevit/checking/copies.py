@@ -40,11 +40,11 @@ class Group:
 
 def exact_groups(looks: Sequence[Look]) -> list[Group]:
     """Whole images with the same bytes. Broken files have no image to be a copy of."""
-    places: dict[str, list[int]] = {}
+    indices: dict[str, list[int]] = {}
     for place, look in enumerate(looks):
         if look.error is None and look.digest is not None:
-            places.setdefault(look.digest, []).append(place)
-    return [Group(EXACT, tuple(members)) for members in places.values() if len(members) > 1]
+            indices.setdefault(look.digest, []).append(place)
+    return [Group(EXACT, tuple(members)) for members in indices.values() if len(members) > 1]
 
 
 def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
@@ -56,14 +56,14 @@ def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
     """
     copies = {group.members[0]: group.members for group in exact}
     skipped = {place for group in exact for place in group.members[1:]}
-    places = [place for place, look in enumerate(looks) if look.thumb is not None and place not in skipped]
-    places = [place for place in places if _varies(looks[place])]
-    if len(places) < 2:
+    indices = [place for place, look in enumerate(looks) if look.thumb is not None and place not in skipped]
+    indices = [place for place in indices if _varies(looks[place])]
+    if len(indices) < 2:
         return []
-    thumbs = np.stack([thumb for place in places if (thumb := looks[place].thumb) is not None])
+    thumbs = np.stack([thumb for place in indices if (thumb := looks[place].thumb) is not None])
     sets = _Sets()
     for first, second, distance, mirrored in _pairs(thumbs):
-        sets.join(places[first], places[second], distance, mirrored)
+        sets.join(indices[first], indices[second], distance, mirrored)
     groups = []
     for joined in sets.groups():
         members = sorted(place for first in joined.members for place in copies.get(first, (first,)))

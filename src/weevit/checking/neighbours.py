@@ -156,12 +156,12 @@ def _by_neighbours(known: Rows, targets: Targets, asked: Rows, classes: int) -> 
     return np.asarray(chances / chances.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def alike(vectors: Rows, places: Sequence[int]) -> list[tuple[int, int, float]]:
+def alike(vectors: Rows, indices: Sequence[int]) -> list[tuple[int, int, float]]:
     """(first, second, distance) of pairs that can hardly be told apart, the nearest first.
 
     Args:
         vectors: (n, D) of images of which no two are copies.
-        places: the index of each, as it is returned.
+        indices: the index of each, as it is returned.
     """
     if len(vectors) < 3:
         return []
@@ -170,7 +170,7 @@ def alike(vectors: Rows, places: Sequence[int]) -> list[tuple[int, int, float]]:
     nearest, distances = _two_nearest(unit)
     close = (distances[:, 0] < CLOSE) & (distances[:, 0] < NEARER * distances[:, 1])
     pairs = [
-        (places[row], places[other], float(distances[row, 0]))
+        (indices[row], indices[other], float(distances[row, 0]))
         for row, other in enumerate(nearest)
         if row < other and close[row] and close[other] and nearest[other] == row
     ]

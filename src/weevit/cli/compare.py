@@ -63,13 +63,13 @@ def compare(
     say_json(comparison_json(comparison)) if json_lines else say(*_lines(comparison))
     if output is not None and not quiet:
         tell(f"written: {output / 'report.html'} and report.json")
-    return 0 if comparison.places else EXIT_NOTHING
+    return 0 if comparison.indices else EXIT_NOTHING
 
 
 def _lines(comparison: Comparison) -> list[str]:
     from weevit.evaluation.comparison_report import names_of, verdict
 
-    names, total = [one_line(name) for name in names_of(comparison)], len(comparison.places)
+    names, total = [one_line(name) for name in names_of(comparison)], len(comparison.indices)
     rights = comparison.both + comparison.only_first, comparison.both + comparison.only_second
     width = max(map(len, names))
     lines = [

@@ -143,7 +143,7 @@ def _check_inner_splits(found: Found) -> None:
 
 def _read_table(found: Found, file: File, split: str) -> None:
     ending = os.path.splitext(file.name)[1].lower()  # noqa: PTH122 - may be an address
-    places = [(name,) for name in (*SPLIT_COLUMNS, *FLAG_COLUMNS)]
+    columns = [(name,) for name in (*SPLIT_COLUMNS, *FLAG_COLUMNS)]
 
     def unused(names: Sequence[str]) -> None:
         if names:
@@ -151,7 +151,7 @@ def _read_table(found: Found, file: File, split: str) -> None:
             more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
             found.notes.append(f"columns of {printable(file.name)} that were not used: {shown}{more}")
 
-    for source, values in ROW_READERS[ending](file, *places, LABELS_COLUMNS, TARGETS, unused=unused):
+    for source, values in ROW_READERS[ending](file, *columns, LABELS_COLUMNS, TARGETS, unused=unused):
         if values is None:
             found.unread.append(source)
             continue

@@ -101,9 +101,9 @@ def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, sa
     """
     second = _in_order(first, second)
     rows = list(zip(first.rows, second.rows, strict=True))
-    places = tuple(place for place, (one, other) in enumerate(rows) if one.ok and other.ok)
+    indices = tuple(place for place, (one, other) in enumerate(rows) if one.ok and other.ok)
     counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
-    for place in places:
+    for place in indices:
         counts[rows[place][0].right, rows[place][1].right] += 1
     only_first, only_second = counts[True, False], counts[False, True]
     p_value, mid_p = mcnemar(only_first, only_second)
@@ -112,7 +112,7 @@ def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, sa
     return Comparison(
         first=first,
         second=second,
-        places=places,
+        indices=indices,
         both=counts[True, True],
         only_first=only_first,
         only_second=only_second,
@@ -128,10 +128,10 @@ def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, sa
 
 def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
     """The second with its rows in the first one's order."""
-    places = {row.input: place for place, row in enumerate(second.rows)}
+    indices = {row.input: place for place, row in enumerate(second.rows)}
     names = {row.input for row in first.rows}
-    less, more = sorted(names - set(places)), sorted(set(places) - names)
-    pairs = [(row, second.rows[places[row.input]]) for row in first.rows if row.input in places]
+    less, more = sorted(names - set(indices)), sorted(set(indices) - names)
+    pairs = [(row, second.rows[indices[row.input]]) for row in first.rows if row.input in indices]
     other = [one.input for one, two in pairs if one.target != two.target]
     if less or more or other:
         raise DatasetError(
@@ -139,7 +139,7 @@ def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
             f"class):\n{_listed('-', less)}{_listed('+', more)}{_listed('!', other)}".rstrip(),
             "weevit compare MODEL MODEL DATA   asks both about the same",
         )
-    order = [places[row.input] for row in first.rows]
+    order = [indices[row.input] for row in first.rows]
     sources = tuple(second.sources[place] for place in order) if second.sources else ()
     return replace(second, rows=tuple(second.rows[place] for place in order), sources=sources)
 
@@ -167,8 +167,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "first": _side(comparison.first),
             "second": _side(comparison.second),
             "data": dict(comparison.first.data),
-            "images": len(comparison.places),
-            "left_out": len(comparison.first.rows) - len(comparison.places),
+            "images": len(comparison.indices),
+            "left_out": len(comparison.first.rows) - len(comparison.indices),
             **{name: getattr(comparison, name) for name in names},
             "classes": [
                 {"id": name, "images": count, "first": one, "second": other}

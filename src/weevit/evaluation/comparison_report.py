@@ -53,7 +53,7 @@ def names_of(comparison: Comparison) -> tuple[str, str]:
 def verdict(comparison: Comparison) -> str:
     """What the figures mean, in words."""
     first, second = names_of(comparison)
-    if not comparison.places:
+    if not comparison.indices:
         return "There is no image that both answered, so nothing can be said."
     told = comparison.only_first + comparison.only_second
     if not told:
@@ -62,7 +62,7 @@ def verdict(comparison: Comparison) -> str:
         return f"Both are right on as many images; on {told:,} of them only one of the two is."
     better = second if comparison.difference > 0 else first
     lead = abs(comparison.only_second - comparison.only_first)
-    images = f"{counted(lead, 'more image')} of {len(comparison.places):,}"
+    images = f"{counted(lead, 'more image')} of {len(comparison.indices):,}"
     chance = _chance(comparison.mid_p)
     if comparison.mid_p < 0.05:
         return f"{better} is better: right on {images}. {chance}"
@@ -75,11 +75,11 @@ def _chance(p: float) -> str:
 
 
 def _kind(comparison: Comparison) -> str:
-    return "good" if comparison.places and comparison.mid_p < 0.05 else "note"
+    return "good" if comparison.indices and comparison.mid_p < 0.05 else "note"
 
 
 def _tiles(comparison: Comparison, names: tuple[str, str]) -> list[dict[str, str]]:
-    total = len(comparison.places)
+    total = len(comparison.indices)
     rights = comparison.both + comparison.only_first, comparison.both + comparison.only_second
     tiles = [
         tile(name, percent(right / total if total else None), f"{right:,} of {total:,} right")
@@ -98,7 +98,7 @@ def _speed_note(comparison: Comparison) -> str:
 
 
 def _notices(comparison: Comparison) -> list[str]:
-    left = len(comparison.first.rows) - len(comparison.places)
+    left = len(comparison.first.rows) - len(comparison.indices)
     return [f"Left out: {counted(left, 'image')} that at least one of the two could not answer."] if left else []
 
 

@@ -79,11 +79,11 @@ def _evaluate(
     model = judged(asked)
     labels, decision = labels_of(model.checkpoint), model.checkpoint.decision
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=allow_missing)
-    places = match_classes(dataset.classes, labels, allow_missing)
+    indices = match_classes(dataset.classes, labels, allow_missing)
     part = choose_split(dataset, split)
     several = dataset.multi_label or (decision is not None and decision.multi_label)
     ids = ids_of(part.sources, dataset.path)
-    found = (_several if several else _one)(model, part, ids, _in_head(part.targets, places, labels), watch)
+    found = (_several if several else _one)(model, part, ids, _in_head(part.targets, indices, labels), watch)
     return Evaluation(
         model=model.facts,
         data=describe_data(dataset, part),
@@ -144,12 +144,12 @@ def describe_data(dataset: Dataset, part: Split) -> DataFacts:
     return {"path": dataset.path, "split": part.name, "fingerprint": fingerprint, "notes": list(dataset.notes)}
 
 
-def _in_head(targets: Targets, places: Ints, labels: Sequence[Label]) -> Ints:
+def _in_head(targets: Targets, indices: Ints, labels: Sequence[Label]) -> Ints:
     """(n) or (n, K) targets of the data as those of the head."""
     if targets.ndim == 1:
-        return np.asarray(places[targets.astype(np.int64)], dtype=np.int64)
+        return np.asarray(indices[targets.astype(np.int64)], dtype=np.int64)
     flags = np.zeros((len(targets), len(labels)), dtype=np.int64)
-    flags[:, places] = targets
+    flags[:, indices] = targets
     return flags
 
 
@@ -168,8 +168,8 @@ def _one(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints, wat
     right = [(int(target),) for target in targets]
     judge = OneOf(right)
     asked = ask(model, part.sources, [judge], watch)
-    places, judged = judge.verdict()
-    rows = rows_of(ids, right, labels, (places, judged), asked, unknown)
+    indices, judged = judge.verdict()
+    rows = rows_of(ids, right, labels, (indices, judged), asked, unknown)
     figures = dict(figures_of(judged, len(labels), unknown)) | worst_case(judged, len(ids), len(labels))
     return _Found(rows, figures, asked)
 
@@ -179,10 +179,10 @@ def _several(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints,
     flags = targets if targets.ndim == 2 else np.eye(len(labels), dtype=np.int64)[targets]
     judge = AllOf(len(labels))
     asked = ask(model, part.sources, [judge], watch)
-    places, probabilities = judge.verdict()
+    indices, probabilities = judge.verdict()
     decision = model.checkpoint.decision
     thresholds = np.asarray((decision.label_thresholds if decision else None) or 0.5, dtype=np.float64)
-    figures = dict(metrics.multi_label(probabilities, flags[places], thresholds))
-    precisions = metrics.average_precision(probabilities, flags[places])
-    rows = label_rows(ids, flags, labels, (places, (probabilities >= thresholds).astype(np.int64)), asked)
+    figures = dict(metrics.multi_label(probabilities, flags[indices], thresholds))
+    precisions = metrics.average_precision(probabilities, flags[indices])
+    rows = label_rows(ids, flags, labels, (indices, (probabilities >= thresholds).astype(np.int64)), asked)
     return _Found(rows, figures, asked, tuple(float(value) for value in precisions))

@@ -137,15 +137,15 @@ def match_classes(names: Sequence[str], labels: Sequence[Label], allow_missing: 
     known = {class_name(label.name): index for index, label in enumerate(labels)}
     known |= {class_name(label.id): index for index, label in enumerate(labels)}
     extra = [name for name in names if name not in known]
-    places = [known[name] for name in names if name in known]
-    there = set(places)
+    indices = [known[name] for name in names if name in known]
+    there = set(indices)
     missing = [label.id for index, label in enumerate(labels) if index not in there]
     if extra or (missing and not allow_missing):
         raise _misfit(extra, missing, [label.id for label in labels])
-    if len(there) < len(places):
-        twice = sorted(name for name in names if places.count(known[name]) > 1)
+    if len(there) < len(indices):
+        twice = sorted(name for name in names if indices.count(known[name]) > 1)
         raise DatasetError(f"Several classes of the data are one class of the model: {', '.join(twice)}.")
-    return np.array(places, dtype=np.int64)
+    return np.array(indices, dtype=np.int64)
 
 
 def _misfit(extra: Sequence[str], missing: Sequence[str], allowed: Sequence[str]) -> DatasetError:

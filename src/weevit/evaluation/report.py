@@ -146,10 +146,10 @@ def _confusion(evaluation: Evaluation) -> Svg | None:
 
 def _mixed_up(evaluation: Evaluation) -> Any:
     """Places of the classes that are in the most frequent mistakes, in the order of the head."""
-    places = {label.id: index for index, label in enumerate(evaluation.classes)}
+    indices = {label.id: index for index, label in enumerate(evaluation.classes)}
     chosen: list[int] = []
     for target, answer, _ in evaluation.confused(10 * _MANY):
-        pair = [places[name] for name in (target, answer) if name in places and places[name] not in chosen]
+        pair = [indices[name] for name in (target, answer) if name in indices and indices[name] not in chosen]
         if len(chosen) + len(pair) > _MANY:
             break
         chosen += pair

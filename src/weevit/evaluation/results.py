@@ -172,10 +172,12 @@ class Evaluation:
 
     def _answers(self) -> tuple[Ints, Ints]:
         """(n) targets and (n) answers as class indices; where several are right, the one that was answered is meant."""
-        places = {label.id: index for index, label in enumerate(self.classes)}
+        indices = {label.id: index for index, label in enumerate(self.classes)}
         answered = self.answered
-        targets = [places[row.answer if row.right and row.answer else _one_of(row.target, places)] for row in answered]
-        answers = [places.get(row.answer or "", NO_ANSWER) for row in answered]
+        targets = [
+            indices[row.answer if row.right and row.answer else _one_of(row.target, indices)] for row in answered
+        ]
+        answers = [indices.get(row.answer or "", NO_ANSWER) for row in answered]
         return np.array(targets, dtype=np.int64), np.array(answers, dtype=np.int64)
 
     def _confidence(self) -> tuple[Floats, Bools]:
@@ -184,15 +186,15 @@ class Evaluation:
         return sure, np.array([row.right for row in answered], dtype=bool)
 
     def _flags(self, texts: Sequence[str]) -> Floats:
-        places = {label.id: index for index, label in enumerate(self.classes)}
+        indices = {label.id: index for index, label in enumerate(self.classes)}
         flags = np.zeros((len(texts), len(self.classes)))
         for row, text in enumerate(texts):
-            flags[row, [places[name] for name in text.split(BETWEEN) if name]] = 1
+            flags[row, [indices[name] for name in text.split(BETWEEN) if name]] = 1
         return flags
 
 
-def _one_of(target: str, places: Mapping[str, int]) -> str:
-    return target if target in places else target.partition(BETWEEN)[0]
+def _one_of(target: str, indices: Mapping[str, int]) -> str:
+    return target if target in indices else target.partition(BETWEEN)[0]
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Comparison:
 
     Attributes:
         first, second: the evaluations.
-        places: indices of the images that both answered, in the rows of either.
+        indices: indices of the images that both answered, in the rows of either.
         both, only_first, only_second, neither: on how many of those images who is right.
         p_value, mid_p: McNemar's test, exact and mid-p: how likely such a difference is between equal models.
         low, high: 95 % interval of the difference, by paired bootstrap.
@@ -211,7 +213,7 @@ class Comparison:
 
     first: Evaluation
     second: Evaluation
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     both: int
     only_first: int
     only_second: int
@@ -226,11 +228,11 @@ class Comparison:
     @property
     def difference(self) -> float:
         """Of the shares of right answers, second minus first, in [-1, 1]."""
-        return (self.only_second - self.only_first) / len(self.places) if self.places else float("nan")
+        return (self.only_second - self.only_first) / len(self.indices) if self.indices else float("nan")
 
     def wins(self) -> list[tuple[str, int, int, int]]:
         """(class id, images, right by the first, right by the second); where the second leads most comes first."""
-        rows = [(self.first.rows[place], self.second.rows[place]) for place in self.places]
+        rows = [(self.first.rows[place], self.second.rows[place]) for place in self.indices]
         images = Counter(one.target for one, _ in rows)
         first = Counter(one.target for one, _ in rows if one.right)
         second = Counter(other.target for _, other in rows if other.right)
@@ -240,7 +242,7 @@ class Comparison:
     def only(self, second: bool) -> list[int]:
         """Places that only one of them has right, those first on which the other was surest."""
         right, wrong = (self.second, self.first) if second else (self.first, self.second)
-        chosen = [place for place in self.places if right.rows[place].right and not wrong.rows[place].right]
+        chosen = [place for place in self.indices if right.rows[place].right and not wrong.rows[place].right]
         return sorted(chosen, key=lambda place: -(wrong.rows[place].probability or 0.0))
 
 

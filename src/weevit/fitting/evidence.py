@@ -40,17 +40,17 @@ class Judged:
 
 def out_of_fold(found: Search, images: Images) -> Judged:
     """The training images, each by the head that did not see it; none where that would mislead."""
-    places = np.flatnonzero(found.seen >= _SEEN)
+    indices = np.flatnonzero(found.seen >= _SEEN)
     total, why_not = len(found.seen), ""
-    if total - len(places) > _MOST_LEFT_OUT * total:
+    if total - len(indices) > _MOST_LEFT_OUT * total:
         why_not = (
-            f"for {total - len(places):,} of {total:,} training images there are fewer than {_SEEN} others of their "
+            f"for {total - len(indices):,} of {total:,} training images there are fewer than {_SEEN} others of their "
             "class to learn it from"
         )
-        places = places[:0]
-    elif len(places) < FEWEST:
-        why_not = f"{len(places):,} training images are too few, {FEWEST} are needed"
-    return Judged(found.logits[places], images.targets[places], why_not)
+        indices = indices[:0]
+    elif len(indices) < FEWEST:
+        why_not = f"{len(indices):,} training images are too few, {FEWEST} are needed"
+    return Judged(found.logits[indices], images.targets[indices], why_not)
 
 
 def answered(logits: Floats, split: Split, embedded: Embedded) -> Judged:

@@ -259,14 +259,14 @@ class _Run:
         empty = [dataset.classes[place] for place in np.flatnonzero(counts == 0)]
         if empty and not self.settings.allow_missing:
             raise DatasetError(f"No training image of {', '.join(empty[:10])} could be read.")
-        places = np.flatnonzero(embedded.ok)
-        hashes = [embedded.hashes[place] for place in places]
+        indices = np.flatnonzero(embedded.ok)
+        hashes = [embedded.hashes[place] for place in indices]
         if not self.settings.allow_missing:
-            check_floor(dataset, places.tolist(), hashes)
+            check_floor(dataset, indices.tolist(), hashes)
         keys = [str(place) if digest is None else digest for place, digest in enumerate(hashes)]
         groups = np.unique(keys, return_inverse=True)[1].astype(np.int64)
         balanced = self.settings.class_weights == "balanced"
-        return Images(embedded.vectors[places], targets, len(dataset.classes), balanced, groups)
+        return Images(embedded.vectors[indices], targets, len(dataset.classes), balanced, groups)
 
     def _search(self, dataset: Dataset, embedded: Embedded, images: Images) -> Search:
         split = dataset.split(TRAIN).take(np.flatnonzero(embedded.ok))
@@ -372,11 +372,11 @@ def _first(embedded: Embedded) -> str:
 
 def _difference(written: Predictor, head: Head, split: Split, embedded: Embedded) -> float:
     """The greatest difference of a logit between the checkpoint, read back and run, and the head."""
-    places = np.flatnonzero(embedded.ok)[:_ASKED]
-    results = written.stream(split.take(places).sources, outputs=("logits",), topk=1, steady=True)
+    indices = np.flatnonzero(embedded.ok)[:_ASKED]
+    results = written.stream(split.take(indices).sources, outputs=("logits",), topk=1, steady=True)
     logits = [result.logits for result in results if result.logits is not None]
-    expected = head.logits(embedded.vectors[places])
-    difference = float(np.abs(np.stack(logits) - expected).max()) if len(logits) == len(places) else float("inf")
+    expected = head.logits(embedded.vectors[indices])
+    difference = float(np.abs(np.stack(logits) - expected).max()) if len(logits) == len(indices) else float("inf")
     if not difference < _TOLERANCE:
         raise CheckpointError(
             f"{written.checkpoint.source} does not answer as the head that was fitted: {difference:.1e} apart.",

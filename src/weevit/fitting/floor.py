@@ -17,13 +17,13 @@ _LONGEST = 60
 
 
 def check_floor(
-    dataset: Dataset, places: Sequence[int] | None = None, distinct: Sequence[Hashable | None] | None = None
+    dataset: Dataset, indices: Sequence[int] | None = None, distinct: Sequence[Hashable | None] | None = None
 ) -> None:
     """Refuse a class of which too few images are left to learn from. Data with several labels per image has no floor.
 
     Args:
         dataset: with a training split.
-        places: the images of that split that count, as those that could be read; all where None.
+        indices: the images of that split that count, as those that could be read; all where None.
         distinct: a value for each of them; images with the same one are copies, and count once. None is one by itself.
 
     Raises:
@@ -31,7 +31,7 @@ def check_floor(
     """
     if dataset.multi_label:
         return
-    targets = dataset.split(TRAIN).targets if places is None else dataset.split(TRAIN).targets[np.asarray(places)]
+    targets = dataset.split(TRAIN).targets if indices is None else dataset.split(TRAIN).targets[np.asarray(indices)]
     values = [None] * len(targets) if distinct is None else distinct
     keys = [place if value is None else value for place, value in enumerate(values)]
     pairs = {(int(target), key) for target, key in zip(targets, keys, strict=True)}

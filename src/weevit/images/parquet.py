@@ -163,21 +163,21 @@ class Parquet:
         kind = _plain(self._schema.field(place).type)
         return _is_bytes(kind) or (types.is_struct(kind) and _child(kind, "bytes", _may_be_bytes) is not None)
 
-    def rows(self, group: int, places: Sequence[int]) -> Iterator[dict[int, Any]]:
+    def rows(self, group: int, indices: Sequence[int]) -> Iterator[dict[int, Any]]:
         """The values of small columns, row by row.
 
         Raises:
             ImageError: they cannot be read, or not within the limits.
         """
-        if not places:
+        if not indices:
             yield from ({} for _ in range(self._content.metadata.row_group(group).num_rows))
             return
-        for place in places:
+        for place in indices:
             self._check_kind(place)
-        names = [self.names[place] for place in places]
+        names = [self.names[place] for place in indices]
         count = self._content.counter(group, names)
         for batch in self._content.batches(group, names):
-            columns = {place: self._values(batch, place) for place in places}
+            columns = {place: self._values(batch, place) for place in indices}
             count(sum(_size(value) for column in columns.values() for value in column))
             for row in range(len(batch)):
                 yield {place: column[row] for place, column in columns.items()}

@@ -66,9 +66,9 @@ def csv_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: 
                 yield _csv_row(file, (number, line), cells, (len(header), path, *others))
 
 
-def _csv_row(file: File, numbers: tuple[int, int], cells: list[str] | str, places: tuple[int | None, ...]) -> Row:
+def _csv_row(file: File, numbers: tuple[int, int], cells: list[str] | str, indices: tuple[int | None, ...]) -> Row:
     number, line = numbers
-    width, path, key, target, *further = places
+    width, path, key, target, *further = indices
     wrong = cells if isinstance(cells, str) else ""
     if not wrong and any(cells[width:]):
         wrong = f"{len(cells)} cells in a table of {width} columns: is there a comma without quotes around it?"
@@ -99,13 +99,13 @@ def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda nam
     if image is None and path is None:
         raise no_column(file, table.names, (*IMAGES, *PATHS))
     key, target, *further = (column(file, table.names, names) for names in (IDS, TARGETS, *wanted))
-    places = (path, key, target, *further)
-    unused(_without(table.names, (image, *places)))
+    indices = (path, key, target, *further)
+    unused(_without(table.names, (image, *indices)))
     number = 0
     for group in range(table.groups):
-        for row, values in enumerate(table.rows(group, [place for place in places if place is not None])):
+        for row, values in enumerate(table.rows(group, [place for place in indices if place is not None])):
             number += 1
-            own = [None if place is None else values[place] for place in places]
+            own = [None if place is None else values[place] for place in indices]
             named, texts = own[0], [text_of(value) for value in own[:3]]
             place = path if isinstance(named, bytes) and texts[0] is None else image
             if place is None:

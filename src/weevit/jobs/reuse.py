@@ -29,16 +29,16 @@ class OldRows:
     def __init__(self, folder: Path, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
         self._folder, self._files, self._columns = folder, files, columns
         self._rows: OrderedDict[int, list[Row]] = OrderedDict()
-        keys, places = [], []
+        keys, indices = [], []
         for number, name in enumerate(files):
             table = read_table(folder / name, ["input", "fingerprint", "status"])
             for row, (own, stamp, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
                 if status == "ok" or not only_ok:
                     keys.append(_key(own, stamp))
-                    places.append(number << 32 | row)
+                    indices.append(number << 32 | row)
         order = np.argsort(np.array(keys, np.uint64), kind="stable")
         self._keys = np.array(keys, np.uint64)[order]
-        self._places = np.array(places, np.int64)[order]
+        self._places = np.array(indices, np.int64)[order]
 
     def find(self, name: str, fingerprint: str) -> Row | None:
         """The row of this very input, if there is one."""

@@ -94,8 +94,8 @@ class VisionTransformer(Taps):
         learned = arch.position == "learned"
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D)) if arch.class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, arch.registers, D)) if arch.registers else None
-        places = patches.num_patches + (arch.num_prefix if arch.embeds_prefix else 0)
-        self.pos_embed = nn.Parameter(torch.zeros(1, places, D)) if learned else None
+        indices = patches.num_patches + (arch.num_prefix if arch.embeds_prefix else 0)
+        self.pos_embed = nn.Parameter(torch.zeros(1, indices, D)) if learned else None
         self.patch_embed = patches
         self.pos_drop = nn.Dropout(options.pos_drop_rate)
         self.patch_drop = PatchDropout(options.patch_drop_rate, arch.num_prefix, return_indices=not learned)

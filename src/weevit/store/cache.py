@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from weevit.store.places import home
+from weevit.store.home import home
 
 _told: set[str] = set()
 

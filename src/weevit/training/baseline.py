@@ -187,7 +187,7 @@ class FineTuned:
         compared = self.comparison
         if compared is None:
             return f"the head {shown[PROBE]} {name} of {len(self.head.rows):,} images"
-        text = f"fine-tuned {shown[TUNED]}, the head {shown[PROBE]} {name} of {len(compared.places):,} images"
+        text = f"fine-tuned {shown[TUNED]}, the head {shown[PROBE]} {name} of {len(compared.indices):,} images"
         if self.measure == "map":
             return text
         return (

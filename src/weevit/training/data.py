@@ -133,8 +133,8 @@ class Loader:
         return permutation(len(self.split), "order", self._seed, epoch)
 
     def _keys(self, samples: npt.NDArray[np.int64], step: int) -> list[SampleKey]:
-        places = range(step * self._batch, (step + 1) * self._batch)
-        return [SampleKey(int(samples[place // self._repeats]), place % self._repeats) for place in places]
+        indices = range(step * self._batch, (step + 1) * self._batch)
+        return [SampleKey(int(samples[place // self._repeats]), place % self._repeats) for place in indices]
 
     def _submit(self, keys: list[SampleKey], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Pending:
         images = self._memory.take()

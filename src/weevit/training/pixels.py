@@ -299,7 +299,7 @@ def _sheared(image: Planes, shifts: npt.NDArray[np.floating], interpolation: str
 
     wide = np.empty((3, rows, columns + 4), np.float32)
     wide[:, :, 2:-2], wide[:, :, :2], wide[:, :, -2:] = image, image[:, :, :1], image[:, :, -1:]
-    between = np.empty_like(wide)  # places -1 to columns - 1, and three of no meaning
+    between = np.empty_like(wide)  # indices -1 to columns - 1, and three of no meaning
     parts = np.broadcast_to(part[:, None], wide.shape).reshape(-1)
     _BETWEEN[interpolation](wide.reshape(-1), parts[:-3], between.reshape(-1)[:-3])
 

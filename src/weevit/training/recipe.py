@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit.errors import RecipeError, did_you_mean
-from weevit.store.places import expand_home
+from weevit.store.home import expand_home
 from weevit.training.combinations import check
 from weevit.training.duration import Duration
 from weevit.training.recipe_file import MAX_BYTES, Raw, apply_overrides, read_yaml, write_value

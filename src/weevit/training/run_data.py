@@ -51,8 +51,8 @@ def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """A data set with its classes, whose names do not change, in another order."""
     if dataset.classes == tuple(classes):
         return dataset
-    places = {name: place for place, name in enumerate(classes)}
-    moved = np.array([places[name] for name in dataset.classes])
+    indices = {name: place for place, name in enumerate(classes)}
+    moved = np.array([indices[name] for name in dataset.classes])
     back = np.argsort(moved)
     splits = {
         name: replace(split, targets=split.targets[:, back] if dataset.multi_label else moved[split.targets])

@@ -48,8 +48,8 @@ def _drawn() -> npt.NDArray[np.float32]:
     normal = NormalDist()
     upper = np.array([normal.inv_cdf(0.5 + (place + 0.5) / 65536) for place in range(32768)], np.float32)
     quantiles = np.concatenate([-upper[::-1], upper])
-    places = np.random.SFC64(_number(("noise",))).random_raw(_DRAWN // 2).view(np.uint16)
-    numbers = quantiles[places]
+    indices = np.random.SFC64(_number(("noise",))).random_raw(_DRAWN // 2).view(np.uint16)
+    numbers = quantiles[indices]
     numbers.setflags(write=False)
     return numbers
 

@@ -19,7 +19,7 @@ from weevit.engine.threads import choose_threads
 from weevit.errors import RecipeError, UsageError
 from weevit.nn.vit import VisionTransformer
 from weevit.store.folder import clear_leftovers
-from weevit.store.places import expand_home
+from weevit.store.home import expand_home
 from weevit.training import run_folder
 from weevit.training.data import Loader
 from weevit.training.determinism import draw_from, settled

@@ -370,13 +370,13 @@ def _load_moments(state: State, tensors: Mapping[str, Tensor], plain: Mapping[st
     content = state.optimizer.state_dict()
     names = _names(state)
     order = [names[parameter] for group in state.optimizer.param_groups for parameter in group["params"]]
-    places = {name: place for place, name in enumerate(order)}
+    indices = {name: place for place, name in enumerate(order)}
     found: dict[int, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition(".")
-        found.setdefault(places[name], {})[moment] = tensor
+        found.setdefault(indices[name], {})[moment] = tensor
     for name, values in plain.items():
-        found.setdefault(places[name], {}).update(values)
+        found.setdefault(indices[name], {}).update(values)
     state.optimizer.load_state_dict({**content, "state": found})
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
 from weevit.store.files import as_bytes, replace_file, sha256_file
-from weevit.store.places import expand_home
+from weevit.store.home import expand_home
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
 from weevit.zoo.decision import KEY, Decision, parse_decision

@@ -25,7 +25,7 @@ from typing import Any
 
 from weevit.errors import CheckpointError, ChecksumError, HubError, UsageError, did_you_mean
 from weevit.store.files import replace_file, sha256_file
-from weevit.store.places import expand_home
+from weevit.store.home import expand_home
 from weevit.zoo.config import MAX_CONFIG_BYTES
 from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, write_manifest
 from weevit.zoo.safetensors_file import CONVERT_HINT, MAX_FILE_BYTES

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from weevit.errors import CheckpointError, UnknownModelError, UsageError, did_you_mean
-from weevit.store.places import expand_home
+from weevit.store.home import expand_home
 from weevit.zoo.architectures import ARCHITECTURES
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.hub import Progress, cache_folder, cached_snapshot, fetch
