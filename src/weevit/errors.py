@@ -1,7 +1,7 @@
 """Every error that weevit raises on purpose.
 
     WeevitError
-    ├── UsageError                    an invalid argument; an output that cannot be meant
+    ├── UsageError                    an invalid argument or output
     │   ├── UnknownModelError         no model of that name
     │   └── RecipeError               a recipe with an invalid value
     ├── MissingExtraError             an optional part is not installed
@@ -67,7 +67,7 @@ def _unpickled(kind: type[WeevitError], args: tuple[object, ...]) -> WeevitError
 class UsageError(WeevitError, ValueError):
     """An invalid argument: an unknown name, a size that does not fit, options that exclude each other.
 
-    So is an output that cannot be meant: a file where a folder is written, an input, what somebody else wrote.
+    An output is invalid, too: a file where a folder is written, an input, what somebody else wrote.
     """
 
 

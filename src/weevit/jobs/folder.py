@@ -46,7 +46,7 @@ def hold(folder: Path, settings: Settings, share: tuple[int, int], inputs: Itera
     """Open the folder for one worker; gives whether it is the only one now.
 
     Raises:
-        UsageError: the folder cannot be meant, or holds another job.
+        UsageError: the folder is an invalid output, or holds another job.
         JobError: its records are damaged, or of an older kind.
         OutputError: another process works at this share or at another cut of the job, or it cannot be made or written.
     """

@@ -1,4 +1,4 @@
-"""Rows that are there already: when inputs were added, changed or taken away, the others need not be asked again."""
+"""Rows of an earlier run: where inputs were added, changed or removed, the unchanged ones are not asked for again."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def run_job(
     should_stop: Callable[[], bool] = lambda: False,
     **options: object,
 ) -> Progress:
-    """Answer many inputs into a folder of Parquet files, or go on with it.
+    """Answer many inputs into a folder of Parquet files, or resume the job that is there.
 
     Args:
         predictor: a loaded model.

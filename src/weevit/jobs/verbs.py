@@ -34,7 +34,7 @@ class Verb:
         """The options with what was left out.
 
         Raises:
-            UsageError: an unknown one, or a value that cannot be meant.
+            UsageError: an unknown option, or an invalid value.
         """
         unknown = [name for name in options if name not in self.defaults]
         if unknown:

@@ -60,7 +60,7 @@ def param_groups(
 
     Args:
         model: parameters with `requires_grad` False are left out.
-        weight_decay: of the others.
+        weight_decay: applied to weights with two or more dimensions.
         layer_decay: the rate of each layer is this times that of the layer above; 1 for the head.
         registers: `as_published`: they are decayed, as in timm before 1.0.29, which trained the published weights;
             `fixed`: they are not.

@@ -70,7 +70,7 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
         inputs: what it is begun with.
 
     Raises:
-        UsageError: the folder cannot be meant, or holds a run where one is begun, or none where one is resumed.
+        UsageError: the folder is an invalid output, or holds a run where one is begun, or none where one is resumed.
         OutputError: another process works in it, or it cannot be made or written.
     """
     check_folder(folder, TRAINING, inputs)

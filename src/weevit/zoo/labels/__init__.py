@@ -14,7 +14,7 @@ class Label(NamedTuple):
     """One class.
 
     Attributes:
-        id: the unique name: a synset (`n07860988`) for ImageNet, the folder's name for one's own classes.
+        id: the unique name: a synset (`n07860988`) for ImageNet, the folder's name for your classes.
         name: for people: `dough`.
     """
 
