@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fakes
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import weevit
+from weevit.answers import tables
 from weevit.answers.columns import SCHEMA, Column, json_object
 from weevit.answers.results import Prediction, Result
 from weevit.answers.tables import csv_lines, read_csv
@@ -276,3 +278,13 @@ def test_the_page_has_the_columns_of_evaluations() -> None:
     assert forms["`-o answers/`, a job"] == list(JOB)
     text = (ROOT / "docs" / "answers.md").read_text(encoding="utf-8")
     assert f"columns is {SCHEMA}" in " ".join(text.split())
+
+
+def test_more_numbers_than_a_file_can_count_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    rows = [np.ones(4, np.float32), None, np.ones(4, np.float32)]
+    monkeypatch.setattr(np, "iinfo", lambda kind: SimpleNamespace(max=8))
+    assert len(tables._lists(rows, "float32")) == 3
+    monkeypatch.setattr(np, "iinfo", lambda kind: SimpleNamespace(max=7))
+    with pytest.raises(weevit.UsageError, match="3 rows of 4 numbers are too many for one file"):
+        tables._lists(rows, "float32")

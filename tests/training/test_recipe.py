@@ -32,6 +32,7 @@ from weevit.training.recipe import (
     parse_recipe,
     to_yaml,
 )
+from weevit.training.values import number
 from weevit.zoo.architectures import ARCHITECTURES
 from weevit.zoo.weights import BY_NAME
 
@@ -545,3 +546,13 @@ def test_the_verb_says_what_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
 def test_defaults_are_within_their_own_ranges() -> None:
     recipe = Recipe()
     assert parse_recipe(to_yaml(recipe), "my.yaml", ["optim.lr=1e-3"]) == override(recipe, ["optim.lr=1e-3"])
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, [0.5], {"a": 1}, "½", "1_0", "0x1", "x", "", None, "1e999", 2, -1, "nan", 0]
+)
+def test_what_is_no_number_in_the_range_is_none(value: object) -> None:
+    with pytest.raises(ValueError, match="^$"):
+        number(0, 1, above=True).read(value)
+    assert number(0, 1, above=True).read("2e-4") == 2e-4
+    assert number(0, 1).read(0) == 0
