@@ -124,6 +124,7 @@ def test_what_it_changes_is_measured(predictor: weevit.Predictor, fake_tiny: Pat
         (tmp_path / f"large{seed}.jpg").write_bytes(encoded(scene(800, 600, seed)))
         (tmp_path / f"small{seed}.jpg").write_bytes(encoded(scene(60, 60, seed)))
         (tmp_path / f"broken{seed}.jpg").write_bytes(b"no image")
+    assert weevit.measure_reduction(predictor, tmp_path, sample=1).reduced == 1
     found = weevit.measure_reduction(predictor, tmp_path, sample=4)
     assert (found.looked_at, found.reduced) == (10, 4)  # broken ones come first
     assert 0 < found.mean_difference < 3

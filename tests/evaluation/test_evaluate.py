@@ -19,13 +19,15 @@ import pytest
 from browsing import DESKTOP, PHONE, Browser
 
 import weevit
+from weevit.answers.tables import csv_lines
 from weevit.datasets.dataset import Dataset, Split
 from weevit.datasets.read import read_dataset
-from weevit.errors import DatasetError, MissingExtraError, UsageError
+from weevit.errors import DatasetError, MalformedFileError, MissingExtraError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import Progress
 from weevit.evaluation.evaluate import evaluate_logits
 from weevit.evaluation.model import Answers, JudgedModel, describe, known, match_classes
+from weevit.evaluation.predictions import prediction_columns, read_predictions
 from weevit.evaluation.results import Evaluation, Row
 from weevit.evaluation.saved import as_json, read_evaluation, write_evaluation
 from weevit.images.source import Source
@@ -425,3 +427,19 @@ def test_a_page_of_many_classes_with_hostile_names(tmp_path: Path, browser: Brow
         looked.check()
         assert "<b>class</b>" in looked.facts["text"]
         assert "All 300 classes" in looked.facts["text"]
+
+
+@pytest.mark.parametrize(
+    ("row", "several"),
+    [
+        (Row("1.png", class_id="b", probability=0.5, target="a", target_probability=0.25, rank=2), False),
+        (Row("1.png", present=("a", "b"), target="a;b", right=True), True),
+    ],
+)
+def test_a_row_may_name_every_class(row: Row, several: bool, tmp_path: Path) -> None:
+    labels = (Label("a", "a"), Label("b", "b"))
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(b"".join(csv_lines([row], prediction_columns(labels, several, unknown=False))))
+    assert read_predictions(path, labels, several, unknown=False) == (row,)
+    with pytest.raises(MalformedFileError, match="names a class that the report does not have"):
+        read_predictions(path, labels[:1], several, unknown=False)

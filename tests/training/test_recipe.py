@@ -552,7 +552,7 @@ def test_defaults_are_within_their_own_ranges() -> None:
     "value", [True, False, [0.5], {"a": 1}, "½", "1_0", "0x1", "x", "", None, "1e999", 2, -1, "nan", 0]
 )
 def test_what_is_no_number_in_the_range_is_none(value: object) -> None:
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         number(0, 1, above=True).read(value)
     assert number(0, 1, above=True).read("2e-4") == 2e-4
     assert number(0, 1).read(0) == 0
