@@ -8,7 +8,7 @@ import math
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -443,3 +443,16 @@ def test_a_row_may_name_every_class(row: Row, several: bool, tmp_path: Path) -> 
     assert read_predictions(path, labels, several, unknown=False) == (row,)
     with pytest.raises(MalformedFileError, match="names a class that the report does not have"):
         read_predictions(path, labels[:1], several, unknown=False)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"", lambda data: data[: len(data) // 2]])
+def test_a_damaged_table_is_no_shorter_one(
+    evaluation: Evaluation, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("pyarrow")
+    write_evaluation(evaluation, tmp_path, "parquet")
+    path = tmp_path / "predictions.parquet"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UsageError, match=r"holds no whole evaluation: .*predictions\.parquet cannot be read"):
+        read_evaluation(tmp_path)
