@@ -108,7 +108,7 @@ def environment(root: Path) -> dict[str, str]:
     paths = [str(root / "src"), str(HERE), os.environ.get("PYTHONPATH", "")]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "HYPOTHESIS_STORAGE_DIRECTORY": "/dev/null",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(root / "hypothesis"),
     }
 
 
