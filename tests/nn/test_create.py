@@ -324,3 +324,20 @@ def test_the_size_of_a_transform_in_every_spelling(size: int | tuple[int, ...]) 
     found = weevit.data.create_transform(size, **config)(image)
     assert torch.equal(found, weevit.data.create_transform((3, 64, 64), **config)(image))
     assert found.shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("args", "size"),
+    [
+        ({"img_size": 96}, (3, 96, 96)),
+        ({"img_size": 96, "in_chans": 1}, (1, 96, 96)),
+        ({"img_size": 96, "input_size": (3, 32, 64)}, (3, 32, 64)),
+        ({"img_size": None}, (3, 64, 64)),
+    ],
+)
+def test_sizes_as_on_timms_command_lines(args: dict[str, Any], size: tuple[int, ...]) -> None:
+    config = {"interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0, "crop_mode": "center"}
+    own = {"input_size": (3, 64, 64), **config}
+    assert weevit.data.resolve_data_config(args, own)["input_size"] == size
+    theirs = pytest.importorskip("timm").data.resolve_data_config(args, own)
+    assert weevit.data.resolve_data_config(args, own)["input_size"] == theirs["input_size"]
