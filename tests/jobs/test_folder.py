@@ -276,3 +276,10 @@ def test_one_packed_column_of_a_shard_is_refused(job: Path, how: dict[str, Any])
     parquet.write_table(table, path, **settings)
     with pytest.raises(weevit.JobError, match="it is packed, and might unpack to any size"):
         read_table(path, ["input", "status"])
+
+
+def test_a_job_without_a_plan_says_so(job: Path) -> None:
+    (job / "plan.jsonl").unlink()
+    for ask in (lambda: job_status(job), lambda: list(verify_job(job)), lambda: weevit.read_results(job)):
+        with pytest.raises(weevit.JobError, match=r"has no plan\.jsonl yet: the job was stopped before"):
+            ask()
