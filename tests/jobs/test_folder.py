@@ -21,6 +21,7 @@ pytest.importorskip("filelock")
 from job_orders import job_contents
 
 import weevit
+from weevit.jobs import shards
 from weevit.jobs.plan import PARTS, read_plan
 from weevit.jobs.results import job_status, verify_job
 from weevit.jobs.run import Progress, run_job
@@ -283,3 +284,14 @@ def test_a_job_without_a_plan_says_so(job: Path) -> None:
     for ask in (lambda: list(verify_job(job)), lambda: weevit.read_results(job)):
         with pytest.raises(weevit.JobError, match=r"has no plan\.jsonl yet: the job was stopped before"):
             ask()
+
+
+def test_a_column_of_too_many_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"embedding": pa.array([[1.0, 2.0, 3.0, 4.0]] * 2, pa.list_(pa.float32()))})
+    monkeypatch.setattr(shards, "MAX_NUMBERS", 8)
+    assert shards.vectors(table, "embedding").shape == (2, 4)
+    monkeypatch.setattr(shards, "MAX_NUMBERS", 7)
+    with pytest.raises(weevit.JobError, match="'embedding' differ in size, or are too long"):
+        shards.vectors(table, "embedding")
