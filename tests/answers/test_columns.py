@@ -288,3 +288,9 @@ def test_more_numbers_than_a_file_can_count_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(np, "iinfo", lambda kind: SimpleNamespace(max=7))
     with pytest.raises(weevit.UsageError, match="3 rows of 4 numbers are too many for one file"):
         tables._lists(rows, "float32")
+
+
+def test_a_cell_that_is_too_long_is_a_damaged_table() -> None:
+    content = b"input\n" + b"x" * (csv.field_size_limit() + 1) + b"\n"
+    with pytest.raises(MalformedFileError, match=r"a\.csv cannot be read: field larger than field limit"):
+        list(read_csv(content, [Column("input", "string", str)], "a.csv"))
