@@ -41,6 +41,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,42 +153,28 @@ class Copy:
     def judge(self, change: Change, tests: CoverageMap, limit: float) -> Outcome:
         """Make a change, run tests until one fails, and take it back."""
         chosen = selection(change, tests, self.root)
-        path = self.root / change.file
-        original = path.read_text(encoding="utf-8")
-        changed = change.apply(original)
-        if not chosen or changed is None:
+        if not chosen:
             return Outcome(UNTESTED, "", 0, 0.0)
-        start = time.monotonic()
-        ran = 0
-        try:
-            self._write(path, changed)
+        start, ran = time.monotonic(), 0
+        with self._made(change):
             for batch in batches(chosen, limit):
                 outcome, by = self.run(batch)
                 ran += len(batch)
                 if outcome != SURVIVED:
                     return Outcome(outcome, by, ran, time.monotonic() - start)
             return Outcome(SURVIVED, "", ran, time.monotonic() - start, ran == len(chosen))
-        finally:
-            self._write(path, original)
 
     def judge_named(self, change: Change, limit: float) -> Outcome:
         """Make a change, run the test files that name its module, and take it back."""
         files = mentioning(change, self.root)
-        path = self.root / change.file
-        original = path.read_text(encoding="utf-8")
-        changed = change.apply(original)
-        if not files or changed is None:
+        if not files:
             return Outcome(UNTESTED, "", 0, 0.0)
         start = time.monotonic()
-        try:
-            self._write(path, changed)
-            with tempfile.TemporaryDirectory() as name:
-                said = Path(name) / "said"
-                words = ["-x", "-q", f"--timeout={limit / 2:.0f}", f"--basetemp={name}/t", *files]
-                code = self.server.run(words, said, {}, limit)
-                text = said.read_text(encoding="utf-8", errors="replace")
-        finally:
-            self._write(path, original)
+        with self._made(change), tempfile.TemporaryDirectory() as name:
+            said = Path(name) / "said"
+            words = ["-x", "-q", f"--timeout={limit / 2:.0f}", f"--basetemp={name}/t", *files]
+            code = self.server.run(words, said, {}, limit)
+            text = said.read_text(encoding="utf-8", errors="replace")
         seconds = time.monotonic() - start
         if code is None or code in (0, 5):
             return Outcome(SURVIVED, "", len(files), seconds, code is not None)
@@ -195,6 +182,17 @@ class Copy:
             return Outcome(KILLED, "pytest itself", len(files), seconds)
         failed = [line.split(" - ")[0].partition(" ")[2] for line in text.splitlines() if line.startswith(_FAILED)]
         return Outcome(KILLED, failed[-1] if failed else f"exit code {code}", len(files), seconds)
+
+    @contextmanager
+    def _made(self, change: Change) -> Iterator[None]:
+        """The change stands while the block runs; `draw` gives only changes that can be made."""
+        path = self.root / change.file
+        original = path.read_text(encoding="utf-8")
+        self._write(path, change.apply(original) or original)
+        try:
+            yield
+        finally:
+            self._write(path, original)
 
     def _write(self, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
