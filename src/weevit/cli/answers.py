@@ -201,7 +201,8 @@ def whole_or_nothing(output: Path | None) -> Iterator[None]:
     except KeyboardInterrupt:
         if output is not None:
             tell(
-                f"\nNothing was written: {output} appears when it is whole. A folder keeps what is done, and the same "
-                f"command resumes it: -o {typed(output.with_suffix(''))}"
+                "",
+                f"Nothing was written: {output} appears when it is whole. A folder keeps what is done, and the same "
+                f"command resumes it: -o {typed(output.with_suffix(''))}",
             )
         raise
