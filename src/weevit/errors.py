@@ -48,8 +48,7 @@ class WeevitError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        # a path may have bytes that are not UTF-8, which no terminal, file or database would take
-        self.message, self.hint = (text.encode("utf-8", "backslashreplace").decode() for text in (message, hint))
+        self.message, self.hint = _writable(message), _writable(hint)
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -58,6 +57,11 @@ class WeevitError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes as they are, whatever their constructors take."""
         return _unpickled, (type(self), self.args), vars(self)
+
+
+def _writable(text: str) -> str:
+    """A path may have bytes that are not UTF-8, which no terminal, file or database would take."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _unpickled(kind: type[WeevitError], args: tuple[object, ...]) -> WeevitError:

@@ -34,7 +34,7 @@ _MAX_GLOBAL_BYTES = 1 << 16
 """Of all headers that speak of every member to come; each member has a copy."""
 
 _MAX_SPARSE_BLOCKS = 1000
-_MAX_BYTES, _MAX_RATIO = 3 << 30, 200
+_MAX_BYTES, _MAX_RATIO = 1 << 30, 200
 """What a compressed archive may unpack to in any case, and how many times its bytes beyond that."""
 
 _STEP = 16 << 20

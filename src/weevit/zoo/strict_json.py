@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from typing import Any, NoReturn
 
 from weevit.errors import MalformedFileError
@@ -53,7 +52,8 @@ def _is_text(value: Any) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        differing = (name for (name, _), own in zip(pairs, result, strict=False) if name != own)
+        twice = next(differing, pairs[len(result)][0])  # the first that stands where another was to come
         raise ValueError(f"the key {shorten(twice)} stands there more than once")
     return result
 
