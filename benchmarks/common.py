@@ -41,9 +41,9 @@ def photos(count: int = 500) -> list[Path]:
 def random_checkpoint(architecture: str = PWEE, num_classes: int = 1000) -> Path:
     """A folder with random tensors of that architecture: as fast or slow as the published ones, and no download."""
     from weevit.zoo.architectures import get_architecture
-    from weevit.zoo.checkpoint import write_checkpoint
     from weevit.zoo.layout import tensor_shapes
     from weevit.zoo.weights import HALF, Preprocessing
+    from weevit.zoo.writing import write_checkpoint
 
     arch = get_architecture(architecture)
     folder = Path(tempfile.gettempdir()) / f"weevit-benchmark-{architecture}-{num_classes}"

@@ -22,8 +22,9 @@ from weevit.engine.cache import GraphCache
 from weevit.errors import OutputError, WeevitError
 from weevit.images.source import Source
 from weevit.store.files import replace_file
-from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.manifest import write_manifest
+from weevit.zoo.writing import write_checkpoint
 
 pytestmark = disk.needs_posix
 

@@ -21,9 +21,9 @@ from weevit.images.source import Source
 from weevit.images.sources import expand
 from weevit.predict import Predictor
 from weevit.zoo.architectures import get_architecture
-from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import Preprocessing
+from weevit.zoo.writing import write_checkpoint
 
 SIDE = 32
 STATUS = "not_finite"

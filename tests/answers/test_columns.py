@@ -22,10 +22,10 @@ from weevit.answers.tables import csv_lines, read_csv
 from weevit.cli.app import _run
 from weevit.errors import MalformedFileError
 from weevit.zoo.architectures import get_architecture
-from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import BY_NAME
+from weevit.zoo.writing import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,9 +22,10 @@ from weevit.cli import options
 from weevit.cli.app import VERBS, cli, main
 from weevit.images.decode import Limits
 from weevit.reports import page
-from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.weights import DEFAULT_MODEL, WEIGHTS
+from weevit.zoo.writing import write_checkpoint
 
 
 @dataclass

@@ -21,9 +21,10 @@ from weevit.cli import app
 from weevit.cli.console import drawing, screened, terminal
 from weevit.cli.progress import words_column
 from weevit.text import one_line, plain_cell
-from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.labels import Label
 from weevit.zoo.resolve import resolve
+from weevit.zoo.writing import write_checkpoint
 
 NASTY = "\x1b]0;title\x07\x1b]52;c;aGk=\x07\x1b[2K\x9b31m\r99% =1+1\n\u202e\u2066\u200b\u2028\x85[red]\x7f"
 """In a name: window title, clipboard, erased line, carriage return, line feed, marks of direction, rich's markup."""

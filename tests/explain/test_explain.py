@@ -20,9 +20,10 @@ from weevit.images.source import Source
 from weevit.images.sources import expand
 from weevit.predict import Predictor
 from weevit.zoo.architectures import get_architecture
-from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import HALF, Preprocessing
+from weevit.zoo.writing import write_checkpoint
 
 KINDS = [
     "vit_tiny_patch16_224",

@@ -11,9 +11,9 @@ from PIL import Image
 
 import weevit
 from weevit.zoo.architectures import get_architecture
-from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import HALF, Preprocessing
+from weevit.zoo.writing import write_checkpoint
 
 COLOURS = {
     "red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (240, 240, 240),

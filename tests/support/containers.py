@@ -233,8 +233,8 @@ BOMBS: dict[str, tuple[str, Bomb]] = {
 """What it is -> the file's ending, and what makes it at a share of its full size."""
 
 OF_THEIR_SIZE = {"parquet, a row group of 1 GB": 2.5}
-"""Of them, what is as large as what it holds -> how many times its bytes reading it may take: pyarrow reads a page whole.
-It unpacks to nothing more, and pandas writes such files, so it is answered and not refused."""
+"""Of them, a file as large as what it holds -> how many times its bytes reading it may take: pyarrow reads a page
+whole. It unpacks to nothing more, and pandas writes such files, so it is answered and not refused."""
 
 
 def _text(path: Path, text: str) -> Path:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from weevit.zoo.architectures import Architecture, get_architecture
-from weevit.zoo.checkpoint import Checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.layout import tensor_shapes, to_timm_name
 from weevit.zoo.weights import BY_NAME, WEIGHTS
+from weevit.zoo.writing import write_checkpoint
 
 TINY = "vit_tiny_patch16_224"
 TINY_TAG = f"{TINY}.augreg_in21k_ft_in1k"

@@ -18,7 +18,8 @@ from weevit.training import loop, results  # noqa: E402
 from weevit.training.setup import reopen  # noqa: E402
 from weevit.training.state import State  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
-from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
+from weevit.zoo.checkpoint import read_checkpoint  # noqa: E402
+from weevit.zoo.writing import write_checkpoint  # noqa: E402
 
 PLAIN: dict[str, Any] = {"threads": 1, "report": False}
 

@@ -19,13 +19,14 @@ import pytest
 
 from weevit.errors import CheckpointError, ChecksumError, MalformedFileError, TensorMismatchError, UnknownModelError
 from weevit.zoo.architectures import ARCHITECTURES, get_architecture
-from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.labels import Label, imagenet_labels
 from weevit.zoo.layout import tensor_shapes, to_timm_name
 from weevit.zoo.manifest import MANIFEST
 from weevit.zoo.matching import infer_config
 from weevit.zoo.safetensors_file import read_header
 from weevit.zoo.weights import BY_NAME, Preprocessing
+from weevit.zoo.writing import write_checkpoint
 
 TINY = get_architecture(fakes.TINY)
 SEEN = Preprocessing(224, 224, 0.9, "squash", "bilinear", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))

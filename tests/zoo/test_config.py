@@ -12,12 +12,12 @@ import pytest
 
 from weevit.errors import CheckpointError, MalformedFileError, UnknownModelError
 from weevit.zoo.architectures import get_architecture
-from weevit.zoo.checkpoint import write_checkpoint
 from weevit.zoo.config import MAX_CONFIG_BYTES, parse_config, read_config
 from weevit.zoo.decision import Decision
 from weevit.zoo.fields import NUMBERS, Fields
 from weevit.zoo.labels import Label, imagenet_labels
 from weevit.zoo.weights import BY_NAME
+from weevit.zoo.writing import write_checkpoint
 
 NAMES = ["cat", "dog", "owl"]
 

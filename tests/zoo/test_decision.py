@@ -17,10 +17,11 @@ from weevit.answers.results import decide
 from weevit.cli.app import _run
 from weevit.predict import load
 from weevit.zoo.architectures import get_architecture
-from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.decision import Decision, parse_decision
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import BY_NAME
+from weevit.zoo.writing import write_checkpoint
 
 LABELS = [Label(name, name) for name in ("coat", "dress", "hat")]
 

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from weevit.answers.results import Array, Result, refuse_not_finite
 from weevit.arguments import MAX_SEED, whole
 from weevit.errors import InputsFailedError, NotFiniteError, UsageError
-from weevit.graph.folds import Block, fold_block
+from weevit.graph.layers import Block
+from weevit.graph.weights import block_weights
 from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.zoo.architectures import NORM_EPS, Architecture
@@ -136,7 +137,7 @@ def steps_of(
     for index, weights in enumerate(attention):
         size = np.abs(weights)
         if index:
-            size = size * _carried(fold_block(tensors, arch, index), arch, tokens[index - 1])[:, None]
+            size = size * _carried(block_weights(tensors, arch, index), arch, tokens[index - 1])[:, None]
         steps.append(_share(size.sum(axis=0)))
     return steps
 
@@ -146,9 +147,9 @@ def _carried(block: Block, arch: Architecture, tokens: Array) -> Array:
     centred = tokens - tokens.mean(axis=1, keepdims=True)
     normed = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + NORM_EPS)
     y = normed * block.norm1.weight + block.norm1.bias
-    value = y @ block.value.weight + (0 if block.value.bias is None else block.value.bias)
+    value = y @ block.value.matrix + (0 if block.value.bias is None else block.value.bias)
     heads = value.reshape(len(tokens), arch.num_heads, arch.head_dim).swapaxes(0, 1)  # [H, N, h]
-    projection = block.proj.weight.reshape(arch.num_heads, arch.head_dim, -1)  # [H, h, D]
+    projection = block.proj.matrix.reshape(arch.num_heads, arch.head_dim, -1)  # [H, h, D]
     return np.asarray(np.linalg.norm(heads @ projection, axis=-1))
 
 

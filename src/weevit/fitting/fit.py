@@ -42,10 +42,11 @@ from weevit.reports.page import require_jinja
 from weevit.store.files import replacing_folder, stamped
 from weevit.store.folder import held
 from weevit.store.outputs import local
-from weevit.zoo.checkpoint import read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import DEFAULT_MODEL
+from weevit.zoo.writing import write_checkpoint
 
 _ASKED = 8
 """Images that the written checkpoint is asked for, to see that it says what the head says."""

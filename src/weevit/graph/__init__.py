@@ -1,3 +1,3 @@
 """A checkpoint as an ONNX graph, built straight from its tensors."""
 
-__all__ = ["folds", "positions", "vit"]
+__all__ = ["folds", "layers", "positions", "vit", "weights"]

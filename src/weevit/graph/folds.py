@@ -11,60 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from weevit.graph.layers import Array, Block, Linear, Norm
 from weevit.graph.positions import resample_positions
 from weevit.zoo.architectures import PATCH, Architecture
 from weevit.zoo.weights import Preprocessing
 
-Array = npt.NDArray[np.float32]
 Tensors = Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Linear:
-    """`x @ weight + bias`; weight (inputs, outputs), bias (outputs) or None."""
-
-    weight: Array
-    bias: Array | None
-
-
-@dataclass(frozen=True)
-class Norm:
-    """Gain and shift of a LayerNorm, both (embed_dim)."""
-
-    weight: Array
-    bias: Array
-
-
-@dataclass(frozen=True)
-class Block:
-    """The weights of one transformer block, whatever its kind.
-
-    Attributes:
-        norm1: before attention; in a parallel block before both branches.
-        queries, keys: for softmax attention one layer each, (D, D); for differential attention two, (D, D / 2): the
-            first halves of all heads, then the second halves.
-        value: (D, D).
-        diff_lambda: weight of the second attention map; None for softmax attention.
-        proj: output projection of attention, layer scale and inner norm's gain folded in.
-        norm2: before the MLP; None in a parallel block.
-        fc1, fc2: the MLP, layer scale folded into fc2.
-    """
-
-    norm1: Norm
-    queries: tuple[Linear, ...]
-    keys: tuple[Linear, ...]
-    value: Linear
-    diff_lambda: float | None
-    proj: Linear
-    norm2: Norm | None
-    fc1: Linear
-    fc2: Linear
 
 
 def fold_patch_embedding(tensors: Tensors, spec: Preprocessing) -> tuple[Array, Array]:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from weevit.graph.folds import Linear, Norm
+from weevit.graph import int8
+from weevit.graph.layers import IntLinear, Layer, Norm
 from weevit.zoo.architectures import NORM_EPS, SUB_NORM_EPS
 
 Spelling = Literal["fused", "standard"]
@@ -22,7 +23,6 @@ Spelling = Literal["fused", "standard"]
 OPSET = 17
 """The first with LayerNormalization; everything that reads ONNX today reads it."""
 _IR_VERSION = 8
-_MICROSOFT = "com.microsoft"
 
 
 class GraphBuilder:
@@ -30,7 +30,7 @@ class GraphBuilder:
 
     def __init__(self, spelling: Spelling) -> None:
         self.fused = spelling == "fused"
-        self._nodes: list[onnx.NodeProto] = []
+        self._nodes: dict[str, onnx.NodeProto] = {}
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -44,26 +44,28 @@ class GraphBuilder:
 
     def output(self, value: str, name: str, shape: list[str | int]) -> None:
         """Make a float32 value an output of the graph, under that name."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
+        self.node("Identity", value, name=name)
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def finish(self, name: str) -> onnx.ModelProto:
         """The model."""
-        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._constants.values()))
+        nodes, constants = list(self._nodes.values()), list(self._constants.values())
+        graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants)
         opsets = [helper.make_opsetid("", OPSET)]
         if self.fused:
-            opsets.append(helper.make_opsetid(_MICROSOFT, 1))
+            opsets.append(helper.make_opsetid(int8.MICROSOFT, 1))
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="weevit")
 
-    def constant(self, name: str, array: npt.NDArray[Any]) -> str:
+    def constant(self, name: str, array: npt.NDArray[Any] | np.generic) -> str:
         """A weight or a shape; the same name twice is the same constant."""
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
     def node(self, op: str, *inputs: str, name: str, domain: str = "", **attributes: Any) -> str:
-        """Add one node with one output, which has the node's name."""
-        self._nodes.append(helper.make_node(op, list(inputs), [name], name=name, domain=domain, **attributes))
+        """Add one node with one output, which has the node's name; the same name twice is the same node."""
+        made = helper.make_node(op, list(inputs), [name], name=name, domain=domain, **attributes)
+        assert self._nodes.setdefault(name, made) == made, f"two nodes {name}"
         return name
 
     def ints(self, *values: int) -> str:
@@ -102,8 +104,10 @@ class GraphBuilder:
         """`x @ y`."""
         return self.node("MatMul", x, y, name=name)
 
-    def linear(self, x: str, layer: Linear, name: str) -> str:
+    def linear(self, x: str, layer: Layer, name: str) -> str:
         """`x @ weight + bias`."""
+        if isinstance(layer, IntLinear):
+            return int8.linear(self, x, layer, name)
         product = f"{name}.product" if layer.bias is not None else name
         y = self.matmul(x, self.constant(f"{name}.weight", layer.weight), product)
         return y if layer.bias is None else self.add(y, self.constant(f"{name}.bias", layer.bias), name)
@@ -124,7 +128,7 @@ class GraphBuilder:
     def gelu(self, x: str, name: str) -> str:
         """Exact GELU (arXiv:1606.08415), by the error function."""
         if self.fused:
-            return self.node("Gelu", x, name=name, domain=_MICROSOFT)
+            return self.node("Gelu", x, name=name, domain=int8.MICROSOFT)
         erf = self.node("Erf", self.mul(x, self.number(math.sqrt(0.5)), f"{name}.scaled"), name=f"{name}.erf")
         gate = self.mul(self.add(erf, self.number(1.0), f"{name}.shifted"), self.number(0.5), f"{name}.gate")
         return self.mul(x, gate, name)
@@ -136,12 +140,12 @@ class GraphBuilder:
 
     def fused_attention(self, query: str, key: str, value: str, num_heads: int, name: str) -> str:
         """All of softmax attention in onnxruntime's one node; everything (B, N, width), heads side by side."""
-        return self.node("MultiHeadAttention", query, key, value, name=name, domain=_MICROSOFT, num_heads=num_heads)
+        return self.node("MultiHeadAttention", query, key, value, name=name, domain=int8.MICROSOFT, num_heads=num_heads)
 
     def fused_rotary(self, x: str, cosine: str, sine: str, num_heads: int, name: str) -> str:
         """Rotary positions in onnxruntime's one node; x (B, N, D), tables (N, head_dim / 2), pairs are neighbours."""
         start = self.constant("rope.start", np.zeros(1, dtype=np.int64))
         return self.node(
             "RotaryEmbedding", x, start, cosine, sine,
-            name=name, domain=_MICROSOFT, interleaved=1, num_heads=num_heads,
+            name=name, domain=int8.MICROSOFT, interleaved=1, num_heads=num_heads,
         )  # fmt: skip

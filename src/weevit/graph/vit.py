@@ -19,19 +19,13 @@ import onnx
 from onnx import TensorProto
 
 from weevit.errors import UsageError
-from weevit.graph.folds import (
-    Block,
-    Linear,
-    Norm,
-    Tensors,
-    fold_block,
-    fold_head,
-    fold_norm,
-    fold_patch_embedding,
-    fold_token_table,
-)
+from weevit.graph import int8
+from weevit.graph.folds import Tensors, fold_head, fold_norm, fold_token_table
+from weevit.graph.layers import Block, Linear, Norm, Scores
+from weevit.graph.observing import ObservingBuilder
 from weevit.graph.ops import GraphBuilder, Spelling
 from weevit.graph.positions import rope_tables
+from weevit.graph.weights import block_weights, patch_embedding
 from weevit.zoo.architectures import PATCH, Architecture
 from weevit.zoo.weights import Preprocessing
 
@@ -45,6 +39,7 @@ class GraphOptions:
         features: indices of the blocks whose output is wanted (from 0).
         attention: indices of the blocks whose attention map is wanted.
         spelling: `fused` for onnxruntime, `standard` for everything else.
+        observed: whether the graph also tells what goes through it, as in `observing.py`; it is `fused` then.
     """
 
     height: int
@@ -52,6 +47,7 @@ class GraphOptions:
     features: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
     spelling: Spelling = "fused"
+    observed: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -94,13 +90,15 @@ class _Forward:
     def __init__(self, arch: Architecture, options: GraphOptions) -> None:
         self.arch = arch
         self.options = options
-        self.g = GraphBuilder(options.spelling)
+        rows, columns = options.grid
+        count = arch.num_prefix + rows * columns
+        self.g = ObservingBuilder(count) if options.observed else GraphBuilder(options.spelling)
         self.rope = rope_tables(arch, options.grid) if arch.position == "rope" else None
 
     def build(self, tensors: Tensors, spec: Preprocessing, old_grid: tuple[int, int]) -> onnx.ModelProto:
         g, arch, options = self.g, self.arch, self.options
         rows, columns = options.grid
-        patch_weight, patch_bias = fold_patch_embedding(tensors, spec)
+        patch, patch_bias = patch_embedding(tensors, spec)
 
         # ---- pixels to tokens
         channels = tensors["patch_embed.proj.weight"].shape[1]
@@ -108,8 +106,9 @@ class _Forward:
         x = g.reshape(x, -1, rows, PATCH, columns, PATCH * channels, name="patches.split")
         x = g.transpose(x, 0, 1, 3, 2, 4, name="patches.order")  # uint8: a quarter of the bytes to move
         x = g.reshape(x, -1, rows * columns, PATCH * PATCH * channels, name="patches")  # [B, P, 768]
-        x = g.node("Cast", x, name="patches.float", to=TensorProto.FLOAT)
-        x = g.linear(x, Linear(patch_weight, None), "patch_embed")  # [B, P, D]
+        if isinstance(patch, Linear):
+            x = g.node("Cast", x, name="patches.float", to=TensorProto.FLOAT)
+        x = g.linear(x, patch, "patch_embed")  # [B, P, D]
         if arch.num_prefix:
             x = g.node("Pad", x, g.ints(0, arch.num_prefix, 0, 0, 0, 0), name="prefix")  # [B, N, D], zeros in front
         table = fold_token_table(tensors, arch, patch_bias, old_grid, options.grid)
@@ -117,7 +116,7 @@ class _Forward:
 
         # ---- blocks
         for index in range(arch.depth):
-            x = self.block(x, fold_block(tensors, arch, index), index)
+            x = self.block(x, block_weights(tensors, arch, index), index)
             if index in options.features:
                 g.output(x, f"block_{index}", ["batch", "tokens", arch.embed_dim])
 
@@ -161,7 +160,7 @@ class _Forward:
         tokens, a norm comes before the pool, or a rotary table wants all positions.
         """
         arch, options = self.arch, self.options
-        tapped = index in options.features or index in options.attention
+        tapped = options.observed or index in options.features or index in options.attention
         movable = (arch.pool == "token" and arch.position == "learned") or arch.norm == "after_pool"
         return index == arch.depth - 1 and not tapped and movable
 
@@ -190,7 +189,7 @@ class _Forward:
         """
         g, arch, own = self.g, self.arch, f"blocks.{index}.attention"
         tap = index in self.options.attention
-        if g.fused and not tap:
+        if g.fused and not tap and not block.scores:
             y = self.attend_fused(asking, x, block, own)  # [B, N, D]
         else:
             attention = self.attention_map(asking, x, block, own)  # [B, H, N, N]
@@ -208,10 +207,8 @@ class _Forward:
         """Attention in onnxruntime's own nodes: no map is ever written to memory."""
         g, heads, outs = self.g, self.arch.num_heads, []
         value = g.linear(x, block.value, f"{own}.value")  # [B, N, D]
-        for i, (query, key) in enumerate(self.queries_and_keys(asking, x, block, own)):  # [B, N, D or D/2]
-            if self.rope is not None:
-                cosine, sine = (g.constant(f"rope.{i}", table) for i, table in enumerate(self.rope))
-                query, key = (g.fused_rotary(y, cosine, sine, heads, f"{y}.turned") for y in (query, key))
+        for i, pair in enumerate(self.queries_and_keys(asking, x, block, own)):  # [B, N, D or D/2]
+            query, key = map(self.fused_rotary, pair)
             outs.append(g.fused_attention(query, key, value, heads, f"{own}.out{i}"))
         return self.difference(outs, block.diff_lambda, f"{own}.out")
 
@@ -219,9 +216,24 @@ class _Forward:
         """The map as a value of its own, (B, H, N, N)."""
         width, maps = self.arch.head_dim // len(block.queries), []
         for i, pair in enumerate(self.queries_and_keys(asking, x, block, own)):
+            if block.scores:
+                maps.append(self.integer_map(pair, block.scores[i], width, f"{own}.map{i}"))
+                continue
             query, key = (self.rotary(self.heads(y, width)) for y in pair)  # [B, H, N, h or h/2]
             maps.append(self.g.attention_map(query, key, width, f"{own}.map{i}"))
         return self.difference(maps, block.diff_lambda, f"{own}.map")
+
+    def integer_map(self, pair: tuple[str, str], scores: Scores, width: int, name: str) -> str:
+        """One map whose scores are computed in integers; query and key are turned before they are rounded."""
+        g = self.g
+        if g.fused or self.rope is None:
+            query, key = map(self.fused_rotary, pair) if g.fused else pair
+            own = int8.quantize_pair(g, query, key, scores)
+            own = own._replace(query=self.heads(own.query, width), key=self.heads(own.key, width))
+        else:
+            query, key = (self.rotary(self.heads(y, width)) for y in pair)
+            own = int8.quantize_pair(g, query, key, scores)
+        return int8.attention_map(g, own, scores, width, name)
 
     def queries_and_keys(self, asking: str, x: str, block: Block, own: str) -> Iterator[tuple[str, str]]:
         """One pair for each attention map."""
@@ -252,6 +264,13 @@ class _Forward:
         swapped = g.matmul(x, g.constant("rope.swap", swap), f"{x}.swapped")
         cosine, sine = (g.constant(f"rope.{i}.pairs", table.repeat(2, axis=1)) for i, table in enumerate(self.rope))
         return g.add(g.mul(x, cosine, f"{x}.cos"), g.mul(swapped, sine, f"{x}.sin"), f"{x}.turned")
+
+    def fused_rotary(self, x: str) -> str:
+        """The same in onnxruntime's one node, for (B, N, D); without rotary positions nothing."""
+        if self.rope is None:
+            return x
+        cosine, sine = (self.g.constant(f"rope.{i}", table) for i, table in enumerate(self.rope))
+        return self.g.fused_rotary(x, cosine, sine, self.arch.num_heads, f"{x}.turned")
 
     def pool(self, x: str, norm: Norm) -> str:
         """[B, N, D], or [B, 1, D] where the last block has pooled already -> [B, D]."""

@@ -144,7 +144,7 @@ def from_checkpoint(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Visio
     """
     chosen = _options(checkpoint, options)
     with ThreadPoolExecutor(1, "weevit-read") as reader:  # files are read and hashed while the module is put together
-        reading = reader.submit(checkpoint.tensors)
+        reading = reader.submit(checkpoint.floats)
         with torch.device("meta"):  # shapes without memory and without initialisation
             model = VisionTransformer(checkpoint.architecture, chosen)
         tensors = {name: to_tensor(array) for name, array in reading.result().items()}

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from weevit.errors import UsageError
 from weevit.nn.vit import VisionTransformer
 from weevit.store.files import writing
-from weevit.zoo.checkpoint import Checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 from weevit.zoo.layout import tensor_shapes, to_timm_name
 from weevit.zoo.weights import RGB, Preprocessing
+from weevit.zoo.writing import write_checkpoint
 
 _WRAPPERS = ("_orig_mod", "module", "_checkpoint_wrapped_module")
 """Where torch.compile, DistributedDataParallel or a moving average, and activation checkpointing keep a module."""

@@ -51,8 +51,9 @@ from weevit.training.planning import Plan
 from weevit.training.results import Run
 from weevit.training.task import STARTED, Task
 from weevit.training.watch import Progress, Watcher, span
-from weevit.zoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.decision import Decision
+from weevit.zoo.writing import write_checkpoint
 
 PROBE, TUNED, BLEND, MODEL, WHOLE, COMPARISON = "probe", "tuned", "blend", "model", "whole", "comparison"
 RECORD = "finetune.json"
@@ -313,7 +314,7 @@ def _keep_head(task: Task, folder: Path, watcher: Watcher) -> None:
     """Write the head as the model, fitted again to all training images."""
     watcher.say("the head is fitted again, with the held-out split")
     whole = fit_probe(task, task.dataset, folder / WHOLE, watcher)
-    _write(whole.checkpoint, whole.checkpoint.tensors(), whole.checkpoint.decision, folder / MODEL)
+    _write(whole.checkpoint, whole.checkpoint.floats(), whole.checkpoint.decision, folder / MODEL)
     write_evaluated(whole.evaluations[VALIDATION], folder)
 
 
@@ -349,7 +350,7 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
     embedded = embed_split(predictor, split, watch=moved)
     if not embedded.ok.any():
         raise DatasetError(f"None of the {len(split):,} validation images can be read.", "weevit data check")
-    tensors = model.tensors()
+    tensors = model.floats()
     logits = Head(tensors["head.weight"], tensors["head.bias"]).logits(embedded.vectors)
     judged = known(Predictor(model, threads=task.threads), logits, embedded.ok, embedded.failures)
     evaluation = replace(evaluate(judged, data, split=VALIDATION, allow_missing=True), seconds=float("nan"))
@@ -366,7 +367,7 @@ def _calibrated(tuned: Checkpoint, answers: _Answers, folder: Path) -> Checkpoin
     else:
         threshold = calibration.unknown_threshold(cooled, COVERAGE)
         decision = Decision(threshold, None if threshold is None else COVERAGE, temperature=heat)
-    tensors = tuned.tensors()
+    tensors = tuned.floats()
     head = {name: tensors[name] / heat for name in ("head.weight", "head.bias")}
     return _write(tuned, tensors | head, decision, folder)
 

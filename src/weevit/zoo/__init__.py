@@ -10,9 +10,11 @@ __all__ = [
     "labels",
     "layout",
     "manifest",
+    "quantized",
     "records",
     "resolve",
     "safetensors_file",
     "strict_json",
     "weights",
+    "writing",
 ]

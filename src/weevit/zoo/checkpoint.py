@@ -7,8 +7,7 @@ can be wrong with names, shapes, dtypes or bytes is an error here, before the te
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from weevit.errors import CheckpointError, ChecksumError, TensorMismatchError
-from weevit.store.files import as_bytes, replace_file, sha256_file
+from weevit.errors import CheckpointError, ChecksumError, UsageError
+from weevit.store.files import sha256_file
 from weevit.store.home import expand_home
-from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
+from weevit.zoo.architectures import Architecture
 from weevit.zoo.config import ModelConfig, parse_config, read_config
-from weevit.zoo.decision import KEY, Decision, parse_decision
-from weevit.zoo.labels import Label, imagenet_labels
-from weevit.zoo.layout import from_timm_name, to_timm_name
-from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, check_files, differs, write_manifest
+from weevit.zoo.decision import Decision, parse_decision
+from weevit.zoo.labels import Label
+from weevit.zoo.layout import from_timm_name
+from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, check_files, differs
 from weevit.zoo.matching import check_tensors, fitting_grid, infer_config, tensor_shape
+from weevit.zoo.quantized import Quantization, check_values, holds_quantized
 from weevit.zoo.safetensors_file import (
     PICKLE_ENDINGS,
     Entry,
@@ -57,6 +57,7 @@ class Checkpoint:
         notes: what the user should be told.
         config: `config.json` as it stands; empty where there is none.
         decision: how its logits become an answer; None for plain softmax.
+        quantization: how its weights became int8; None where they are floating point.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Checkpoint:
     notes: tuple[str, ...]
     config: Mapping[str, object]
     decision: Decision | None = None
+    quantization: Quantization | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """To be pickled or copied: a view of a dict cannot be."""
@@ -97,20 +99,37 @@ class Checkpoint:
         """Read the weights: each tensor once, nothing more and nothing less than the architecture has.
 
         Returns:
-            Weevit's names, in the order of the file -> float32, C-contiguous.
+            Weevit's names, in the order of the file -> float32, C-contiguous; of a quantised checkpoint those that
+            `weevit.zoo.quantized` lists, with int8 among them.
 
         Raises:
             ChecksumError: the bytes are not those of the manifest, or not those that `sha256` was made of. (Without a
                 manifest, and if `sha256` was not asked for, there is nothing to compare with, and nothing is hashed.)
-            CheckpointError: NaN or infinity in a tensor.
+            CheckpointError: NaN or infinity in a tensor, or what no quantisation gives.
         """
         known = self.__dict__.get("sha256", self.recorded)  # what the property has said, if it was ever asked
-        found, digest = read_tensors(self.path, hashed=known is not None)
+        found, digest = read_tensors(self.path, hashed=known is not None, integers=self.quantization is not None)
         if digest != known:
             raise self._changed()
         if digest:
             self.__dict__["sha256"] = digest  # hashed while it was read: the property need not read it again
+        if self.quantization is not None:
+            check_values(found, self.quantization, str(self.path))
+            return found
         return {from_timm_name(name, self.architecture): tensor for name, tensor in found.items()}
+
+    def floats(self) -> dict[str, np.ndarray]:
+        """`tensors`, of a checkpoint that has them in floating point: what a module is made of, and trained on.
+
+        Raises:
+            UsageError: it is quantised.
+        """
+        if self.quantization is not None:
+            raise UsageError(
+                f"{self.source} is {self.quantization}; a module, and training, take floating point.",
+                f"Name the model that it was made of: its weights have the sha256 {self.quantization.original}.",
+            )
+        return self.tensors()
 
     def _changed(self) -> ChecksumError:
         return differs(self.path, _checksum_hint(self.source, self.path.parent))
@@ -140,6 +159,8 @@ def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
     num_classes = config.num_classes if config.num_classes is not None else _head_width(header)
     grid = _grid(config, architecture, header, file)
     check_tensors(header, architecture, num_classes, grid, config.in_chans, str(file))
+    if holds_quantized(header) != (config.quantization is not None):
+        raise CheckpointError(f"{file} and its config.json do not agree on whether the weights are quantised.")
     published = config.weight if config.is_published else None
     return Checkpoint(
         name=published.name if published else f"{architecture.name} ({source or _folder_name(path)})",
@@ -156,6 +177,7 @@ def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
         notes=config.notes,
         config=MappingProxyType(dict(config.raw)),
         decision=parse_decision(config.raw, num_classes, str(config_file)),
+        quantization=config.quantization,
     )
 
 
@@ -235,151 +257,3 @@ def _grid(config: ModelConfig, arch: Architecture, header: Mapping[str, Entry], 
             "Say the image size that it was saved at: model_args.img_size in config.json.",
         )
     return grid
-
-
-def write_checkpoint(
-    folder: str | Path,
-    architecture: Architecture,
-    tensors: Mapping[str, np.ndarray],
-    preprocessing: Preprocessing,
-    labels: Sequence[Label] | None = None,
-    pretrained_cfg: Mapping[str, Any] | None = None,
-    decision: Decision | None = None,
-    grid: tuple[int, int] | None = None,
-) -> Checkpoint:
-    """Write `config.json`, `model.safetensors` and the manifest; each file appears whole or not at all.
-
-    The weights come after the config and the manifest after both, so a crash on the way leaves a folder that is either
-    complete or refused by `read_checkpoint`.
-
-    Args:
-        folder: made if it is not there; files of these names in it are replaced.
-        architecture: the row; `pool` and `norm` may differ from the published one.
-        tensors: weevit's names -> arrays of any float dtype; written as float32.
-        preprocessing: what the model was trained to see.
-        labels: one for each class, or None.
-        pretrained_cfg: what else should stand under that key: `license`, `tag`, ...; not the tag of the weights that
-            training started from, since these are no longer those.
-        decision: how logits become an answer; None for plain softmax.
-        grid: rows and columns of patches that learned positions cover, where that is neither those of the images nor
-            the architecture's own.
-
-    Returns:
-        The checkpoint, read back.
-
-    Raises:
-        TensorMismatchError: not exactly the tensors of the architecture.
-        CheckpointError: a tensor holds NaN or infinity, the number of labels is not that of the classes, or a value of
-            the config would be refused when it is read.
-    """
-    folder = Path(folder)
-    arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
-    num_classes = len(arrays["head.weight"]) if "head.weight" in arrays else 0
-    sizes = [(preprocessing.height, preprocessing.width), (architecture.img_size, architecture.img_size)]
-    trained = [(grid[0] * PATCH, grid[1] * PATCH)] if grid else []
-    grid = _check_writable(arrays, architecture, num_classes, [*trained, *sizes])
-    if labels is not None and len(labels) != num_classes:
-        raise CheckpointError(f"{len(labels)} labels for {num_classes} classes.")
-    config = _config_json(architecture, num_classes, arrays, grid, preprocessing)
-    config["pretrained_cfg"].update(pretrained_cfg or {})
-    config.update(_label_fields(labels))
-    if decision is not None:
-        config[KEY] = decision.as_json()
-    parse_decision(config, parse_config(config, CONFIG_FILE).num_classes or 0, CONFIG_FILE)  # or nobody could read it
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_files(folder, {to_timm_name(name, architecture): array for name, array in arrays.items()}, config)
-    return read_checkpoint(folder)
-
-
-def _write_files(folder: Path, arrays: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
-    from safetensors.numpy import save_file
-
-    replace_file(folder / CONFIG_FILE, lambda tmp: tmp.write_bytes(as_bytes(config)))
-
-    def write_weights(tmp: Path) -> None:
-        # transformers refuses a file that does not say for which framework it was written
-        save_file(arrays, tmp, metadata={"format": "pt"})
-        shutil.copymode(folder / CONFIG_FILE, tmp)  # the library leaves it readable by its owner only
-
-    replace_file(folder / WEIGHTS_FILE, write_weights)
-    write_manifest(folder, {name: sha256_file(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)})
-
-
-def _check_writable(
-    arrays: Mapping[str, np.ndarray], arch: Architecture, num_classes: int, sizes: list[tuple[int, int]]
-) -> tuple[int, int]:
-    """Refuse what could not be read back; returns the patch grid of the positions."""
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise CheckpointError(f"Tensor {name} holds NaN or infinity; such weights are not written.")
-    header = {name: Entry(name, "F32", array.shape, 0, array.nbytes) for name, array in arrays.items()}
-    grid = fitting_grid(header, arch, sizes)
-    if grid is None:
-        raise TensorMismatchError(f"pos_embed has shape {arrays['pos_embed'].shape}, which fits none of {sizes} px.")
-    check_tensors(header, arch, num_classes, grid, _in_chans(arrays), "The dict of tensors")
-    return grid
-
-
-def _in_chans(arrays: Mapping[str, np.ndarray]) -> int:
-    patch = arrays.get("patch_embed.proj.weight")
-    return patch.shape[1] if patch is not None and patch.ndim == 4 else 3
-
-
-def _config_json(
-    arch: Architecture,
-    num_classes: int,
-    arrays: Mapping[str, np.ndarray],
-    grid: tuple[int, int],
-    preprocessing: Preprocessing,
-) -> dict[str, Any]:
-    in_chans = _in_chans(arrays)
-    size = [preprocessing.height, preprocessing.width]
-    model_args = _model_args(arch, grid, size, in_chans)
-    return {
-        "architecture": arch.name,
-        "num_classes": num_classes,
-        "num_features": arch.embed_dim,
-        "global_pool": arch.pool,
-        **({"model_args": model_args} if model_args else {}),
-        "pretrained_cfg": {
-            "custom_load": False,
-            "input_size": [in_chans, *size],
-            "fixed_input_size": "dynamic_img_size" not in model_args,
-            "interpolation": preprocessing.interpolation,
-            "crop_pct": preprocessing.crop_pct,
-            "crop_mode": preprocessing.crop_mode,
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-            "num_classes": num_classes,
-            "pool_size": None,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
-        },
-    }
-
-
-def _model_args(arch: Architecture, grid: tuple[int, int], size: list[int], in_chans: int) -> dict[str, Any]:
-    """What timm must be told to build this model: only what differs from its own row."""
-    row = ARCHITECTURES[arch.name]
-    trained = [side * PATCH for side in grid]
-    args: dict[str, Any] = {}
-    if trained != [row.img_size, row.img_size]:
-        args["img_size"] = trained
-    if trained != size:
-        args["dynamic_img_size"] = True
-    if in_chans != 3:
-        args["in_chans"] = in_chans
-    if (arch.pool, arch.norm) != (row.pool, row.norm):
-        args.update(global_pool=arch.pool, fc_norm=arch.norm == "after_pool")
-    return args
-
-
-def _label_fields(labels: Sequence[Label] | None) -> dict[str, Any]:
-    if labels is None:
-        return {}
-    if tuple(labels) == imagenet_labels(len(labels)):
-        # transformers answers with label_names alone, and does so in words where it knows the head as ImageNet's
-        return {"label_names": [label.name for label in labels]}
-    descriptions = {label.id: label.name for label in labels if label.name != label.id}
-    names = {"label_names": [label.id for label in labels]}
-    return {**names, "label_descriptions": descriptions} if descriptions else names

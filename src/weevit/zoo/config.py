@@ -27,6 +27,7 @@ from weevit.zoo.fields import (
     text,
 )
 from weevit.zoo.labels import Label, imagenet_labels
+from weevit.zoo.quantized import MARK, Quantization, parse_quantization
 from weevit.zoo.safetensors_file import open_regular
 from weevit.zoo.strict_json import parse_json_object, shorten
 from weevit.zoo.weights import BY_NAME, Preprocessing, Weight
@@ -73,6 +74,7 @@ class ModelConfig:
         license: as published.
         notes: what the user should hear.
         raw: the file, as parsed.
+        quantization: how the weights were quantised; None where they are floating point.
     """
 
     architecture: Architecture
@@ -87,6 +89,7 @@ class ModelConfig:
     license: str | None
     notes: tuple[str, ...]
     raw: Mapping[str, Any]
+    quantization: Quantization | None = None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -112,7 +115,8 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
         CheckpointError: a value is missing or invalid; the message names the key.
     """
     fields = Fields(raw, where)
-    base, tag = _architecture(fields)
+    quantization = parse_quantization(raw, where)
+    base, tag = _architecture(fields, quantization is not None)
     _check_model_args(fields, base)
     weight = BY_NAME.get(f"{base.name}.{tag}")
     pool = fields.get("global_pool", one_of("token", "avg", shown="pooling")) or base.pool
@@ -122,7 +126,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
     num_classes = fields.get("num_classes", NUMBERS["num_classes"])
     in_chans, img_size, preprocessing, notes = _input(fields, weight)
     labels, label_notes = _labels(fields, num_classes)
-    is_published = _is_published(weight, num_classes, labels)
+    is_published = quantization is None and _is_published(weight, num_classes, labels)
     if is_published and weight is not None:
         num_classes, labels = weight.num_classes, imagenet_labels(weight.num_classes) or labels
         notes += _differences(preprocessing, weight)
@@ -139,17 +143,18 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
         license=fields.get("license", text) or (weight.license if weight else None),
         notes=notes + label_notes,
         raw=raw,
+        quantization=quantization,
     )
 
 
-def _architecture(fields: Fields) -> tuple[Architecture, str | None]:
+def _architecture(fields: Fields, quantized: bool) -> tuple[Architecture, str | None]:
     """The row and the tag; a full tag may stand where the architecture is expected."""
     given = fields.get("architecture", text)
     if given is None:
         raise CheckpointError(
             f"{fields.where} names no architecture.", 'It is the key "architecture", as timm writes it.'
         )
-    name, _, tag = given.partition(".")
+    name, _, tag = given.removeprefix(MARK if quantized else "").partition(".")
     if name not in ARCHITECTURES:
         raise UnknownModelError(
             f"{fields.where}: the architecture {shorten(given)} is not one of the {len(ARCHITECTURES)} that weevit "

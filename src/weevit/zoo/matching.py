@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig
 from weevit.zoo.labels import imagenet_labels
 from weevit.zoo.layout import Shape, from_timm_name, tensor_shapes
+from weevit.zoo.quantized import expected_tensors, holds_quantized
 from weevit.zoo.safetensors_file import FLOAT_DTYPES, Entry
 from weevit.zoo.weights import BY_NAME, find_weight
 
@@ -32,7 +33,13 @@ def check_tensors(
     Raises:
         TensorMismatchError: lists what is missing (-), unexpected (+) and of another shape or dtype (~).
     """
-    expected = tensor_shapes(arch, num_classes, grid, in_chans)
+    expected: dict[str, tuple[Sequence[str], Shape]]
+    if holds_quantized(header):
+        own = expected_tensors(header, arch, num_classes, grid, in_chans)
+        expected = {name: ((dtype,), shape) for name, (dtype, shape) in own.items()}
+    else:
+        shapes = tensor_shapes(arch, num_classes, grid, in_chans)
+        expected = {name: (FLOAT_DTYPES, shape) for name, shape in shapes.items()}
     found: dict[str, Entry] = {}
     unexpected = []
     for entry in header.values():
@@ -43,8 +50,8 @@ def check_tensors(
             unexpected.append(f"+ {entry.name} (a second {name}, beside {found[name].name})")
         else:
             found[name] = entry
-    missing = [f"- {name} {list(shape)}" for name, shape in expected.items() if name not in found]
-    wrong = [line for name, entry in found.items() for line in _differences(name, entry, expected[name])]
+    missing = [f"- {name} {list(shape)}" for name, (_, shape) in expected.items() if name not in found]
+    wrong = [line for name, entry in found.items() for line in _differences(name, entry, *expected[name])]
     if missing or unexpected or wrong:
         head = f"head of {num_classes} classes" if num_classes else "no head"
         raise TensorMismatchError(
@@ -54,11 +61,11 @@ def check_tensors(
         )
 
 
-def _differences(name: str, entry: Entry, shape: Shape) -> Iterator[str]:
+def _differences(name: str, entry: Entry, dtypes: Sequence[str], shape: Shape) -> Iterator[str]:
     if entry.shape != shape:
         yield f"~ {name}: {list(entry.shape)}, expected {list(shape)}"
-    if entry.dtype not in FLOAT_DTYPES:
-        yield f"~ {name}: {entry.dtype}, expected one of {', '.join(FLOAT_DTYPES)}"
+    if entry.dtype not in dtypes:
+        yield f"~ {name}: {entry.dtype}, expected {'' if len(dtypes) == 1 else 'one of '}{', '.join(dtypes)}"
 
 
 def _cut(lines: list[str]) -> list[str]:

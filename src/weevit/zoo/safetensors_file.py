@@ -46,6 +46,11 @@ _ITEM_BYTES = {
 FLOAT_DTYPES = ("F32", "F16", "BF16", "F64")
 """What weights may be stored as; all become float32."""
 
+INTEGER_DTYPES = ("I8", "I32")
+"""What a quantised checkpoint has besides."""
+
+_NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I32": "<i4"}
+
 # What a parameter of a PyTorch module can be called: words joined by dots. Leaves no room for paths or control codes.
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -138,12 +143,13 @@ def read_header(path: Path) -> dict[str, Entry]:
         return _parse(*_header_bytes(file, path), path)
 
 
-def read_tensors(path: Path, hashed: bool = True) -> tuple[dict[str, np.ndarray], str | None]:
+def read_tensors(path: Path, hashed: bool = True, integers: bool = False) -> tuple[dict[str, np.ndarray], str | None]:
     """Read every tensor, checked: sound header, finite numbers.
 
     Args:
         path: a `.safetensors` file.
         hashed: whether the caller has something to compare the bytes with.
+        integers: whether tensors may be int8 or int32 too, as in a quantised checkpoint; those stay what they are.
 
     Returns:
         Name (as in the file) -> float32, C-contiguous; and, if `hashed`, the sha256 of the very bytes that were read: a
@@ -160,10 +166,14 @@ def read_tensors(path: Path, hashed: bool = True) -> tuple[dict[str, np.ndarray]
         digest = hashlib.sha256(len(header).to_bytes(8, "little") + header)
         tensors = {}
         for entry in entries.values():
+            if entry.dtype not in FLOAT_DTYPES + INTEGER_DTYPES * integers:
+                raise CheckpointError(
+                    f"{path}: tensor {entry.name} is {entry.dtype}; weights are {', '.join(FLOAT_DTYPES[:-1])} or F64."
+                )
             stored = _read(file, entry, path)
             if hashed:
                 hasher.submit(digest.update, stored.reshape(-1).view(np.uint8).data)
-            tensors[entry.name] = _as_float32(stored, entry, path)
+            tensors[entry.name] = stored if entry.dtype in INTEGER_DTYPES else _as_float32(stored, entry, path)
     return tensors, digest.hexdigest() if hashed else None  # the hasher has done all of it when the `with` ends
 
 
@@ -273,11 +283,7 @@ def _integers(values: object) -> bool:
 
 
 def _read(file: BufferedReader, entry: Entry, path: Path) -> np.ndarray:
-    if entry.dtype not in FLOAT_DTYPES:
-        raise CheckpointError(
-            f"{path}: tensor {entry.name} is {entry.dtype}; weights are {', '.join(FLOAT_DTYPES[:-1])} or F64."
-        )
-    stored = np.empty(entry.shape, {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}[entry.dtype])
+    stored = np.empty(entry.shape, _NUMPY[entry.dtype])
     view = stored.reshape(-1).view(np.uint8).data
     if file.readinto(view) != len(view):
         raise MalformedFileError(f"{path} was cut short while it was read, in tensor {entry.name}.")
