@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -56,22 +55,17 @@ def random_checkpoint(architecture: str = PWEE, num_classes: int = 1000) -> Path
     return folder
 
 
-INSTRUCTION_SETS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("sve", "SVE"), ("asimd", "NEON"))
-"""A word in the flags of /proc/cpuinfo and its name, the widest first for each kind of processor."""
-
-
-def instruction_set(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The widest vectors that the processor computes with, and AMX where it has it; else the kind of processor.
+def instruction_set(root: Path = Path("/")) -> str:
+    """The vectors that the processor computes with, and its extensions; else the kind of processor.
 
     A figure without it cannot be compared: with AVX-512 the same number of cores does twice the work.
 
     Args:
-        cpuinfo: where Linux lists the processor's flags; another file in tests.
+        root: where `/proc` is; another folder in tests.
     """
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    found = [name for flag, name in INSTRUCTION_SETS if flag in flags][:1] or [platform.machine()]
-    return ", ".join([*found, *(["AMX"] if "amx_tile" in flags else [])])
+    from weevit.engine.machine import cpu
+
+    return cpu(root).name
 
 
 @dataclass

@@ -71,19 +71,7 @@ def test_overrides_of_openblas_are_left_out(sgemm: ModuleType) -> None:
     assert plain == {"HOME": "/h", "OPENBLAS_NUM_THREADS": "3"}
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ("flags\t\t: fpu sse2 avx avx2 avx512f avx512_vnni amx_tile\n", "AVX-512, AMX"),
-        ("flags\t\t: fpu sse2 avx avx2 avx512f\n", "AVX-512"),
-        ("model name\t: AVX-512 in name only\nflags\t\t: fpu sse2 avx avx2\n", "AVX2"),
-        ("Features\t: fp asimd\n", "NEON"),
-    ],
-)
-def test_the_instruction_set_is_named(common: ModuleType, tmp_path: Path, lines: str, said: str) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{lines}", encoding="utf-8")
-    assert common.instruction_set(tmp_path / "cpuinfo") == said
-
-
-def test_without_a_list_of_flags_the_processor_is_named(common: ModuleType, tmp_path: Path) -> None:
-    assert common.instruction_set(tmp_path / "absent")
+def test_the_instruction_set_is_the_engines(common: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("flags\t\t: avx2 avx512f avx512_vnni\n", encoding="utf-8")
+    assert common.instruction_set(tmp_path) == "AVX-512 with VNNI"

@@ -20,8 +20,9 @@ from PIL import Image
 
 from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
-from weevit.arguments import MAX_BATCH, one_of, whole
-from weevit.engine.session import ENGINES, Engine, Request, Session, block_indices, open_session
+from weevit.arguments import MAX_BATCH, whole
+from weevit.engine.choice import Engine, Precision, choose
+from weevit.engine.session import Request, Session, block_indices, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError, did_you_mean
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
@@ -38,8 +39,6 @@ from weevit.zoo.weights import DEFAULT_MODEL
 Output = Literal["logits", "embedding", "features", "attention"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
-DEFAULT_BATCH = 8
-
 
 @dataclass(frozen=True)
 class _Decoded:
@@ -55,7 +54,8 @@ class Predictor:
     Attributes:
         checkpoint: what was loaded.
         threads: how many compute, and why.
-        engine: `onnxruntime` or `openvino`.
+        engine, precision, device: what computes, in what, where: one of `weevit.engine.choice.WAYS`.
+        way: the three, and why.
         preprocessing: of this predictor: the checkpoint's, with the image size that was asked for.
         limits: the largest file and image that it decodes.
         reduced_jpeg: whether large JPEGs are decoded at a reduced scale.
@@ -66,18 +66,21 @@ class Predictor:
         checkpoint: Checkpoint,
         *,
         image_size: int | tuple[int, int] | None = None,
-        batch_size: int = DEFAULT_BATCH,
+        batch_size: int | None = None,
         threads: int | None = None,
-        engine: Engine = "onnxruntime",
+        engine: Engine | None = None,
+        precision: Precision | None = None,
+        device: Literal["cpu", "cuda", "auto"] = "cpu",
         limits: Limits = DEFAULT_LIMITS,
         reduced_jpeg: bool = False,
         cache: bool = True,
     ) -> None:
+        self.way = way = choose(engine, precision, device)
+        self.engine, self.precision, self.device = way.engine, way.precision, way.device
+        batch_size = way.batch_size if batch_size is None else batch_size
         whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
-        one_of("engine", engine, ENGINES)
         self.checkpoint = checkpoint
         self.threads = choose_threads(threads)
-        self.engine = engine
         self.preprocessing = checkpoint.preprocessing
         if image_size is not None:
             sides = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -86,8 +89,8 @@ class Predictor:
         self._batch_size = batch_size
         self.limits = limits
         self.reduced_jpeg = reduced_jpeg
-        opened = partial(open_session, checkpoint, threads=self.threads.count, engine=engine, cache=cache)
-        self._pipeline = Pipeline(opened, self.threads.count, batch_size)
+        opened = partial(open_session, checkpoint, threads=self.threads.count, engine=way.engine, cache=cache)
+        self._pipeline = Pipeline(partial(opened, precision=way.precision), self.threads.count, batch_size)
 
     def __enter__(self) -> Predictor:
         return self
@@ -338,9 +341,11 @@ def load(
     model: str | Path = DEFAULT_MODEL,
     *,
     image_size: int | tuple[int, int] | None = None,
-    batch_size: int = DEFAULT_BATCH,
+    batch_size: int | None = None,
     threads: int | None = None,
-    engine: Engine = "onnxruntime",
+    engine: Engine | None = None,
+    precision: Precision | None = None,
+    device: Literal["cpu", "cuda", "auto"] = "cpu",
     revision: str | None = None,
     refresh: bool = False,
     limits: Limits = DEFAULT_LIMITS,
@@ -355,9 +360,11 @@ def load(
             format, a run folder, or a `.safetensors` file.
         image_size: side of the input in pixels, or (height, width), multiples of 16; the checkpoint's own by default.
             Learned positions are resampled as timm does.
-        batch_size: images in one pass.
+        batch_size: images in one pass; 8 on a CPU and 128 on a GPU by default.
         threads: to compute with; chosen from the CPU quota and affinity by default.
-        engine: `onnxruntime`, or `openvino` where that is installed.
+        engine: `onnxruntime`, `openvino` or `torch`; chosen by precision and device by default.
+        precision: `fp32`, timm's numbers, or `bf16`; by default fp32 on a CPU and bf16 on a GPU.
+        device: `cpu`, `cuda`, or `auto`: CUDA where PyTorch finds some, else the CPU.
         revision: of the hub's repository.
         refresh: ask the hub again even if the cache has an answer.
         limits: the largest file and image to decode.
@@ -368,8 +375,10 @@ def load(
 
     Raises:
         ModelError: there is no such model, or it cannot be trusted or reached.
-        UsageError: a size, count or name that does not fit.
+        UsageError: a size, count or name that does not fit, or a precision or device that this machine does not have.
+        MissingExtraError: the engine is not installed.
     """
+    choose(engine, precision, device)  # before anything is fetched
     checkpoint = resolve(model, revision=revision, refresh=refresh, progress=progress)
     return Predictor(
         checkpoint,
@@ -377,6 +386,8 @@ def load(
         batch_size=batch_size,
         threads=threads,
         engine=engine,
+        precision=precision,
+        device=device,
         limits=limits,
         reduced_jpeg=reduced_jpeg,
         cache=cache,

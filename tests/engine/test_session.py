@@ -11,7 +11,8 @@ import pytest
 
 from weevit.engine import session
 from weevit.engine.cache import GraphCache
-from weevit.engine.session import Engine, Request, graph_key, open_session
+from weevit.engine.choice import Engine
+from weevit.engine.session import Request, graph_key, open_session
 from weevit.errors import EngineError, UsageError
 from weevit.zoo import checkpoint as zoo_checkpoint
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint

@@ -4,76 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from weevit._version import __version__
 from weevit.engine.cache import GraphCache
-from weevit.errors import EngineError, OutputError, UsageError, did_you_mean
-from weevit.memory import give_back
+from weevit.engine.choice import DEFAULT, Engine, Precision, check
+from weevit.engine.openvino import open_openvino
+from weevit.engine.pairs import InPairs, Run
+from weevit.engine.protocol import Outputs, Pixels, Request, Session, block_indices
+from weevit.errors import EngineError, OutputError
 from weevit.store.cache import tell_unkept
-from weevit.store.extras import missing
 from weevit.zoo.checkpoint import Checkpoint
 
-Engine = Literal["onnxruntime", "openvino"]
-ENGINES: tuple[Engine, ...] = ("onnxruntime", "openvino")
-
-Pixels = npt.NDArray[np.uint8]
-Outputs = dict[str, npt.NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Request:
-    """Which graph is wanted; the fields are those of `weevit.graph.vit.GraphOptions`, but cost no import of onnx."""
-
-    height: int
-    width: int
-    features: tuple[int, ...] = ()
-    attention: tuple[int, ...] = ()
-
-
-def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    """Blocks as indices from 0, each once, in order; None means the last.
-
-    Raises:
-        UsageError: there is no such block.
-    """
-    wanted = (depth - 1,) if layers is None else tuple(layers)
-    wrong = [layer for layer in wanted if not -depth <= layer < depth]
-    if wrong:
-        raise UsageError(
-            f"The blocks are 0 to {depth - 1} (or -{depth} to -1 from the end); there is no block {wrong[0]}.",
-            f"The last one is {depth - 1}.",
-        )
-    return tuple(sorted({layer % depth for layer in wanted}))
-
-
-class Session(Protocol):
-    """A loaded graph."""
-
-    def run(self, pixels: Pixels, steady: bool = False) -> Outputs:
-        """One batch, (B, height, width, 3) uint8 -> output name -> float32 array with B rows. Threads may share it.
-
-        Args:
-            pixels: the batch.
-            steady: with onnxruntime, an image's answer is then the same to the last bit whatever else is in the batch
-                and however many threads there are; a batch of an odd size costs one image more.
-
-        Raises:
-            EngineError: the engine gave up; the message has its words.
-        """
-        ...
+__all__ = ["Outputs", "Pixels", "Request", "Session", "block_indices", "graph_key", "open_session"]
 
 
 def open_session(
-    checkpoint: Checkpoint, request: Request, threads: int, engine: Engine = "onnxruntime", cache: bool = True
+    checkpoint: Checkpoint,
+    request: Request,
+    threads: int,
+    engine: Engine = DEFAULT.engine,
+    cache: bool = True,
+    precision: Precision = DEFAULT.precision,
 ) -> Session:
     """Load the graph of a checkpoint, from the cache or built anew.
 
@@ -81,19 +38,20 @@ def open_session(
         checkpoint: what to run.
         request: image size and taps.
         threads: to compute with.
-        engine: `onnxruntime` or `openvino`.
+        engine: one of `weevit.engine.choice.ENGINES`; each computes on one kind of device.
         cache: keep the built graph on disk (onnxruntime only).
+        precision: `fp32` or `bf16`. `weevit.engine.choice.choose` says what this machine has.
 
     Raises:
-        UsageError: an unknown engine, or a size or block that the architecture does not have.
-        MissingExtraError: OpenVINO is not installed.
+        UsageError: an unknown engine, one that does not compute in this precision, or a size or block that the
+            architecture does not have.
+        MissingExtraError: the engine is not installed.
         EngineError: the engine refused the graph.
     """
-    if engine not in ENGINES:
-        raise UsageError(f"No engine {engine!r}; there are {', '.join(ENGINES)}.", did_you_mean(engine, ENGINES))
+    check(engine, precision)
     if engine == "openvino":
-        return _OpenVino(_build(checkpoint, request, "standard"), threads)
-    return _OnnxRuntime.load(checkpoint, request, threads, cache)
+        return open_openvino(_build(checkpoint, request, "standard"), threads, precision)
+    return _onnxruntime(checkpoint, request, threads, cache)
 
 
 def graph_key(checkpoint: Checkpoint, request: Request) -> str:
@@ -125,61 +83,28 @@ def _build(checkpoint: Checkpoint, request: Request, spelling: Literal["fused", 
     return bytes(model.SerializeToString())
 
 
-class _OnnxRuntime:
-    """onnxruntime on the CPU, in one of two ways, each loaded when it is first wanted.
+def _onnxruntime(checkpoint: Checkpoint, request: Request, threads: int, cache: bool) -> InPairs:
+    model = _cached(checkpoint, request) if cache else _build(checkpoint, request, "fused")
 
-    A batch smaller than the number of threads is computed by all of them together: the answer comes soonest. A larger
-    one is cut into pairs of images, and each thread computes pairs of its own: 5 to 10 % more images per second, since
-    threads need not wait for each other and a pair's activations fit into a core's cache (`docs/lab-notes.md`).
+    def opens(threads: int, at_once: int) -> Run:
+        del at_once  # threads may share a session
+        return partial(_run_onnxruntime, _onnxruntime_session(model, threads))
 
-    The two ways differ in the last bit (2e-8 with pwee): a matmul of one image's rows is cut in another way than that
-    of two. Within a pair it does not matter which image stands where, so a steady answer is that of a pair.
-    """
+    return InPairs(opens, threads)
 
-    def __init__(self, model: bytes | Path, threads: int) -> None:
-        self._model = model
-        self._threads = threads
-        self._together: Any = None
-        self._apart: Any = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._loading = Lock()
 
-    @classmethod
-    def load(cls, checkpoint: Checkpoint, request: Request, threads: int, cache: bool) -> _OnnxRuntime:
-        """From the cache where it is there and sound; else built, and kept for the next time."""
-        if not cache:
-            return cls(_build(checkpoint, request, "fused"), threads)
-        graphs, key = GraphCache(), graph_key(checkpoint, request)
-        found = graphs.get(key)
-        if found is not None:
-            return cls(found, threads)
-        model = _build(checkpoint, request, "fused")
-        try:
-            return cls(graphs.put(key, lambda path: _onnxruntime_session(model, 1, save_to=path)), threads)
-        except (OutputError, EngineError) as error:  # a full or read-only disk costs speed, not the answer
-            tell_unkept("built graphs", error.message)
-            return cls(model, threads)
-
-    def run(self, pixels: Pixels, steady: bool = False) -> Outputs:
-        if steady:
-            odd = len(pixels) % 2
-            answers = self._in_pairs(np.concatenate([pixels, pixels[-1:]]) if odd else pixels)
-            return {name: values[: len(pixels)] for name, values in answers.items()}
-        if (len(pixels) < self._threads and self._apart is None) or self._threads == 1:
-            with self._loading:
-                self._together = self._together or _onnxruntime_session(self._model, self._threads)
-            return _run_onnxruntime(self._together, pixels)
-        return self._in_pairs(pixels)
-
-    def _in_pairs(self, pixels: Pixels) -> Outputs:
-        with self._loading:
-            if self._apart is None or self._pool is None:
-                self._apart = _onnxruntime_session(self._model, 1)
-                give_back()  # many images may follow, and what loading left over would lie beside theirs
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="weevit-compute")
-        pairs = [pixels[start : start + 2] for start in range(0, len(pixels), 2)]
-        answers = list(self._pool.map(lambda pair: _run_onnxruntime(self._apart, pair), pairs))
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+def _cached(checkpoint: Checkpoint, request: Request) -> Path | bytes:
+    """From the cache where it is there and sound; else built, and kept for the next time."""
+    graphs, key = GraphCache(), graph_key(checkpoint, request)
+    found = graphs.get(key)
+    if found is not None:
+        return found
+    model = _build(checkpoint, request, "fused")
+    try:
+        return graphs.put(key, lambda path: _onnxruntime_session(model, 1, save_to=path))
+    except (OutputError, EngineError) as error:  # a full or read-only disk costs speed, not the answer
+        tell_unkept("built graphs", error.message)
+        return model
 
 
 def _onnxruntime_session(model: bytes | Path, threads: int, save_to: Path | None = None) -> Any:
@@ -212,44 +137,3 @@ def _run_onnxruntime(session: Any, pixels: Pixels) -> Outputs:
     except Exception as error:
         raise EngineError(f"onnxruntime could not run a batch of shape {pixels.shape}: {error}") from error
     return dict(zip(names, values, strict=True))
-
-
-class _OpenVino:
-    """OpenVINO on the CPU, from standard operators only.
-
-    A compiled model that is called has one request for all threads, which overwrite each other's answers: each run
-    takes a request of its own.
-    """
-
-    def __init__(self, model: bytes, threads: int) -> None:
-        import onnx
-
-        try:
-            import openvino
-        except ImportError as error:
-            raise missing("openvino", "The engine 'openvino' is not installed.") from error
-        try:
-            core = openvino.Core()
-            settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-            self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
-        except Exception as error:  # as above: no common base
-            raise EngineError(f"OpenVINO could not load the graph: {error}") from error
-        # OpenVINO keeps the order of the outputs, but may call them by another name that the same value has.
-        self._idle: list[Any] = []
-        self._names = [output.name for output in onnx.load_model_from_string(model).graph.output]
-
-    def run(self, pixels: Pixels, steady: bool = False) -> Outputs:
-        del steady  # nothing is known of how OpenVINO cuts its work
-        try:
-            request = self._request()
-            values = request.infer(pixels)  # copies, so that the request can be used again
-            self._idle.append(request)
-        except Exception as error:
-            raise EngineError(f"OpenVINO could not run a batch of shape {pixels.shape}: {error}") from error
-        return {name: np.asarray(values[index]) for index, name in enumerate(self._names)}
-
-    def _request(self) -> Any:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._compiled.create_infer_request()
