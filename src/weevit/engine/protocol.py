@@ -23,6 +23,7 @@ class Request:
     width: int
     features: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
+    observed: bool = False
 
 
 def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:

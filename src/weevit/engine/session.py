@@ -14,6 +14,7 @@ import numpy as np
 from weevit._version import __version__
 from weevit.engine.cache import GraphCache
 from weevit.engine.choice import DEFAULT, Engine, Precision, check
+from weevit.engine.machine import cpu
 from weevit.engine.openvino import open_openvino
 from weevit.engine.pairs import InPairs, Run
 from weevit.engine.protocol import Outputs, Pixels, Request, Session, block_indices
@@ -67,6 +68,7 @@ def graph_key(checkpoint: Checkpoint, request: Request) -> str:
         "request": asdict(request),
         "weevit": __version__,
         "onnxruntime": onnxruntime.__version__,
+        "exact": _needs_exact(checkpoint),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -85,12 +87,18 @@ def _build(checkpoint: Checkpoint, request: Request, spelling: Literal["fused", 
 
 def _onnxruntime(checkpoint: Checkpoint, request: Request, threads: int, cache: bool) -> InPairs:
     model = _cached(checkpoint, request) if cache else _build(checkpoint, request, "fused")
+    exact = _needs_exact(checkpoint)
 
     def opens(threads: int, at_once: int) -> Run:
         del at_once  # threads may share a session
-        return partial(_run_onnxruntime, _onnxruntime_session(model, threads))
+        return partial(_run_onnxruntime, _onnxruntime_session(model, threads, exact))
 
     return InPairs(opens, threads)
+
+
+def _needs_exact(checkpoint: Checkpoint) -> bool:
+    """Whether integer products would overflow here: 8-bit weights, and a processor that adds them up in 16 bits."""
+    return checkpoint.quantization is not None and checkpoint.quantization.bits == 8 and not cpu().vnni
 
 
 def _cached(checkpoint: Checkpoint, request: Request) -> Path | bytes:
@@ -101,14 +109,24 @@ def _cached(checkpoint: Checkpoint, request: Request) -> Path | bytes:
         return found
     model = _build(checkpoint, request, "fused")
     try:
-        return graphs.put(key, lambda path: _onnxruntime_session(model, 1, save_to=path))
+        return graphs.put(key, lambda path: _onnxruntime_session(model, 1, _needs_exact(checkpoint), save_to=path))
     except (OutputError, EngineError) as error:  # a full or read-only disk costs speed, not the answer
         tell_unkept("built graphs", error.message)
         return model
 
 
-def _onnxruntime_session(model: bytes | Path, threads: int, save_to: Path | None = None) -> Any:
-    """Load a graph: one that was optimised when it was cached from its file, any other from its bytes."""
+def _onnxruntime_session(model: bytes | Path, threads: int, exact: bool = False, save_to: Path | None = None) -> Any:
+    """Load a graph: one that was optimised when it was cached from its file, any other from its bytes.
+
+    Args:
+        model: its file or its bytes.
+        threads: to compute with.
+        exact: whether integer products take the slower kernels that do not overflow on AVX2.
+        save_to: where to write the optimised graph.
+
+    Raises:
+        EngineError: onnxruntime does not take the graph.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -116,6 +134,8 @@ def _onnxruntime_session(model: bytes | Path, threads: int, save_to: Path | None
     # Threads spin while a batch is computed, which is 7 to 20 % faster, and not between batches, where they would
     # take the processors from the threads that decode the next one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors come as exceptions; warnings are about our own names for constants
     level = onnxruntime.GraphOptimizationLevel
     # One level below all: what comes out depends on the operators, not on the machine that ran it.

@@ -101,7 +101,7 @@ class _Forward:
         patch, patch_bias = patch_embedding(tensors, spec)
 
         # ---- pixels to tokens
-        channels = tensors["patch_embed.proj.weight"].shape[1]
+        channels = len(patch.weight) // PATCH**2
         x = g.input("pixels", TensorProto.UINT8, ["batch", options.height, options.width, channels])
         x = g.reshape(x, -1, rows, PATCH, columns, PATCH * channels, name="patches.split")
         x = g.transpose(x, 0, 1, 3, 2, 4, name="patches.order")  # uint8: a quarter of the bytes to move

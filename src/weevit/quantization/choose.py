@@ -70,12 +70,13 @@ def quantized(model: Model, bits: int, observed: Observed | None) -> dict[str, n
         As `weevit.zoo.quantized` lists them.
     """
     tensors = {
-        name: array
-        for name, array in model.tensors.items()
-        if not name.startswith(("blocks.", f"{PATCH_EMBEDDING}."))
+        name: array for name, array in model.tensors.items() if not name.startswith(("blocks.", f"{PATCH_EMBEDDING}."))
     }
     weight, bias = fold_patch_embedding(model.tensors, model.spec)
-    found: dict[str, npt.NDArray[np.generic]] = {**tensors, **dict(_integer(Linear(weight, bias), PATCH_EMBEDDING, bits))}
+    found: dict[str, npt.NDArray[np.generic]] = {
+        **tensors,
+        **dict(_integer(Linear(weight, bias), PATCH_EMBEDDING, bits)),
+    }
     for index in range(model.arch.depth):
         block = fold_block(model.tensors, model.arch, index)
         found.update(
@@ -93,7 +94,8 @@ def _block(block: Block, arch: Architecture, index: int, bits: int, observed: Ob
     block, smoothed = _smooth(block, seen)
     gelu = _Gelu(seen.tokens("fc2"), seen.bounds("fc2"), block.fc2.matrix)
     outliers = () if "fc2" in whole else gelu.outliers()
-    if arch.pool == "avg" or index < arch.depth - 1:  # where the class token alone asks, one row is not worth it
+    # Keys may be beyond their range, and then overflow where 7 bits are for; and the class token alone is but a row.
+    if bits == 8 and (arch.pool == "avg" or index < arch.depth - 1):
         block, scores = _balance(block, seen, arch)
         yield "scores", scores
     yield from _layers(block, bits, whole, outliers)
@@ -129,7 +131,9 @@ def _layers(block: Block, bits: int, whole: tuple[str, ...], outliers: tuple[int
 
 def _named_layers(block: Block) -> dict[str, Linear]:
     pairs = {
-        f"{name}{i}": layer for name, own in (("query", block.queries), ("key", block.keys)) for i, layer in enumerate(own)
+        f"{name}{i}": layer
+        for name, own in (("query", block.queries), ("key", block.keys))
+        for i, layer in enumerate(own)
     }
     named = {**pairs, "value": block.value, "proj": block.proj, "fc1": block.fc1, "fc2": block.fc2}
     return {name: Linear(layer.matrix, layer.bias) for name, layer in named.items()}
@@ -174,9 +178,9 @@ class _Seen:
         own = self._name(name)
         return self._observed.low[own].astype(np.float64), self._observed.high[own].astype(np.float64)
 
-    def tokens(self, name: str) -> Floats:
+    def tokens(self, name: str) -> Array:
         """(tokens, inputs)."""
-        return self._observed.tokens[self._name(name)].astype(np.float64)
+        return self._observed.tokens[self._name(name)]
 
 
 def _smooth(block: Block, seen: _Seen) -> tuple[Block, dict[str, tuple[float, float]]]:
@@ -263,10 +267,10 @@ class _Gelu:
         weight: of fc2, (inputs, outputs).
     """
 
-    def __init__(self, tokens: Floats, bounds: tuple[Floats, Floats], weight: Array) -> None:
+    def __init__(self, tokens: Array, bounds: tuple[Floats, Floats], weight: Array) -> None:
         self.tokens, (self.low, self.high) = tokens, bounds
         self.strength = (weight.astype(np.float64) ** 2).sum(axis=1)
-        self.energy = max(float((tokens**2 @ self.strength).sum()), 1e-30)
+        self.energy = max(float((tokens**2).sum(axis=0, dtype=np.float64) @ self.strength), 1e-30)
 
     def outliers(self) -> tuple[int, ...]:
         """The fewest channels without which the rest is about as good as it gets, ascending."""
@@ -283,13 +287,16 @@ class _Gelu:
     def _best(self, without: npt.NDArray[np.integer]) -> tuple[float, tuple[float, float]]:
         """Relative error of the product, and the range that has it."""
         kept = np.setdiff1d(np.arange(len(self.high)), without)
-        own, strength = self.tokens[:, kept], self.strength[kept]
         low, high = _range((self.low[kept], self.high[kept]), np.ones(1))
-        errors = {}
-        for clip in CLIPS:
-            scale = (high * clip - low) / 255
-            zero = np.rint(-low / scale)
-            rounded = (np.clip(np.rint(own / scale) + zero, 0, 255) - zero) * scale
-            errors[clip] = float((((rounded - own) ** 2) @ strength).sum())
+        errors = {clip: self._error(kept, low, high * clip) for clip in CLIPS}
         best = min(errors, key=lambda clip: errors[clip])
         return float(np.sqrt(errors[best] / self.energy)), (low, high * best)
+
+    def _error(self, kept: npt.NDArray[np.integer], low: float, high: float) -> float:
+        """Squared error of the product, where the kept channels are rounded to this range."""
+        steps = self.tokens[:, kept] * np.float32(255 / (high - low))
+        zero = np.float32(np.rint(-low * 255 / (high - low)))
+        wrong = np.clip(np.rint(steps), -zero, 255 - zero)
+        wrong -= steps
+        wrong *= wrong
+        return float(wrong.sum(axis=0, dtype=np.float64) @ self.strength[kept]) * ((high - low) / 255) ** 2
