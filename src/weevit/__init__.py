@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from weevit.nn.create import create_model, list_models
     from weevit.nn.save import save
     from weevit.predict import Predictor, load
+    from weevit.quantization.quantize import quantize
     from weevit.reduction import measure_reduction
     from weevit.training.finetune import finetune
     from weevit.training.loop import resume, train
@@ -61,6 +62,7 @@ _HOMES = {
     "evaluate": "weevit.evaluation.evaluate",
     "evaluate_suite": "weevit.evaluation.suite",
     "fit": "weevit.fitting.fit",
+    "quantize": "weevit.quantization.quantize",
     "compare": "weevit.evaluation.compare",
     "create_model": "weevit.nn.create",
     "list_models": "weevit.nn.create",
@@ -123,6 +125,7 @@ __all__ = [
     "list_models",
     "load",
     "measure_reduction",
+    "quantize",
     "read_results",
     "resume",
     "run_job",

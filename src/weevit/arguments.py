@@ -54,6 +54,17 @@ def _number(value: object) -> int | None:
         return None
 
 
+def within(name: str, value: float, low: float, high: float) -> float:
+    """A number within bounds.
+
+    Raises:
+        UsageError: it is not a number, or not within them.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise UsageError(f"{name} is a number from {low:g} to {high:g}: {_short(value)} was given.")
+    return value
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """One of a few words.
 

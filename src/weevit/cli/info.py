@@ -74,6 +74,7 @@ def _describe_checkpoint(model: str) -> dict[str, Any]:
         "costs": _costs(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid),
         "preprocessing": asdict(checkpoint.preprocessing),
         "decision": asdict(checkpoint.decision) if checkpoint.decision else "the likeliest class",
+        "quantization": asdict(checkpoint.quantization) if checkpoint.quantization else None,
         "notes": list(checkpoint.notes),
     }
 

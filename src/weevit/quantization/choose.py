@@ -13,13 +13,13 @@ The recipe, with figures for each choice, is in `docs/quantization.md`. In short
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from weevit.graph.folds import Tensors, fold_block, fold_patch_embedding
+from weevit.graph.folds import fold_block, fold_patch_embedding
 from weevit.graph.layers import Array, Block, Layer, Linear, Norm
 from weevit.quantization.observe import Observed
 from weevit.zoo.architectures import Architecture
@@ -27,6 +27,7 @@ from weevit.zoo.quantized import PATCH_EMBEDDING
 from weevit.zoo.weights import Preprocessing
 
 Floats = npt.NDArray[np.float64]
+Tensors = Mapping[str, npt.NDArray[np.generic]]
 Named = Iterator[tuple[str, npt.NDArray[np.generic]]]
 
 SMOOTHING = 0.5
@@ -54,11 +55,11 @@ class Model:
     """
 
     arch: Architecture
-    tensors: Tensors
+    tensors: Mapping[str, Array]
     spec: Preprocessing
 
 
-def quantized(model: Model, bits: int, observed: Observed | None) -> dict[str, npt.NDArray[np.generic]]:
+def quantized(model: Model, bits: int, observed: Observed | None) -> Tensors:
     """The tensors of the quantised checkpoint.
 
     Args:

@@ -118,8 +118,8 @@ class Checkpoint:
             return found
         return {from_timm_name(name, self.architecture): tensor for name, tensor in found.items()}
 
-    def floats(self) -> dict[str, np.ndarray]:
-        """`tensors`, of a checkpoint that has them in floating point: what a module is made of, and trained on.
+    def check_floats(self) -> None:
+        """Refuse a quantised checkpoint where a module is made, trained, or quantised.
 
         Raises:
             UsageError: it is quantised.
@@ -129,6 +129,14 @@ class Checkpoint:
                 f"{self.source} is {self.quantization}; a module, and training, take floating point.",
                 f"Name the model that it was made of: its weights have the sha256 {self.quantization.original}.",
             )
+
+    def floats(self) -> dict[str, np.ndarray]:
+        """`tensors`, of a checkpoint that has them in floating point.
+
+        Raises:
+            UsageError: it is quantised.
+        """
+        self.check_floats()
         return self.tensors()
 
     def _changed(self) -> ChecksumError:

@@ -1,0 +1,143 @@
+"""`weevit quantize`: an int8 model that keeps its promise, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from weevit.cli import options
+from weevit.cli.console import EXIT_NOTHING, say, say_json, tell
+from weevit.errors import UsageError
+from weevit.text import typed
+
+if TYPE_CHECKING:
+    from weevit.quantization.quantize import Watcher
+    from weevit.quantization.results import Quantized
+
+
+@click.command()
+@options.loading_argument
+@options.allow_urls
+@click.option("--data", help="Images of the kind that the model will see, with classes or without.")
+@click.option("--no-data", is_flag=True, help="No calibration: each row of activations has its own range; slower.")
+@click.option(
+    "--images", type=options.Whole(8), default=128, show_default=True, help="Images to calibrate on.",
+)  # fmt: skip
+@click.option(
+    "--held-out", type=options.Whole(16), default=1000, show_default=True, help="Images for the gate, at most.",
+)  # fmt: skip
+@click.option("--bits", type=options.Whole(7, 8), help="Bits of the weights; by default 8 with VNNI or AMX, else 7.")
+@click.option(
+    "--max-drop", type=float, default=0.5, show_default=True, help="Points of top-1 accuracy that may be lost.",
+)  # fmt: skip
+@click.option(
+    "--min-agreement", type=float, default=96.0, show_default=True,
+    help="Percentage of images to which both models have to give the same class.",
+)  # fmt: skip
+@click.option(
+    "--min-speedup", type=float, default=1.2, show_default=True, help="How many times faster it has to be here.",
+)  # fmt: skip
+@options.seed(help="Seed of the draw of images.")
+@options.output
+@options.json_lines
+@options.quiet
+@options.verbose
+def quantize(
+    loading: options.Loading,
+    data: str | None,
+    no_data: bool,
+    images: int,
+    held_out: int,
+    bits: int | None,
+    max_drop: float,
+    min_agreement: float,
+    min_speedup: float,
+    seed: int,
+    output: Path | None,
+    json_lines: bool,
+    quiet: bool,
+) -> int:
+    """Make an int8 model of MODEL, measure it against MODEL, and write it if it passes.
+
+    --data calibrates on some images and judges on others: the share with the same class, top-1 accuracy where classes
+    are known, and speed. A model that misses a limit, or is not faster on this machine, is not written (exit code 1).
+    """
+    from weevit.cli import answers
+    from weevit.quantization.quantize import QUANTIZATION
+    from weevit.quantization.quantize import quantize as run
+    from weevit.quantization.results import Gate, Settings
+    from weevit.reports.page import require_jinja
+    from weevit.store.folder import check_folder
+
+    if output is None or (data is None) != no_data:
+        what = "is written into a folder: --output says which" if output is None else "takes either --data or --no-data"
+        given = " --no-data" if no_data else f" --data {typed(data or 'photos/')}"
+        raise UsageError(
+            f"A quantised model {what}.",
+            f"weevit quantize {typed(loading.model)}{given} -o {typed(output or 'mine-int8')}",
+        )
+    Settings(images, held_out, bits, seed, Gate(max_drop, min_agreement, min_speedup)).check()
+    require_jinja()
+    check_folder(output, QUANTIZATION, (loading.model, data))  # before the model is loaded
+    predictor = answers.load_model(loading, quiet)
+    with _watching(quiet) as watch:
+        found = run(
+            predictor, data, output,
+            images=images, held_out=held_out, bits=bits, seed=seed, watch=watch,
+            max_drop=max_drop, min_agreement=min_agreement, min_speedup=min_speedup,
+        )  # fmt: skip
+    say_json({"folder": str(found.folder), **_plain(found)}) if json_lines else say(*_lines(found))
+    for line in (*found.notes, *([f"{found.left_out:,} images could not be read"] if found.left_out else [])):
+        tell(f"note: {line}")
+    if not found.passed:
+        tell("Not written:", *(f"  {line}" for line in found.failed))
+        return EXIT_NOTHING
+    if not quiet:
+        tell(f"{found.seconds:.1f} s · report: {found.folder / 'report.html'}")
+        tell(f"next: weevit classify new.jpg --model {typed(found.folder)}")
+    return 0
+
+
+@contextmanager
+def _watching(quiet: bool) -> Iterator[Watcher]:
+    """Gives what is told of each stage."""
+    from weevit.cli.progress import counted_progress
+
+    with counted_progress(quiet) as moved:
+
+        def watch(stage: str, done: int, total: int) -> None:
+            moved(done, total, stage)
+
+        yield watch
+
+
+def _plain(found: Quantized) -> dict[str, object]:
+    from weevit.store.files import finite
+
+    plain: dict[str, object] = finite(found.as_json())
+    return plain
+
+
+def _lines(found: Quantized) -> list[str]:
+    """What was measured, a line each."""
+    agreement, speed = found.agreement, found.speed
+    rows = [("quantised", str(found.quantization))]
+    if agreement and agreement.same is not None:
+        low, high = agreement.low, agreement.high
+        rows.append(("same class", f"{agreement.share:.1%} of {agreement.images:,} ({low:.1%} to {high:.1%} at 95 %)"))
+        rows.append(("logits", f"differ by {agreement.mean_difference:.3f}, at most {agreement.max_difference:.3f}"))
+    if agreement and agreement.labelled:
+        first, second = (right / agreement.labelled for right in agreement.right)
+        rows.append(("top-1", f"{first:.2%} before, {second:.2%} now ({agreement.labelled:,} images, "
+                              f"McNemar p = {agreement.p_value:.3g})"))  # fmt: skip
+    if agreement:
+        rows.append(("embeddings", f"cosine {agreement.mean_cosine:.4f}, at least {agreement.min_cosine:.4f}"))
+    rows.append(("speed", f"{speed.speedup:.2f} times by processor time ({speed.low:.2f} to {speed.high:.2f}), "
+                          f"{speed.wall[0] / speed.wall[1]:.2f} by the clock: {found.engine}, {found.processor}"))  # fmt: skip
+    rows.append(("size", f"{found.size[1] / 1e6:.1f} MB, {found.size[1] / found.size[0]:.0%} of the original"))
+    width = max(len(title) for title, _ in rows)
+    return [f"{title:<{width}}  {text}" for title, text in rows]

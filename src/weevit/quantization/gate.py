@@ -1,0 +1,94 @@
+"""The gate: a quantised model against the one it was made of, on images that calibration did not see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from weevit.answers.results import unit_length
+from weevit.engine.ahead import batches
+from weevit.engine.protocol import Pixels
+from weevit.evaluation.metrics import wilson
+from weevit.evaluation.paired import mcnemar
+from weevit.predict import Predictor
+from weevit.quantization.results import Agreement, Speed
+
+ROUNDS, TIMED = 8, 16
+"""Rounds, and images per round, by which speed is measured."""
+
+
+def agree(first: Predictor, second: Predictor, pixels: Sequence[Pixels], targets: Sequence[int | None]) -> Agreement:
+    """Compare two models' answers to the same images.
+
+    Args:
+        first, second: the original, and the quantised model.
+        pixels: (height, width, channels) uint8 each, as both see it.
+        targets: index in the head of each image's class; None where it is not known.
+
+    Raises:
+        InputsFailedError: an answer is NaN or infinite.
+    """
+    parts = [(first.forward(np.stack(some)), second.forward(np.stack(some))) for some in batches(pixels, TIMED)]
+    one, other = (
+        {name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][0]} for side in (0, 1)
+    )
+    cosine = (unit_length(one["embedding"]) * unit_length(other["embedding"])).sum(axis=1)
+    cosines = float(cosine.mean()), float(cosine.min())
+    if "logits" not in one:
+        nothing = float("nan")
+        return Agreement(len(pixels), None, nothing, nothing, nothing, nothing, *cosines)
+    difference = np.abs(one["logits"].astype(np.float64) - other["logits"])
+    answers = one["logits"].argmax(axis=1), other["logits"].argmax(axis=1)
+    same = int((answers[0] == answers[1]).sum())
+    labelled = np.array([target is not None for target in targets])
+    truth = np.array([-1 if target is None else target for target in targets])
+    rights = [(own == truth)[labelled] for own in answers]
+    only_first, only_second = (int((a & ~b).sum()) for a, b in (rights, rights[::-1]))
+    return Agreement(
+        len(pixels),
+        same,
+        *wilson(same, len(pixels)),
+        float(difference.mean()),
+        float(difference.max()),
+        *cosines,
+        labelled=int(labelled.sum()),
+        right=(int(rights[0].sum()), int(rights[1].sum())),
+        p_value=mcnemar(only_first, only_second)[0],
+    )
+
+
+def race(first: Predictor, second: Predictor, pixels: Pixels, rounds: int = ROUNDS) -> Speed:
+    """Measure two models in turns on the same images.
+
+    Args:
+        first, second: the original, and the quantised model.
+        pixels: (B, height, width, channels) uint8; every round asks both for all of them.
+        rounds: how many.
+    """
+    pair = (first, second)
+    for predictor in pair:
+        predictor.forward(pixels)  # loads the graph
+    taken = np.zeros((rounds, 2, 2))
+    for number in range(rounds):
+        for side in (0, 1) if number % 2 else (1, 0):
+            wall, cpu = time.perf_counter(), time.process_time()
+            pair[side].forward(pixels)
+            taken[number, side] = time.process_time() - cpu, time.perf_counter() - wall
+    ratios: npt.NDArray[np.float64] = taken[:, 0, 0] / np.maximum(taken[:, 1, 0], 1e-9)
+    cpu_each, wall_each = _each(taken[:, :, 0], len(pixels)), _each(taken[:, :, 1], len(pixels))
+    return Speed(rounds, cpu_each, wall_each, float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
+
+
+def _each(seconds: npt.NDArray[np.float64], images: int) -> tuple[float, float]:
+    first, second = np.median(seconds, axis=0) / images
+    return float(first), float(second)
+
+
+def noise(predictor: Predictor) -> Pixels:
+    """Images of noise, for a race where there are no others: (16, height, width, channels) uint8."""
+    spec = predictor.preprocessing
+    shape = (TIMED, spec.height, spec.width, predictor.checkpoint.in_chans)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

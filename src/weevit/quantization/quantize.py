@@ -1,0 +1,217 @@
+"""`weevit.quantize`: an int8 model that keeps its promise, or none.
+
+images ── calibration ── ranges and weights ── a checkpoint, set aside ── the gate ── a folder, or why there is none
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from weevit.datasets.dataset import Dataset
+from weevit.engine.ahead import batches
+from weevit.engine.machine import cpu
+from weevit.engine.protocol import Pixels
+from weevit.errors import DatasetError
+from weevit.predict import Predictor, load
+from weevit.quantization.choose import Model, Tensors, quantized
+from weevit.quantization.gate import TIMED, agree, noise, race
+from weevit.quantization.images import FEWEST_CALIBRATED, FEWEST_HELD_OUT, choose_images, crops
+from weevit.quantization.observe import Observed, observe
+from weevit.quantization.page import write_quantization
+from weevit.quantization.results import Gate, Quantized, Settings, misses
+from weevit.reports.page import require_jinja
+from weevit.store.files import replacing_folder
+from weevit.store.folder import Kind, held
+from weevit.store.outputs import local
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
+from weevit.zoo.quantized import Quantization
+from weevit.zoo.writing import write_checkpoint
+
+MODEL = "model"
+QUANTIZATION = Kind("quantized model", "report.json", ("weevit.quantization",), dict.fromkeys(("", MODEL), ("*",)))
+
+Watcher = Callable[[str, int, int], None]
+"""Told of a stage in words, of the images that are done in it, and of their number."""
+
+_BATCH = 8
+
+
+def quantize(
+    model: str | Path | Predictor,
+    data: str | Path | Dataset | None,
+    output: str | Path,
+    *,
+    images: int = 128,
+    held_out: int = 1000,
+    bits: int | None = None,
+    max_drop: float = 0.5,
+    min_agreement: float = 96.0,
+    min_speedup: float = 1.2,
+    seed: int = 0,
+    watch: Watcher = lambda stage, done, total: None,
+) -> Quantized:
+    """Make an int8 model, measure it against the original, and write it if it passes.
+
+    Args:
+        model: as for `weevit.load`, or what that returned, in float32.
+        data: images of the kind that the model will see; with classes as for `weevit.evaluate`, or without. None gives
+            each row of activations a range of its own: slower, with no calibration, and measured for speed only.
+        output: a folder for `model/`, `report.html` and `report.json`.
+        images: to calibrate on.
+        held_out: images that the gate uses, at most.
+        bits: of the weights: 8, or 7 for a file that also goes to processors without VNNI; by default what is exact
+            and fast on this one.
+        max_drop: percentage points of top-1 accuracy that may be lost, where classes are known.
+        min_agreement: percentage of images to which both models have to give the same class.
+        min_speedup: how many times less processor time it has to take.
+        seed: of the draw of images.
+        watch: told how far it is.
+
+    Returns:
+        What was measured; `passed` says whether the model was written.
+
+    Raises:
+        UsageError: an invalid setting, a model that is quantised already, or a folder that holds something else.
+        DatasetError: nothing there, or too few images.
+        MissingExtraError: jinja2 or filelock is not installed.
+        OutputError: the folder cannot be written.
+    """
+    settings = Settings(images, held_out, bits, seed, Gate(max_drop, min_agreement, min_speedup))
+    settings.check()
+    require_jinja()
+    output = local(output)
+    with held(output, QUANTIZATION, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
+        predictor = model if isinstance(model, Predictor) else load(model)
+        return _Run(predictor, output, settings, watch).quantize(data)
+
+
+class _NotPassed(Exception):  # noqa: N818 - not an error: it ends the writing of what the gate refuses
+    def __init__(self, found: Quantized) -> None:
+        self.found = found
+
+
+class _Run:
+    """One quantisation; each step keeps what the next ones need."""
+
+    def __init__(self, predictor: Predictor, folder: Path, settings: Settings, watch: Watcher) -> None:
+        self.predictor, self.folder, self.settings, self.watch = predictor, folder, settings, watch
+        self.pixels: list[Pixels] = []
+        self.targets: list[int | None] = []
+        self.notes: list[str] = []
+        self.left_out = 0
+
+    def quantize(self, data: str | Path | Dataset | None) -> Quantized:
+        """All of it, one step after another."""
+        start = time.monotonic()
+        original = self.predictor.checkpoint
+        original.check_floats()
+        observed = None if data is None else self._look(data)
+        self.watch("choosing ranges", 0, 1)
+        tensors, how = quantized_tensors(self.predictor, observed, self.settings.bits)
+        try:
+            with QUANTIZATION.writing(self.folder), replacing_folder(self.folder / MODEL) as stage:
+                found = self._judge(write_quantized(stage, original, tensors, how), start)
+        except _NotPassed as refused:
+            return refused.found
+        found = replace(found, checkpoint=read_checkpoint(self.folder / MODEL))
+        write_quantization(found, original)
+        return found
+
+    def _look(self, data: str | Path | Dataset) -> Observed:
+        """Calibrate, and keep the held-out images as the model sees them."""
+        chosen = choose_images(data, self.predictor, (self.settings.images, self.settings.held_out), self.settings.seed)
+        self.notes += chosen.notes
+        seen: list[Pixels] = []
+        for stage, images, kept in (
+            ("calibrating", chosen.calibration, seen),
+            ("reading", chosen.held_out, self.pixels),
+        ):
+            for number, (pixels, target) in enumerate(crops(self.predictor, images)):
+                self.watch(stage, number, len(images))
+                if pixels is None:
+                    self.left_out += 1
+                    continue
+                kept.append(pixels)
+                self.targets += [target] if kept is self.pixels else []
+        if len(seen) < FEWEST_CALIBRATED or len(self.pixels) < FEWEST_HELD_OUT:
+            raise DatasetError(f"Too few images could be read: {self.left_out} could not.", "weevit data check")
+        return observe(self.predictor, (np.stack(some) for some in batches(seen, _BATCH)))
+
+    def _judge(self, checkpoint: Checkpoint, start: float) -> Quantized:
+        """Measure the model that was set aside; one that does not pass is not kept."""
+        first, settings = self.predictor, self.settings
+        second = answering_like(first, checkpoint)
+        self.watch("comparing", 0, 1)
+        agreement = agree(first, second, self.pixels, self.targets) if self.pixels else None
+        self.watch("measuring speed", 0, 1)
+        speed = race(first, second, np.stack(self.pixels[:TIMED]) if self.pixels else noise(first))
+        assert checkpoint.quantization is not None
+        found = Quantized(
+            folder=self.folder,
+            checkpoint=None,
+            original=first.checkpoint.name,
+            quantization=checkpoint.quantization,
+            settings=settings,
+            agreement=agreement,
+            speed=speed,
+            size=(first.checkpoint.path.stat().st_size, checkpoint.path.stat().st_size),
+            processor=cpu().name,
+            engine=first.engine,
+            left_out=self.left_out,
+            failed=tuple(misses(settings.gate, agreement, speed)),
+            notes=tuple(self.notes),
+            seconds=time.monotonic() - start,
+        )
+        if not found.passed:
+            raise _NotPassed(found)
+        return found
+
+
+def quantized_tensors(
+    predictor: Predictor, observed: Observed | None, bits: int | None = None
+) -> tuple[Tensors, Quantization]:
+    """The tensors of a model in int8, and how they became so.
+
+    Args:
+        predictor: of the model in float32.
+        observed: what calibration saw; None gives each row of activations a range of its own.
+        bits: of the weights; by default 8 where this processor's integer products are exact, else 7.
+    """
+    checkpoint = predictor.checkpoint
+    chosen: Literal[7, 8] = 8 if bits == 8 or (bits is None and cpu().vnni) else 7
+    how = Quantization(
+        "rows" if observed is None else "static", chosen, checkpoint.sha256, 0 if observed is None else observed.images
+    )
+    model = Model(checkpoint.architecture, checkpoint.floats(), checkpoint.preprocessing)
+    return quantized(model, chosen, observed), how
+
+
+def write_quantized(folder: Path, original: Checkpoint, tensors: Tensors, how: Quantization) -> Checkpoint:
+    """Write a quantised checkpoint with the classes, the licence and the decision of the original.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    about = {"description": f"{original.name} in {how}."} | ({"license": original.license} if original.license else {})
+    grid = None if original.architecture.position == "rope" else original.grid
+    own = (original.architecture, tensors, original.preprocessing, original.labels, about, original.decision, grid)
+    return write_checkpoint(folder, *own, quantization=how)
+
+
+def answering_like(predictor: Predictor, checkpoint: Checkpoint) -> Predictor:
+    """Another model, with a predictor's image size, threads, engine and limits."""
+    spec = predictor.preprocessing
+    return Predictor(
+        checkpoint,
+        image_size=(spec.height, spec.width),
+        threads=predictor.threads.count,
+        engine=predictor.engine,
+        precision=predictor.precision,
+        limits=predictor.limits,
+    )
