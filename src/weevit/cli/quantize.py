@@ -16,7 +16,7 @@ from weevit.text import typed
 
 if TYPE_CHECKING:
     from weevit.quantization.quantize import Watcher
-    from weevit.quantization.results import Quantized
+    from weevit.quantization.results import Agreement, Quantized
 
 
 @click.command()
@@ -74,12 +74,10 @@ def quantize(
     from weevit.store.folder import check_folder
 
     if output is None or (data is None) != no_data:
-        what = "is written into a folder: --output says which" if output is None else "takes either --data or --no-data"
-        given = " --no-data" if no_data else f" --data {typed(data or 'photos/')}"
-        raise UsageError(
-            f"A quantised model {what}.",
-            f"weevit quantize {typed(loading.model)}{given} -o {typed(output or 'mine-int8')}",
-        )
+        what = "It is written into a folder" if output is None else "It takes either --data or --no-data"
+        given = "--no-data" if no_data else f"--data {typed(data or 'photos/')}"
+        command = f"weevit quantize {typed(loading.model)} {given} -o {typed(output or 'mine-int8')}"
+        raise UsageError(f"A model is quantised by one command. {what}.", command)
     Settings(images, held_out, bits, seed, Gate(max_drop, min_agreement, min_speedup)).check()
     require_jinja()
     check_folder(output, QUANTIZATION, (loading.model, data))  # before the model is loaded
@@ -124,20 +122,25 @@ def _plain(found: Quantized) -> dict[str, object]:
 
 def _lines(found: Quantized) -> list[str]:
     """What was measured, a line each."""
-    agreement, speed = found.agreement, found.speed
-    rows = [("quantised", str(found.quantization))]
-    if agreement and agreement.same is not None:
-        low, high = agreement.low, agreement.high
-        rows.append(("same class", f"{agreement.share:.1%} of {agreement.images:,} ({low:.1%} to {high:.1%} at 95 %)"))
-        rows.append(("logits", f"differ by {agreement.mean_difference:.3f}, at most {agreement.max_difference:.3f}"))
-    if agreement and agreement.labelled:
-        first, second = (right / agreement.labelled for right in agreement.right)
-        rows.append(("top-1", f"{first:.2%} before, {second:.2%} now ({agreement.labelled:,} images, "
-                              f"McNemar p = {agreement.p_value:.3g})"))  # fmt: skip
-    if agreement:
-        rows.append(("embeddings", f"cosine {agreement.mean_cosine:.4f}, at least {agreement.min_cosine:.4f}"))
-    rows.append(("speed", f"{speed.speedup:.2f} times by processor time ({speed.low:.2f} to {speed.high:.2f}), "
-                          f"{speed.wall[0] / speed.wall[1]:.2f} by the clock: {found.engine}, {found.processor}"))  # fmt: skip
-    rows.append(("size", f"{found.size[1] / 1e6:.1f} MB, {found.size[1] / found.size[0]:.0%} of the original"))
-    width = max(len(title) for title, _ in rows)
-    return [f"{title:<{width}}  {text}" for title, text in rows]
+    rows = {"quantised": str(found.quantization), **_agreement(found.agreement)}
+    speed, size = found.speed, found.size
+    ratios = f"{speed.speedup:.2f} times by processor time ({speed.low:.2f} to {speed.high:.2f})"
+    where = f"{found.engine}, {found.processor}"
+    rows["speed"] = f"{ratios}, {speed.wall[0] / speed.wall[1]:.2f} by the clock: {where}"
+    rows["size"] = f"{size[1] / 1e6:.1f} MB, {size[1] / size[0]:.0%} of the original"
+    width = max(map(len, rows))
+    return [f"{title:<{width}}  {text}" for title, text in rows.items()]
+
+
+def _agreement(own: Agreement | None) -> dict[str, str]:
+    rows: dict[str, str] = {}
+    if own is None:
+        return rows
+    if own.same is not None:
+        rows["same class"] = f"{own.share:.1%} of {own.images:,} ({own.low:.1%} to {own.high:.1%} at 95 %)"
+        rows["logits"] = f"differ by {own.mean_difference:.3f}, at most {own.max_difference:.3f}"
+    if own.labelled:
+        first, second = (right / own.labelled for right in own.right)
+        test = f"{own.labelled:,} images, McNemar p = {own.p_value:.3g}"
+        rows["top-1"] = f"{first:.2%} before, {second:.2%} now ({test})"
+    return {**rows, "embeddings": f"cosine {own.mean_cosine:.4f}, at least {own.min_cosine:.4f}"}

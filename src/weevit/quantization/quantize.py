@@ -6,7 +6,7 @@ images ── calibration ── ranges and weights ── a checkpoint, set asi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from weevit.errors import DatasetError
 from weevit.predict import Predictor, load
 from weevit.quantization.choose import Model, Tensors, quantized
 from weevit.quantization.gate import TIMED, agree, noise, race
-from weevit.quantization.images import FEWEST_CALIBRATED, FEWEST_HELD_OUT, choose_images, crops
+from weevit.quantization.images import FEWEST_CALIBRATED, FEWEST_HELD_OUT, Labelled, choose_images, crops
 from weevit.quantization.observe import Observed, observe
 from weevit.quantization.page import write_quantization
 from weevit.quantization.results import Gate, Quantized, Settings, misses
@@ -127,21 +127,22 @@ class _Run:
         """Calibrate, and keep the held-out images as the model sees them."""
         chosen = choose_images(data, self.predictor, (self.settings.images, self.settings.held_out), self.settings.seed)
         self.notes += chosen.notes
-        seen: list[Pixels] = []
-        for stage, images, kept in (
-            ("calibrating", chosen.calibration, seen),
-            ("reading", chosen.held_out, self.pixels),
-        ):
-            for number, (pixels, target) in enumerate(crops(self.predictor, images)):
-                self.watch(stage, number, len(images))
-                if pixels is None:
-                    self.left_out += 1
-                    continue
-                kept.append(pixels)
-                self.targets += [target] if kept is self.pixels else []
+        seen = [pixels for pixels, _ in self._crops("calibrating", chosen.calibration)]
+        for pixels, target in self._crops("reading", chosen.held_out):
+            self.pixels.append(pixels)
+            self.targets.append(target)
         if len(seen) < FEWEST_CALIBRATED or len(self.pixels) < FEWEST_HELD_OUT:
             raise DatasetError(f"Too few images could be read: {self.left_out} could not.", "weevit data check")
         return observe(self.predictor, (np.stack(some) for some in batches(seen, _BATCH)))
+
+    def _crops(self, stage: str, images: Sequence[Labelled]) -> Iterator[tuple[Pixels, int | None]]:
+        """The images that can be read, as the model sees them."""
+        for number, (pixels, target) in enumerate(crops(self.predictor, images)):
+            self.watch(stage, number, len(images))
+            if pixels is not None:
+                yield pixels, target
+            else:
+                self.left_out += 1
 
     def _judge(self, checkpoint: Checkpoint, start: float) -> Quantized:
         """Measure the model that was set aside; one that does not pass is not kept."""
