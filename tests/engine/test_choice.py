@@ -109,6 +109,15 @@ def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint == "--device cpu"
 
 
+@pytest.mark.usefixtures("everything")
+def test_what_is_typed_for_a_way_chooses_it() -> None:
+    typed = [way.options() for way in WAYS]
+    assert typed == ["", "--engine openvino", "--precision bf16", "--device cuda", "--device cuda --precision fp32"]
+    for way, words in zip(WAYS, typed, strict=True):
+        pairs = zip(words.split()[::2], words.split()[1::2], strict=True)
+        assert choose(**{name.removeprefix("--"): value for name, value in pairs}) is way
+
+
 def test_every_way_says_why_and_none_stands_twice() -> None:
     assert len({(way.device, way.precision, way.engine) for way in WAYS}) == len(WAYS)
     assert all(way.why and set(way.needs) <= set(choice._NEEDS) for way in WAYS)

@@ -50,6 +50,14 @@ class Way:
     def __str__(self) -> str:
         return named(self.engine, self.precision, self.device)
 
+    def options(self) -> str:
+        """What to type for it, as little as there is; empty for the default."""
+        there = [way for way in WAYS if way.device == self.device]
+        device = [] if self.device == DEFAULT.device else [f"--device {self.device}"]
+        precision = [] if self.precision == there[0].precision else [f"--precision {self.precision}"]
+        first = next(way for way in there if way.precision == self.precision)
+        return " ".join([*device, *precision, *([] if self == first else [f"--engine {self.engine}"])])
+
 
 def named(engine: str, precision: str, device: str) -> str:
     """An engine for people, with device and precision where they are not fp32 on a CPU: `openvino in bf16`."""
