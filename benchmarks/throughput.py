@@ -16,13 +16,16 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 
 import numpy as np
-from common import PWEE, instruction_set, interleave, random_checkpoint, ratios, timed
-from sgemm import best_product, by_library, has_plain_environment, model_shapes, plain_environment, products
+from common import PWEE, instruction_set, random_checkpoint
+from sgemm import best_product, by_library, has_plain_environment, plain_environment, products
 
+from weevit.engine.bound import model_shapes
 from weevit.engine.session import Request, open_session
 from weevit.engine.threads import choose_threads
+from weevit.engine.timing import Ratio, interleaved
 from weevit.zoo.checkpoint import read_checkpoint
 from weevit.zoo.counts import count
 from weevit.zoo.weights import find_weight
@@ -60,25 +63,24 @@ def main() -> None:
 
     difference = np.abs(answer - forward()).max() / np.abs(answer).max()
     matrices = products(model_shapes(checkpoint.architecture, batch, checkpoint.grid), threads.count)
-    taken = interleave(
-        arguments.runs,
-        weevit=timed(lambda: session.run(pixels)),
-        timm=timed(forward),
-        **{f"{library} {shape}": timed(product) for (library, shape), product in matrices.items()},
-    )
-    seconds = {(library, shape): taken[f"{library} {shape}"] for library, shape in matrices}
+    calls = {"weevit": lambda: session.run(pixels), "timm": forward, **matrices}
+    taken = interleaved(calls, arguments.runs, seconds=0)
+    seconds = {own: taken[own].wall for own in matrices}
     best, counts = best_product(seconds), count(checkpoint.architecture, checkpoint.num_classes)
     gflop = 2 * (counts.linear_macs + counts.attention_macs) / 1e9
-    means = f"{threads.count} threads ({threads.reason}), {instruction_set()}"
+    means = f"{threads.count} threads ({threads.reason}), {instruction_set()}, {time.strftime('%Y-%m-%d')}"
     print(f"{checkpoint.architecture.name}, batch {batch}, {means}")
     for name in ("weevit", "timm"):
-        fastest, median = batch / min(taken[name]), batch / statistics.median(taken[name])
-        share = fastest * gflop / best.gflops
-        print(f"  {name:<7} {median:6.2f} images/s median, {fastest:6.2f} best: {share:.0%} of the best sgemm")
+        fastest, median = batch / min(taken[name].wall), batch / statistics.median(taken[name].wall)
+        share, cpu = fastest * gflop / best.gflops, statistics.median(taken[name].cpu)
+        of = f"{share:.0%} of the best sgemm; {cpu:.2f} CPU s"
+        print(f"  {name:<7} {median:6.2f} images/s median, {fastest:6.2f} best: {of}")
     for name, own in by_library(seconds).items():
         print(f"  {name + ':':<12} {own.gflops:6.0f} GFLOP/s at {own.shape}")
     print(f"  the best sgemm: {best.library}'s, which bounds fp32 at {best.gflops / gflop:.1f} images/s")
-    print(f"  weevit is faster {ratios(taken['weevit'], taken['timm'])}; logits {difference:.0e} apart")
+    ours, theirs = taken["weevit"], taken["timm"]
+    wall, processor = Ratio.of(ours.wall, theirs.wall), Ratio.of(ours.cpu, theirs.cpu)
+    print(f"  weevit is faster {wall} by wall, {processor} by CPU seconds; logits {difference:.0e} apart")
 
 
 if __name__ == "__main__":

@@ -260,18 +260,25 @@ def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Images, 
     assert embed_split(bigger, split, tmp_path / "cache").computed == first.computed
 
 
-def test_another_engine_has_embeddings_of_its_own(model: weevit.Predictor, split: Images, tmp_path: Path) -> None:
+def test_another_engine_or_precision_has_embeddings_of_its_own(
+    model: weevit.Predictor, split: Images, tmp_path: Path
+) -> None:
     """Engines differ in the last bits; whose the answers are is all that counts here, not which engine made them."""
 
     @dataclass
     class Other:
-        engine: str = "another"
+        engine: str = "onnxruntime"
+        precision: str = "fp32"
+        device: str = "cpu"
 
         def __getattr__(self, name: str) -> object:
             return getattr(model, name)
 
     cache = tmp_path / "cache"
     embed_split(model, split, cache)
-    found = embed_split(Other(), split, cache)
-    assert (found.computed, found.cached) == (COUNT - len(BROKEN), 0)
-    assert len(list(cache.iterdir())) == 2
+    others = [Other(engine="another"), Other(precision="bf16"), Other(device="cuda")]
+    for other in others:
+        found = embed_split(other, split, cache)
+        assert (found.computed, found.cached) == (COUNT - len(BROKEN), 0)
+    assert len(list(cache.iterdir())) == 1 + len(others)
+    assert embed_split(Other(), split, cache).computed == 0

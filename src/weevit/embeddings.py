@@ -1,8 +1,8 @@
 """The embeddings of a data set, computed once: kept on disk by what was looked at and by what looked.
 
 A row is found by the sha256 of an image's encoded bytes, a folder of rows by everything else that an embedding
-depends on: weights, architecture, preprocessing, engine, version. So an image that is renamed, copied or put into
-another split is known, and one that is changed is not.
+depends on: weights, architecture, preprocessing, engine, precision, device, version. So an image that is renamed,
+copied or put into another split is known, and one that is changed is not.
 
 Rows lie in files named after the sha256 of their folder's name and their own content. Each is written whole or not at
 all, so that an interrupted run keeps what it computed and two processes cannot spoil each other's files; and each is
@@ -32,6 +32,7 @@ from weevit._version import __version__
 from weevit.answers.known import ask_for
 from weevit.answers.results import Array, Result
 from weevit.engine.ahead import map_ahead
+from weevit.engine.choice import DEFAULT
 from weevit.errors import ImageError, MalformedFileError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, Stored, read_bytes
@@ -323,6 +324,12 @@ def _read(source: Source, limits: Limits) -> tuple[Source, str | None]:
     return Source(source.name, value), hashlib.sha256(value).hexdigest()
 
 
+def _not_default(predictor: Predictor) -> dict[str, str]:
+    """Precision and device where they are not the default: those of earlier versions were, and keep their key."""
+    own = {"precision": predictor.precision, "device": predictor.device}
+    return {name: value for name, value in own.items() if value != getattr(DEFAULT, name)}
+
+
 def _key(predictor: Predictor) -> str:
     """Everything but the image that an embedding depends on, as one hash.
 
@@ -336,6 +343,7 @@ def _key(predictor: Predictor) -> str:
         "grid": checkpoint.grid,
         "preprocessing": predictor.pixels_depend_on(),
         "engine": predictor.engine,
+        **_not_default(predictor),
         "weevit": __version__,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]

@@ -360,7 +360,7 @@ def load(
             format, a run folder, or a `.safetensors` file.
         image_size: side of the input in pixels, or (height, width), multiples of 16; the checkpoint's own by default.
             Learned positions are resampled as timm does.
-        batch_size: images in one pass; 8 on a CPU and 128 on a GPU by default.
+        batch_size: images in one pass; 8 on a CPU and 256 on a GPU by default.
         threads: to compute with; chosen from the CPU quota and affinity by default.
         engine: `onnxruntime`, `openvino` or `torch`; chosen by precision and device by default.
         precision: `fp32`, timm's numbers, or `bf16`; by default fp32 on a CPU and bf16 on a GPU.

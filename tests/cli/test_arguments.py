@@ -13,7 +13,7 @@ from PIL import Image
 import weevit
 from weevit.arguments import MAX_BATCH, MAX_THREADS
 from weevit.cli import app, options
-from weevit.engine.session import ENGINES
+from weevit.engine.choice import DEVICES, ENGINES, PRECISIONS
 from weevit.errors import UsageError
 from weevit.images.decode import Limits
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE
@@ -31,7 +31,7 @@ VERBS = {
     "train": "train digits_micro --data data -o run",
     "finetune": "finetune data -o run",
 }
-LOADING = ("--image-size", "--batch-size", "--threads", "--max-pixels", "--engine")
+LOADING = ("--image-size", "--batch-size", "--threads", "--max-pixels", "--engine", "--precision", "--device")
 VALUES = {
     "--image-size": (
         "0",
@@ -51,7 +51,9 @@ VALUES = {
     "--batch-size": ("0", "-1", "1000000000", "1.5", "x", "1" * 5000),
     "--threads": ("0", "-1", "1000000", "two"),
     "--max-pixels": ("0", "-1", "1e6"),
-    "--engine": ("onnx", "", "OPENVINO", "torch"),
+    "--engine": ("onnx", "", "OPENVINO", "torch"),  # the last computes on another device
+    "--precision": ("fp16", "", "BF16", "fp32,bf16"),
+    "--device": ("gpu", "", "CUDA", "cuda:0"),
     "--topk": ("0", "-1", "many"),
     "--shard": ("0/0", "1/0", "3/2", "1", "a/b", "-1/2", "1/2/3", "١/٢", "1" * 5000 + "/1"),
     "--shard-size": ("0", "-1", "1000000000000"),
@@ -114,7 +116,7 @@ def test_refused_before_a_model_is_fetched(
 def test_choices_stand_in_the_help(capfd: pytest.CaptureFixture[str]) -> None:
     app._run(["fit", "--help"])
     said = capfd.readouterr().out
-    for words in ("[onnxruntime|openvino]", "[none|balanced]", "[folds|validation]"):
+    for words in ("[onnxruntime|openvino|torch]", "[fp32|bf16]", "[none|balanced]", "[folds|validation]"):
         assert words in said
 
 
@@ -160,6 +162,7 @@ def test_python_refuses_the_same(place: Path, call: Callable[[], object]) -> Non
 
 def test_values_that_are_written_twice() -> None:
     assert options.ENGINES == ENGINES
+    assert (options.PRECISIONS, options.DEVICES) == (PRECISIONS, DEVICES)
     assert options.DEFAULT_SHARD_SIZE == DEFAULT_SHARD_SIZE
 
 

@@ -20,6 +20,9 @@ from PIL import Image
 
 from weevit.cli import options
 from weevit.cli.app import VERBS, cli, main
+from weevit.engine import choice
+from weevit.engine.choice import WAYS, refusal
+from weevit.engine.machine import Cpu, cpu
 from weevit.images.decode import Limits
 from weevit.reports import page
 from weevit.zoo.checkpoint import read_checkpoint
@@ -125,6 +128,11 @@ def test_doctor(weevit: Shell) -> None:
     assert facts["threads"]["chosen"] >= 1
     assert facts["hub"]["answers"].startswith("no: ")
     assert "writable" in facts["caches"]["built graphs"]
+    assert facts["processor"]["instruction set"] == cpu().name
+    assert facts["precisions"]["fp32 on cpu"].startswith("onnxruntime: timm's numbers")
+    assert facts["precisions"]["bf16 on cpu"].startswith("refused: Precision bf16 needs") == (
+        refusal(WAYS[2]) is not None
+    )
     assert weevit("doctor").code == 0
 
 
@@ -385,6 +393,21 @@ def test_a_verb_that_is_not_there(weevit: Shell) -> None:
     assert said.code == 2
     assert said.err == "weevit: No verb 'clasify'.\nDid you mean 'classify'?   weevit classify x.jpg\n"
     assert "There are: models, info" in weevit("qqqq").err
+
+
+def test_bf16_is_refused_before_anything_is_loaded(
+    weevit: Shell, photos_and_worse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model that is named is not there: nobody looked."""
+    monkeypatch.setattr(choice, "cpu", lambda: Cpu("AVX2", known=True, avx2=True))
+    said = weevit("classify", photos_and_worse / "a.png", "--model", "nowhere", "--precision", "bf16")
+    assert said.code == 2
+    assert "this one (AVX2) has neither avx512_bf16 nor amx_bf16" in said.err
+    said = weevit(
+        "classify", photos_and_worse / "a.png", "--model", "nowhere", "--precision", "bf16", "--engine", "onnxruntime"
+    )
+    assert said.code == 2
+    assert "The engine onnxruntime does not compute in bf16 on cpu" in said.err
 
 
 @pytest.mark.parametrize(

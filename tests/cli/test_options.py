@@ -14,7 +14,10 @@ import weevit
 from weevit.cli.app import _run
 from weevit.datasets.dataset import Dataset
 
-LOADING = "--model some/folder --image-size 64x96 --batch-size 3 --threads 5 --engine openvino --max-pixels 12345"
+LOADING = (
+    "--model some/folder --image-size 64x96 --batch-size 3 --threads 5 --engine openvino --device cuda "
+    "--precision bf16 --max-pixels 12345"
+)
 """Of every verb that loads a model."""
 
 LOADED = {
@@ -23,6 +26,8 @@ LOADED = {
     "batch_size": 3,
     "threads": 5,
     "engine": "openvino",
+    "precision": "bf16",
+    "device": "cuda",
     "reduced_jpeg": False,
 }
 

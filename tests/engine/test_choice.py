@@ -17,7 +17,7 @@ def everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a GPU, a processor with bf16, and all packages."""
     monkeypatch.setattr(choice, "cpu", lambda: Cpu("AVX-512 with bf16", known=True, avx512_bf16=True))
     monkeypatch.setattr(choice, "find_spec", lambda _: object())
-    monkeypatch.setattr(choice, "no_cuda", lambda: "")
+    monkeypatch.setattr(choice, "_no_cuda", lambda: "")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_who_says_nothing_gets_timms_numbers_whatever_is_installed() -> None:
 
 
 def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "no_cuda", lambda: "PyTorch finds no CUDA device")
+    monkeypatch.setattr(choice, "_no_cuda", lambda: "PyTorch finds no CUDA device")
     assert choose(device="auto") is DEFAULT
 
 
@@ -103,10 +103,19 @@ def test_what_is_not_installed(absent: str, asked: dict[str, Any], said: str, mo
 
 @pytest.mark.usefixtures("everything")
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "no_cuda", lambda: "PyTorch finds no CUDA device")
+    monkeypatch.setattr(choice, "_no_cuda", lambda: "PyTorch finds no CUDA device")
     with pytest.raises(UsageError, match="no GPU to compute on: PyTorch finds no CUDA device") as caught:
         choose(device="cuda")
     assert caught.value.hint == "--device cpu"
+
+
+@pytest.mark.usefixtures("everything")
+def test_what_is_typed_for_a_way_chooses_it() -> None:
+    typed = [way.options() for way in WAYS]
+    assert typed == ["", "--engine openvino", "--precision bf16", "--device cuda", "--device cuda --precision fp32"]
+    for way, words in zip(WAYS, typed, strict=True):
+        pairs = zip(words.split()[::2], words.split()[1::2], strict=True)
+        assert choose(**{name.removeprefix("--"): value for name, value in pairs}) is way
 
 
 def test_every_way_says_why_and_none_stands_twice() -> None:

@@ -53,6 +53,20 @@ def test_on_other_systems_nothing_is_promised(tmp_path: Path) -> None:
     assert not cpu(tmp_path).known
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("avx avx2", {"fp32": "AVX2", "bf16": "none: ", "int8": "sums saturate: 7-bit weights are exact"}),
+        ("avx2 avx512f avx512_vnni", {"fp32": "AVX-512", "bf16": "none: ", "int8": "avx512_vnni: 8-bit"}),
+        ("avx512f avx512_bf16 amx_bf16 amx_int8", {"bf16": "avx512_bf16, amx_bf16", "int8": "amx_int8: 8-bit"}),
+        ("", {"fp32": "unknown: ", "bf16": "unknown: ", "int8": "unknown: "}),
+    ],
+)
+def test_kernels(tmp_path: Path, flags: str, said: dict[str, str]) -> None:
+    kernels = listed(tmp_path, f"flags\t\t: {flags}\n" if flags else "").kernels()
+    assert {kind: kernels[kind][: len(text)] for kind, text in said.items()} == said
+
+
 def test_it_is_read_once(tmp_path: Path) -> None:
     found = listed(tmp_path, "flags\t: avx2\n")
     (tmp_path / "proc/cpuinfo").unlink()

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from weevit.evaluation.evaluate import evaluate_logits
 from weevit.evaluation.metrics import sigmoid, softmax
 from weevit.fitting import calibration, neighbours
-from weevit.fitting.heads import path
+from weevit.fitting.heads import Head, path
 from weevit.fitting.search import one_thread_each
 
 WIDTH = 12
@@ -242,3 +242,18 @@ def test_few_images_show_an_error_by_chance() -> None:
     assert chance[0] > 2 * chance[1] > 4 * chance[2] > 0
     logits, targets = drawn(1.0, 1000)
     assert calibration.calibration_error(logits, targets) == pytest.approx(chance[1], rel=0.5)
+
+
+def test_rounding_is_allowed_for_and_another_head_is_not() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(8, 192)).astype(np.float32)
+    head, other = (Head(rng.normal(size=(10, 192)), np.zeros(10)) for _ in range(2))
+
+    def in_bf16(values: np.ndarray) -> np.ndarray:
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+        return ((bits + 0x8000) & 0xFFFF0000).view(np.float32)
+
+    rounded = in_bf16(in_bf16(vectors) @ in_bf16(head.weight).T)
+    off = np.abs(rounded - head.logits(vectors)).max()
+    assert head.rounding(vectors, "fp32") < off < head.rounding(vectors, "bf16")
+    assert np.abs(other.logits(vectors) - head.logits(vectors)).max() > 10 * head.rounding(vectors, "bf16")

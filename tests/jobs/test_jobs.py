@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from weevit.jobs import tasks as jobs_tasks  # noqa: E402
 from weevit.jobs.manifest import read_lines  # noqa: E402
 from weevit.jobs.results import job_status, verify_job  # noqa: E402
 from weevit.jobs.run import Progress, run_job  # noqa: E402
+from weevit.jobs.settings import read_settings  # noqa: E402
 from weevit.jobs.shards import vectors  # noqa: E402
 
 SIZE = 32
@@ -338,12 +340,32 @@ def test_another_job_in_the_folder(predictor: weevit.Predictor, images: Path, tm
         with pytest.raises(weevit.UsageError, match=word):
             run(other, images, folder, **more)
     job = json.loads((folder / "job.json").read_text())
-    for key in ("checkpoint", "weevit", "model", "engine"):
+    for key in ("checkpoint", "weevit", "model", "engine", "precision", "device"):
         (folder / "job.json").write_text(json.dumps({**job, key: "another"}))
         with pytest.raises(weevit.UsageError, match=f"{key}: another then"):
             run(predictor, images, folder)
     (folder / "job.json").write_bytes(expected["job.json"])
     assert contents(folder) == expected
+
+
+def test_a_job_of_an_earlier_version_was_fp32_on_the_cpu(
+    predictor: weevit.Predictor, images: Path, tmp_path: Path
+) -> None:
+    """Neither `job.json` nor the files named precision or device."""
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / "out"
+    run(predictor, images, folder)
+    job = json.loads((folder / "job.json").read_text())
+    old = {key: value for key, value in job.items() if key not in ("precision", "device")}
+    assert len(old) == len(job) - 2
+    (folder / "job.json").write_text(json.dumps(old))
+    assert run(predictor, images, folder).computed == 0
+    schema = pyarrow.read_schema(next((folder / "data").iterdir()))
+    own = {key: value for key, value in schema.metadata.items() if key not in (b"weevit.precision", b"weevit.device")}
+    assert len(own) == len(schema.metadata) - 2
+    settings = read_settings(folder)
+    assert settings.unlike(schema.with_metadata(own)) == ""
+    assert replace(settings, precision="bf16").unlike(schema.with_metadata(own)) == "precision"
 
 
 def test_folders_that_are_no_jobs(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
             image_size=parse_image_size(loading.image_size),
             batch_size=loading.batch_size,
             threads=loading.threads,
-            engine=loading.engine,  # type: ignore[arg-type]  # open_session says which engines there are
+            engine=loading.engine,  # type: ignore[arg-type]  # load says which words there are
+            precision=loading.precision,  # type: ignore[arg-type]  # load says so
+            device=loading.device,  # type: ignore[arg-type]  # load says so
             limits=Limits(max_pixels=loading.max_pixels),
             reduced_jpeg=loading.reduced_jpeg,
             progress=progress,
@@ -47,17 +49,18 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
 
 
 def model_line(predictor: Predictor) -> str:
-    """Full tag, parameters, size, engine, threads and why."""
+    """Full tag, parameters, size, engine and, where it is not the default, why; threads and why."""
+    from weevit.engine.choice import DEFAULT
     from weevit.zoo.counts import count
 
     checkpoint, spec = predictor.checkpoint, predictor.preprocessing
     params = count(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid).params / 1e6
     size = f"{spec.height}" if spec.height == spec.width else f"{spec.height} x {spec.width}"
-    threads = predictor.threads
+    threads, way = predictor.threads, predictor.way
     plural = "" if threads.count == 1 else "s"
+    engine = str(way) if way == DEFAULT else f"{way} ({way.why})"
     return (
-        f"{checkpoint.name} · {params:.1f} M · {size} px · {predictor.engine}, "
-        f"{threads.count} thread{plural} ({threads.reason})"
+        f"{checkpoint.name} · {params:.1f} M · {size} px · {engine}, {threads.count} thread{plural} ({threads.reason})"
     )
 
 

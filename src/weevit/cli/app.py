@@ -26,7 +26,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 VERBS = (
     *("models", "info", "classify", "embed", "features", "explain", "jobs"),
-    *("data", "fit", "eval", "compare", "quantize", "recipe", "train", "finetune", "resume", "doctor"),
+    *("data", "fit", "eval", "compare", "quantize", "recipe", "train", "finetune", "resume", "bench", "doctor"),
 )
 """Every verb is the function of the same name in the module of the same name; it is imported when it is asked for."""
 

@@ -32,7 +32,8 @@ HUB_SECONDS = 2.0
 @click.command()
 @options.json_lines
 def doctor(json_lines: bool) -> None:
-    """Say what is installed, how many threads are used and why, where the caches are, whether the hub answers."""
+    """Say what is installed, which instructions the processor has and which precisions are allowed for it, how many
+    threads are used and why, where the caches are, whether the hub answers."""
     facts = examine()
     if json_lines:
         say_json(facts)
@@ -50,6 +51,8 @@ def examine() -> dict[str, dict[str, Any]]:
         "installed": _installed,
         "extras": lambda: {extra: _extra(extra) for extra in _PARTS if extra != "core"},
         "engines": _engines,
+        "processor": _processor,
+        "precisions": _precisions,
         "threads": _threads,
         "caches": _caches,
         "hub": _hub,
@@ -85,7 +88,29 @@ def _engines() -> dict[str, str]:
     engines = {
         "onnxruntime": f"{onnxruntime.__version__} (default): {', '.join(onnxruntime.get_available_providers())}"
     }
-    return engines | {"openvino": installed("openvino") or _extra("openvino")}
+    return engines | {
+        "openvino": installed("openvino") or _extra("openvino"),
+        "torch": installed("torch") or _extra("train"),
+    }
+
+
+def _processor() -> dict[str, str]:
+    from weevit.engine.machine import cpu
+
+    found = cpu()
+    return {"instruction set": found.name} | {f"{kind} kernels": said for kind, said in found.kernels().items()}
+
+
+def _precisions() -> dict[str, str]:
+    """What `--precision` and `--device` choose here, each with its reason, or why it is refused."""
+    from weevit.engine.choice import WAYS, refusal
+
+    found: dict[str, str] = {}
+    for way in WAYS:
+        refused = refusal(way)
+        said = f"{way.engine}: {way.why}" if refused is None else f"refused: {refused.message}"
+        found.setdefault(f"{way.precision} on {way.device}", said)
+    return found
 
 
 def _threads() -> dict[str, Any]:

@@ -21,8 +21,9 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 DEFAULT_MODEL = "vit_pwee_patch16_reg1_gap_256.sbb_in1k"
 """`weevit.zoo.weights.DEFAULT_MODEL`, here so that --help need not read the zoo (a test compares them)."""
 
-ENGINES = ("onnxruntime", "openvino")
-"""`weevit.engine.session.ENGINES`, for the same reason."""
+ENGINES, PRECISIONS = ("onnxruntime", "openvino", "torch"), ("fp32", "bf16")
+DEVICES = ("cpu", "cuda", "auto")
+"""Of `weevit.engine.choice`, for the same reason."""
 
 DEFAULT_MAX_PIXELS, DEFAULT_SHARD_SIZE = 64_000_000, 512
 """Of `weevit.images.decode.Limits` and `weevit.jobs.settings`, for the same reason."""
@@ -119,9 +120,11 @@ class Loading:
 
     model: str
     image_size: str | None
-    batch_size: int
+    batch_size: int | None
     threads: int | None
-    engine: str
+    engine: str | None
+    precision: str | None
+    device: str
     max_pixels: int
     reduced_jpeg: bool = False
 
@@ -133,13 +136,21 @@ _LOADING = (
     ),
     click.option("--image-size", help="Input side in pixels, or HEIGHTxWIDTH; multiples of 16."),
     click.option(
-        "--batch-size", type=Whole(1, MAX_BATCH, "a batch has at least one image"), default=8, show_default=True,
-        help="Images in one pass.",
+        "--batch-size", type=Whole(1, MAX_BATCH, "a batch has at least one image"),
+        help="Images in one pass; by default 8 on a CPU and 256 on a GPU.",
     ),
     threads,
     click.option(
-        "--engine", type=OneOf(ENGINES), default="onnxruntime", show_default=True,
-        help="Engine that computes; openvino needs its extra.",
+        "--engine", type=OneOf(ENGINES),
+        help="Engine that computes; by default the one for the precision and the device.",
+    ),
+    click.option(
+        "--precision", type=OneOf(PRECISIONS),
+        help="fp32 for timm's numbers, or bf16; by default fp32 on a CPU and bf16 on a GPU.",
+    ),
+    click.option(
+        "--device", type=OneOf(DEVICES), default="cpu", show_default=True,
+        help="Device that computes; auto is CUDA where there is some.",
     ),
     click.option(
         "--max-pixels", type=Whole(1), default=DEFAULT_MAX_PIXELS, show_default=True,

@@ -8,7 +8,6 @@ or where a GPU was.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -49,16 +48,29 @@ class Way:
     why: str
 
     def __str__(self) -> str:
-        device = "" if self.device == "cpu" else f" on {self.device}"
-        return self.engine + device + ("" if self.precision == "fp32" and not device else f" in {self.precision}")
+        return named(self.engine, self.precision, self.device)
+
+    def options(self) -> str:
+        """What to type for it, as little as there is; empty for the default."""
+        there = [way for way in WAYS if way.device == self.device]
+        device = [] if self.device == DEFAULT.device else [f"--device {self.device}"]
+        precision = [] if self.precision == there[0].precision else [f"--precision {self.precision}"]
+        first = next(way for way in there if way.precision == self.precision)
+        return " ".join([*device, *precision, *([] if self == first else [f"--engine {self.engine}"])])
+
+
+def named(engine: str, precision: str, device: str) -> str:
+    """An engine for people, with device and precision where they are not fp32 on a CPU: `openvino in bf16`."""
+    where = "" if device == "cpu" else f" on {device}"
+    return engine + where + (f" in {precision}" if precision != "fp32" or where else "")
 
 
 WAYS = (
     Way("cpu", "fp32", "onnxruntime", (), 8, "timm's numbers, with the core alone"),
     Way("cpu", "fp32", "openvino", ("openvino",), 8, "timm's numbers"),
     Way("cpu", "bf16", "openvino", ("bf16", "openvino"), 8, "the one engine that multiplies bf16 on a CPU"),
-    Way("cuda", "bf16", "torch", ("train", "cuda"), 128, "the fastest on a GPU"),
-    Way("cuda", "fp32", "torch", ("train", "cuda"), 128, "timm's numbers on a GPU, without TF32"),
+    Way("cuda", "bf16", "torch", ("train", "cuda"), 256, "the numbers that a GPU multiplies fastest"),
+    Way("cuda", "fp32", "torch", ("train", "cuda"), 256, "timm's numbers on a GPU, without TF32"),
 )
 """Every way there is, the default before others of its device and precision."""
 
@@ -160,19 +172,14 @@ def _train(way: Way) -> MissingExtraError | None:
 
 def _cuda(way: Way) -> UsageError | None:
     del way
-    reason = no_cuda()
+    reason = _no_cuda()
     return UsageError(f"There is no GPU to compute on: {reason}.", "--device cpu") if reason else None
 
 
-@cache
-def no_cuda() -> str:
-    """Why PyTorch, which is installed, cannot use a GPU; empty where it can. Imports torch, 1 to 2 s, once."""
-    import torch
+def _no_cuda() -> str:
+    from weevit.engine.torch import no_cuda  # imports PyTorch, 1 to 2 s
 
-    if torch.cuda.is_available():
-        return ""
-    built = torch.version.cuda
-    return "PyTorch finds no CUDA device" if built else "the installed PyTorch was built without CUDA"
+    return no_cuda()
 
 
 _NEEDS = {"bf16": _bf16, "openvino": _openvino, "train": _train, "cuda": _cuda}

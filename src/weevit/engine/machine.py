@@ -61,6 +61,20 @@ class Cpu:
         """Whether it multiplies bf16 itself."""
         return self.avx512_bf16 or self.amx_bf16
 
+    def kernels(self) -> dict[str, str]:
+        """Type of number -> which kernels the engines have for it here, in words."""
+        if not self.known:
+            return dict.fromkeys(("fp32", "bf16", "int8"), "unknown: this system does not list its instructions")
+        products = {"bf16": ("avx512_bf16", "amx_bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8")}
+        has = {kind: ", ".join(name for name in names if getattr(self, name)) for kind, names in products.items()}
+        return {
+            "fp32": self.name.partition(" with ")[0],
+            "bf16": has["bf16"] or "none: no instruction multiplies it",
+            "int8": f"{has['int8']}: 8-bit weights are exact"
+            if has["int8"]
+            else "sums saturate: 7-bit weights are exact",
+        }
+
 
 @cache
 def cpu(root: Path = Path("/")) -> Cpu:

@@ -1,4 +1,4 @@
-"""Running a graph: onnxruntime by default, OpenVINO where it is installed and asked for."""
+"""Loading a model into the engine that was chosen: onnxruntime, OpenVINO or PyTorch."""
 
 from __future__ import annotations
 
@@ -52,6 +52,10 @@ def open_session(
     check(engine, precision)
     if engine == "openvino":
         return open_openvino(_build(checkpoint, request, "standard"), threads, precision)
+    if engine == "torch":
+        from weevit.engine.torch import TorchSession  # PyTorch is an extra, and takes 1 to 2 s
+
+        return TorchSession(checkpoint, request, precision)
     return _onnxruntime(checkpoint, request, threads, cache)
 
 

@@ -116,6 +116,8 @@ def describe(predictor: Predictor) -> ModelFacts:
         "parameters": count(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid).params,
         "preprocessing": json.loads(json.dumps(asdict(predictor.preprocessing))),  # as it is read back: no tuples
         "engine": predictor.engine,
+        "precision": predictor.precision,
+        "device": predictor.device,
         "threads": predictor.threads.count,
         "unknown_below": unknown_below(checkpoint),
         "weevit": __version__,

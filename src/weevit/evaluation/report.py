@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from weevit.answers.tables import BETWEEN
+from weevit.engine.choice import named as named_engine
 from weevit.evaluation.metrics import NO_ANSWER, wilson
 from weevit.evaluation.results import Evaluation, ModelFacts
 from weevit.reports import charts
@@ -67,7 +68,8 @@ def model_line(model: ModelFacts) -> str:
     seen = model["preprocessing"]
     size = f"{seen['height']}" if seen["height"] == seen["width"] else f"{seen['height']} x {seen['width']}"
     threads = f"{model['threads']} thread{'' if model['threads'] == 1 else 's'}"
-    return f"{model['name']} · {model['parameters'] / 1e6:.1f} M · {size} px · {model['engine']}, {threads}"
+    engine = named_engine(model["engine"], model.get("precision", "fp32"), model.get("device", "cpu"))
+    return f"{model['name']} · {model['parameters'] / 1e6:.1f} M · {size} px · {engine}, {threads}"
 
 
 def tile(name: str, value: str, note: str = "") -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class ModelFacts(TypedDict):
     parameters: int
     preprocessing: Mapping[str, str | float | Sequence[float]]
     engine: str
+    precision: NotRequired[str]  # both in no evaluation of an earlier version, which are fp32 on the CPU
+    device: NotRequired[str]
     threads: int
     unknown_below: float | None
     weevit: str
@@ -90,7 +92,8 @@ class Evaluation:
     """How a model did on some images.
 
     Attributes:
-        model: name, source, sha256, parameters, preprocessing, engine, threads, unknown (threshold, or None).
+        model: name, source, sha256, parameters, preprocessing, engine, precision, device, threads, unknown (threshold,
+            or None).
         data: path, split, fingerprint, notes.
         classes: those that could be answered, in the order of the head.
         multi_label: whether an image may have any number of them.

@@ -51,9 +51,6 @@ from weevit.zoo.writing import write_checkpoint
 _ASKED = 8
 """Images that the written checkpoint is asked for, to see that it says what the head says."""
 
-_TOLERANCE = 1e-3
-"""Of a logit, between the two; rounding in float32 makes 1e-5."""
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -346,6 +343,8 @@ class _Run:
             replace(found, name=name, source=str(self.folder / MODEL)),
             threads=self.predictor.threads.count,
             engine=self.predictor.engine,
+            precision=self.predictor.precision,
+            device=self.predictor.device,
             limits=self.predictor.limits,
         )
 
@@ -376,9 +375,10 @@ def _difference(written: Predictor, head: Head, split: Split, embedded: Embedded
     indices = np.flatnonzero(embedded.ok)[:_ASKED]
     results = written.stream(split.take(indices).sources, outputs=("logits",), topk=1, steady=True)
     logits = [result.logits for result in results if result.logits is not None]
-    expected = head.logits(embedded.vectors[indices])
+    vectors = embedded.vectors[indices]
+    expected = head.logits(vectors)
     difference = float(np.abs(np.stack(logits) - expected).max()) if len(logits) == len(indices) else float("inf")
-    if not difference < _TOLERANCE:
+    if not difference < head.rounding(vectors, written.precision):
         raise CheckpointError(
             f"{written.checkpoint.source} does not answer as the head that was fitted: {difference:.1e} apart.",
             "Please report it, with what `weevit doctor` says.",

@@ -35,6 +35,13 @@ _NEVER = -30.0
 """The logit of a class of which there was nothing to learn from: as good as never answered, and finite."""
 
 
+_TOLERANCE = 1e-3
+"""Of a logit in fp32, where rounding makes 1e-5."""
+
+_BF16 = 2.0**-7
+"""Of the sum of the sizes of all products: both factors of each are rounded to 8 bits, and so may be their sum."""
+
+
 @dataclass(frozen=True)
 class Head:
     """A linear head on embeddings as they are.
@@ -50,6 +57,14 @@ class Head:
     def logits(self, vectors: Array | Floats) -> Floats:
         """(n, D) embeddings -> (n, K)."""
         return np.asarray(vectors, np.float64) @ self.weight.T + self.bias
+
+    def rounding(self, vectors: Array | Floats, precision: str) -> float:
+        """How far a logit of these (n, D) embeddings may be from `logits` where a graph in this precision computed it:
+        the greatest bound of all."""
+        if precision == "fp32":
+            return _TOLERANCE
+        sizes = np.abs(np.asarray(vectors, np.float64)) @ np.abs(self.weight).T
+        return _TOLERANCE + _BF16 * float(sizes.max(initial=0.0))
 
     def cooled(self, temperature: float) -> Head:
         """The head whose logits are these divided by the temperature."""

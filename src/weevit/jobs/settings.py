@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from weevit._version import __version__
 from weevit.answers.columns import Column, metadata
 from weevit.arguments import whole
+from weevit.engine.choice import DEFAULT
 from weevit.errors import JobError, MalformedFileError, UsageError
 from weevit.jobs.plan import DATA, PARTS
 from weevit.jobs.verbs import VERBS
@@ -58,9 +59,11 @@ class Settings:
         model: the full tag.
         checkpoint: sha256 of the weights.
         preprocessing: size, crop, interpolation, mean, std, the limit of pixels, whether JPEGs are reduced.
-        engine: `onnxruntime` or `openvino`.
+        engine: what computed: `onnxruntime`, `openvino` or `torch`.
         shard_size: inputs in a shard.
         weevit: the version that wrote the rows.
+        precision: `fp32` or `bf16`; fp32 where a folder of an earlier version says nothing.
+        device: `cpu` or `cuda`; the CPU where a folder of an earlier version says nothing.
     """
 
     verb: Name
@@ -71,6 +74,8 @@ class Settings:
     engine: Name
     shard_size: Annotated[int, fields.whole(1, MAX_COUNT)]
     weevit: Name = __version__
+    precision: Name = DEFAULT.precision
+    device: Name = DEFAULT.device
 
     def preprocessing_hash(self) -> str:
         """sha256 of the preprocessing, 64 hex digits."""
@@ -85,6 +90,8 @@ class Settings:
             "weevit.preprocessing": json.dumps(self.preprocessing, sort_keys=True),
             "weevit.preprocessing_sha256": self.preprocessing_hash(),
             "weevit.engine": self.engine,
+            "weevit.precision": self.precision,
+            "weevit.device": self.device,
             "weevit.version": self.weevit,
             "weevit.options": json.dumps(self.options, sort_keys=True),
             "weevit.normalized": json.dumps(bool(self.options.get("normalize", False))),
@@ -94,6 +101,7 @@ class Settings:
         """The first thing that the Arrow schema of a shard says of another job; empty where there is none."""
         said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in _metadata(schema)}
         wanted = self.metadata([])
+        said = {"weevit.precision": DEFAULT.precision, "weevit.device": DEFAULT.device} | said  # of earlier versions
         other = [name for name in wanted if name not in _BY_COLUMNS and said.get(name) != wanted[name]]
         return other[0].removeprefix("weevit.") if other else ""
 
@@ -124,6 +132,8 @@ def settings_of(predictor: Predictor, verb: str, options: dict[str, Any], shard_
         checkpoint=checkpoint.sha256,
         preprocessing=json.loads(json.dumps(predictor.pixels_depend_on())),  # as it is read back: tuples are lists
         engine=predictor.engine,
+        precision=predictor.precision,
+        device=predictor.device,
         shard_size=shard_size,
     )
 
