@@ -1,4 +1,4 @@
-"""The forward pass of a quantised checkpoint in numpy: every product of integers is one of integers, summed in int64.
+"""The forward pass of a quantised checkpoint in numpy: every product is one of whole numbers, exact in float64.
 
 Written from the format (`weevit.zoo.quantized`) alone, for all kinds of blocks: graphs are held against it.
 """
@@ -25,7 +25,7 @@ def forward(arch: Architecture, tensors: Mapping[str, np.ndarray], pixels: np.nd
     batch, height, width, channels = pixels.shape
     rows, columns = height // PATCH, width // PATCH
     x = pixels.reshape(batch, rows, PATCH, columns, PATCH * channels).transpose(0, 1, 3, 2, 4)
-    x = x.reshape(batch, rows * columns, -1).astype(np.int64) @ tensors["patch_embed.weight"].astype(np.int64)
+    x = x.reshape(batch, rows * columns, -1).astype(np.float64) @ tensors["patch_embed.weight"].astype(np.float64)
     x = x * tensors["patch_embed.scale"].astype(np.float64)
     x = np.concatenate([np.zeros((batch, arch.num_prefix, arch.embed_dim)), x], axis=1)
     grid = (rows, columns)
@@ -72,7 +72,7 @@ def _attention(arch: Architecture, own: dict[str, np.ndarray], y: np.ndarray, gr
         if "scores" in own:
             largest = own["scores"][i].astype(np.float64)
             query, key = (
-                np.clip(np.rint(one / np.float32(size / 127)), low, 127).astype(np.int64)
+                np.clip(np.rint(one / np.float32(size / 127)), low, 127).astype(np.float64)
                 for one, size, low in zip((query, key), largest, (-128, -128), strict=True)
             )
             scores = (query @ key.swapaxes(2, 3)) * (largest[0] / 127) * (largest[1] / 127)
@@ -102,7 +102,7 @@ def _linear(own: dict[str, np.ndarray], x: np.ndarray, name: str, range_: str, g
     if weight.dtype != np.int8:
         return x @ weight.astype(np.float64) + bias
     whole, step, zero = _whole(own.get(f"{range_}.range"), x, gelu)
-    y = ((whole - zero) @ weight.astype(np.int64)) * own[f"{name}.scale"].astype(np.float64) * step + bias
+    y = ((whole - zero) @ weight.astype(np.float64)) * own[f"{name}.scale"].astype(np.float64) * step + bias
     if f"{name}.outliers" in own:
         y = y + x[..., own[f"{name}.outliers"]] @ own[f"{name}.outlier_weight"].astype(np.float64)
     return y
@@ -116,7 +116,7 @@ def _whole(bounds: np.ndarray | None, x: np.ndarray, gelu: bool) -> tuple[np.nda
         step, zero = np.maximum(x.max(axis=-1, keepdims=True), 2.0) / 235, 20
     else:
         step, zero = np.maximum(np.abs(x).max(axis=-1, keepdims=True), 1e-12) / 127, 128
-    return np.clip(np.rint(x / step) + zero, 0, 255).astype(np.int64), step, zero
+    return np.clip(np.rint(x / step) + zero, 0, 255).astype(np.float64), step, zero
 
 
 def _norm(x: np.ndarray, tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:

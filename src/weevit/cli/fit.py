@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ _FAILURES = 10
 @click.command()
 @click.argument("data")
 @options.allow_urls
-@options.loading
+@options.loading_to_fit
 @click.option(
     "--folds",
     type=options.Whole(2),
@@ -98,7 +99,8 @@ def fit(
     require_sklearn()
     check_folder(output, FIT, (loading.model, data))  # before the model is loaded
     dataset = read_told(data, quiet, allow_missing, notes=False)
-    predictor = answers.load_model(loading, quiet)
+    int8 = loading.precision == "int8"
+    predictor = answers.load_model(replace(loading, precision=None) if int8 else loading, quiet)
     try:
         with watching(quiet) as watch:
             done = fit_head(
@@ -106,6 +108,7 @@ def fit(
                 output,
                 predictor,
                 **vars(own),
+                int8=int8,
                 watch=watch,
             )
     except KeyboardInterrupt:

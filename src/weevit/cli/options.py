@@ -129,6 +129,15 @@ class Loading:
     reduced_jpeg: bool = False
 
 
+_PRECISION = click.option(
+    "--precision", type=OneOf(PRECISIONS),
+    help="fp32 for timm's numbers, or bf16; by default fp32 on a CPU and bf16 on a GPU.",
+)  # fmt: skip
+_PRECISION_TO_FIT = click.option(
+    "--precision", type=OneOf((*PRECISIONS, "int8")),
+    help="fp32 for timm's numbers, bf16, or int8: the backbone is quantised first; by default fp32 on a CPU.",
+)  # fmt: skip
+
 _LOADING = (
     click.option(
         "--model", "-m", default=DEFAULT_MODEL, show_default=True,
@@ -144,10 +153,7 @@ _LOADING = (
         "--engine", type=OneOf(ENGINES),
         help="Engine that computes; by default the one for the precision and the device.",
     ),
-    click.option(
-        "--precision", type=OneOf(PRECISIONS),
-        help="fp32 for timm's numbers, or bf16; by default fp32 on a CPU and bf16 on a GPU.",
-    ),
+    _PRECISION,
     click.option(
         "--device", type=OneOf(DEVICES), default="cpu", show_default=True,
         help="Device that computes; auto is CUDA where there is some.",
@@ -197,6 +203,12 @@ def seed(default: int | None = 0, help: str = "Seed of every random draw.") -> C
 def loading(verb: Verb) -> Verb:
     """Give a verb the options of `Loading`, as one argument of that name."""
     return _packed(verb, "loading", Loading, _LOADING)
+
+
+def loading_to_fit(verb: Verb) -> Verb:
+    """Give a verb that fits a head the options of `Loading`, with int8 among the precisions."""
+    declared = tuple(_PRECISION_TO_FIT if option is _PRECISION else option for option in _LOADING)
+    return _packed(verb, "loading", Loading, declared)
 
 
 def loading_to_answer(verb: Verb) -> Verb:

@@ -124,9 +124,8 @@ def _lines(found: Quantized) -> list[str]:
     """What was measured, a line each."""
     rows = {"quantised": str(found.quantization), **_agreement(found.agreement)}
     speed, size = found.speed, found.size
-    ratios = f"{speed.speedup:.2f} times by processor time ({speed.low:.2f} to {speed.high:.2f})"
     where = f"{found.engine}, {found.processor}"
-    rows["speed"] = f"{ratios}, {speed.wall[0] / speed.wall[1]:.2f} by the clock: {where}"
+    rows["speed"] = f"{speed.ratio} times by processor time, {speed.wall[0] / speed.wall[1]:.2f} by the clock: {where}"
     rows["size"] = f"{size[1] / 1e6:.1f} MB, {size[1] / size[0]:.0%} of the original"
     width = max(map(len, rows))
     return [f"{title:<{width}}  {text}" for title, text in rows.items()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from weevit.fitting.folder import (
     write_run,
 )
 from weevit.fitting.heads import Head, require_sklearn
+from weevit.fitting.int8 import in_int8, set_aside
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Images, Search, final, search
 from weevit.predict import Predictor, load
@@ -83,6 +84,7 @@ def fit(
     validation_share: float = 0.2,
     calibrate: str = "folds",
     allow_missing: bool = False,
+    int8: bool = False,
     cache: Path | None = None,
     watch: Watcher = lambda stage: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -108,6 +110,8 @@ def fit(
             did not see it; or `validation`.
         allow_missing: splits may lack classes, and classes may have a single image to learn from; of such ones nothing
             is known but what they look like, and nothing is calibrated where they are more than 2 % of the images.
+        int8: quantise the backbone first, calibrated on training images: the head is fitted to its embeddings and the
+            model that is written is int8.
         cache: the folder of all caches of embeddings; weevit's own by default.
         watch: told how far it is.
         should_stop: asked while images are embedded.
@@ -127,8 +131,8 @@ def fit(
     output = local(output)
     with held(output, FIT, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
         predictor = model if isinstance(model, Predictor) else load(model)
-        run = _Run(predictor, output, own, watch)
-        return run.fit(data, cache, should_stop)
+        with set_aside(output) if int8 else nullcontext() as backbone:
+            return _Run(predictor, output, own, watch).fit(data, cache, should_stop, backbone)
 
 
 class _Run:
@@ -145,11 +149,17 @@ class _Run:
         """Add a line to what will be `log.txt`."""
         self.logged += stamped(line)
 
-    def fit(self, data: str | Path | Dataset, cache: Path | None, should_stop: Callable[[], bool]) -> Fit:
-        """All of it, one step after another."""
+    def fit(
+        self, data: str | Path | Dataset, cache: Path | None, should_stop: Callable[[], bool], int8: Path | None = None
+    ) -> Fit:
+        """All of it, one step after another; with a folder for an int8 backbone, that one is made first."""
         with self._timed("total"):
             # ---- images
             dataset = self._read(data)
+            if int8 is not None:
+                with self._timed("calibrate"):
+                    self.predictor = in_int8(self.predictor, dataset, int8)
+                self.log(f"backbone in {self.predictor.checkpoint.quantization}")
             with self._timed("embed"):
                 embedded = self._embed(dataset, cache, should_stop)
             self._check_leaks(embedded)
@@ -337,7 +347,8 @@ class _Run:
         labels = [Label(name, name) for name in dataset.classes]
         seen = self.predictor.preprocessing
         grid = None if base.architecture.position == "rope" else base.grid  # those are computed, for any size
-        found = write_checkpoint(stage, base.architecture, tensors, seen, labels, about, decision, grid)
+        own = (stage, base.architecture, tensors, seen, labels, about, decision, grid)
+        found = write_checkpoint(*own, quantization=base.quantization)
         name = f"{base.architecture.name} ({self.folder.resolve().name})"
         return Predictor(
             replace(found, name=name, source=str(self.folder / MODEL)),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from functools import partial
+from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 
 from weevit.answers.results import unit_length
 from weevit.engine.ahead import batches
 from weevit.engine.protocol import Pixels
+from weevit.engine.timing import Ratio, interleaved
 from weevit.evaluation.metrics import wilson
 from weevit.evaluation.paired import mcnemar
 from weevit.predict import Predictor
@@ -68,23 +69,14 @@ def race(first: Predictor, second: Predictor, pixels: Pixels, rounds: int = ROUN
         pixels: (B, height, width, channels) uint8; every round asks both for all of them.
         rounds: how many.
     """
-    pair = (first, second)
-    for predictor in pair:
-        predictor.forward(pixels)  # loads the graph
-    taken = np.zeros((rounds, 2, 2))
-    for number in range(rounds):
-        for side in (0, 1) if number % 2 else (1, 0):
-            wall, cpu = time.perf_counter(), time.process_time()
-            pair[side].forward(pixels)
-            taken[number, side] = time.process_time() - cpu, time.perf_counter() - wall
-    ratios: npt.NDArray[np.float64] = taken[:, 0, 0] / np.maximum(taken[:, 1, 0], 1e-9)
-    cpu_each, wall_each = _each(taken[:, :, 0], len(pixels)), _each(taken[:, :, 1], len(pixels))
-    return Speed(rounds, cpu_each, wall_each, float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
-
-
-def _each(seconds: npt.NDArray[np.float64], images: int) -> tuple[float, float]:
-    first, second = np.median(seconds, axis=0) / images
-    return float(first), float(second)
+    taken = interleaved({own: partial(own.forward, pixels) for own in (first, second)}, rounds)
+    one, other = taken[first], taken[second]
+    return Speed(
+        rounds=rounds,
+        cpu=(median(one.cpu) / len(pixels), median(other.cpu) / len(pixels)),
+        wall=(median(one.wall) / len(pixels), median(other.wall) / len(pixels)),
+        ratio=Ratio.of(other.cpu, one.cpu),
+    )
 
 
 def noise(predictor: Predictor) -> Pixels:

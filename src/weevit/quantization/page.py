@@ -45,9 +45,8 @@ def quantization_page(found: Quantized, original: Checkpoint, machine: dict[str,
 
 def _tiles(found: Quantized) -> Iterator[dict[str, str]]:
     agreement, speed = found.agreement, found.speed
-    yield tile(
-        "faster, by processor time", f"{speed.speedup:.2f} ×", f"{speed.low:.2f} to {speed.high:.2f}, {found.processor}"
-    )
+    spread = f"{speed.ratio.low:.2f} to {speed.ratio.high:.2f}, {found.processor}"
+    yield tile("faster, by processor time", f"{speed.ratio.median:.2f} ×", spread)
     if agreement and agreement.same is not None:
         bounds = interval((agreement.low, agreement.high))
         yield tile("same class", percent(agreement.share), f"{bounds} at 95 %, {agreement.images:,} images")

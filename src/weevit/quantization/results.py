@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit.arguments import MAX_SEED, whole, within
+from weevit.engine.timing import Ratio
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.quantized import Quantization
 
@@ -63,16 +64,14 @@ class Speed:
     Attributes:
         rounds: how many; the order is turned in every second one.
         cpu, wall: seconds of processor time, and by the clock: (original, quantised).
-        speedup: median over the rounds of the ratio of processor times, which others on the machine hardly change.
-        low, high: the least and the greatest of those ratios.
+        ratio: how many times less processor time the quantised model takes, over the rounds; others on the machine
+            hardly change it.
     """
 
     rounds: int
     cpu: tuple[float, float]
     wall: tuple[float, float]
-    speedup: float
-    low: float
-    high: float
+    ratio: Ratio
 
 
 @dataclass(frozen=True)
@@ -171,5 +170,5 @@ def misses(gate: Gate, agreement: Agreement | None, speed: Speed) -> Iterator[st
         yield f"Both models give the same class to {agreement.share:.1%}; {gate.min_agreement:g} % or more is allowed."
     if agreement is not None and agreement.labelled and not 100 * agreement.drop <= gate.max_drop:
         yield f"Top-1 accuracy drops by {100 * agreement.drop:.2f} points; {gate.max_drop:g} or less is allowed."
-    if not speed.speedup >= gate.min_speedup:
-        yield f"It is {speed.speedup:.2f} times as fast here; {gate.min_speedup:g} or more is allowed."
+    if not speed.ratio.median >= gate.min_speedup:
+        yield f"It is {speed.ratio.median:.2f} times as fast here; {gate.min_speedup:g} or more is allowed."
