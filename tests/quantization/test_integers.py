@@ -38,8 +38,8 @@ Made = Callable[[Checkpoint, str], Checkpoint]
 
 
 def shortened(name: str) -> Architecture:
-    """Two blocks of an architecture: enough for one that is the last and one that is not."""
-    return replace(get_architecture(name), depth=2)
+    """Two narrow blocks of an architecture: one that is the last, and one that is not."""
+    return replace(get_architecture(name), depth=2, embed_dim=64, num_heads=2, mlp_dim=160)
 
 
 @pytest.fixture(scope="module")
