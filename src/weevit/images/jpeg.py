@@ -97,12 +97,12 @@ def read_layout(data: bytes) -> Layout:
         TooLargeImageError: more segments, scans or EXIF than any real file has.
         CorruptImageError: too much between the segments.
     """
-    layout, junk, place, exif = Layout(), 0, 2, 0
+    layout, junk, position, exif = Layout(), 0, 2, 0
     for _ in range(MAX_SEGMENTS):
-        found = (_AFTER_SCAN if layout.scans else _MARKER).search(data, place)
+        found = (_AFTER_SCAN if layout.scans else _MARKER).search(data, position)
         if not found:
             return layout
-        junk += 0 if layout.scans else found.start() - place
+        junk += 0 if layout.scans else found.start() - position
         if junk > MAX_JUNK:
             raise CorruptImageError("JPEG: the header has more between its parts than in them")
         marker, start = data[found.end() - 1], found.end()
@@ -110,13 +110,13 @@ def read_layout(data: bytes) -> Layout:
             layout.end = start
             return layout
         if marker in _BARE:
-            place = start
+            position = start
             continue
-        place = start + int.from_bytes(data[start : start + 2], "big")
-        exif += place - start if marker == _APP1 else 0
+        position = start + int.from_bytes(data[start : start + 2], "big")
+        exif += position - start if marker == _APP1 else 0
         if exif > MAX_EXIF:
             raise TooLargeImageError(f"JPEG: more than {MAX_EXIF:,} bytes of EXIF")
-        if _take(layout, marker, data, start, place) and _is_single(layout) and data.endswith(END):
+        if _take(layout, marker, data, start, position) and _is_single(layout) and data.endswith(END):
             layout.end = len(data)  # the decoder itself refuses another scan; no need to look for one
             return layout
     raise TooLargeImageError(f"JPEG: more than {MAX_SEGMENTS:,} segments")
@@ -153,11 +153,7 @@ def _is_single(layout: Layout) -> bool:
 
 
 def check_whole(layout: Layout) -> None:
-    """Whether every component came, and a progressive file's scans to the last bit; libjpeg does not ask.
-
-    Raises:
-        TruncatedImageError: something never came.
-    """
+    """Refuse missing components or scans with TruncatedImageError; libjpeg does not check for them."""
     low = {component: [-1] * 64 for component in layout.components}
     for components, first, last, _, bit in layout.scans:
         for component in components:
@@ -254,9 +250,9 @@ def _has_lost_sector(data: bytes, layout: Layout) -> bool:
     sample = data[layout.data : layout.end or len(data) : _STEP]
     at = sample.find(0)
     while at >= 0:
-        place = layout.data + at * _STEP
-        if data.startswith(_LOST, place):
-            return bool(data[place : layout.end - 2 if layout.end else None].strip(b"\0")) and not _zeros_are_flat(
+        position = layout.data + at * _STEP
+        if data.startswith(_LOST, position):
+            return bool(data[position : layout.end - 2 if layout.end else None].strip(b"\0")) and not _zeros_are_flat(
                 data, layout
             )
         at = sample.find(0, at + 1)
@@ -326,14 +322,10 @@ def _notes(segments: Iterable[bytes]) -> dict[str | tuple[int, int], bytes]:
 
 
 def check_opened(image: Image.Image) -> None:
-    """Whether an image that Pillow has opened, but not decoded, has all of its pixels, where it is a JPEG.
-
-    Raises:
-        ImageError: as `pixels`.
-    """
+    """Refuse a JPEG that Pillow has opened but not decoded if pixels are missing; errors as for `pixels`."""
     if isinstance(image, JpegImageFile) and not isinstance(image, StrictJpeg) and image.tile and image.fp:
-        place = image.fp.tell()
+        position = image.fp.tell()
         image.fp.seek(image.tile[0].offset)
         data = image.fp.read()
-        image.fp.seek(place)
+        image.fp.seek(position)
         pixels(data, read_layout(data))

@@ -31,17 +31,17 @@ def check(data: bytes) -> bytes:
         TruncatedImageError: a part of the codestream is missing.
     """
     start, stop = _codestream(data)
-    place, tiles, components, packets = start + 2, 1, 1, 0
-    while (marker := _number(data, place, 2)) not in (_PART, 0):
-        body = place + 4
+    position, tiles, components, packets = start + 2, 1, 1, 0
+    while (marker := _number(data, position, 2)) not in (_PART, 0):
+        body = position + 4
         if marker == _SIZES and body + 36 <= len(data):
             tiles, components = _tiles(data, body)
         elif marker == _CODING:
             packets = tiles * components * max(1, _number(data, body + 2, 2)) * (1 + _number(data, body + 5, 1))
         if packets > MAX_PACKETS:
             raise TooLargeImageError(f"JPEG 2000: {packets:,} packets; the limit is {MAX_PACKETS:,}")
-        place += 2 + max(2, _number(data, place + 2, 2))
-    _check_parts(data, place, stop)
+        position += 2 + max(2, _number(data, position + 2, 2))
+    _check_parts(data, position, stop)
     return data
 
 
@@ -69,17 +69,17 @@ def _tiles(data: bytes, body: int) -> tuple[int, int]:
     return across * down, components
 
 
-def _check_parts(data: bytes, place: int, stop: int) -> None:
+def _check_parts(data: bytes, position: int, stop: int) -> None:
     """Go from one tile-part to the next; the last must end where the codestream does."""
-    while _number(data, place, 2) == _PART:
-        size = _number(data, place + 6, 4)
+    while _number(data, position, 2) == _PART:
+        size = _number(data, position + 6, 4)
         if size == 0:
-            place = stop - 2
+            position = stop - 2
         elif size < 14:
             break
         else:
-            place += size
-    if stop > len(data) or data[place : place + 2] != _END:
+            position += size
+    if stop > len(data) or data[position : position + 2] != _END:
         raise TruncatedImageError("JPEG 2000: a part of the codestream is missing")
 
 

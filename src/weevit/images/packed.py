@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from weevit.errors import TooLargeImageError, TruncatedImageError, UnreadableImageError
-from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.decode import DEFAULT_LIMITS, Limits, check_bytes
 from weevit.images.files import File
 
 MAX_HELD_BYTES = 128 << 20
@@ -43,8 +43,7 @@ class Member:
 
     def read(self, limits: Limits) -> bytes:
         """All of them."""
-        if self._size > limits.max_bytes:
-            raise TooLargeImageError(f"{self._size:,} bytes; the limit is {limits.max_bytes:,}")
+        check_bytes(self._size, limits)
         return self._archive.again(self._offset, self._size) if self.data is None else self.data
 
     def fingerprint(self) -> str:
@@ -74,8 +73,7 @@ class Packed:
             TooLargeImageError: over the limit of bytes, or a bomb.
             TruncatedImageError: the archive ends in the middle of it.
         """
-        if size > DEFAULT_LIMITS.max_bytes:
-            raise TooLargeImageError(f"{size:,} bytes; the limit is {DEFAULT_LIMITS.max_bytes:,}")
+        check_bytes(size, DEFAULT_LIMITS)
         if size > MAX_MEMBER_BYTES:
             self._check_ratio(size, read)
         if size > MAX_MEMBER_BYTES or not self._has_room(size):

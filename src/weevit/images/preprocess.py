@@ -7,19 +7,18 @@ configurations; Pillow's own are (width, height).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from weevit.errors import TooLargeImageError, UsageError, did_you_mean
+from weevit.arguments import one_of
+from weevit.errors import TooLargeImageError, UsageError
 from weevit.images.decode import full_size
 from weevit.zoo.weights import Preprocessing
 
-Choice = TypeVar("Choice")
 Size = tuple[int, int]
 """Height and width in pixels."""
 
@@ -75,7 +74,7 @@ def _cut(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
     """Of an image of mode RGB, or L: one channel."""
     given = (image.height, image.width)
     resized = _resized_size(full_size(image), spec)
-    resample = _pick(_FILTERS, spec.interpolation, "interpolation")
+    resample = _FILTERS[one_of("interpolation", spec.interpolation, _FILTERS)]
     height, width = min(resized[0], spec.height), min(resized[1], spec.width)
     top, left = _middle(resized[0], height), _middle(resized[1], width)
     if resized[0] * resized[1] > _MAX_RESIZED:
@@ -125,10 +124,6 @@ def _center(given: Size, spec: Preprocessing) -> Size:
     return (height, longer) if given[0] <= given[1] else (longer, height)
 
 
-def _squash(given: Size, spec: Preprocessing) -> Size:
-    return _scale_size(spec)
-
-
 def _border(given: Size, spec: Preprocessing) -> Size:
     """Fit into the scale size, keeping the shape; at least one pixel."""
     height, width = _scale_size(spec)
@@ -138,19 +133,13 @@ def _border(given: Size, spec: Preprocessing) -> Size:
 
 _RESIZED_SIZE: dict[str, Callable[[Size, Preprocessing], Size]] = {
     "center": _center,
-    "squash": _squash,
+    "squash": lambda given, spec: _scale_size(spec),
     "border": _border,
 }
 
 
 def _resized_size(given: Size, spec: Preprocessing) -> Size:
-    return _pick(_RESIZED_SIZE, spec.crop_mode, "crop mode")(given, spec)
-
-
-def _pick(choices: Mapping[str, Choice], name: str, what: str) -> Choice:
-    if name not in choices:
-        raise UsageError(f"{what} {name!r} is none of {', '.join(choices)}", did_you_mean(name, choices))
-    return choices[name]
+    return _RESIZED_SIZE[one_of("crop_mode", spec.crop_mode, _RESIZED_SIZE)](given, spec)
 
 
 def _middle(length: int, kept: int) -> int:

@@ -36,8 +36,8 @@ from weevit.errors import (
     UsageError,
     did_you_mean,
 )
-from weevit.images.decode import Limits
-from weevit.images.source import ABSENT, natural_key
+from weevit.images.decode import Limits, check_bytes
+from weevit.images.source import ABSENT, natural_key, why_no_path
 from weevit.store.extras import missing
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https")
@@ -74,8 +74,7 @@ class RemoteFile:
         """The whole file; its size is asked first where the server tells it, and never exceeded."""
         try:
             size = self._info().get("size")
-            if size is not None and size > limits.max_bytes:
-                raise TooLargeImageError(f"{size:,} bytes; the limit is {limits.max_bytes:,}")
+            check_bytes(size or 0, limits)
             with self.system.open(self.path, "rb", cache_type="none") if size else self.system.open(self.path) as file:
                 data = bytearray()
                 while len(data) <= limits.max_bytes and (part := file.read(limits.max_bytes + 1 - len(data))):
@@ -99,13 +98,11 @@ class RemoteFile:
         return "-".join(str(value).strip('"') for value in told[:2]) or "unknown"
 
     def beside(self, entry: str) -> RemoteFile:
-        """A name from this file's folder on, or an address.
-
-        Raises:
-            UnreadableImageError: an address that may not be fetched.
-        """
+        """A path relative to this file's folder, or an address; ImageError as for `listed`."""
         if "://" in entry:
             return listed_file(entry)
+        if wrong := why_no_path(entry):
+            raise wrong
         folder = self.path.rpartition("/")[0]
         return RemoteFile(f"{self.name.rpartition('/')[0]}/{entry}", self.system, f"{folder}/{entry}")
 
@@ -124,11 +121,7 @@ def remote_file(address: str) -> RemoteFile:
 
 
 def listed_file(address: str) -> RemoteFile:
-    """One file at an address that stands in a list or a table.
-
-    Raises:
-        UnreadableImageError: addresses in lists are not allowed, or this one is not.
-    """
+    """One file at an address in a list or table; UnreadableImageError where such addresses may not be fetched."""
     allowed = os.environ.get(ALLOW_URLS, "")
     if allowed not in ("public", "private"):
         raise UnreadableImageError(
@@ -170,11 +163,7 @@ def _host(address: str) -> str | None:
 
 
 def _protocol(address: str) -> str:
-    """The one protocol of an address.
-
-    Raises:
-        UsageError: it is not among those that are read, or there are several.
-    """
+    """The protocol of an address; UsageError for several, or for one that is not in `PROTOCOLS`."""
     protocol = address.partition("://")[0].lower()
     shown = address[:80]  # an address may be a whole file in base64
     if "::" in address:
@@ -205,11 +194,7 @@ def _addresses_of(host: str | None) -> frozenset[str]:
 
 
 def _open_socket(trusted: frozenset[str], target: Any) -> socket.socket:
-    """A socket for a connection to `target`, a row of `socket.getaddrinfo`.
-
-    Raises:
-        PermissionError: it leads into a private network, and is none of the trusted addresses.
-    """
+    """A socket for a row of `socket.getaddrinfo`; PermissionError if it leads to an untrusted private address."""
     family, kind, protocol, _, (address, *_) = target
     if address not in trusted and not is_public(address):
         raise PermissionError(errno.EACCES, f"{address} is this machine or in a private network")

@@ -150,11 +150,7 @@ def channels_of(value: Value | ImageError, count: int, limits: Limits) -> npt.ND
 
 
 def read_bytes(value: str | Path | Stored, limits: Limits) -> bytes:
-    """The bytes of a file, or of what lies in another.
-
-    Raises:
-        ImageError: they cannot be had, or are more than the limit.
-    """
+    """The bytes of a file or of a `Stored`; ImageError if unreadable or over the limit."""
     return read_file(value, limits) if isinstance(value, str | Path) else value.read(limits)
 
 

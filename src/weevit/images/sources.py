@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from glob import glob
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from weevit.images.files import File, LocalFile
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, Value, natural_key, printable, why_no_path
 from weevit.images.values import OpenBinary, OpenFile, data_uri, hubs_image, is_data_uri
+
+if TYPE_CHECKING:
+    from weevit.images.remote import RemoteFile
 
 Named: TypeAlias = str | os.PathLike[str]
 """An image, or a folder, pattern, list, table or archive of many: only the disk knows."""
@@ -94,47 +97,39 @@ class Expansion:
                 yield _file(path)
 
     def _from_path(self, path: Path) -> Iterator[Source]:
-        if not is_folder(path):
+        if is_folder(path):
+            yield from _or_missing(self._walk(path), printable(path), "no image in this folder or below it")
+        else:
             yield _file(path)
-            return
-        found = False
-        for source in self._walk(path):
-            found = True
-            yield source
-        if not found:
-            yield Source(printable(path), MissingImageError(f"{path}: no image in this folder or below it"))
 
     def _from_address(self, word: str) -> Iterator[Source]:
-        from weevit.images.remote import is_pattern, listing, remote_file
+        from weevit.images.remote import is_pattern, remote_file
 
         file = remote_file(word)
         file.system.invalidate_cache()  # listings are kept for ever, and files may have changed
         holds = word.lower().endswith(CONTAINERS)
-        if not is_pattern(word):
-            if holds:
-                yield from read_container(file, self.left_out)
-                return
-            if PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
-                yield Source(word, file)
-                return
-        try:
-            listed = listing(file)
-        except ImageError as error:
-            yield Source(word, error)
-            return
-        found = False
-        for each in listed:
+        if holds and not is_pattern(word):
+            yield from read_container(file, self.left_out)
+        elif PurePosixPath(file.path).suffix.lower() in EXTENSIONS and not is_pattern(word):
+            yield Source(word, file)
+        else:
+            try:
+                yield from _or_missing(self._listed_at(file, holds), word, "no image here or below")
+            except ImageError as error:
+                yield Source(word, error)
+
+    def _listed_at(self, file: RemoteFile, holds: bool) -> Iterator[Source]:
+        """The files below an address, or those that fit its pattern; `holds`: they are lists, tables or archives."""
+        from weevit.images.remote import listing
+
+        for each in listing(file):
             ending = PurePosixPath(each.path).suffix.lower()
             if holds:
-                found = True
                 yield from read_container(each, self.left_out)
             elif ending in EXTENSIONS or each.path == file.path:  # a file that is named, whatever its ending
-                found = True
                 yield Source(each.name, each)
             else:
                 self.left_out[ending] += 1
-        if not found:
-            yield Source(word, MissingImageError(f"{word}: no image here or below"))
 
     def _walk(self, top: Path) -> Iterator[Source]:
         """Depth first, in natural order, each real folder once: links may lead in circles.
@@ -194,27 +189,30 @@ def expand(inputs: Inputs) -> Expansion:
 
 def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:
     """The inputs that a list, table or archive holds or names, by its ending; one that cannot be read is one source."""
-    found = False
     try:
-        for source in _held_in(file, left_out):
-            found = True
-            yield source
+        yield from _or_missing(_held_in(file, left_out), file.name, "no image in this file, and the name of none")
     except ImageError as error:
-        found = True
         yield Source(file.name, error)
+
+
+def _or_missing(sources: Iterable[Source], name: str, why: str) -> Iterator[Source]:
+    """The sources; where there is none, one that raises MissingImageError."""
+    found = False
+    for source in sources:
+        found = True
+        yield source
     if not found:
-        yield Source(file.name, MissingImageError(f"{file.name}: no image in this file, and the name of none"))
+        yield Source(name, MissingImageError(f"{name}: {why}"))
 
 
 def _held_in(file: File, left_out: Counter[str]) -> Iterator[Source]:
-    name = file.name.lower()
-    if name.endswith((".tar", ".tar.gz", ".tgz")):
+    if file.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
         from weevit.images.archives import read_tar
 
         return read_tar(file, left_out)
-    from weevit.images.tables import READERS
+    from weevit.images.tables import sources_in
 
-    return READERS[name[name.rindex(".") :]](file)
+    return sources_in(file)
 
 
 def _listed_once(folder: str, seen: set[tuple[int, int]]) -> str:

@@ -40,11 +40,7 @@ TILE_PIXELS = 1 << 22
 
 
 def check(data: bytes, directory: Directory) -> None:
-    """Refuse, by the directory alone, what would take more memory or time than the image's size tells.
-
-    Raises:
-        TooLargeImageError: tiles much larger than the image, or far more parts than it has room for.
-    """
+    """Refuse, by the directory alone, tiles and part counts out of proportion to the image, with TooLargeImageError."""
     width, height = (_integer(directory, data, number, 0) for number in (_WIDTH, _HEIGHT))
     tile = [_integer(directory, data, number, 0) for number in (_TILE_WIDTH, _TILE_HEIGHT)]
     if tile[0] * tile[1] > max(TILE_PIXELS, 4 * width * height):

@@ -12,7 +12,8 @@ from urllib.parse import unquote_to_bytes
 
 from weevit.errors import CorruptImageError, ImageError, TooLargeImageError, UnreadableImageError, UsageError
 from weevit.images.decode import Limits
-from weevit.images.source import Source, Stored, printable, shortened, why_no_path
+from weevit.images.files import listed
+from weevit.images.source import Source, printable, shortened
 
 _SHOWN = 60
 """Characters of a data URI that stand in a name."""
@@ -53,11 +54,7 @@ class OpenFile:
         return data
 
     def fingerprint(self) -> str:
-        """None: nothing could find it again.
-
-        Raises:
-            UsageError: always.
-        """
+        """Raises a UsageError: an open file cannot be found again."""
         raise UsageError("An open file could not be found again by a job.", "Give its path.")
 
 
@@ -118,15 +115,7 @@ def hubs_image(value: Mapping[str, object], position: int) -> Source:
         return Source(printable(path) if path else f"bytes[{position}]", data)
     if path is None:
         raise UsageError("a mapping with neither bytes nor a path is not an image", "Leave rows without an image out.")
-    return Source(printable(path), _listed(path))
-
-
-def _listed(path: str) -> Path | Stored | ImageError:
     try:
-        if "://" in path:
-            from weevit.images.remote import listed_file
-
-            return listed_file(path)
-        return why_no_path(path) or Path(path)
+        return Source(printable(path), listed(path, Path()))
     except ImageError as error:
-        return error
+        return Source(printable(path), error)
