@@ -55,11 +55,7 @@ def _number(value: object) -> int | None:
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
-    """One of a few words.
-
-    Raises:
-        UsageError: another; the nearest is named.
-    """
+    """The value where it is one of the allowed words; else a UsageError that names the nearest."""
     words = list(allowed)
     if value not in words:
         near = did_you_mean(str(value)[:_LONGEST], words)

@@ -48,11 +48,7 @@ def _cells(value: Any, column: Column) -> list[Any]:
 
 
 def read_csv(content: bytes, columns: Sequence[Column], where: str) -> Iterator[dict[str, Any]]:
-    """The rows that `csv_lines` wrote: name of a column -> its value; None for an empty cell.
-
-    Raises:
-        MalformedFileError: it has other columns, or a cell that is not of its column's type.
-    """
+    """The rows that `csv_lines` wrote, as column -> value or None; MalformedFileError for a wrong column or cell."""
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""))
     try:
         names = next(lines, [])

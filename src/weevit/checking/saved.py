@@ -63,11 +63,7 @@ def _is_page(path: Path) -> bool:
 
 
 def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Path | None) -> None:
-    """Write what was asked for; each file appears whole or not at all.
-
-    Raises:
-        OutputError: the disk is full or a folder cannot be written.
-    """
+    """Write the requested files, each whole or not at all; OutputError where the disk does not take them."""
     if fix_list is not None:
         write_file(Path(fix_list), _fix_table(check))
     if output is None:

@@ -75,11 +75,7 @@ class Dataset:
         return f"{splits} · {listed(self.classes)}"
 
     def split(self, name: str) -> Split:
-        """The split of that name.
-
-        Raises:
-            DatasetError: there is none.
-        """
+        """The split of this name; DatasetError where there is none."""
         if name not in self.splits:
             there = ", ".join(self.splits)
             raise DatasetError(f"{self.path} has no split {name!r}; there is {there}.", did_you_mean(name, self.splits))

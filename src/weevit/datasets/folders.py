@@ -47,11 +47,7 @@ class Listing:
 
 
 def list_folder(path: Path) -> Listing:
-    """What is in a folder.
-
-    Raises:
-        DatasetError: it cannot be listed.
-    """
+    """The names in a folder; DatasetError where it cannot be listed."""
     folders: list[str] = []
     files: list[str] = []
     hidden: list[str] = []

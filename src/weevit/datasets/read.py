@@ -58,11 +58,7 @@ def read_dataset(
 
 
 def find(path: str | os.PathLike[str]) -> Found:
-    """What is at a path, before classes are compared and numbered.
-
-    Raises:
-        DatasetError: nothing there, or splits that cannot be told apart.
-    """
+    """The images at a path, before their classes are compared and numbered; DatasetError where there are none."""
     word = os.fspath(path)
     found = Found(printable(word))
     try:
@@ -98,11 +94,7 @@ def _read_file(found: Found, word: str) -> None:
 
 
 def check_there(path: object) -> None:
-    """Find out that there is no data set before a model is fetched for it; what is no local path is passed over.
-
-    Raises:
-        DatasetError: nothing has this name; the nearest is named.
-    """
+    """Refuse a local path that does not exist, before a model is fetched for it; a DatasetError names the nearest."""
     if not isinstance(path, str | os.PathLike):
         return
     word = os.fspath(path)
@@ -162,11 +154,7 @@ def _read_table(found: Found, file: File, split: str) -> None:
 
 
 def _where(file: File, cells: Sequence[Any]) -> str | None:
-    """The split of a row from its cells; None where none says anything.
-
-    Raises:
-        DatasetError: they contradict one another, or what one says is no split.
-    """
+    """The split of a row from its cells, or None; DatasetError where they contradict each other or name no split."""
     words, flags = cells[: len(SPLIT_COLUMNS)], cells[len(SPLIT_COLUMNS) :]
     told = {_split(file, str(cell)) for cell in words if cell is not None}
     others: set[str] = set()

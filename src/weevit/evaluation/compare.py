@@ -94,11 +94,7 @@ def _saved(given: Given) -> Evaluation:
 
 
 def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, same_run: bool = False) -> Comparison:
-    """Compare two evaluations at hand.
-
-    Raises:
-        DatasetError: they are not of the same images and classes.
-    """
+    """Compare two evaluations; DatasetError where they are not of the same images and classes."""
     second = _in_order(first, second)
     rows = list(zip(first.rows, second.rows, strict=True))
     indices = tuple(place for place, (one, other) in enumerate(rows) if one.ok and other.ok)
@@ -150,11 +146,7 @@ def _listed(sign: str, names: Sequence[str]) -> str:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write `report.html` and `report.json`.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write `report.html` and `report.json`; OutputError where the disk does not take them."""
     write_report(folder, comparison_page(comparison), comparison_json(comparison))
 
 

@@ -119,11 +119,7 @@ def evaluate_logits(
 
 
 def choose_split(dataset: Dataset, name: str | None) -> Split:
-    """The part with this name; without one, the part that is meant for evaluation.
-
-    Raises:
-        DatasetError: there is none.
-    """
+    """The split of this name, by default the first of `SPLITS` in the data; DatasetError where there is none."""
     for default in SPLITS if name is None else (name,):
         if name is not None or default in dataset.splits:
             return dataset.split(default)

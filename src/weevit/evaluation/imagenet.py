@@ -107,11 +107,7 @@ class Material:
 
 
 def find_sets(folder: Path) -> dict[TestSet, Path]:
-    """The sets that have a folder here.
-
-    Raises:
-        DatasetError: there are none.
-    """
+    """The sets that have a folder here; DatasetError where there are none."""
     try:
         inside = {item.name.lower().replace("_", "-"): item for item in sorted(folder.iterdir()) if item.is_dir()}
     except OSError as error:
@@ -125,11 +121,7 @@ def find_sets(folder: Path) -> dict[TestSet, Path]:
 
 
 def read_set(one: TestSet, path: Path, suite: Path, labels: Sequence[Label]) -> Material:
-    """A set's images, and what is right for them among a model's classes.
-
-    Raises:
-        DatasetError: its classes are not ImageNet's, or the model has none of them.
-    """
+    """A set's images and their right classes in a model's head; DatasetError where the classes do not fit."""
     dataset = read_dataset(path, allow_missing=True)
     part = choose_split(dataset, None)
     columns = _columns(one, labels)
@@ -206,11 +198,7 @@ def _number(name: str) -> int | None:
 
 
 def _read_real(file: Path) -> list[list[int]]:
-    """For each validation image, by number, the classes that are right.
-
-    Raises:
-        DatasetError: not a list of lists of classes.
-    """
+    """The right classes of each validation image, by its number; DatasetError where the file is not ReaL's."""
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError("it is too large")

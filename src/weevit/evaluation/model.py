@@ -87,11 +87,7 @@ def known(predictor: Predictor, logits: Floats, ok: Bools, failures: Sequence[tu
 
 
 def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
-    """The classes of a model, in the order of its head.
-
-    Raises:
-        UsageError: it has no classifier, or nobody knows what its classes are.
-    """
+    """The classes of a model, in the order of its head; UsageError where it has no classifier or no class names."""
     if not checkpoint.num_classes:
         raise UsageError(
             f"{checkpoint.name} has no classifier (num_classes is 0), so there is nothing to evaluate.",

@@ -113,22 +113,14 @@ def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object]
 
 @contextmanager
 def reporting(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> Iterator[None]:
-    """Hold the folder of a report, where one is wanted, while what stands in it is computed and written.
-
-    Raises:
-        UsageError, MissingExtraError, OutputError: as `check_report`.
-    """
+    """Check as `check_report`, with its errors, and hold the folder of the report while the block runs."""
     check_report(output, kind, inputs, table)
     with nullcontext() if output is None else held(Path(output), kind, inputs):
         yield
 
 
 def write_report(folder: Path, page: str, values: Mapping[str, Any]) -> None:
-    """Write `report.html`, and then `report.json`: a folder that has one is whole.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write `report.html`, then `report.json`: a folder with the JSON is whole. OutputError as for `write_file`."""
     write_file(folder / REPORT_HTML, page)
     write_file(folder / REPORT_JSON, values)
 
@@ -143,11 +135,7 @@ def clear_evaluation(folder: Path) -> None:
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -> None:
-    """Write the four files; each appears whole or not at all.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write the four files, each whole or not at all; OutputError where the disk does not take them."""
     from weevit.evaluation.report import evaluation_page
 
     columns = prediction_columns(evaluation.classes, evaluation.multi_label, _may_not_know(evaluation.model))
@@ -167,11 +155,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
-    """An evaluation that was written.
-
-    Raises:
-        UsageError: there is none, or not a whole one.
-    """
+    """Read a saved evaluation; UsageError where there is no whole one."""
     folder = Path(folder)
     _refuse_old(folder)
     try:
@@ -203,11 +187,7 @@ def _may_not_know(model: Mapping[str, Any]) -> bool:
 
 
 def _refuse_old(folder: Path) -> None:
-    """Refuse an evaluation of an older kind, whose columns have other names.
-
-    Raises:
-        UsageError: it is one.
-    """
+    """Refuse an evaluation of an older schema, whose columns have other names, with a UsageError."""
     with suppress(OSError, MalformedFileError):
         if parse_json_object(read_own(folder / REPORT_JSON, MAX_RECORD_BYTES), REPORT_JSON).get("schema") == _OLD:
             raise UsageError(

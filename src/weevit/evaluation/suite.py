@@ -126,11 +126,7 @@ def _set(name: str) -> TestSet:
 
 
 def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> None:
-    """Write the two reports, and a folder for each set.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write both reports and a folder for each set; OutputError where the disk does not take them."""
     there = {one.name for one in suite.sets}
     for name in (one.name for one in SETS if one.name not in there):
         clear_evaluation(folder / name)  # of a suite that was here before

@@ -149,11 +149,7 @@ class _Labels:
 
 
 def require_sklearn() -> Any:
-    """scikit-learn's regression, or the command that installs it.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """scikit-learn's logistic regression; MissingExtraError where it is not installed."""
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:

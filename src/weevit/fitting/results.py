@@ -32,11 +32,7 @@ class Settings:
     allow_missing: bool = False
 
     def check(self) -> None:
-        """Refuse invalid settings.
-
-        Raises:
-            UsageError: a number or word that is not allowed.
-        """
+        """Refuse invalid settings, with a UsageError."""
         if self.folds < 2:
             raise UsageError(f"Folds are 2 or more: {self.folds} was given.", "The default is 5.")
         whole("seed", self.seed, 0, MAX_SEED)

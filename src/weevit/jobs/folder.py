@@ -67,11 +67,7 @@ def hold(folder: Path, settings: Settings, share: tuple[int, int], inputs: Itera
 
 
 def check_folder(folder: Path, share: tuple[int, int], inputs: Iterable[object] = ()) -> None:
-    """Find out that a folder is not for a job before a model is loaded for it; nothing is made.
-
-    Raises:
-        UsageError, JobError, OutputError: as `hold`.
-    """
+    """Refuse a folder that `hold` would refuse, with its errors, before a model is loaded; nothing is made."""
     refuse_old(folder)
     store.check_folder(folder, JOBS, inputs, _lock(share))
     _others(folder, share)
@@ -100,11 +96,7 @@ def _lock(share: tuple[int, int]) -> str:
 
 
 def _others(folder: Path, share: tuple[int, int]) -> list[tuple[int, int]]:
-    """The shares that other processes hold, or of which that cannot be seen.
-
-    Raises:
-        OutputError: one of them is of another cut.
-    """
+    """The shares that other processes hold, or may hold; OutputError where one is of another cut."""
     held, unsure = running(folder)
     others = [cut for cut in [*held, *unsure] if cut != share]
     for worker, workers in others:
@@ -154,11 +146,7 @@ def tidy(folder: Path, current: set[str]) -> None:
 
 
 def plan_of(folder: Path) -> list[Shard]:
-    """The plan of a job that got so far.
-
-    Raises:
-        JobError: it did not.
-    """
+    """The plan of a job; JobError where the job was stopped before it had one."""
     plan = read_plan(folder)
     if plan is None:
         raise JobError(f"{folder} has no {PLAN} yet: the job was stopped before it had seen its inputs.")

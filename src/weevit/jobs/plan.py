@@ -94,11 +94,7 @@ def write_plan(folder: Path, plan: list[Shard]) -> None:
 
 
 def read_plan(folder: Path) -> list[Shard] | None:
-    """The plan of a folder; None where none was finished yet.
-
-    Raises:
-        JobError: the file is damaged.
-    """
+    """The plan of a folder, None where there is none; JobError where the file is damaged."""
     path = folder / PLAN
     try:
         lines = enumerate(read_own(path, MAX_BYTES).splitlines(), 1)

@@ -126,11 +126,7 @@ def run_job(
 
 
 def check_share(worker: int, workers: int) -> None:
-    """Refuse a share that is none.
-
-    Raises:
-        UsageError: not one of 1/1, 1/2, 2/2, 1/3, ...
-    """
+    """Refuse a share other than 1/1, 1/2, 2/2, 1/3, ..., with a UsageError."""
     if not 1 <= worker <= workers:
         raise UsageError(
             f"--shard is a share like 3/16, from 1/16 to 16/16: {worker}/{workers} was given.", "--shard 1/2"

@@ -63,11 +63,7 @@ def _answer(place: int, row: Row) -> Any:
 
 
 def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
-    """The rows of a shard, as they were written.
-
-    Raises:
-        JobError: the file is damaged, or of another job.
-    """
+    """The rows of a shard; JobError where the file is damaged, or of another job."""
     table = read_table(path)
     found = {field.name: field.type for field in table.schema}
     if list(found.items()) != [(column.name, arrow_type(column)) for column in (*COMMON, *columns, *OWN)]:
@@ -87,11 +83,7 @@ def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> Any:
-    """A shard as an Arrow table.
-
-    Raises:
-        JobError: missing, damaged, or not what a job writes.
-    """
+    """A shard as an Arrow table; JobError where it is missing, damaged, or not written by a job."""
 
     def read(file: Any) -> Any:
         _refuse_foreign(path, file.metadata, file.schema_arrow)
@@ -101,11 +93,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> Any:
 
 
 def read_schema(path: Path) -> Any:
-    """The Arrow schema of a file, of whatever kind: its columns, and in its metadata what it says of its job.
-
-    Raises:
-        JobError: missing or damaged.
-    """
+    """The Arrow schema of any Parquet file; JobError where it is missing or damaged."""
     return _opened(path, lambda file: file.schema_arrow)
 
 
@@ -119,11 +107,7 @@ def _opened(path: Path, read: Callable[[Any], Any]) -> Any:
 
 
 def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
-    """Refuse what weevit would not have written, before a column is read: types, and columns larger than the file.
-
-    Raises:
-        JobError: so it is.
-    """
+    """Refuse foreign types and columns larger than the file with a JobError, before a column is read."""
     own = {column.name: arrow_type(column) for column in (*COMMON, *OWN)}
     found = {field.name: field.type for field in schema}
     if any(found.get(name) != kind for name, kind in own.items()):
@@ -155,11 +139,7 @@ def job_of(path: Path) -> Path:
 
 
 def vectors(table: Any, name: str) -> Any:
-    """A column of lists of numbers as (rows, width), without a copy where no row is absent; zeros where one is.
-
-    Raises:
-        JobError: the lists differ in size.
-    """
+    """A column of equally long lists as (rows, width), zeros for absent rows; JobError where the lengths differ."""
     column = table.column(name)
     column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy even one
     kind, values = _NUMBERS[str(column.type.value_type)], column.values

@@ -159,11 +159,7 @@ class FeatureExtractor(nn.Module):
 
 
 def take_indices(indices: int | Iterable[int] | None, depth: int) -> list[int]:
-    """Which blocks are meant: the last n, all, or these; from 0, in order.
-
-    Raises:
-        UsageError: there is no such block.
-    """
+    """Block indices from 0, in order, of the last n, all or the given blocks; UsageError for one out of range."""
     if indices is None:
         return list(range(depth))
     wanted = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)

@@ -46,11 +46,7 @@ class PatchEmbed(nn.Module):
         return self.grid_size[0] * self.grid_size[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, height, width] -> [B, P, D], row by row.
-
-        Raises:
-            UsageError: images of a size that this module does not take.
-        """
+        """[B, channels, height, width] -> [B, P, D], row by row; UsageError for another image size."""
         self._check(x)
         return self.norm(self.proj(x).flatten(2).transpose(1, 2))
 
@@ -67,11 +63,7 @@ class PatchEmbed(nn.Module):
             )
 
     def set_input_size(self, img_size: int | Size | None = None, patch_size: int | Size | None = None) -> None:
-        """Take images of another size from now on; the patch size is 16.
-
-        Raises:
-            UsageError: not made of whole patches, or another patch size.
-        """
+        """Set another image size; UsageError for incomplete patches or another patch size than 16."""
         if patch_size not in (None, PATCH, (PATCH, PATCH)):
             raise UsageError(f"The patches of these models have {PATCH} x {PATCH} px: {patch_size} was given.")
         if img_size is not None:

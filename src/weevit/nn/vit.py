@@ -240,11 +240,7 @@ class VisionTransformer(Taps):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: Pool | None = None) -> None:
-        """A new head of that width (0 for none), freshly initialised as torch does; another pool if given.
-
-        Raises:
-            UsageError: `token` for a model without class token.
-        """
+        """Set a new head (0: none), initialised as torch does, and another pool; UsageError for an invalid pool."""
         if global_pool is not None:
             _with_pool(self.arch, global_pool)
             self.global_pool = global_pool
@@ -276,11 +272,7 @@ class VisionTransformer(Taps):
         self.grad_checkpointing = enable
 
     def set_input_size(self, img_size: int | Size | None = None, patch_size: int | Size | None = None) -> None:
-        """Take images of another size from now on; learned positions are resampled. The patch size is 16.
-
-        Raises:
-            UsageError: not made of whole patches, or another patch size.
-        """
+        """Set another image size, and resample learned positions; UsageError for incomplete patches."""
         before = self.grid
         self.patch_embed.set_input_size(img_size, patch_size)
         if self.pos_embed is not None and self.grid != before:

@@ -55,11 +55,7 @@ def is_page(path: Path, template: str = "") -> bool:
 
 
 def require_jinja() -> None:
-    """Find out that a page cannot be made before anything is computed for it.
-
-    Raises:
-        MissingExtraError: jinja2 is not installed.
-    """
+    """Raise MissingExtraError if jinja2 is not installed, before anything is computed for a page."""
     _environment()
 
 

@@ -35,11 +35,7 @@ def cache_folder() -> Path | None:
 
 
 def make_own(folder: Path) -> None:
-    """Make a folder of the cache, for this user alone; one that is there becomes so.
-
-    Raises:
-        OSError: it cannot be made, or is another user's.
-    """
+    """Make a folder of the cache, accessible to this user only; OSError if it is another user's."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not is_ours(folder):
         raise PermissionError(f"{folder} belongs to another user")
@@ -48,11 +44,7 @@ def make_own(folder: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file or folder is no link and belongs to this user, or to the one who may do anything.
-
-    Raises:
-        OSError: it is not there.
-    """
+    """Whether a file or folder is no link and belongs to this user or to root; OSError where it does not exist."""
     status = path.lstat()
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return False

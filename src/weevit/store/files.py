@@ -52,11 +52,7 @@ Content = bytes | str | Mapping[str, Any]
 
 
 def write_file(path: Path, content: Content) -> None:
-    """Write a file, whole or not at all; its folder is made.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write a file, whole or not at all, and its folder; OutputError where the disk does not take it."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda tmp: tmp.write_bytes(as_bytes(content)))

@@ -81,20 +81,12 @@ class Kind:
         return writing(folder, self.kept, self.again.format(typed(folder)), self.errors)
 
     def write(self, folder: Path, name: str, content: Content) -> None:
-        """Write a file of the folder, whole or not at all.
-
-        Raises:
-            OutputError: the disk is full or the folder cannot be written.
-        """
+        """Write a file of the folder, whole or not at all; OutputError where the disk does not take it."""
         with self.writing(folder):
             replace_file(folder / name, lambda tmp: tmp.write_bytes(as_bytes(content)))
 
     def write_failures(self, folder: Path, failures: Iterable[Failure]) -> None:
-        """List the inputs without an answer in `failures.csv`; where there are none there is no such file.
-
-        Raises:
-            OutputError: the disk is full or the folder cannot be written.
-        """
+        """Write `failures.csv` with the inputs without an answer, or delete it where there are none."""
         rows = iter(failures)
         first = next(rows, None)
 
@@ -164,11 +156,7 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
 
 
 def refuse_strange(folder: Path, kind: Kind) -> None:
-    """Refuse a folder in which something leads out of it, or is a file where a folder is meant; also to be read.
-
-    Raises:
-        UsageError: so it is.
-    """
+    """Refuse a folder with links that lead out of it, or with a file in place of a subfolder; UsageError."""
     for name, patterns in kind.files.items():
         part = folder / name
         try:

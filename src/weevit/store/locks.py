@@ -40,11 +40,7 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
 
 
 def is_taken(path: Path) -> bool | None:
-    """Whether a process has the lock at this moment; None where that cannot be seen. Writes nothing.
-
-    Raises:
-        MissingExtraError: filelock is not installed.
-    """
+    """Whether a process holds the lock now; None where that cannot be determined. Writes nothing."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
@@ -84,11 +80,7 @@ def _can_take(path: Path) -> bool | None:
 
 
 def require_filelock() -> Any:
-    """The library, found before anything is computed for a folder that it will hold.
-
-    Raises:
-        MissingExtraError: filelock is not installed.
-    """
+    """The filelock module; MissingExtraError where it is not installed."""
     try:
         import filelock
     except ImportError as error:

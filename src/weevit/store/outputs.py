@@ -23,11 +23,7 @@ _LOOKED_AT = 1 << 16
 
 
 def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
-    """The path that an output is written to.
-
-    Raises:
-        UsageError: an address (`s3://...`, `http://...`): results are written on this machine.
-    """
+    """The path of an output; UsageError for an address (`s3://...`): results are written on this machine."""
     text = os.fspath(given)
     if _ADDRESS.match(text):
         name = text.rstrip("/").rpartition("/")[2] or "out"

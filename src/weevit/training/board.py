@@ -15,11 +15,7 @@ _LEFT_OUT = frozenset(["step", "epoch", "seen"])
 
 
 class Board:
-    """Writes event files, or nothing where none are wanted.
-
-    Raises:
-        MissingExtraError: TensorBoard is not installed.
-    """
+    """Writes TensorBoard event files where wanted; MissingExtraError where TensorBoard is not installed."""
 
     def __init__(self, folder: Path, wanted: bool) -> None:
         self._folder = folder / BOARD

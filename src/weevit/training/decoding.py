@@ -21,11 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
-    """A source's image: uint8, (H, W, 3), RGB, upright, not to be written to; equal to `open_image` in every pixel.
-
-    Raises:
-        ImageError: there is no image, and why.
-    """
+    """A source's image, read-only uint8 (H, W, 3), RGB, upright, pixels as from `open_image`; ImageError if none."""
     value = source.value
     if isinstance(value, ImageError):
         raise value

@@ -127,11 +127,7 @@ class Facts:
 
 
 def check_facts(raw: Mapping[str, Any], where: str) -> None:
-    """Refuse a `run.json` that weevit would not have written.
-
-    Raises:
-        MalformedFileError: so it is; the message names the key.
-    """
+    """Refuse a `run.json` that weevit would not have written; a MalformedFileError names the key."""
     facts = read_record(Facts, raw, where)
     options, row = facts.model.options, ARCHITECTURES[facts.model.architecture.name]
     if facts.model.architecture.pool == "token" and not row.class_token:

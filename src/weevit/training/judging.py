@@ -126,11 +126,7 @@ def evaluation_line(work: Work, found: dict[str, float], better: bool) -> str:
 
 
 def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split: str) -> None:
-    """Stop where more images are unreadable than the recipe bears.
-
-    Raises:
-        TrainingError: so it is; the message counts them by kind.
-    """
+    """Raise a TrainingError that counts the unreadable images by kind, where they exceed the recipe's limit."""
     if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # one image is no share of few
         return
     run_folder.TRAINING.write_failures(work.folder, failures(work))

@@ -330,11 +330,7 @@ def _count_bad(work: Work, batch: Batch) -> None:
 
 
 def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> None:
-    """Before an update: refuse a loss or gradients that are no numbers. Weights that are none give such a loss.
-
-    Raises:
-        DivergedError: so it is; the message names the step and the images.
-    """
+    """Raise a DivergedError before an update if the loss or a gradient is not finite."""
     value, norm = loss_and_norm
     scaler = work.state.scaler
     if math.isfinite(value) and (math.isfinite(norm) or (scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE)):

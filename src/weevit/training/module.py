@@ -85,11 +85,7 @@ def build(recipe: Recipe, checkpoint: Checkpoint | None, classes: tuple[str, ...
 
 
 def given(model: VisionTransformer, recipe: Recipe, classes: tuple[str, ...]) -> Start:
-    """A module that somebody made, as the start of a run.
-
-    Raises:
-        UsageError: its head or its image size does not fit the data and the recipe.
-    """
+    """A module of the caller as the start of a run; UsageError if its head or image size does not fit."""
     size = recipe.model.image_size
     if model.num_classes != len(classes) or model.img_size != (size, size):
         raise UsageError(

@@ -119,11 +119,7 @@ class RandAugment:
 
     @classmethod
     def parse(cls, text: str) -> RandAugment:
-        """Read a sentence.
-
-        Raises:
-            RecipeError: an unknown or doubled word, an invalid number.
-        """
+        """Read an `augment.auto` text; RecipeError for an unknown or repeated word or an invalid number."""
         first, *words = text.split("-")
         if first != "rand":
             raise RecipeError(f"augment.randaugment is {text!r}; it begins with 'rand', as in {_EXAMPLE}.")

@@ -90,11 +90,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The file of a recipe.
-
-    Raises:
-        RecipeError: neither a shipped name nor a file.
-    """
+    """The file of a recipe; RecipeError where it is neither a shipped name nor a file."""
     given = str(name_or_path)
     if given in names():
         return FOLDER / f"{given}.yaml"
@@ -136,11 +132,7 @@ def parse_recipe(content: str, source: str, overrides: Sequence[str] = (), name:
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Change some values of a recipe, and check it again.
-
-    Raises:
-        RecipeError: an unknown key, a wrong value, or a combination that excludes itself.
-    """
+    """Change values of a recipe and check it again; RecipeError for an unknown key or an invalid value."""
     return parse_recipe(to_yaml(recipe), f"recipe {recipe.name}", overrides, recipe.name)
 
 

@@ -116,11 +116,7 @@ def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read `run.json`.
-
-    Raises:
-        TrainingError: damaged, or of another schema.
-    """
+    """Read `run.json`; TrainingError where it is damaged, or of another schema."""
     path = folder / RUN
     try:
         content = parse_json_object(read_own(path, MAX_RECORD_BYTES), str(path))

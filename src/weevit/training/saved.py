@@ -116,11 +116,7 @@ def to_lines(rows: list[Row]) -> str:
 
 
 def read_saved(path: Path) -> Saved:
-    """`state.json` of a checkpoint.
-
-    Raises:
-        TrainingError: of another schema, thus of another version of weevit; or not what weevit writes.
-    """
+    """Read `state.json` of a checkpoint; TrainingError for another schema, or what weevit does not write."""
     file = path / STATE
     try:
         content = parse_json_object(read_own(file, MAX_RECORD_BYTES), str(file))
@@ -136,11 +132,7 @@ def read_saved(path: Path) -> Saved:
 
 
 def read_clock(path: Path, step: int) -> Clock:
-    """`clock.json` of a checkpoint of that step.
-
-    Raises:
-        TrainingError: not what weevit writes.
-    """
+    """Read `clock.json` of the checkpoint of a step; TrainingError for what weevit does not write."""
     try:
         clock = read_record_file(Clock, path / CLOCK, limit=MAX_METRICS_BYTES)
     except (MalformedFileError, OSError) as error:
@@ -150,11 +142,7 @@ def read_clock(path: Path, step: int) -> Clock:
 
 
 def read_metrics(path: Path, step: int) -> list[Row]:
-    """`metrics.jsonl` of a checkpoint of that step.
-
-    Raises:
-        TrainingError: not what weevit writes.
-    """
+    """Read `metrics.jsonl` of the checkpoint of a step; TrainingError for what weevit does not write."""
     file, rows = path / METRICS, []
     try:
         for place, line in enumerate(read_own(file, MAX_METRICS_BYTES).splitlines(), 1):
@@ -236,11 +224,7 @@ def refuse_outside(saved: Saved, path: Path, total: int, batch: int) -> None:
 
 
 def refuse_unlike(path: Path, tensors: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Hold the tensors of a file against the module that they are to fill.
-
-    Raises:
-        TrainingError: other names or shapes.
-    """
+    """Raise a TrainingError if a file's tensors differ from the module's in names or shapes."""
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))

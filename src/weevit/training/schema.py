@@ -298,11 +298,7 @@ class Recipe:
 
     @property
     def learning_rate(self) -> float:
-        """The peak rate: `optim.lr`, or `optim.base_lr` scaled with the batch.
-
-        Raises:
-            RecipeError: a shipped recipe whose published rate nobody here has seen, and none was given.
-        """
+        """The peak rate: `optim.lr`, or `optim.base_lr` scaled with the batch; RecipeError where neither is given."""
         optim = self.optim
         if optim.lr is not None:
             return optim.lr

@@ -148,11 +148,7 @@ class Work:
 
 
 def resolved(recipe: str | Path | Recipe, data: str | Path | None, overrides: Sequence[str]) -> Recipe:
-    """The recipe of a run, its data named by an absolute path.
-
-    Raises:
-        RecipeError: it has an invalid value, or neither it nor `data` says where the images are.
-    """
+    """The recipe of a run with an absolute path of its data; RecipeError for an invalid value or no data."""
     found = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     path = data if data is not None else found.data.path
     if path is None:
@@ -330,11 +326,7 @@ def _class_weights(recipe: Recipe, split: Split, num_classes: int, device: torch
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
+    """The device of this name, for `auto` a GPU where there is one; UsageError where it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

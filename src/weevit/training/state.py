@@ -197,11 +197,7 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def refuse_not_finite(what: str, tensors: Mapping[str, Tensor], step: int) -> None:
-    """Look at every number.
-
-    Raises:
-        TrainingError: NaN or infinity; the message names the tensor and the step.
-    """
+    """Raise a TrainingError that names the tensor and the step if a number is NaN or infinite."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise TrainingError(

@@ -50,11 +50,7 @@ class Started:
 
     @classmethod
     def read(cls, folder: Path) -> Started | None:
-        """What a folder records; None where nothing was begun in it.
-
-        Raises:
-            UsageError: the record is damaged.
-        """
+        """The record of a folder, None for a folder without one; UsageError where it is damaged."""
         path = folder / STARTED
         try:
             return read_record_file(cls, path)
@@ -68,11 +64,7 @@ class Started:
         TRAINING.write(folder, STARTED, vars(self))
 
     def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
-        """Refuse to resume with other values than those it was begun with; what is left out stays as it was.
-
-        Raises:
-            UsageError: other weights or other overrides.
-        """
+        """Refuse to resume with other weights or overrides, with a UsageError; None keeps the recorded values."""
         if resolve(self.model if model is None else model).sha256 != self.sha256:
             raise UsageError(
                 f"{folder} was begun with the weights of {self.model}; {model or 'those there now'} has others.",

@@ -175,11 +175,7 @@ def kind_of(declared: Field[Any]) -> Kind:
 
 
 def read_value(kind: Kind, value: Any, key: str, origin: str) -> Any:
-    """A value with its type.
-
-    Raises:
-        RecipeError: it is not of the kind; the message says where it stands and what would be right.
-    """
+    """A value with its type; a RecipeError names the key and the allowed values."""
     try:
         return kind.read(value)
     except ValueError as error:

@@ -121,11 +121,7 @@ ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in _ROWS}
 
 
 def get_architecture(name: str) -> Architecture:
-    """The row of that name.
-
-    Raises:
-        UnknownModelError: no such architecture; the message names the nearest ones.
-    """
+    """The row of this name; an UnknownModelError names the nearest."""
     if name not in ARCHITECTURES:
         raise UnknownModelError(
             f"No architecture {name!r} in this family of {len(ARCHITECTURES)}.",

@@ -35,11 +35,7 @@ class Fields:
         self._places = (args, raw, pretrained)
 
     def get(self, key: str, check: Callable[[Any], T]) -> T | None:
-        """The checked value; None where the key is nowhere (or null, which timm writes for the same).
-
-        Raises:
-            CheckpointError: the value is not what the check allows.
-        """
+        """The checked value, None where the key is absent or null; CheckpointError for a value that is not allowed."""
         value = next((place[key] for place in self._places if place.get(key) is not None), None)
         if value is None:
             return None
@@ -129,11 +125,7 @@ def side(value: Any) -> int:
 
 
 def check_side(value: int, name: str = "image_size") -> int:
-    """Check a side that a user asks for.
-
-    Raises:
-        UsageError: another number; the nearest side is named.
-    """
+    """Refuse an image side that is not allowed; a UsageError names the nearest side."""
     try:
         return side(value)
     except ValueError:

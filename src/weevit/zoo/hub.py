@@ -125,11 +125,7 @@ def _ref(folder: Path, revision: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where huggingface_hub keeps models, from the environment as it is now.
-
-    Raises:
-        HubError: nothing says where, and there is no home folder.
-    """
+    """The folder in which huggingface_hub keeps models, by the environment; HubError where there is none."""
     env = os.environ
     home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE") or str(Path(home) / "hub")

@@ -34,11 +34,7 @@ def write_manifest(folder: Path, sha256: Mapping[str, str], **facts: str) -> Non
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:
-    """File name -> sha256; None where the folder has no manifest.
-
-    Raises:
-        MalformedFileError: there is one, but it is not weevit's.
-    """
+    """File name -> sha256, None without a manifest; MalformedFileError for one that weevit did not write."""
     path = folder / MANIFEST
     if not path.is_file():
         return None

@@ -27,11 +27,7 @@ def check_tensors(
     in_chans: int,
     where: str,
 ) -> None:
-    """Check that a file has exactly the tensors of an architecture.
-
-    Raises:
-        TensorMismatchError: lists what is missing (-), unexpected (+) and of another shape or dtype (~).
-    """
+    """Refuse missing (-), unexpected (+) and different (~) tensors; a TensorMismatchError lists them all."""
     expected = tensor_shapes(arch, num_classes, grid, in_chans)
     found: dict[str, Entry] = {}
     unexpected = []

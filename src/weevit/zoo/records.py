@@ -178,11 +178,7 @@ def read_record_file(cls: type[T], path: Path, schema: str = "", limit: int = MA
 
 
 def parse_line(line: bytes, where: str) -> dict[str, Any]:
-    """A JSON object on a line of its own, as `to_line` writes it, or without a check, as older versions did.
-
-    Raises:
-        MalformedFileError: it is none, has more than `MAX_LINE_BYTES`, or is not what was written.
-    """
+    """The JSON object on a line of `to_line`, or without check sum as older versions wrote; else MalformedFileError."""
     if len(line) > MAX_LINE_BYTES:
         raise MalformedFileError(f"{where} has {len(line):,} bytes; the limit is {MAX_LINE_BYTES:,}.")
     values = parse_json_object(line, where)
