@@ -27,7 +27,7 @@ from weevit.images.decode import Limits, check_bytes
 from weevit.images.files import File
 from weevit.images.source import read_bytes, shortened
 from weevit.memory import give_back
-from weevit.store.extras import missing
+from weevit.store.extras import needed
 
 MAX_ROW_GROUP_BYTES = 64 << 20
 """Unpacked size up to which a column of a row group is read whatever its size in the file."""
@@ -51,12 +51,10 @@ _MAX_FEATURES_BYTES = 4 << 20
 
 def pyarrow() -> Any:
     """pyarrow with its Parquet module; MissingExtraError where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing("data", "Parquet files need pyarrow, which is not installed.") from error
-    return pyarrow
+    what = "Parquet files need pyarrow, which is not installed."
+    arrow = needed("pyarrow", "data", what)
+    needed("pyarrow.parquet", "data", what)
+    return arrow
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Lists and tables of images: text files, CSV, and Parquet with paths or with the images themselves.
 
-A table has a column of paths or of encoded images, and may have one of ids and one of classes; which they are is told
-by their names (`PATHS`, `IDS`, `TARGETS`). Paths are meant from the table's own folder on.
+A table has a column of paths or of encoded images, and may have columns of ids and of classes, recognised by their
+names (`PATHS`, `IDS`, `TARGETS`). Paths are relative to the table's own folder.
 
-One row is one source: where a row says nothing that could be read, a source that raises.
+One row is one source: a row that cannot be read is a source that raises.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Row: TypeAlias = "tuple[Source, list[Any] | None]"
 """A source, and its values in further columns; None where the row could not be read."""
 
 Unused: TypeAlias = Callable[[Sequence[str]], None]
-"""Told the names of the columns that nothing was read from."""
+"""Called with the names of the columns that were not read."""
 
 
 def read_list(file: File) -> Iterator[Source]:
-    """One path per line; empty lines are skipped. The line is the source's name."""
+    """A path per line; empty lines are skipped. The line is the source's name."""
     with open_text(file) as text:
         for number, line in enumerate(lines(text), 1):
             if line is None:
@@ -126,7 +126,7 @@ def sources_in(file: File) -> Iterator[Source]:
 
 
 def text_of(value: Any) -> str | None:
-    """A value as text; None where there is none: bytes that are no text, no number."""
+    """A value as text; None without one, and for bytes that are no text."""
     if isinstance(value, bytes):
         try:
             text = value.decode() if len(value) <= MAX_PATH else ""
@@ -139,7 +139,7 @@ def text_of(value: Any) -> str | None:
 
 
 def row_of_path(file: File, number: int, path: str | None, key: str | None, target: str | None) -> Source:
-    """The source that a row of a table means."""
+    """The source of a row with a path."""
     if not path or path.isspace():
         name = key or f"{file.name}#row{number}"
         return Source(printable(name), MissingImageError(f"{file.name}: row {number} has no path"), target or None)
@@ -147,7 +147,7 @@ def row_of_path(file: File, number: int, path: str | None, key: str | None, targ
 
 
 def _source(file: File, path: str, key: str | None = None, target: str | None = None) -> Source:
-    """What a path in a file means; an invalid one is the failure of its row alone."""
+    """The source of a path in a file; an invalid path is the failure of its row alone."""
     name = printable(key or path)
     try:
         return Source(name, file.beside(path), target or None)
@@ -183,7 +183,7 @@ def _without(names: Sequence[str], used: Iterable[int | None]) -> list[str]:
 
 
 def no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> UsageError:
-    """The error of a table in which nothing says where the images are."""
+    """The error for a table without a column of images."""
     shown = ", ".join(repr(printable(name)[:60]) for name in names[:40]) or "none"
     return UsageError(
         f"{file.name} has no column of images; its columns are {shown}.", f"Call it one of {', '.join(wanted)}."

@@ -1,4 +1,4 @@
-"""A shard on disk: a Parquet file with a row for each input, whether it has an answer or not.
+"""A shard on disk: a Parquet file with a row per input, with or without an answer.
 
 Uncompressed and plainly encoded: embeddings do not compress, and the same rows always give the same bytes.
 """
@@ -21,15 +21,15 @@ from weevit.images.parquet import pyarrow
 from weevit.text import typed
 
 _NUMBERS = {"halffloat": np.float16, "float": np.float32, "int32": np.int32}
-"""Arrow's name of a type -> numpy's; to ask Arrow takes pandas before pyarrow 26."""
+"""Arrow's name of a type -> numpy's; asking Arrow needs pandas before pyarrow 26."""
 
 MAX_NUMBERS = 1 << 32
-"""Of a column that is made into one array: 16 GiB of float32."""
+"""Numbers of a column in one array: 16 GiB of float32."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One input and what became of it; `answers` has a value for each column, and is None where there is no answer."""
+    """One input and its answer; `answers` has a value per column, None where there is no answer."""
 
     input: str
     fingerprint: str
@@ -42,24 +42,24 @@ class Row:
 
     @property
     def failure(self) -> str:
-        """Why it has no answer, to be counted: `truncated`, `missing`, ..."""
+        """The kind of the failure: `truncated`, `missing`, ..."""
         return (self.error or self.status).partition(":")[0]
 
 
 OWN = (Column("target", "string", attrgetter("target")), Column("fingerprint", "string", attrgetter("fingerprint")))
-"""What a job's rows have beside their answers."""
+"""Further columns of a job's rows."""
 
 
 def write_shard(path: Path, rows: list[Row], columns: Sequence[Column], said: dict[str, str]) -> None:
-    """Write a Parquet file; the caller sees to it that it appears under its name only when it is whole."""
-    answers = [replace(column, value=partial(_answer, place)) for place, column in enumerate(columns)]
+    """Write a Parquet file; the caller renames it when it is whole."""
+
+    def answer(index: int, row: Row) -> Any:
+        return row.answers and row.answers[index]
+
+    answers = [replace(column, value=partial(answer, index)) for index, column in enumerate(columns)]
     table = arrow_table(rows, [*COMMON, *answers, *OWN], said)
     parquet = pyarrow().parquet
     parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
-
-
-def _answer(place: int, row: Row) -> Any:
-    return row.answers and row.answers[place]
 
 
 def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
@@ -115,7 +115,7 @@ def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
     if not all(_is_answer(field.type) for field in schema if field.name not in own):
         raise _not_ours(path, "it has columns of another kind than answers have")
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
+    chunks = [group.column(index) for group in groups for index in range(metadata.num_columns)]
     if any(chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page for chunk in chunks):
         raise _not_ours(path, "it is packed, and might unpack to any size")
 
@@ -134,7 +134,7 @@ def _not_ours(path: Path, why: str) -> JobError:
 
 
 def job_of(path: Path) -> Path:
-    """The folder of the job that a shard is of, where it lies in its place."""
+    """The folder of the job that a shard belongs to."""
     return path.parent.parent
 
 

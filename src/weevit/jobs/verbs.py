@@ -75,4 +75,4 @@ VERBS: dict[str, Verb] = {
         lambda own, predictor: block_columns(predictor.checkpoint, predictor.preprocessing, own["layers"]),
     ),
 }  # fmt: skip
-"""Verb -> what a job of it does."""
+"""Verb -> its job."""

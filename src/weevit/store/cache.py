@@ -1,6 +1,6 @@
-"""Caches between runs: for this user alone, bounded in size, and never deciding over an answer.
+"""Caches between runs: for this user alone, bounded in size, and without influence on an answer.
 
-Where a cache cannot be read or written, what it would have kept is made anew, and one line says so.
+Where a cache cannot be read or written, its contents are computed again, and one line says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _told: set[str] = set()
 
 
 def tell_unkept(what: str, why: object) -> None:
-    """Say once that a cache is of no use. By the log, whose lines go to stderr: no setting of it can cost an answer."""
+    """Say once that a cache is unusable. By the log, whose lines go to stderr: no setting of it can cost an answer."""
     text = f"note: {what} are not kept, and are made anew each time: {why}"
     if text not in _told:
         _told.add(text)
@@ -52,13 +52,13 @@ def is_ours(path: Path) -> bool:
 
 
 def evict(entries: Sequence[tuple[Path, int]], limit: int, keep: Path, remove: Callable[[Path], None]) -> None:
-    """Drop entries until the limit holds; one is kept even if it alone is larger.
+    """Remove entries until the limit holds; one is kept even if it alone is larger.
 
     Args:
         entries: (path, bytes), the least recently used first.
-        limit: bytes of all of them together.
+        limit: bytes of all entries together.
         keep: the entry in use.
-        remove: deletes one, or as much of it as can be.
+        remove: deletes an entry as far as possible.
     """
     total = sum(size for _, size in entries)
     for entry, size in entries:

@@ -20,7 +20,7 @@ Pair = tuple[float, float]
 RGB = tuple[float, float, float]
 
 _LONGEST_SENTENCE = 200
-"""Characters of RandAugment's language: its seven words have fewer than a hundred."""
+"""Characters of RandAugment's notation: its seven words have fewer than a hundred."""
 
 
 def _sentence(value: Any) -> str:

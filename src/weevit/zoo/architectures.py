@@ -22,7 +22,7 @@ SUB_NORM_EPS = 1e-5
 
 ROPE_TEMPERATURE = 10_000.0
 ROPE_REFERENCE_GRID = 16
-"""Side of the patch grid (256 / 16) that rotary positions are rescaled to at any other image size."""
+"""Side of the patch grid (256 / 16) to which rotary positions are rescaled at other image sizes."""
 
 
 @dataclass(frozen=True)
