@@ -75,23 +75,8 @@ _HOMES = {
     "Result": "weevit.answers.results",
     "Prediction": "weevit.answers.results",
     "Limits": "weevit.images.decode",
-    "WeevitError": "weevit.errors",
-    "UsageError": "weevit.errors",
-    "UnknownModelError": "weevit.errors",
-    "MissingExtraError": "weevit.errors",
-    "ModelError": "weevit.errors",
-    "CheckpointError": "weevit.errors",
-    "HubError": "weevit.errors",
-    "ImageError": "weevit.errors",
-    "InputsFailedError": "weevit.errors",
-    "JobError": "weevit.errors",
-    "DatasetError": "weevit.errors",
-    "RecipeError": "weevit.errors",
-    "TrainingError": "weevit.errors",
-    "EngineError": "weevit.errors",
-    "OutputError": "weevit.errors",
 }
-"""Public name -> the module (or the package, for a module) it lives in."""
+"""Public name -> its module (or the package, for a module); the errors are added below."""
 
 __all__ = [
     "CheckpointError",
@@ -132,6 +117,8 @@ __all__ = [
     "save",
     "train",
 ]
+
+_HOMES.update((name, "weevit.errors") for name in __all__ if name.endswith("Error"))
 
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and reports all others

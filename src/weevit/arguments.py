@@ -1,4 +1,4 @@
-"""Numbers and words that a user gives, checked in one way for the command line and for Python."""
+"""Checks of a user's numbers and words, common to the command line and Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import SupportsIndex, cast
 from weevit.errors import UsageError, did_you_mean
 
 MAX_THREADS = 1024
-"""More are refused: each costs memory, and an engine that is asked for a million ends the process."""
+"""More are refused: each costs memory, and an engine with a million ends the process."""
 
 MAX_BATCH = 4096
 """Images in one pass; more are refused: a batch is held in memory before it is answered."""
@@ -21,17 +21,17 @@ _LONGEST = 60
 
 
 def whole(name: str, value: object, low: int, high: int | None = None, why: str = "", hint: str = "") -> int:
-    """A whole number from `low` to `high`; text is read.
+    """A whole number from `low` to `high`; text is parsed.
 
     Args:
-        name: what it is called where it was given: `--topk`, `topk`.
-        value: what was given.
-        low, high: the ends, both allowed; None for no upper end.
-        why: after the range, in brackets.
+        name: name of the argument: `--topk`, `topk`.
+        value: the given value.
+        low, high: the limits, both allowed; None for no upper limit.
+        why: reason of the lower limit, in brackets after it.
         hint: the next thing to type.
 
     Raises:
-        UsageError: another number, or none.
+        UsageError: another value.
     """
     reason = f" ({why})" if why else ""
     hint = hint or (f"For instance {name} {max(low, 1)}." if name.startswith("-") else "")
@@ -66,11 +66,7 @@ def within(name: str, value: float, low: float, high: float) -> float:
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
-    """One of a few words.
-
-    Raises:
-        UsageError: another; the nearest is named.
-    """
+    """The value where it is one of the allowed words; else a UsageError that names the nearest."""
     words = list(allowed)
     if value not in words:
         near = did_you_mean(str(value)[:_LONGEST], words)

@@ -38,7 +38,7 @@ OPENAI_CLIP_MEAN, OPENAI_CLIP_STD = CLIP
 
 
 class DataConfig(TypedDict):
-    """What a model was made to see, by timm's names: the arguments of `create_transform`."""
+    """The preprocessing of a model, by timm's names: the arguments of `create_transform`."""
 
     input_size: tuple[int, int, int]
     interpolation: Interpolation
@@ -58,14 +58,14 @@ def resolve_model_data_config(
     use_test_size: bool = False,
     verbose: bool = False,
 ) -> DataConfig:
-    """What a model was made to see: input_size (3, height, width), interpolation, mean, std, crop_pct, crop_mode.
+    """The preprocessing of a model: input_size (3, height, width), interpolation, mean, std, crop_pct, crop_mode.
 
     Args:
         model: made by `create_model`.
-        args: settings that win over the model's own.
-        pretrained_cfg: instead of the model's own.
-        use_test_size: of no effect: these weights have one size.
-        verbose: of no effect: print what is returned.
+        args: settings that override the model's own.
+        pretrained_cfg: used in place of the model's own.
+        use_test_size: without effect: these weights have one size.
+        verbose: without effect.
     """
     return resolve_data_config(args, pretrained_cfg, model, use_test_size, verbose)
 
@@ -82,7 +82,7 @@ def resolve_data_config(
     In `args`, `img_size` is the side of a square and `in_chans` the number of channels, as on timm's command lines.
 
     Raises:
-        UsageError: a setting is neither in `args` nor in `pretrained_cfg`: there are no defaults to inherit silently.
+        UsageError: a setting is neither in `args` nor in `pretrained_cfg`: no default is assumed in silence.
     """
     del use_test_size, verbose
     given = {key: value for key, value in (args or {}).items() if value is not None}
@@ -111,9 +111,9 @@ def create_transform(
 
     Args:
         input_size: (channels, height, width), (height, width), or the side.
-        is_training: the training transform comes with training.
-        interpolation, mean, std, crop_pct, crop_mode: as `resolve_model_data_config` gives them; unlike timm's, none
-            has a default, since a wrong one costs accuracy without a word.
+        is_training: refused; the training transform is part of training.
+        interpolation, mean, std, crop_pct, crop_mode: as from `resolve_model_data_config`; unlike timm's, none has a
+            default, since a wrong one costs accuracy in silence.
         unknown: refused, with the nearest name.
 
     Raises:

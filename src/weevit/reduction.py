@@ -1,4 +1,4 @@
-"""What decoding JPEGs at a reduced scale changes: measured on some of your images, never assumed."""
+"""The effect of decoding JPEGs at a reduced scale, measured on some of your images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from weevit.images.sources import Inputs, expand
 from weevit.predict import Predictor
 
 AMONG = 256
-"""Inputs that are looked at, at most."""
+"""Inputs opened, at most."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Reduction:
     """Images decoded at a reduced scale, compared with the same images decoded whole.
 
     Attributes:
-        looked_at: inputs that were opened.
-        reduced: of them, images that are decoded smaller; all other figures are about these.
+        looked_at: opened inputs.
+        reduced: images that are decoded smaller; all other figures are about these.
         mean_difference: of the model's input, in grey levels (of 255).
-        greatest_difference: the same of one value.
-        cosine: between the two embeddings of an image, the least of all; 1 where nothing was reduced.
-        same_top1: images whose most probable class is the same; None where the model has no classes.
-        speedup: how many times faster they are read, decoded, resized and cropped, per image on one core.
+        greatest_difference: of one value.
+        cosine: the least between the two embeddings of an image; 1 where nothing was reduced.
+        same_top1: images with the same most probable class; None where the model has no classes.
+        speedup: of reading, decoding, resizing and cropping, per image on one core.
     """
 
     looked_at: int
@@ -62,9 +62,9 @@ def measure_reduction(predictor: Predictor, inputs: Inputs, sample: int = 32) ->
 
     Args:
         predictor: loaded with `reduced_jpeg=True`.
-        inputs: as for `Predictor.stream`. The first 256 are looked at, until `sample` of them were decoded smaller;
-            those without an answer are passed over.
-        sample: how many images to compare.
+        inputs: as for `Predictor.stream`. At most the first 256 are opened, until `sample` of them were decoded
+            smaller; inputs without an answer are skipped.
+        sample: number of images to compare.
 
     Raises:
         UsageError: the predictor does not reduce, or the sample is empty.
@@ -85,7 +85,7 @@ def measure_reduction(predictor: Predictor, inputs: Inputs, sample: int = 32) ->
 
 @dataclass(frozen=True)
 class _Pair:
-    """One image, both ways: (height, width, 3) uint8, and the seconds that it took."""
+    """One image, both ways: (height, width, 3) uint8, and the seconds of each."""
 
     small: npt.NDArray[np.uint8]
     whole: npt.NDArray[np.uint8]
@@ -93,7 +93,7 @@ class _Pair:
 
 
 def _pair(predictor: Predictor, source: Source) -> _Pair | None:
-    """None for an image that is not reduced, or an input that is none."""
+    """None for an image that is not reduced, or an input without one."""
     try:
         start = time.perf_counter()
         image = predictor.open(source)

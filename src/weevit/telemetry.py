@@ -1,10 +1,10 @@
-"""Nothing is sent anywhere or left behind: what dependencies are told before they are imported; later is too late.
+"""No telemetry and no files left behind: settings for dependencies, made before they are imported; later is too late.
 
-Measured on what they do otherwise (2026-11-27): onnxruntime, since 1.29, writes a device id below `~/.cache/Microsoft`
+Measured without these settings (2026-11-27): onnxruntime, since 1.29, writes a device id below `~/.cache/Microsoft`
 and connects to its maker after some seconds; openvino's import writes an id below `~/intel` and connects to an
 analytics service. `tests/test_telemetry.py` runs every verb under a watched home folder and a listening proxy.
 
-A user's own setting of any of these variables is left alone.
+A user's own setting of any of these variables is kept.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "DO_NOT_TRACK": "1",  # what several others look at
 }
-"""Variables of the environment, which processes that are started here inherit."""
+"""Environment variables, which child processes inherit."""
 
 BLOCKED = ("openvino_telemetry",)
-"""Modules that nobody in this process can import: openvino has no setting, and does without where this is missing."""
+"""Modules that cannot be imported in this process: openvino has no setting, and works without this one."""
 
 CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton"}
-"""Variables that name the folder where a dependency keeps files between runs, and what it is called in ours."""
+"""Variable with the folder of a dependency's files -> its name in ours."""
 
 
 def disable() -> None:
-    """Tell all of them; called by `import weevit`, before anything else is imported."""
+    """Apply the settings; called by `import weevit`, before anything else is imported."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in BLOCKED:
@@ -41,7 +41,7 @@ def disable() -> None:
 
 
 def keep_caches_in(folder: str | Path | None) -> None:
-    """Have dependencies keep their files in a folder of ours; in one that ends with this process where there is none.
+    """Keep the dependencies' files in a folder of ours; without one in a folder that ends with this process.
 
     Without a home folder, importing matplotlib fails otherwise.
     """

@@ -1,9 +1,9 @@
-"""What strangers wrote, where it meets a screen or a table: names of files, classes and models, and words of libraries.
+"""Strangers' text on a screen or in a table: names of files, classes and models, and messages of libraries.
 
 On a screen an escape sequence renames the window, fills the clipboard or wipes out a line, and a mark for writing from
 right to left makes one name look like another: `on_screen` shows such characters as `\\x1b` or `\\u202e`. In a table a
 carriage return splits a row for some readers, and a cell that begins with `=` is computed: `csv_bytes` quotes the
-first and writes an apostrophe in front of the second, which `plain_cell` takes away again.
+first and writes an apostrophe in front of the second, which `plain_cell` removes again.
 """
 
 from __future__ import annotations
@@ -12,38 +12,63 @@ import json
 import re
 import shlex
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 _SIGNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-"""What makes a cell a formula where it comes first; the last four are `=+-@` in the width of East Asian signs."""
+"""First characters that make a cell a formula; the last four are `=+-@` in the width of East Asian characters."""
 
 _COMPUTED = re.compile(rf"['\s]*[{_SIGNS}]")
 _PUT_IN_FRONT = re.compile(rf"'['\s]*[{_SIGNS}]")
 _BARE = re.compile(r"[^\s\"',;|\\`=+@\x00-\x1f\x7f-\x9f]*(?: [^\s\"',;|\\`=+@\x00-\x1f\x7f-\x9f]+)*")
-"""Cells that need no quotes whatever separator a spreadsheet looks for."""
+"""Cells that need no quotes with any separator."""
 
 _LINE_ENDS = re.compile("[\\\\\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-"""What `str.splitlines` and its kind split at, and the backslash, which says that one was there."""
+"""The separators of `str.splitlines`, and the backslash that escapes them."""
 
 
 def on_screen(text: str) -> str:
-    """A text as a terminal may have it: whatever is no letter, sign or space is spelled out. Line feeds stay."""
+    """A text that is safe on a terminal: control characters and the like are spelled out. Line feeds stay."""
     return text if text.isprintable() else "".join(map(_seen, text))
 
 
 def one_line(text: object) -> str:
-    """A name or a reason as a terminal may have it, without line feeds: it must not begin a line of its own."""
+    """A name or a message that is safe on a terminal, without line feeds: it must not begin a line of its own."""
     return on_screen(str(text)).replace("\n", "\\n")
 
 
 def typed(path: object) -> str:
-    """A path as it is typed into a shell, for the commands in hints."""
+    """A path as typed into a shell, for the commands in hints."""
     return shlex.quote(str(path))
 
 
+def some(names: Sequence[str], shown: int) -> str:
+    """`a, b and 3 more`: the first `shown` names, and the number of the others."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def span(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def kinds(counts: Counter[str]) -> str:
+    """`2 truncated, 1 missing`, the most frequent first."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+
+
+def signed(sign: str, names: Sequence[str], shown: int) -> list[str]:
+    """Lines of a message, `  + name` for each of the first `shown` names and `  + ... and 3 more` for the others."""
+    lines = [f"  {sign} {one_line(name)}" for name in names[:shown]]
+    return [*lines, f"  {sign} ... and {len(names) - shown:,} more"] if len(names) > shown else lines
+
+
 def _seen(letter: str) -> str:
-    """Python calls printable what has a shape; spaces of other widths have none, and do no harm."""
+    """Spaces of other widths are not printable for Python, and harmless."""
     if letter.isprintable() or letter == "\n" or unicodedata.category(letter) == "Zs":
         return letter
     code = ord(letter)
@@ -51,7 +76,7 @@ def _seen(letter: str) -> str:
 
 
 def json_line(values: dict[str, Any]) -> str:
-    """One object, one line, in ASCII without control characters; NaN would be a lie and is refused."""
+    """An object on a line, in ASCII without control characters; NaN is refused."""
     return json.dumps(values, ensure_ascii=True, allow_nan=False)
 
 
@@ -66,11 +91,11 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def csv_row(cells: Iterable[Any]) -> str:
-    """A line of CSV (RFC 4180, with a line feed at its end) that reads as one row everywhere and computes nothing.
+    """A line of CSV (RFC 4180, ended by a line feed) that every program reads as one row, and that computes nothing.
 
-    Numbers stay numbers, floats to the last digit; True and False are 1 and 0; nothing is written for None. Any text
-    that a spreadsheet would take for a formula has an apostrophe in front. Python's own writer leaves a carriage
-    return without quotes before 3.13, and any separator but its own.
+    Numbers stay numbers, floats to the last digit; True and False are 1 and 0; None is empty. Text that a spreadsheet
+    would take for a formula gets an apostrophe in front. Python's own writer leaves a carriage return without quotes
+    before 3.13, and any separator but its own.
     """
     return ",".join(map(_cell, cells)) + "\n"
 
@@ -89,5 +114,5 @@ def _cell(value: Any) -> str:
 
 
 def plain_cell(text: str) -> str:
-    """A cell as it was before `csv_row` put an apostrophe in front of it."""
+    """A cell without the apostrophe of `csv_row`."""
     return text[1:] if _PUT_IN_FRONT.match(text) else text

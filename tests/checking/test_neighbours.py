@@ -36,9 +36,9 @@ def test_labels_that_were_changed_are_the_first_suspects(seed: int) -> None:
     changed = targets.copy()
     changed[wrong] = (changed[wrong] + rng.integers(1, 4, 20)) % 4
     found = denied_labels(vectors, split(changed), [None] * 400)
-    assert len({denied.place for denied in found[:25]} & set(wrong)) >= 18
-    right = [denied for denied in found if denied.place in set(wrong)]
-    assert np.mean([denied.suggestion == targets[denied.place] for denied in right]) > 0.9
+    assert len({denied.index for denied in found[:25]} & set(wrong)) >= 18
+    right = [denied for denied in found if denied.index in set(wrong)]
+    assert np.mean([denied.suggestion == targets[denied.index] for denied in right]) > 0.9
     ratios = [denied.own / denied.suggested for denied in found]
     assert ratios == sorted(ratios)
     assert max(ratios) <= 1 / neighbours.TIMES
@@ -60,8 +60,8 @@ def test_copies_are_not_each_others_judges() -> None:
     vectors = np.concatenate([vectors, np.repeat(vectors[[place]], 10, axis=0)])
     targets = np.concatenate([targets, np.full(10, 1)])
     groups = [*([None] * 300), *(["copy"] * 10)]
-    together = {denied.place for denied in denied_labels(vectors, split(targets), groups)}
-    alone = {denied.place for denied in denied_labels(vectors, split(targets), [None] * 310)}
+    together = {denied.index for denied in denied_labels(vectors, split(targets), groups)}
+    alone = {denied.index for denied in denied_labels(vectors, split(targets), [None] * 310)}
     assert set(range(300, 310)) <= together
     assert not set(range(300, 310)) <= alone
 
@@ -74,7 +74,7 @@ def test_rare_classes_are_not_judged_and_not_suggested() -> None:
     assert rare_classes(targets, groups) == [7]
     assert rare_classes(targets, ["same"] * 10 + [None] * 190) == [7]
     found = denied_labels(vectors, split(targets), groups)
-    assert not {denied.place for denied in found} & {0, 1, 2, 3}
+    assert not {denied.index for denied in found} & {0, 1, 2, 3}
     assert 7 not in {denied.suggestion for denied in found}
 
 

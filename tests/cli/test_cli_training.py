@@ -17,6 +17,7 @@ pytest.importorskip("sklearn")
 
 import runs  # noqa: E402 - after the skips
 
+from weevit.cli import progress as bars  # noqa: E402
 from weevit.cli import training_view  # noqa: E402
 from weevit.cli.app import _run as run  # noqa: E402
 from weevit.training import results  # noqa: E402
@@ -50,7 +51,7 @@ def cli(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_train_says_what_it_does_and_what_comes_next(cli: Cli, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_view, "PLAIN_EVERY", 0.0)
+    monkeypatch.setattr(bars, "PLAIN_EVERY", 0.0)
     code, out, said = cli("train", "my.yaml", "--data", data, "-o", "run", *QUICK)
     assert (code, out) == (0, "")
     lines = said.splitlines()

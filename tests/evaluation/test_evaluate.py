@@ -25,10 +25,10 @@ from weevit.datasets.read import read_dataset
 from weevit.errors import DatasetError, MalformedFileError, MissingExtraError, UsageError
 from weevit.evaluation import metrics
 from weevit.evaluation.ask import Progress
-from weevit.evaluation.evaluate import evaluate_logits
 from weevit.evaluation.model import Answers, JudgedModel, describe, known, match_classes
 from weevit.evaluation.predictions import prediction_columns, read_predictions
 from weevit.evaluation.results import Evaluation, Row
+from weevit.evaluation.rows import figures_of
 from weevit.evaluation.saved import as_json, read_evaluation, write_evaluation
 from weevit.images.source import Source
 from weevit.predict import Predictor
@@ -265,14 +265,13 @@ def test_label_thresholds_of_the_checkpoint(colour_model: Path, images: Path, tm
 def test_logits_at_hand() -> None:
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(size=(50, 4)), rng.integers(0, 4, 50)
-    named = dict(evaluate_logits(logits, targets, unknown=0.5))
+    judged = metrics.judge(logits, targets)
+    named = dict(figures_of(judged, 4, unknown=0.5))
     assert named["top1"] == (logits.argmax(axis=1) == targets).mean()
     known = metrics.softmax(logits).max(axis=1) >= 0.5
     assert named["known"] == known.mean()
     assert "top5" not in named
-    several = dict(evaluate_logits(logits, np.eye(4)[targets]))
-    assert {"map", "micro_f1"} <= set(several)
-    assert "known" not in dict(evaluate_logits(logits, targets))
+    assert "known" not in dict(figures_of(judged, 4))
 
 
 # ---- files

@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from weevit.evaluation.evaluate import evaluate_logits
+from weevit.evaluation import metrics
 from weevit.evaluation.metrics import sigmoid, softmax
 from weevit.fitting import calibration, neighbours
 from weevit.fitting.heads import Head, path
@@ -233,7 +233,7 @@ def test_label_thresholds_give_the_best_f1() -> None:
 
 def test_the_error_is_that_of_the_evaluation() -> None:
     logits, targets = drawn(2.0, 400)
-    expected = dict(evaluate_logits(logits, targets))["ece"]
+    expected = dict(metrics.confidence_measures(metrics.judge(logits, targets)))["ece"]
     assert calibration.calibration_error(logits, targets) == pytest.approx(expected, abs=1e-12)
 
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402 - after the skip
 
-from weevit.training.ema import Ema, decay  # noqa: E402
+from weevit.training.ema import Ema  # noqa: E402
 from weevit.training.schema import EmaPart  # noqa: E402
 
 
@@ -49,6 +49,6 @@ def test_it_forgets_where_it_began() -> None:
 
 
 def test_the_decay_rises_to_its_own() -> None:
-    part = EmaPart(decay=0.99, warmup=True, warmup_power=1.0)
-    assert [decay(part, step) for step in (1, 2, 3)] == pytest.approx([0, 1 / 2, 2 / 3])
-    assert decay(part, 10_000) == 0.99
+    ours = Ema(model(), EmaPart(decay=0.99, warmup=True, warmup_power=1.0))
+    assert [ours.decay(step) for step in (1, 2, 3)] == pytest.approx([0, 1 / 2, 2 / 3])
+    assert ours.decay(10_000) == 0.99

@@ -42,15 +42,15 @@ class Machine:
 
 def test_as_planned_a_place_is_the_step_itself() -> None:
     pace = Pace(100, [])
-    assert [pace.place(step) for step in (0, 1, 99, 100)] == [0, 1, 99, 100]
-    assert all(isinstance(pace.place(step), int) for step in range(3))  # the same bits as ever
+    assert [pace.position(step) for step in (0, 1, 99, 100)] == [0, 1, 99, 100]
+    assert all(isinstance(pace.position(step), int) for step in range(3))  # the same bits as ever
     assert [step for step in range(1, 101) if pace.comes_by(step, 7)] == list(range(7, 101, 7))
 
 
 @pytest.mark.parametrize("ends", [[(10, 50)], [(3, 9), (5, 80), (60, 61)], [(1, 1)], [(2, 100), (90, 100)]])
 def test_places_rise_to_the_end_of_the_schedule(ends: list[tuple[int, int]]) -> None:
     pace = Pace(100, ends)
-    places = [pace.place(step) for step in range(pace.total + 1)]
+    places = [pace.position(step) for step in range(pace.total + 1)]
     assert places[0] == 0
     assert all(first < second for first, second in itertools.pairwise(places))
     if ends[-1][1] > ends[-1][0]:
@@ -60,7 +60,7 @@ def test_places_rise_to_the_end_of_the_schedule(ends: list[tuple[int, int]]) -> 
 
 def test_what_was_decided_later_changes_nothing_before() -> None:
     first, both = Pace(100, [(10, 50)]), Pace(100, [(10, 50), (20, 70)])
-    assert [first.place(step) for step in range(21)] == [both.place(step) for step in range(21)]
+    assert [first.position(step) for step in range(21)] == [both.position(step) for step in range(21)]
 
 
 @pytest.mark.parametrize("update", [0.1, 1.0, 30.0])
@@ -89,7 +89,7 @@ def test_a_machine_that_is_busy_for_two_minutes_costs_those_minutes_alone(times:
 def test_a_machine_that_slows_down_later_still_ends_in_time_at_the_end_of_the_schedule() -> None:
     machine = Machine(2_000, 1140).train(lambda now: 0.4 if now < 600 else 4.0)
     assert 0.9 * 1140 <= machine.now <= 1140
-    assert machine.pace.place(machine.step) == pytest.approx(2_000)
+    assert machine.pace.position(machine.step) == pytest.approx(2_000)
 
 
 # ---- in a run

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from weevit.training.duration import Duration
-from weevit.training.schedule import Schedule, learning_rate
+from weevit.training.schedule import Schedule
 from weevit.training.schema import LoopPart, OptimPart, Recipe, SchedulePart
 
 
@@ -41,15 +41,15 @@ def test_cosine_is_that_of_timm(warmup: int, prefix: bool) -> None:
     total = Schedule.of(ours, 10).total
     assert total == 40 + 5 + (warmup if prefix else 0)
     for step in range(total):
-        assert learning_rate(ours, step, 10) * 0.5 == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        assert Schedule.of(ours, 10).rate(step) * 0.5 == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         theirs.step_update(step + 1)
 
 
 def test_constant_and_linear() -> None:
     constant = recipe(kind="constant", epochs=steps(10), warmup=steps(4), warmup_lr=0.0)
-    assert [learning_rate(constant, step, 1) for step in (0, 1, 2, 4, 9)] == [0.0, 2e-4, 4e-4, 8e-4, 8e-4]
+    assert [Schedule.of(constant, 1).rate(step) for step in (0, 1, 2, 4, 9)] == [0.0, 2e-4, 4e-4, 8e-4, 8e-4]
     linear = recipe(kind="linear", epochs=steps(8), warmup=steps(0), min_lr=0.0)
-    assert [learning_rate(linear, step, 1) for step in (0, 2, 4, 8)] == pytest.approx([8e-4, 6e-4, 4e-4, 0.0])
+    assert [Schedule.of(linear, 1).rate(step) for step in (0, 2, 4, 8)] == pytest.approx([8e-4, 6e-4, 4e-4, 0.0])
 
 
 def test_lengths_are_turned_into_updates() -> None:

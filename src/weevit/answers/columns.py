@@ -70,7 +70,7 @@ COMMON = (
     Column("width", "int32", attrgetter("width")),
     Column("height", "int32", attrgetter("height")),
 )
-"""What every answer begins with."""
+"""The first columns of every answer."""
 
 UNKNOWN = Column("unknown", "bool", lambda row: row.unknown if row.top else None)
 PRESENT = Column("present", "string", lambda row: None if row.present is None else _ids(row.present), "set")
@@ -80,7 +80,7 @@ PRESENT = Column("present", "string", lambda row: None if row.present is None el
 
 
 def class_columns(checkpoint: Checkpoint, topk: int = 5) -> tuple[Column, ...]:
-    """Of the `topk` most probable classes, and what the model says of its own: `unknown`, or the labels `present`."""
+    """The columns of the `topk` most probable classes, and the model's decision: `unknown`, or the `present` labels."""
     decision = checkpoint.decision
     said: tuple[Column, ...] = ()
     if decision and decision.multi_label:
@@ -93,7 +93,7 @@ def class_columns(checkpoint: Checkpoint, topk: int = 5) -> tuple[Column, ...]:
 def ranked_columns(top: Callable[[Any], Sequence[Prediction]], count: int) -> tuple[Column, ...]:
     """`class_index`, `class_id`, `class_name`, `probability` of the classes that `top` finds in a row.
 
-    `class_id` is never null: a class of a checkpoint that names none is called `class 7`.
+    `class_id` is never null: a class of a checkpoint without names is called `class 7`.
     """
 
     def column(name: str, kind: Kind, values: Callable[[Sequence[Prediction]], Any]) -> Column:
@@ -112,7 +112,7 @@ def _ids(classes: Sequence[Prediction]) -> list[str]:
 
 
 def embedding_column(checkpoint: Checkpoint, normalize: bool = False, kind: Kind = "float32") -> Column:
-    """`embedding`, of unit length if that is wanted."""
+    """`embedding`, scaled to unit length if `normalize`."""
 
     def vector(result: Result) -> npt.NDArray[Any] | None:
         if result.embedding is None:
@@ -153,7 +153,7 @@ def as_dict(result: Result) -> dict[str, Any]:
 
 
 def metadata(columns: Sequence[Column]) -> dict[str, str]:
-    """What a Parquet file says of its columns: their version, and the shapes of vectors."""
+    """The metadata of a Parquet file: the version of the columns, and the shapes of vectors."""
     shapes = {column.name: list(column.shape) for column in columns if column.form == "vector"}
     return {"weevit.schema": str(SCHEMA), "weevit.shapes": json.dumps(shapes)}
 
@@ -164,14 +164,14 @@ def json_object(row: Any, columns: Sequence[Column]) -> dict[str, Any]:
 
 
 def plain(value: Any, column: Column) -> Any:
-    """A value as JSON has it, lists as lists."""
+    """A value as JSON has it, arrays as lists."""
     if value is None or column.form == "one":
         return _number(value, column.kind)
     return [_number(one, column.kind) for one in (value.ravel() if isinstance(value, np.ndarray) else value)]
 
 
 def _number(value: Any, kind: Kind) -> Any:
-    """A value as Python has it; of a float32 the number with the fewest digits that is the same float32."""
+    """A value as Python has it; for a float32 the number with the fewest digits that reads back equal."""
     if value is None or kind in ("string", "bool"):
         return value
     return int(value) if kind == "int32" else float(str(np.dtype(kind).type(value)))

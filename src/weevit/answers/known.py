@@ -1,7 +1,7 @@
-"""What is known is not asked again: a model is asked for those inputs of many whose answers nobody has yet.
+"""Known answers are not computed again: a model is asked only for inputs without an answer.
 
-inputs ── is it known? ── yes: the answer is at hand
-                 └── no: (for whom, source) ── one stream through the model ── (for whom, result)
+inputs ── known? ── yes: the answer is at hand
+             └── no: (key, source) ── one stream through the model ── (key, result)
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def ask_for(
     unknown: Generator[tuple[Whom, Source], None, None],
     stream: Callable[[Iterator[Source]], Generator[Result, None, None]],
 ) -> Generator[tuple[Whom, Result], None, None]:
-    """The model's answers, each with whom it is for, in order.
+    """The model's answers with their keys, in order.
 
     Args:
-        unknown: whom an answer is for, and its source; taken a little ahead of the answers, and closed at the end.
+        unknown: the key of an answer, and its source; taken a little ahead of the answers, and closed at the end.
         stream: asks the model, as `Predictor.stream` does.
     """
     awaited: deque[Whom] = deque()

@@ -1,4 +1,4 @@
-"""How one answer looks in a notebook: the image, its classes as bars, or why there is no answer."""
+"""One answer in a notebook: the image, its classes as bars, or the error."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from weevit.answers.results import Prediction, Result
 
 SIDE = 160
-"""Pixels of the longer side of the image that is shown."""
+"""Longer side of the image in pixels."""
 
 _STYLE = "margin:4px 0;display:flex;gap:16px;align-items:flex-start;font:13px/1.5 system-ui,sans-serif"
 _BAR = "display:inline-block;height:10px;border-radius:2px;background:#3b7dd8;vertical-align:middle"
 
 
 def html(result: Result) -> str:
-    """One answer as HTML that needs nothing from elsewhere; names are shown as text, whatever stands in them."""
+    """One answer as self-contained HTML; names are escaped."""
     lines = [f"<b>{escape(result.input)}</b>"]
     if not result.ok:
         lines.append(escape(result.error or result.status))
@@ -41,7 +41,7 @@ def _bar(prediction: Prediction) -> str:
 
 
 def _image(result: Result) -> str:
-    """The image, where the input is a file that is still there."""
+    """The image, where the input is an existing file."""
     with suppress(WeevitError, OSError, ValueError):
         if result.ok and Path(result.input).is_file():
             image = open_image(Source(result.input, Path(result.input)))

@@ -1,8 +1,8 @@
-"""What answers a stream of images: threads that decode, batches, sessions. Lives as long as its model.
+"""The pipeline of a model, which lives as long as the model: threads that decode, batches, sessions.
 
 sources ── decode (a thread per core) ── batches ── compute (two at a time) ── answers, in the order given
 
-Any number of threads may ask at once. A forked process and a copy get threads and sessions of their own.
+Any number of threads may use it at once. A forked process and a copy get their own threads and sessions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 _COMPUTING: Final = 2
-"""Batches: where one has too few images left for all threads, the next one's are there."""
+"""Batches at a time: where one has too few images for all threads, the next one uses them."""
 
 
 class Pipeline:
@@ -34,7 +34,7 @@ class Pipeline:
 
     Args:
         open_session: loads the graph for a request; can be pickled.
-        threads: that decode.
+        threads: threads that decode.
         batch_size: images per batch.
     """
 
@@ -55,17 +55,12 @@ class Pipeline:
         return Pipeline, (self._open, self._threads, self._batch_size)
 
     def after_fork(self) -> None:
-        """Begin anew in a forked process, which has none of its parent's threads."""
+        """Start again in a forked process, which has none of its parent's threads."""
         _of_the_parent.append(self._sessions)
         self._renew()
 
     def session(self, request: Request) -> Session:
-        """The session for a request, loaded once.
-
-        Raises:
-            UsageError: the pipeline is closed.
-            EngineError: the graph could not be loaded.
-        """
+        """The session for a request, loaded once; UsageError for a closed pipeline, EngineError if it cannot load."""
         with self._lock:
             self._refuse_closed()
             if request not in self._sessions:
@@ -78,12 +73,10 @@ class Pipeline:
         decode: Callable[[Source], Decoded],
         compute: Callable[[list[Decoded]], Answered],
     ) -> Generator[Answered, None, None]:
-        """Decode each source, and compute batches of what comes of it; in order, two batches ahead at most.
+        """Decode each source, and compute batches of the results; in order, at most two batches ahead.
 
-        At a `PAUSE` among the sources, all that was asked for so far is answered, in a smaller batch if need be.
-
-        Raises:
-            UsageError: the pipeline is closed.
+        At a `PAUSE` among the sources, everything before it is answered, in a smaller batch if need be. A closed
+        pipeline raises a UsageError.
         """
         self._refuse_closed()
         decoding: deque[Future[Decoded]] = deque()
@@ -129,7 +122,7 @@ class Pipeline:
             raise
 
     def close(self) -> None:
-        """End the threads and free the sessions. What is being computed is computed to its end."""
+        """End the threads and free the sessions; running computations finish."""
         with self._lock:
             self._closed = True
             self._sessions.clear()
@@ -144,7 +137,7 @@ class Pipeline:
 _living: WeakSet[Pipeline] = WeakSet()
 
 _of_the_parent: list[dict[Request, Session]] = []
-"""Sessions whose threads a fork has left behind: to free one would wait for them for ever."""
+"""Sessions whose threads a fork has left behind: freeing one would wait for them for ever."""
 
 
 def _after_fork() -> None:

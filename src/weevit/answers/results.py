@@ -1,4 +1,4 @@
-"""What an answer is: typed results, and the arithmetic from logits to named classes."""
+"""Typed answers, and the step from logits to named classes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ SHOWN = 3
 """Classes in a `repr`."""
 
 MAX_SHOWN = 120
-"""Characters of an input, and of what is said of it, in a `repr`."""
+"""Characters of an input, and of its answer, in a `repr`."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class and how probable it is.
+    """One class and its probability.
 
     Attributes:
-        index: of the class in the head.
+        index: index of the class in the head.
         id: its unique name: a synset such as `n07860988` for ImageNet, the folder's name for your classes;
             None where the checkpoint names no classes.
-        name: for people; the id where there is no other, `class 7` where there is none at all.
-        probability: softmax over all classes, in [0, 1]; of a model whose images have any number of labels, the
-            label's own.
+        name: name for people; the id without another, `class 7` without any.
+        probability: softmax over all classes, in [0, 1]; the label's own for a model with any number of labels.
     """
 
     index: int
@@ -44,7 +43,7 @@ class Prediction:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What became of one input.
+    """The answer to one input.
 
     Attributes:
         input: its name: the path, or `bytes[0]`, `image[1]`, `array[2]` by its index in the call.
@@ -52,15 +51,13 @@ class Result:
         error: the reason in full; None where the status is `ok`.
         width, height: of the image, upright, in pixels; None where it was never decoded.
         top: the most probable classes, best first (`classify`).
-        unknown: the model says that it does not know: the best probability is below its threshold (of models that have
-            one, as those of `weevit fit`).
-        present: of a model whose images have any number of labels, those that it says are there, best first; None of
-            a model that names one class.
+        unknown: whether the best probability is below the model's threshold (as of models of `weevit fit`).
+        present: labels that the model answers, best first, for a model with any number of labels; otherwise None.
         logits: (num_classes) float32.
-        embedding: (embed_dim) float32: pooled and normalised, what the head sees; timm's `pre_logits`.
+        embedding: (embed_dim) float32: pooled and normalised, the input of the head; timm's `pre_logits`.
         features: block index -> (embed_dim, rows, columns) float32, the block's patch tokens as a map.
         prefix: block index -> (prefix tokens, embed_dim) float32: class token and registers of the same blocks.
-        attention: block index -> (heads, tokens, tokens) float32; row i says what token i attends to.
+        attention: block index -> (heads, tokens, tokens) float32; row i is the attention of token i.
     """
 
     input: str
@@ -78,7 +75,7 @@ class Result:
     attention: dict[int, Array] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """One line: the input, and its best classes or why there is no answer."""
+        """One line: the input, and its best classes or the error."""
         if not self.ok:
             said = self.status
         else:
@@ -95,10 +92,10 @@ class Result:
         return html(self)
 
     def to_dict(self) -> dict[str, object]:
-        """A row for a table, under the names of `weevit classify -o` and `weevit embed -o`; None where it has nothing.
+        """A row for a table, with the columns of `weevit classify -o` and `weevit embed -o`; None for an absent value.
 
         Lists of numbers are arrays (int32, float32), so that data frames have the types of those files. Every result
-        has all the keys. Logits, feature maps and attention are no columns: they stay attributes.
+        has all keys. Logits, feature maps and attention are no columns: they stay attributes.
 
             pandas.DataFrame([result.to_dict() for result in model.classify("photos")])
         """
@@ -107,7 +104,7 @@ class Result:
         return as_dict(self)
 
     def arrays(self) -> list[str]:
-        """What it holds besides classes, each with its shape: `embedding (192)`."""
+        """The arrays of the result, each with its shape: `embedding (192)`."""
         held = {"logits": self.logits, "embedding": self.embedding}
         for name in ("features", "attention"):
             held |= {f"{name}[{index}]": value for index, value in getattr(self, name).items()}
@@ -132,7 +129,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Answer:
-    """What logits say, by the rule of a model; the fields are those of `Result`."""
+    """The decision on one image's logits; the fields are those of `Result`."""
 
     top: tuple[Prediction, ...] = ()
     unknown: bool = False
@@ -140,11 +137,11 @@ class Answer:
 
 
 def decide(logits: Array, topk: int, labels: Sequence[Label] | None, decision: Decision | None = None) -> Answer:
-    """From (num_classes) logits to named classes.
+    """From (num_classes) logits of one image to named classes.
 
     Args:
-        logits: of one image.
-        topk: how many of the most probable classes to name.
+        logits: the logits.
+        topk: number of classes to name.
         labels: names of all classes, or None.
         decision: the model's rule; None for plain softmax.
     """
@@ -179,14 +176,7 @@ def _prediction(index: int, probability: float, labels: Sequence[Label] | None) 
 
 
 def refuse_not_finite(answers: Mapping[str, npt.NDArray[np.floating]]) -> None:
-    """Refuse answers to one image that mean nothing: with NaN every comparison is false, and none says so.
-
-    Args:
-        answers: name for people -> values of any shape.
-
-    Raises:
-        NotFiniteError: one of them is NaN or infinite; the message names all that are.
-    """
+    """Raise a NotFiniteError that names all arrays with NaN or infinity: such an answer means nothing."""
     bad = [name for name, values in answers.items() if not np.isfinite(values).all()]
     if bad:
         raise NotFiniteError(f"NaN or infinity in {', '.join(bad)}: the model's weights or its mean and std overflow")

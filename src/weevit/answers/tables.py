@@ -1,4 +1,4 @@
-"""Answers as tables: CSV, in which lists lie side by side, and Arrow for Parquet, which has lists."""
+"""Answers as tables: CSV with flattened lists, and Arrow for Parquet with lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from weevit.images.parquet import pyarrow
 from weevit.text import csv_row, plain_cell
 
 BETWEEN = ";"
-"""Between the names of a set in CSV."""
+"""Separator of the names of a set in CSV."""
 
 
 # ---- CSV
@@ -31,13 +31,13 @@ def csv_lines(rows: Iterable[Any], columns: Sequence[Column]) -> Iterator[bytes]
 
 
 def _line(cells: Sequence[Sequence[Any]]) -> bytes:
-    """Columns with as many cells each lie side by side: the first cell of each, then the second of each."""
+    """Columns with the same number of cells are interleaved: the first cell of each, then the second of each."""
     flat = (cell for _, group in groupby(cells, len) for rank in zip(*group, strict=True) for cell in rank)
     return csv_row(flat).encode("utf-8", "backslashreplace")
 
 
 def _names(column: Column) -> list[str]:
-    """Of its cells in a row."""
+    """The names of the column's cells."""
     return [f"{column.name}{rank + 1}" for rank in range(*column.shape)] if column.form == "ranked" else [column.name]
 
 
@@ -48,11 +48,7 @@ def _cells(value: Any, column: Column) -> list[Any]:
 
 
 def read_csv(content: bytes, columns: Sequence[Column], where: str) -> Iterator[dict[str, Any]]:
-    """The rows that `csv_lines` wrote: name of a column -> its value; None for an empty cell.
-
-    Raises:
-        MalformedFileError: it has other columns, or a cell that is not of its column's type.
-    """
+    """The rows that `csv_lines` wrote, as column -> value or None; MalformedFileError for a wrong column or cell."""
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""))
     try:
         names = next(lines, [])
@@ -87,10 +83,13 @@ def _typed(text: str, kind: Kind) -> Any:
 
 
 def arrow_table(rows: Iterable[Any], columns: Sequence[Column], said: dict[str, str] | None = None) -> Any:
-    """Rows as a `pyarrow.Table`; in its metadata the schema's version, the shapes of vectors, and what else is said."""
+    """Rows as a `pyarrow.Table`; its metadata has the schema's version, the shapes of vectors, and `said`."""
     values = [[column.value(row) for column in columns] for row in rows]
     by_column = zip(*values, strict=True) if values else [()] * len(columns)
-    arrays = {column.name: _array(own, column) for column, own in zip(columns, by_column, strict=True)}
+    arrays = {
+        column.name: _lists(own, column.kind) if column.has_arrays else pyarrow().array(own, arrow_type(column))
+        for column, own in zip(columns, by_column, strict=True)
+    }
     return pyarrow().table(arrays, metadata=metadata(columns) | (said or {}))
 
 
@@ -102,15 +101,12 @@ def arrow_type(column: Column) -> Any:
     return kind if column.form == "one" else arrow.list_(kind)
 
 
-def _array(values: Sequence[Any], column: Column) -> Any:
-    return _lists(values, column.kind) if column.has_arrays else pyarrow().array(values, arrow_type(column))
-
-
 def _lists(values: Sequence[npt.NDArray[Any] | None], kind: Kind) -> Any:
     """Arrays of one size, or None, as an Arrow array of lists.
 
-    The lists are not of a fixed size for Arrow: with an absent one among them, Parquet files of such lists could be
-    neither written nor read before pyarrow 26, nor read by what is built on an older one.
+    The lists have no fixed size for Arrow: with absent ones, pyarrow before 26 and libraries built on it can neither
+        write
+    nor read Parquet files of such lists.
     """
     arrow = pyarrow()
     there = np.array([value is not None for value in values], bool)

@@ -1,6 +1,6 @@
-"""`weevit.check_data`: what is in a data set, and what is wrong with it.
+"""`weevit.check_data`: the contents of a data set, and its faults.
 
-folders, tables ── one look at every file ── copies ── embeddings, once ── labels that are denied ── results, a page
+folders, tables ── every file read once ── copies ── embeddings, once ── doubtful labels ── results, a page
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from weevit.zoo.weights import DEFAULT_MODEL
 
 @dataclass
 class Progress:
-    """How far a check is.
+    """The progress of a check.
 
     Attributes:
-        stage: what is being done, in words.
+        stage: the current step, in words.
         total: images in this stage.
-        done: of them, those that it is done with.
-        broken: kind -> images that could not be read so far.
+        done: finished images.
+        broken: kind -> unreadable images so far.
     """
 
     stage: str
@@ -70,26 +70,26 @@ def check_data(
     limits: Limits = DEFAULT_LIMITS,
     watch: Watcher = lambda progress: None,
 ) -> DataCheck:
-    """Look at every image of a data set; no file of it is ever changed.
+    """Read every image of a data set and report faults; no file of it is ever changed.
 
     Args:
-        data: as for `read_dataset`: a folder with a subfolder for each class, with or without `train/ val/ test/` above
-            them; a table with paths and labels; tars; or a data set that was read.
-        model: whose embeddings are compared: as for `weevit.load`, or what that returned.
-        output: where to write what was found: a name that ends in `.html` for the page, else a folder for
-            `report.html`, `report.json` and `fix-list.csv`; nothing is written by default.
-        fix_list: a CSV of what to remove or to look at.
-        embeddings: without them no model is needed; labels, crops and things taken twice are then not looked for, and
+        data: as for `read_dataset`: a folder with a subfolder per class, with or without `train/ val/ test/` above
+            them; a table with paths and labels; tars; or a `Dataset`.
+        model: the model of the embeddings: as for `weevit.load`, or a loaded model.
+        output: a name that ends in `.html` for the page, else a folder for `report.html`, `report.json` and
+            `fix-list.csv`; nothing is written by default.
+        fix_list: a CSV of images to remove or to look at.
+        embeddings: without them no model is needed; labels, crops and near-duplicates are then not checked, and
             `unchecked` says so.
-        threads: that decode and compute; chosen by default.
+        threads: threads that decode and compute; chosen by default.
         limits: the largest file and image to decode.
-        watch: told after each image.
+        watch: called after each image.
 
     Raises:
         DatasetError: there are no images with classes.
-        ModelError: the model cannot be had.
+        ModelError: the model cannot be loaded.
         MissingExtraError: scikit-learn or, for a report, jinja2 or filelock is not installed.
-        OutputError: what was found cannot be written.
+        OutputError: the findings cannot be written.
     """
     start = time.monotonic()
     if embeddings:
@@ -111,7 +111,7 @@ def check_data(
 
 
 def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list[ClassDifference]]:
-    """The data set with the classes of all its splits; what does not fit is a finding here, not an error."""
+    """The data set with the classes of all its splits; differences are findings here, not errors."""
     if isinstance(data, Dataset):
         return data, [], []
     found = find(data)
@@ -127,7 +127,7 @@ def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list
 
 
 def _differences(found: Found) -> list[ClassDifference]:
-    """Splits that do not have the classes of the first."""
+    """The splits whose classes differ from those of the first."""
     splits = [name for name in ORDER if name in found.rows]
     first = found.classes(splits[0])
     differences = []
@@ -174,20 +174,20 @@ class _Check:
         self.looks = look_at(self.sources, threads, limits, seen)
 
     def find_copies(self) -> None:
-        """Group what is the same, leaks first."""
+        """Group the copies, exact ones first."""
         self.watch(Progress("comparing", len(self.sources)))
         exact = exact_groups(self.looks)
         self.groups = exact + near_groups(self.looks, exact)
 
     def embed(self, predictor: Predictor) -> None:
-        """Ask the model for every image, and compare what it says."""
+        """Embed every image, and compare the embeddings."""
         embedded = [self._embed(predictor, split) for split in self.dataset.splits.values()]
         vectors = np.concatenate([part.vectors for part in embedded])
         ok = np.concatenate([part.ok for part in embedded])
         self.model, self.unchecked = predictor.checkpoint.name, []
         self.watch(Progress("comparing", len(self.sources)))
         copy_of = self._copy_of()
-        single = [place for place in np.flatnonzero(ok).tolist() if copy_of.get(place, place) == place]
+        single = [index for index in np.flatnonzero(ok).tolist() if copy_of.get(index, index) == index]
         self.alike = [
             Alike(self.images[first], self.images[second], distance)
             for first, second, distance in alike(vectors[single], single)
@@ -204,40 +204,40 @@ class _Check:
         return embed_split(predictor, split, watch=lambda own: moved(own.done))
 
     def _doubt(self, vectors: np.ndarray, indices: Sequence[int], copy_of: dict[int, int]) -> None:
-        """Find labels that other images deny."""
+        """Find labels that other images contradict."""
         if self.dataset.multi_label:
             self.unchecked.append("labels: an image may have several, and each would have to be judged alone")
             return
-        split = Split("all", tuple(self.sources[place] for place in indices), self.targets[indices])
-        groups = [copy_of.get(place) for place in indices]
+        split = Split("all", tuple(self.sources[index] for index in indices), self.targets[indices])
+        groups = [copy_of.get(index) for index in indices]
         rare = rare_classes(split.targets, groups)
         if rare:
             names = ", ".join(self.dataset.classes[target] for target in sorted(rare))
             self.unchecked.append(f"labels of classes with fewer than {FEWEST} different images: {names}")
         for denied in denied_labels(vectors[indices], split, groups):
-            image = self.images[indices[denied.place]]
+            image = self.images[indices[denied.index]]
             suggestion = self.dataset.classes[denied.suggestion]
             self.suspects.append(Suspect(image, suggestion, denied.own, denied.suggested))
 
     def _copy_of(self) -> dict[int, int]:
-        """Place -> the first of its copies; of images that have some."""
+        """Index -> index of the first copy, for images with copies."""
         first: dict[int, int] = {}
         for group in sorted(
             self.groups, key=lambda group: -len(group.members)
         ):  # near ones have the exact ones in them
-            for place in group.members:
-                first.setdefault(place, group.members[0])
+            for index in group.members:
+                first.setdefault(index, group.members[0])
         return first
 
     # ---- what came of it
 
     def unusual(self) -> list[UnusualImage]:
-        """What should be looked at."""
+        """Images that a person should look at."""
         looks = zip(self.images, self.looks, strict=True)
         return [UnusualImage(image, *own) for image, look in looks for own in look.unusual(image.id)]
 
     def result(self) -> DataCheck:
-        """All of it but the time."""
+        """The findings, without the time."""
         looks, classes = self.looks, self.dataset.classes
         facts = [look.facts for look in looks if look.facts is not None]
         broken = zip(self.images, (look.error for look in looks), strict=True)
@@ -265,7 +265,7 @@ class _Check:
 
     def _copies(self) -> tuple[Copies, ...]:
         made = [
-            Copies(group.kind, tuple(self.images[place] for place in group.members), group.distance)
+            Copies(group.kind, tuple(self.images[index] for index in group.members), group.distance)
             for group in self.groups
         ]
         return tuple(sorted(made, key=lambda own: (KINDS.index(own.kind), not own.leak, not own.conflict)))

@@ -1,9 +1,9 @@
-"""Which images are the same one: by their bytes, and by how they look at 16 x 16 pixels.
+"""Copies of an image: by the bytes, and by thumbnails of 16 x 16 pixels.
 
-Two tiny images are compared by the correlation of their 768 numbers, which neither brightness nor contrast changes.
+Two thumbnails are compared by the correlation of their 768 numbers, which neither brightness nor contrast changes.
 Measured on 3,409 photos of clothes (docs/lab-notes.md): copies that were compressed down to quality 20, scaled to 30 %
-or squeezed into a square are at most 0.005 apart, the nearest two different photos 0.0175. What was cropped is not
-found in this way; embeddings find a part of it (see `neighbours.alike`).
+or squeezed into a square are at most 0.005 apart, the nearest two different photos 0.0175. Crops are not found in this
+way; embeddings find some (see `neighbours.alike`).
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from weevit.checking.inspection import Look
 from weevit.checking.results import EXACT, MIRRORED, NEAR
 
 FARTHEST = 0.006
-"""1 - correlation, up to which two images are the same one."""
+"""Greatest distance (1 - correlation) of two copies."""
 
 _FLAT = 2.0
-"""Levels of 255 that a tiny image has to vary by; without it, one grey wall would be the copy of another."""
+"""Least standard deviation of a thumbnail, of 255; otherwise one grey wall would be the copy of another."""
 
 _BLOCK = 2048
-"""Images that are compared with as many others at a time: 16 MB."""
+"""Images per side of a compared block: 16 MB."""
 
 Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Places of images that are the same one, in rising order."""
+    """Indices of copies of one image, in rising order."""
 
     kind: str
     members: tuple[int, ...]
@@ -39,44 +39,43 @@ class Group:
 
 
 def exact_groups(looks: Sequence[Look]) -> list[Group]:
-    """Whole images with the same bytes. Broken files have no image to be a copy of."""
+    """Whole images with the same bytes; broken files are no copies."""
     indices: dict[str, list[int]] = {}
-    for place, look in enumerate(looks):
+    for index, look in enumerate(looks):
         if look.error is None and look.digest is not None:
-            indices.setdefault(look.digest, []).append(place)
+            indices.setdefault(look.digest, []).append(index)
     return [Group(EXACT, tuple(members)) for members in indices.values() if len(members) > 1]
 
 
 def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
-    """Images that look the same, or mirrored, and are not the same bytes; with all copies of each.
+    """Images that look the same, or mirrored, and differ in bytes; with the exact copies of each.
 
     Args:
-        looks: at every image.
-        exact: what `exact_groups` gave.
+        looks: a look at every image.
+        exact: result of `exact_groups`.
     """
     copies = {group.members[0]: group.members for group in exact}
-    skipped = {place for group in exact for place in group.members[1:]}
-    indices = [place for place, look in enumerate(looks) if look.thumb is not None and place not in skipped]
-    indices = [place for place in indices if _varies(looks[place])]
-    if len(indices) < 2:
+    skipped = {index for group in exact for index in group.members[1:]}
+    varied = {
+        index: look.thumb
+        for index, look in enumerate(looks)
+        if look.thumb is not None and index not in skipped and look.thumb.std() >= _FLAT
+    }
+    if len(varied) < 2:
         return []
-    thumbs = np.stack([thumb for place in indices if (thumb := looks[place].thumb) is not None])
+    indices, thumbs = list(varied), np.stack(list(varied.values()))
     sets = _Sets()
     for first, second, distance, mirrored in _pairs(thumbs):
         sets.join(indices[first], indices[second], distance, mirrored)
     groups = []
     for joined in sets.groups():
-        members = sorted(place for first in joined.members for place in copies.get(first, (first,)))
+        members = sorted(index for first in joined.members for index in copies.get(first, (first,)))
         groups.append(Group(joined.kind, tuple(members), joined.distance))
     return groups
 
 
-def _varies(look: Look) -> bool:
-    return look.thumb is not None and float(look.thumb.std()) >= _FLAT
-
-
 def _pairs(thumbs: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, float, bool]]:
-    """(first, second, distance, mirrored) of those that are near; a block against a block, so that memory stays."""
+    """(first, second, distance, mirrored) of near pairs; a block against a block, to bound the memory."""
     for top in range(0, len(thumbs), _BLOCK):
         rows = _unit(thumbs[top : top + _BLOCK])
         for left in range(top, len(thumbs), _BLOCK):
@@ -98,36 +97,36 @@ def _unit(thumbs: npt.NDArray[np.uint8]) -> Rows:
 
 @dataclass
 class _Sets:
-    """Sets that grow together: whoever is near to one of them belongs to all.
+    """Union of near pairs into sets.
 
     Attributes:
-        above: place -> another of its set, up to the first.
-        pairs: first of a set -> the greatest distance that joined it, and whether all that did were mirrored.
+        above: index -> another of its set, up to the first.
+        pairs: first of a set -> the greatest distance within, and whether all pairs are mirrored.
     """
 
     above: dict[int, int] = field(default_factory=dict)
     pairs: dict[int, tuple[float, bool]] = field(default_factory=dict)
 
     def join(self, first: int, second: int, distance: float, mirrored: bool) -> None:
-        """Two that are the same."""
+        """Join the sets of two near images."""
         one, other = sorted((self._top(first), self._top(second)))
         self.above[other] = one
-        known = [self.pairs.pop(place) for place in {other, one} if place in self.pairs]
+        known = [self.pairs.pop(index) for index in {other, one} if index in self.pairs]
         distances, turned = zip(*known, (distance, mirrored), strict=True)
         self.pairs[one] = max(distances), all(turned)
 
     def groups(self) -> list[Group]:
-        """Each set once, by its first member."""
+        """Each set once, by its first index."""
         members: dict[int, list[int]] = {}
-        for place in sorted(self.above):
-            members.setdefault(self._top(place), []).append(place)
+        for index in sorted(self.above):
+            members.setdefault(self._top(index), []).append(index)
         return [
             Group(MIRRORED if self.pairs[top][1] else NEAR, tuple(own), self.pairs[top][0])
             for top, own in members.items()
         ]
 
-    def _top(self, place: int) -> int:
-        self.above.setdefault(place, place)
-        while self.above[place] != place:
-            self.above[place] = place = self.above[self.above[place]]
-        return place
+    def _top(self, index: int) -> int:
+        self.above.setdefault(index, index)
+        while self.above[index] != index:
+            self.above[index] = index = self.above[self.above[index]]
+        return index

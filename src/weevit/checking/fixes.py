@@ -1,16 +1,16 @@
-"""What to do about it: a list of what to remove and what to look at. Nothing is ever done here."""
+"""The list of fixes: images to remove and images to look at. Nothing is removed here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from weevit.checking.results import EXACT, CheckedImage, Copies, DataCheck, Suspect
+from weevit.checking.results import EXACT, CheckedImage, Copies, DataCheck
 
 REMOVE, LOOK = "remove", "look"
 
 _KEPT_FIRST = ("test", "validation", "train", "all")
-"""Of copies the one is kept that stands in the first of these: what others were judged by stays as it is."""
+"""The copy in the first of these splits is kept: the split that judges models stays unchanged."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Fix:
     """One row of the list.
 
     Attributes:
-        path: of the image, from the data set's folder on.
-        split, label: where it is, and its class.
-        reason: what is wrong: `broken: truncated`, `exact copy`, `label`, ...
+        path: path of the image, relative to the data set's folder.
+        split, label: its split and class.
+        reason: the fault: `broken: truncated`, `exact copy`, `label`, ...
         other: the image that it is compared with, if any.
         suggestion: `remove`, or `look` and what for.
     """
@@ -34,7 +34,7 @@ class Fix:
 
 
 def fixes(check: DataCheck) -> list[Fix]:
-    """Everything that was found, a row each, the surest first; an image that is to be removed is named once."""
+    """A row per finding, the surest first; an image to be removed is named once."""
     rows: list[Fix] = []
     removed: set[str] = set()
     for fix in _all(check):
@@ -51,16 +51,13 @@ def _all(check: DataCheck) -> Iterator[Fix]:
     for copies in check.copies:
         yield from _copies(copies)
     for suspect in check.suspects:
-        yield _fix(suspect.image, "label", "", f"{LOOK}: {suspect.suggestion} is {_times(suspect)} as probable")
+        times = f"{suspect.suggested / max(suspect.own, 1e-6):,.0f} times"
+        yield _fix(suspect.image, "label", "", f"{LOOK}: {suspect.suggestion} is {times} as probable")
     for pair in check.alike:
         across = "; in two splits" if pair.first.split != pair.second.split else ""
         yield _fix(pair.second, "alike", pair.first.id, f"{LOOK}: a crop, or the same thing twice{across}")
     for unusual in check.unusual:
         yield _fix(unusual.image, unusual.kind, "", f"{LOOK}: {unusual.detail}")
-
-
-def _times(suspect: Suspect) -> str:
-    return f"{suspect.suggested / max(suspect.own, 1e-6):,.0f} times"
 
 
 def _copies(copies: Copies) -> Iterator[Fix]:

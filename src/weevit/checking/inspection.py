@@ -1,4 +1,4 @@
-"""One look at every file: whether it is whole, what it is, and a tiny image of it by which copies are known."""
+"""One look at every file: whether it is whole, its header, and a thumbnail that identifies copies."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, Stored, read_bytes
 
 THUMB = 16
-"""Pixels on each side of the tiny image, whatever the shape of the whole: copies that were squeezed are known too."""
+"""Side of the thumbnail in pixels, for any shape of the image: squeezed copies are recognised too."""
 
 _AHEAD = 64
 
 TINY = 32
-"""Pixels; of a shorter side below this a model sees little but what was made up when it was enlarged."""
+"""Shorter side in pixels below which a model sees little but the result of enlarging."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a file gave.
+    """The result of reading one file.
 
     Attributes:
-        error: why there is no image; None where there is.
+        error: why there is no image; None for a whole image.
         digest: sha256 of its bytes; None where they could not be read.
-        bytes: how many.
-        width, height: upright, in pixels; 0 where there is no image.
-        facts: what the header says.
+        bytes: size of the file.
+        width, height: upright, in pixels; 0 without an image.
+        facts: the header.
         thumb: (THUMB, THUMB, 3) uint8, the whole image in RGB.
     """
 
@@ -49,7 +49,7 @@ class Look:
     thumb: npt.NDArray[np.uint8] | None = None
 
     def unusual(self, name: str) -> list[tuple[str, str]]:
-        """(kind, in words) of what a person should look at."""
+        """(kind, detail) of each reason to look at the image."""
         found = []
         if self.facts is not None and min(self.width, self.height) < TINY:
             found.append(("tiny", f"{self.width} x {self.height} pixels"))
@@ -62,19 +62,19 @@ class Look:
 
 
 _FLAT = 1.0
-"""Levels of 255 that the pixels of a tiny image differ at least."""
+"""Least standard deviation of a thumbnail, of 255, that is not one colour."""
 
 
 def look_at(
     sources: Sequence[Source], threads: int, limits: Limits, watch: Callable[[Look], None] = lambda look: None
 ) -> list[Look]:
-    """Read and decode every image once, in threads; the result is in their order.
+    """Read and decode every image once, in threads; the result has their order.
 
     Args:
-        sources: what to look at.
-        threads: that decode.
+        sources: the images.
+        threads: threads that decode.
         limits: the largest file and image to decode.
-        watch: told what each look gave.
+        watch: called with each result.
     """
     looks = []
     for look in map_ahead(lambda source: _look(source, limits), iter(sources), threads, _AHEAD):

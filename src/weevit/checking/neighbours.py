@@ -1,6 +1,6 @@
-"""What embeddings say: labels that images like this one deny, and images that can hardly be told apart.
+"""Findings from embeddings: labels that similar images contradict, and images that are hard to tell apart.
 
-An image is judged by others only: the images are cut in folds, copies on one side, and each fold is judged by the
+An image is judged by others only: the images are cut into folds, copies on one side, and each fold is judged by the
 rest. Two judges, logistic regression over the whole space and the 50 nearest neighbours, are averaged as logarithms;
 a label is suspect where another class is five times as probable. (Out-of-fold probabilities: Northcutt, Jiang, Chuang,
 Confident Learning, 2021. Their thresholds by class found fewer of the labels that were swapped on purpose; this and
@@ -19,17 +19,17 @@ import numpy.typing as npt
 
 from weevit.datasets.dataset import IntArray, Split, Targets
 from weevit.datasets.splitting import folds
-from weevit.store.extras import missing
+from weevit.store.extras import needed
 
 TIMES = 5.0
-"""How many times as probable as its own label another class is where a label is suspect."""
+"""Ratio of another class's probability to that of the label, from which the label is suspect."""
 
 FEWEST = 5
-"""Images of a class, copies counted once: of fewer, what is usual for the class cannot be known."""
+"""Different images of a class below which its labels are not judged."""
 
 NEARER, CLOSE = 0.4, 0.15
-"""Two images are alike if each is the other's nearest, at a distance below CLOSE, and the next is so much farther:
-NEARER is the ratio (Lowe, 2004)."""
+"""Two images are alike if each is the other's nearest, at a distance below CLOSE and below NEARER times that of the
+next (Lowe, 2004)."""
 
 _FOLDS = 5
 _NEIGHBOURS = 50
@@ -50,45 +50,38 @@ Chances = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """A label that others deny: index of the image, class they say, and both probabilities."""
+    """A contradicted label: index of the image, suggested class, and the probabilities of both classes."""
 
-    place: int
+    index: int
     suggestion: int
     own: float
     suggested: float
 
 
 def require_sklearn() -> Any:
-    """scikit-learn's regression, or the command that installs it.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise missing(
-            "data",
-            "Labels are checked with scikit-learn, which is not installed.",
-            "or leave that part out: --no-embeddings",
-        ) from error
-    return LogisticRegression
+    """scikit-learn's logistic regression; MissingExtraError where it is not installed."""
+    what = "Labels are checked with scikit-learn, which is not installed."
+    return needed("sklearn.linear_model", "data", what, "or leave that part out: --no-embeddings").LogisticRegression
 
 
 def standardised(vectors: Rows) -> Rows:
-    """Each number with mean 0 and variance 1 over the rows; one that never changes is 0."""
+    """Each column with mean 0 and variance 1; a constant one is 0."""
     spread = vectors.std(axis=0)
     return np.asarray((vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)
 
 
-def denied_labels(vectors: Rows, images: Split, groups: Sequence[Hashable | None], seed: int = 0) -> list[LabelIssue]:
-    """Labels that the other images deny, the surest first.
+def _unit(rows: Rows) -> Rows:
+    """Rows of length 1."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+def denied_labels(vectors: Rows, images: Split, groups: Sequence[Hashable | None]) -> list[LabelIssue]:
+    """Labels that the other images contradict, the surest first.
 
     Args:
-        vectors: (n, D) of images that can be read.
+        vectors: (n, D) of readable images.
         images: the same images, with one class each.
-        groups: a value for each image; those with the same are copies, and are never each other's judges.
-        seed: of the folds.
+        groups: a value for each image; images with the same value are copies and never judge each other.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -97,8 +90,8 @@ def denied_labels(vectors: Rows, images: Split, groups: Sequence[Hashable | None
     kept = np.flatnonzero(~np.isin(targets, rare_classes(targets, groups)))
     if len(np.unique(targets[kept])) < 2:
         return []
-    together = [groups[place] for place in kept.tolist()]
-    chances = _judged(standardised(vectors[kept]), images.take(kept), together, seed)
+    together = [groups[index] for index in kept.tolist()]
+    chances = _judged(standardised(vectors[kept]), images.take(kept), together)
     rows, own = np.arange(len(kept)), targets[kept]
     of_own = chances[rows, own]
     others = chances.copy()
@@ -111,19 +104,19 @@ def denied_labels(vectors: Rows, images: Split, groups: Sequence[Hashable | None
 
 
 def rare_classes(targets: Targets, groups: Sequence[Hashable | None]) -> list[int]:
-    """Classes with too few different images to know what is usual for them."""
+    """Classes with fewer than `FEWEST` different images."""
     different: dict[int, set[Hashable]] = {}
-    for place, (target, group) in enumerate(zip(targets.tolist(), groups, strict=True)):
-        different.setdefault(target, set()).add(("alone", place) if group is None else group)
+    for index, (target, group) in enumerate(zip(targets.tolist(), groups, strict=True)):
+        different.setdefault(target, set()).add(("alone", index) if group is None else group)
     return [target for target, own in different.items() if len(own) < FEWEST]
 
 
-def _judged(rows: Rows, images: Split, groups: Sequence[Hashable | None], seed: int) -> Chances:
-    """(n, classes) what both judges say of each image, having seen only the other folds."""
+def _judged(rows: Rows, images: Split, groups: Sequence[Hashable | None]) -> Chances:
+    """(n, classes) probabilities of both judges for each image, learned from the other folds."""
     classes = int(images.targets.max()) + 1
     logs = np.zeros((len(rows), classes))
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    for learn, judge in folds(images, _FOLDS, seed, groups):
+    unit = _unit(rows)
+    for learn, judge in folds(images, _FOLDS, groups=groups):
         own = images.targets[learn]
         for chances in (
             _by_regression(rows[learn], own, rows[judge], classes),
@@ -157,17 +150,15 @@ def _by_neighbours(known: Rows, targets: Targets, asked: Rows, classes: int) -> 
 
 
 def alike(vectors: Rows, indices: Sequence[int]) -> list[tuple[int, int, float]]:
-    """(first, second, distance) of pairs that can hardly be told apart, the nearest first.
+    """(first, second, distance) of pairs that are hard to tell apart, the nearest first.
 
     Args:
         vectors: (n, D) of images of which no two are copies.
-        indices: the index of each, as it is returned.
+        indices: the index of each, for the result.
     """
     if len(vectors) < 3:
         return []
-    rows = standardised(vectors)
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    nearest, distances = _two_nearest(unit)
+    nearest, distances = _two_nearest(_unit(standardised(vectors)))
     close = (distances[:, 0] < CLOSE) & (distances[:, 0] < NEARER * distances[:, 1])
     pairs = [
         (indices[row], indices[other], float(distances[row, 0]))

@@ -1,4 +1,4 @@
-"""The page of a check: what to do something about first, then what is in the data set."""
+"""The page of a check: faults first, then the contents of the data set."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from weevit.reports.page import counted, number, render
 from weevit.reports.thumbnails import thumbnail
 
 _GROUPS, _SUSPECTS, _PAIRS = 18, 36, 12
-"""How many are shown as images; the list of what to do has all of them."""
+"""Findings that are shown as images; the list of fixes has all of them."""
 
 _ROWS = 200
 _CLASSES = 40
 _THUMB = 144
 
 _SAME = 0.9
-"""Share of the images; above it, where they have one size, a chart of sizes says nothing."""
+"""Share of images of one size above which a chart of sizes is left out."""
 
 _KINDS = {
     EXACT: "the same bytes",
@@ -95,7 +95,7 @@ def _notices(check: DataCheck) -> list[tuple[str, str]]:
 
 
 def _sections(check: DataCheck) -> list[tuple[str, str]]:
-    """What there is to jump to."""
+    """The sections that the page links to."""
     sections = [
         ("leaks", "Leaks", bool(check.leaks)),
         ("labels", "Labels", bool(check.suspects)),
@@ -130,12 +130,12 @@ class _Shown:
         return {"title": _KINDS[copies.kind] + more, "conflict": copies.conflict, "images": items}
 
     def suspect(self, suspect: Any) -> dict[str, Any]:
-        """A label that is denied."""
+        """A contradicted label."""
         shares = f"{suspect.suggested:.0%} against {suspect.own:.1%}"
         return self._image(suspect.image, f"{suspect.suggestion}?", f"labelled {suspect.image.label}", shares)
 
     def pair(self, pair: Any) -> dict[str, Any]:
-        """Two that are alike."""
+        """Two similar images."""
         items = [self._image(image, image.label) for image in (pair.first, pair.second)]
         return {"title": "", "conflict": pair.first.labels != pair.second.labels, "images": items}
 
@@ -154,7 +154,7 @@ def _class_chart(check: DataCheck) -> Svg | None:
     """The largest classes; of several splits all together."""
     totals = _totals(check)
     order = np.argsort(-totals, kind="stable")[:_CLASSES]
-    rows = [charts.Bar(check.classes[place], float(totals[place])) for place in order]
+    rows = [charts.Bar(check.classes[index], float(totals[index])) for index in order]
     return charts.bars(rows, Axis("images"), "Images of each class") if rows else None
 
 
@@ -163,12 +163,12 @@ def _totals(check: DataCheck) -> Any:
 
 
 def _class_rows(check: DataCheck) -> Iterator[tuple[str, ...]]:
-    for place, (name, total) in enumerate(zip(check.classes, _totals(check), strict=True)):
-        yield (name, *(number(counts[place]) for counts in check.counts.values()), number(int(total)))
+    for index, (name, total) in enumerate(zip(check.classes, _totals(check), strict=True)):
+        yield (name, *(number(counts[index]) for counts in check.counts.values()), number(int(total)))
 
 
 def _size_chart(check: DataCheck) -> Svg | None:
-    """How many images have how long a shorter side; nothing where most have the same."""
+    """A histogram of the shorter side; None where most images have the same."""
     short = check.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
     short = short[short > 0]
     if not len(short) or np.unique(short, return_counts=True)[1].max() > _SAME * len(short):
@@ -183,7 +183,7 @@ def _kinds(check: DataCheck) -> list[tuple[str, str]]:
     """Facts about the files."""
     turned = sum(count for value, count in check.orientations.items() if value != 1)
     known = check.sizes[check.sizes[:, 0] > 0]
-    facts = [
+    return [
         ("shorter side", _range(known.min(axis=1))),
         ("longer side", _range(known.max(axis=1))),
         ("formats", _listed(check.formats.most_common())),
@@ -193,7 +193,6 @@ def _kinds(check: DataCheck) -> list[tuple[str, str]]:
         ("embeddings", check.model or "none were made"),
         ("time", f"{check.seconds:,.0f} s"),
     ]
-    return facts
 
 
 def _range(sides: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a check finds, as typed results."""
+"""The findings of a check, as typed results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class CheckedImage:
     """One image of the data set.
 
     Attributes:
-        id: its name from the data set's folder on.
-        split: where it is.
+        id: name relative to the data set's folder.
+        split: its split.
         labels: its class, or any number of labels.
     """
 
@@ -35,10 +35,10 @@ class CheckedImage:
 
 @dataclass(frozen=True)
 class Broken:
-    """An image that cannot be read.
+    """An unreadable image.
 
     Attributes:
-        image: which.
+        image: the image.
         kind: `truncated`, `corrupt`, `empty`, `missing`, ... as in `weevit.errors`.
         error: the reason in full.
     """
@@ -53,12 +53,12 @@ KINDS = EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
 
 @dataclass(frozen=True)
 class Copies:
-    """Images that are the same one.
+    """Copies of one image.
 
     Attributes:
-        kind: `exact`: the same bytes; `near`: compressed or scaled anew; `mirrored`: so, and left is right.
+        kind: `exact`: the same bytes; `near`: compressed or scaled again; `mirrored`: near, and left is right.
         members: two or more, in the order of the data set.
-        distance: how far the two are apart that are least alike among neighbours; 0 where the bytes are the same.
+        distance: the greatest distance of neighbouring members; 0 for the same bytes.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class Copies:
 
     @property
     def leak(self) -> bool:
-        """Whether they are in more than one split: what is judged by was learned."""
+        """Whether they are in more than one split, so that a model is judged by what it learned from."""
         return len({image.split for image in self.members}) > 1
 
     @property
@@ -78,11 +78,12 @@ class Copies:
 
 @dataclass(frozen=True)
 class Alike:
-    """Two images that the model can hardly tell apart, though they are not copies: crops, or one thing taken twice.
+    """Two images that the model can hardly tell apart, though they are no copies: crops, or one thing photographed
+    twice.
 
     Attributes:
-        first, second: which.
-        distance: 1 - cosine of their embeddings, each number of which is scaled over the data set.
+        first, second: the images.
+        distance: 1 - cosine of their embeddings, each number standardised over the data set.
     """
 
     first: CheckedImage
@@ -92,11 +93,11 @@ class Alike:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label that images like this one deny.
+    """A label that similar images contradict.
 
     Attributes:
-        image: which.
-        suggestion: the class that they have.
+        image: the image.
+        suggestion: the class of the similar images.
         own: probability of its own label, judged by the other images.
         suggested: probability of the suggestion.
     """
@@ -109,12 +110,12 @@ class Suspect:
 
 @dataclass(frozen=True)
 class UnusualImage:
-    """An image that can be read, but should be looked at.
+    """A readable image that a person should look at.
 
     Attributes:
-        image: which.
+        image: the image.
         kind: `tiny`, `one colour`, `ending` or `no class`.
-        detail: in words.
+        detail: the reason in words.
     """
 
     image: CheckedImage
@@ -124,10 +125,10 @@ class UnusualImage:
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """A split that does not have the classes of the first one.
+    """A split whose classes differ from those of the first split.
 
     Attributes:
-        split: which.
+        split: the split.
         missing: classes that it lacks.
         extra: classes that only it has.
     """
@@ -139,28 +140,28 @@ class ClassDifference:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What is in a data set and what is wrong with it.
+    """The contents of a data set, and its faults.
 
     Attributes:
-        path: of the data set.
-        classes: in the order that they have.
-        counts: split -> how many images of each class, in that order.
+        path: path of the data set.
+        classes: classes, in their order.
+        counts: split -> number of images per class, in that order.
         multi_label: whether an image may have any number of labels.
-        notes: what was left out when it was read.
-        differences: splits that lack classes or have more.
-        images: all of them.
-        sizes: (images, 2) width and height, upright, in pixels; zeros where it is broken.
-        bytes: of all files together.
-        formats, modes, orientations: how many files are of each; see `images.facts.Facts`.
-        broken: images that cannot be read.
-        copies: images that are the same; exact ones first, leaks first among them.
-        alike: pairs that the model can hardly tell apart, the nearest first.
-        suspects: labels that are denied by images like theirs, the surest first.
-        unusual: what else should be looked at.
-        unchecked: what was not looked at, and why.
-        model: name of the model whose embeddings were used; empty where none was.
-        seconds: that it took.
-        sources: where the images are, in the order of `images`.
+        notes: what was left out on reading.
+        differences: splits with other classes than the first.
+        images: all images.
+        sizes: (images, 2) width and height, upright, in pixels; zeros for broken images.
+        bytes: size of all files together.
+        formats, modes, orientations: number of files of each; see `images.facts.Facts`.
+        broken: unreadable images.
+        copies: copies; exact ones first, leaks first among them.
+        alike: pairs that are hard to tell apart, the nearest first.
+        suspects: labels that similar images contradict, the surest first.
+        unusual: other images to look at.
+        unchecked: what was not checked, and why.
+        model: name of the model of the embeddings; empty without one.
+        seconds: time of the check.
+        sources: the images' sources, in the order of `images`.
     """
 
     path: str
@@ -197,12 +198,12 @@ class DataCheck:
 
     @property
     def broken_kinds(self) -> Counter[str]:
-        """How many images are broken in which way."""
+        """Kind -> number of broken images."""
         return Counter(broken.kind for broken in self.broken)
 
     @property
     def imbalance(self) -> float:
-        """How many times as many images the largest class has as the smallest; 1 is balanced."""
+        """Images of the largest class over those of the smallest; 1 is balanced."""
         totals = np.sum([*self.counts.values(), (0,) * len(self.classes)], axis=0)
         return float(totals.max() / totals.min()) if len(totals) and totals.min() else float("nan")
 

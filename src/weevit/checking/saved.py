@@ -28,10 +28,10 @@ CHECK = report(SCHEMA, {FIX_LIST: lambda path: first_line(path) == csv_row(_FIX_
 
 
 def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs: object) -> None:
-    """Find out that what is found could not be written before anything is looked at.
+    """Refuse outputs that could not be written, before anything is checked.
 
     Raises:
-        UsageError: an invalid name, an input, or something that was not written here.
+        UsageError: an invalid name, an input, or a file that weevit did not write.
         MissingExtraError: jinja2 is not installed.
         OutputError: a folder may not be written, or another process works in it.
     """
@@ -63,11 +63,7 @@ def _is_page(path: Path) -> bool:
 
 
 def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Path | None) -> None:
-    """Write what was asked for; each file appears whole or not at all.
-
-    Raises:
-        OutputError: the disk is full or a folder cannot be written.
-    """
+    """Write the requested files, each whole or not at all; OutputError where the disk does not take them."""
     if fix_list is not None:
         write_file(Path(fix_list), _fix_table(check))
     if output is None:
@@ -87,13 +83,12 @@ def _fix_table(check: DataCheck) -> bytes:
 
 
 def as_json(check: DataCheck) -> dict[str, Any]:
-    """Everything that was found, as plain data."""
-    found: dict[str, Any] = finite(summary(check))
-    return found | dict(_findings(check))
+    """All findings as plain data."""
+    return finite(summary(check)) | dict(_findings(check))
 
 
 def summary(check: DataCheck) -> dict[str, Any]:
-    """What is in the data set, and how much was found of each kind."""
+    """The contents of the data set, and the number of findings of each kind."""
     return {
         "schema": SCHEMA,
         "path": check.path,
@@ -124,7 +119,7 @@ def _sizes(check: DataCheck) -> dict[str, list[int]]:
     if not len(known):
         return {}
     at = np.quantile(known, (0, 0.5, 1), axis=0).astype(int).tolist()
-    return {name: [row[place] for row in at] for place, name in enumerate(("width", "height"))}
+    return {name: [row[index] for row in at] for index, name in enumerate(("width", "height"))}
 
 
 def _findings(check: DataCheck) -> Iterator[tuple[str, list[Any]]]:
@@ -133,7 +128,7 @@ def _findings(check: DataCheck) -> Iterator[tuple[str, list[Any]]]:
 
 
 def json_lines(check: DataCheck) -> Iterator[dict[str, Any]]:
-    """One object a finding, after one that sums them up."""
+    """One object per finding, after a summary."""
     yield {"kind": "summary", **finite(summary(check))}
     for name, rows in _findings(check):
         yield from ({"schema": SCHEMA, "kind": name, "finding": row} for row in rows)

@@ -1,4 +1,4 @@
-"""What `classify`, `embed` and `features` have in common: loading, telling, counting, exit codes."""
+"""Common steps of `classify`, `embed` and `features`: loading, messages, counts, exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def load_model(loading: Loading, quiet: bool) -> Predictor:
-    """`weevit.load`, with a progress bar while downloading, and the one line that says what was loaded."""
+    """`weevit.load`, with a progress bar for downloads and the line that names the model."""
     from weevit.predict import load
 
     with download_progress(quiet) as progress:
@@ -49,7 +49,7 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
 
 
 def model_line(predictor: Predictor) -> str:
-    """Full tag, parameters, size, engine and, where it is not the default, why; threads and why."""
+    """Full tag, parameters, size, engine and, where it is not the default, why; threads and the reason for them."""
     from weevit.engine.choice import DEFAULT
     from weevit.zoo.counts import count
 
@@ -68,8 +68,8 @@ def read_inputs(words: Iterable[str], streamed: bool = False) -> Expansion:
     """The command line's inputs; `-` alone means stdin: a list of paths, one per line, or an image.
 
     Args:
-        words: as they were typed.
-        streamed: for `Predictor.stream`, once: lines on stdin are answered as they come.
+        words: the words as typed.
+        streamed: for a single `Predictor.stream`: lines on stdin are answered as they come.
 
     Raises:
         UsageError: an empty word, or nothing on stdin.
@@ -88,7 +88,7 @@ def read_inputs(words: Iterable[str], streamed: bool = False) -> Expansion:
 
 
 def begin(words: Iterable[str], loading: Loading, quiet: bool) -> tuple[Expansion, Predictor]:
-    """The inputs and the model of a verb that answers, and what is to be said of them first."""
+    """The inputs and the model of a verb that answers."""
     words = list(words)
     check_there(words, loading.model)
     sources = read_inputs(words, streamed=not loading.reduced_jpeg)  # for measuring, some are read before
@@ -98,12 +98,9 @@ def begin(words: Iterable[str], loading: Loading, quiet: bool) -> tuple[Expansio
 
 
 def check_there(words: Sequence[str], model: str) -> None:
-    """Find out that nothing of what was named is there before a model is fetched for it.
+    """Raise a MissingImageError that names the nearest file if no input exists, before a model is fetched.
 
-    Where the model is at hand it is asked as ever, and each input has its row.
-
-    Raises:
-        MissingImageError: there is nothing; the nearest name is told.
+    With a model at hand every input gets its row instead.
     """
     from weevit.zoo.resolve import needs_fetching
 
@@ -119,7 +116,7 @@ def check_there(words: Sequence[str], model: str) -> None:
 
 
 def tell_reduction(predictor: Predictor, sources: Expansion) -> None:
-    """With --reduced-jpeg: measure on some of the inputs what it changes, and say so, also with --quiet."""
+    """With --reduced-jpeg: measure its effect on some of the inputs, and print it, also with --quiet."""
     if predictor.reduced_jpeg:
         from weevit.reduction import measure_reduction
 
@@ -127,7 +124,7 @@ def tell_reduction(predictor: Predictor, sources: Expansion) -> None:
 
 
 def told(result: Result) -> Result:
-    """Pass a result through; a line on stderr if there is no answer."""
+    """The result; its error is printed to stderr."""
     if not result.ok:
         tell(f"{result.input}: {result.error}")
     return result
@@ -136,7 +133,7 @@ def told(result: Result) -> Result:
 def count_all(
     results: Iterable[Result], tally: Tally, bar: AbstractContextManager[Any] | None = None
 ) -> Iterator[Result]:
-    """Pass results through, count them, and move the bar."""
+    """The results; each is counted, and moves the bar."""
     with bar or nullcontext() as moved:
         for result in results:
             tally.add(result)
@@ -146,7 +143,7 @@ def count_all(
 
 
 def finish(tally: Tally, sources: Expansion, quiet: bool, written: str = "") -> None:
-    """The summary, what was written where, and the files that were no images by their ending."""
+    """Print the summary, the written file, and the number of files left out."""
     if quiet:
         return
     if tally.done + tally.failed.total() > 1 or tally.failed or written:
@@ -155,7 +152,7 @@ def finish(tally: Tally, sources: Expansion, quiet: bool, written: str = "") -> 
 
 
 def tell_left_out(left_out: Counter[str]) -> None:
-    """Say what in folders and archives was not looked at, if anything."""
+    """Print the number of files in folders and archives that are no images by their endings."""
     if left_out:
         endings = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in left_out.most_common(5))
         files = "1 file" if left_out.total() == 1 else f"{left_out.total():,} files"
@@ -163,7 +160,7 @@ def tell_left_out(left_out: Counter[str]) -> None:
 
 
 def is_folder(output: Path | None) -> bool:
-    """Whether --output means a folder of results: one that is there, or a name without an ending."""
+    """Whether --output names a folder of results: an existing one, or a name without an ending."""
     return output is not None and (output.is_dir() or not output.suffix)
 
 
@@ -172,14 +169,14 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
 
     Args:
         output: a file.
-        signs: the allowed endings, and how the verb knows its own files.
-        inputs: what was typed.
-        option: the output's.
+        signs: the allowed endings, and the recognition of the verb's own files.
+        inputs: the inputs as typed.
+        option: the output's option.
 
     Raises:
-        UsageError: another ending than the allowed; or as `weevit.store.outputs.check_file`.
+        UsageError: another ending; or as `weevit.store.outputs.check_file`.
         OutputError: its folder may not be written.
-        MissingExtraError: what writes it is not installed.
+        MissingExtraError: the library that writes it is not installed.
     """
     if output is None:
         return
@@ -198,7 +195,7 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
 
 @contextmanager
 def whole_or_nothing(output: Path | None) -> Iterator[None]:
-    """Where Ctrl-C ends a verb that writes a file, say that nothing of it is kept, and what would have been."""
+    """Where Ctrl-C ends a verb that writes a file, say that nothing was written, and how to keep results."""
     try:
         yield
     except KeyboardInterrupt:

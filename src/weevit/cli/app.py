@@ -1,4 +1,4 @@
-"""The `weevit` command: verbs, how errors are shown, exit codes.
+"""The `weevit` command: verbs, error output, exit codes.
 
 Exit codes: 0 done; 1 nothing could be answered, or a gate failed; 2 usage; 3 some inputs failed under --strict;
 130 interrupted.
@@ -28,7 +28,7 @@ VERBS = (
     *("models", "info", "classify", "embed", "features", "explain", "jobs"),
     *("data", "fit", "eval", "compare", "quantize", "recipe", "train", "finetune", "resume", "bench", "doctor"),
 )
-"""Every verb is the function of the same name in the module of the same name; it is imported when it is asked for."""
+"""Every verb is a function in the module of the same name, which is imported on demand."""
 
 
 class _Verbs(click.Group):
@@ -53,16 +53,18 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; no traceback ever reaches the user unless -v asks for it."""
+    """Run the command line and exit; tracebacks are shown only with -v."""
     # What Pillow thinks of odd metadata is no news for a person who asked what is in the image.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Arrow's own allocator (mimalloc) takes 14 MB to write a shard of 0.4 MB.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    with screened():
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(code)
 
 
 def entry() -> None:
-    """The `weevit` program: `main` without the tidying up of a process that ends anyway (0.09 s: a seventh of it)."""
+    """The `weevit` program: `main` without the cleanup of a process that ends anyway (0.09 s: a seventh of it)."""
     try:
         main()
     except SystemExit as ended:
@@ -73,11 +75,6 @@ def entry() -> None:
 
 
 def _run(words: list[str]) -> int:
-    with screened():
-        return _screened(words)
-
-
-def _screened(words: list[str]) -> int:
     verbose = "-v" in words or "--verbose" in words
     try:
         _check_verb(words)
@@ -110,7 +107,7 @@ def _check_verb(words: list[str]) -> None:
 
 
 def _unbroken(message: str, words: list[str]) -> str:
-    """The message with line feeds in what was typed spelled out: only our own begin a line."""
+    """The message with line feeds of typed words escaped: only our own begin a line."""
     for part in {part for word in words if "\n" in word for part in re.split("[/=]", word)}:
         if part.strip():
             message = message.replace(part, one_line(part))
@@ -118,12 +115,12 @@ def _unbroken(message: str, words: list[str]) -> str:
 
 
 def exit_code(kind: type[WeevitError]) -> int:
-    """Of a command that an error of this class ends."""
+    """The exit code for an error of this class."""
     return EXIT_USAGE if issubclass(kind, UsageError) else EXIT_FAILED
 
 
 def _explain(error: Exception, words: list[str]) -> tuple[str, int]:
-    """What to print for an error, and the exit code."""
+    """The message and the exit code of an error."""
     if isinstance(error, WeevitError):
         return str(error), exit_code(type(error))
     if isinstance(error, click.ClickException):  # a missing argument, an unknown option

@@ -1,4 +1,4 @@
-"""`weevit classify`: what is in an image."""
+"""`weevit classify`: the classes of an image."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def show_text(results: Iterator[Result]) -> Iterator[Result]:
 
 
 def _said(result: Result) -> str:
-    """What the model says beside its classes, for one line."""
+    """The model's decision beside its classes, for one line."""
     if result.present is not None:
         return f"{_present(result)} · "
     return "unknown · " if result.unknown else ""
@@ -130,7 +130,7 @@ def _named(prediction: Prediction) -> str:
 
 
 def _other_id(prediction: Prediction) -> str:
-    """The id where it says more than the name."""
+    """The id where it differs from the name."""
     return prediction.id if prediction.id and prediction.id != prediction.name else ""
 
 

@@ -1,8 +1,8 @@
-"""Talking to the person: answers on stdout, everything else on stderr, and nothing on either that a terminal obeys.
+"""Output to the user: answers on stdout, everything else on stderr, and no control sequences on either.
 
-`say` and `tell` are the one way out: each argument is a line, and a name cannot make two of it. Behind them stands a
-net for whatever others print (warnings, tracebacks, libraries): in `screened`, both streams spell out what is no text.
-Displays that are drawn over need the terminal itself, which is `terminal()`; what they show goes through `one_line`.
+`say` and `tell` are the only way out: each argument is a line, and a name cannot make two of it. Everything that others
+print (warnings, tracebacks, libraries) is escaped too: in `screened`, both streams spell out control characters.
+Displays that are drawn over need the terminal itself, which is `terminal()`; their texts go through `one_line`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from weevit.text import json_line, on_screen, one_line
+from weevit.text import json_line, kinds, on_screen, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ EXIT_NOTHING, EXIT_SOME_FAILED = 1, 3
 
 @dataclass
 class Tally:
-    """How many inputs had an answer, and why the others had none."""
+    """The number of answered inputs, and of failures by kind."""
 
     done: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -47,22 +47,22 @@ class Tally:
 
     def line(self) -> str:
         """`12 done · 3 failed (2 truncated, 1 missing)`."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in self.failed.most_common())
-        return f"{self.done} done" + (f" · {self.failed.total()} failed ({kinds})" if kinds else "")
+        failed = f" · {self.failed.total()} failed ({kinds(self.failed)})" if self.failed else ""
+        return f"{self.done} done{failed}"
 
 
 def say(*lines: str) -> None:
-    """Lines of an answer, on stdout; each argument is one."""
+    """Print lines of an answer to stdout; each argument is one."""
     _print(sys.stdout, lines)
 
 
 def say_json(values: dict[str, Any]) -> None:
-    """An object of an answer, on stdout, as one line."""
+    """Print an object of an answer to stdout, as one line."""
     say(json_line(values))
 
 
 def tell(*lines: str) -> None:
-    """Lines for the person, on stderr, so that stdout holds answers only; each argument is one."""
+    """Print lines for the user to stderr; each argument is one."""
     _print(sys.stderr, lines)
 
 
@@ -73,19 +73,19 @@ def _print(stream: IO[str], lines: tuple[str, ...]) -> None:
 
 
 def _encodable(text: str, stream: IO[str]) -> str:
-    """The text with `\\u2588` for what the stream's encoding lacks, as under LANG=C."""
+    """The text with `\\u2588` for characters that the stream's encoding lacks, as under LANG=C."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class _Screen:
-    """A text stream that spells out what a terminal would obey, and is the stream behind it in all else."""
+    """A text stream that escapes control characters, and passes everything else on."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._behind = stream
 
     def write(self, text: str) -> int:
-        """Write it; returns the length of what was given."""
+        """Write the text; returns its length."""
         self._behind.write(_encodable(on_screen(text), self._behind))
         return len(text)
 
@@ -100,7 +100,7 @@ class _Screen:
 
 @contextmanager
 def screened() -> Iterator[None]:
-    """While the block runs, whatever anybody prints is text. May be nested: rich puts streams of its own in front."""
+    """While the block runs, everything printed is escaped. May be nested: rich puts its own streams in front."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(Any, stream if stream is None else _Screen(stream)) for stream in before)
     try:
@@ -110,7 +110,7 @@ def screened() -> Iterator[None]:
 
 
 def terminal() -> IO[str]:
-    """Stderr as it is, for what draws: colours and moves of the cursor are escape sequences too."""
+    """Stderr itself, for displays: colours and moves of the cursor are escape sequences too."""
     stream: Any = sys.stderr
     while isinstance(stream, _Screen):
         stream = stream._behind
@@ -119,18 +119,18 @@ def terminal() -> IO[str]:
 
 @contextmanager
 def drawing(display: Any) -> Iterator[Any]:
-    """Show a display of rich's; what is printed meanwhile stands above it."""
+    """Show a display of rich; other output appears above it."""
     with display, screened():
         yield display
 
 
 def drawing_console() -> Console:
-    """What such a display draws on."""
+    """The console of such a display."""
     from rich.console import Console
 
     return Console(file=terminal())
 
 
 def is_terminal() -> bool:
-    """Whether stderr is a terminal, on which lines may be drawn over."""
+    """Whether stderr is a terminal that can be drawn over."""
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

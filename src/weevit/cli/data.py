@@ -1,7 +1,8 @@
-"""`weevit data`: what is in a folder of labelled images, and what is wrong with it."""
+"""`weevit data`: the contents of a folder of labelled images, and its faults."""
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 
 from weevit.cli import options
 from weevit.cli.console import EXIT_SOME_FAILED, say, say_json, tell
-from weevit.text import typed
+from weevit.text import kinds, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 _EXIT_LEAKS = 1
 
 _UNEQUAL = 1.5
-"""How many times as many images the largest class has as the smallest before that is worth a word."""
+"""Ratio of the largest to the smallest class from which it is reported."""
 
 _SHOWN = 5
-"""Findings of a kind that are named; the page and the list have all of them."""
+"""Findings of a kind that are printed; the page and the list have all of them."""
 
 
 @click.group()
@@ -61,17 +62,19 @@ def check(
     """
     from weevit.checking.check import check_data
     from weevit.checking.saved import check_output
+    from weevit.checking.saved import json_lines as finding_lines
     from weevit.datasets.read import check_there
+    from weevit.images.decode import Limits
 
     check_output(output, fix_list, path, loading.model)
     check_there(path)
     own: dict[str, Any] = {"fix_list": fix_list, "embeddings": not no_embeddings, "threads": loading.threads}
+    limits = Limits(max_pixels=loading.max_pixels)
     with _watching(quiet) as watch:
-        found = check_data(
-            path, _model(loading, no_embeddings, quiet), output, limits=_limits(loading), watch=watch, **own
-        )
+        found = check_data(path, _model(loading, no_embeddings, quiet), output, limits=limits, watch=watch, **own)
     if json_lines:
-        _print_json(found)
+        for values in finding_lines(found):
+            say_json(values)
     else:
         say(*_lines(found))
     if not quiet:
@@ -82,7 +85,7 @@ def check(
 
 
 def _model(loading: options.Loading, no_embeddings: bool, quiet: bool) -> Any:
-    """What to embed with; nothing is loaded where nothing is asked."""
+    """The model of the embeddings; not loaded with --no-embeddings."""
     if no_embeddings:
         return loading.model
     from weevit.checking.neighbours import require_sklearn
@@ -92,15 +95,8 @@ def _model(loading: options.Loading, no_embeddings: bool, quiet: bool) -> Any:
     return load_model(loading, quiet)
 
 
-def _limits(loading: options.Loading) -> Any:
-    from weevit.images.decode import Limits
-
-    return Limits(max_pixels=loading.max_pixels)
-
-
 @contextmanager
 def _watching(quiet: bool) -> Iterator[Watcher]:
-    from weevit.cli.many import kinds
     from weevit.cli.progress import counted_progress
 
     with counted_progress(quiet) as moved:
@@ -112,17 +108,8 @@ def _watching(quiet: bool) -> Iterator[Watcher]:
         yield watch
 
 
-def _print_json(found: DataCheck) -> None:
-    from weevit.checking.saved import json_lines
-
-    for values in json_lines(found):
-        say_json(values)
-
-
 def _lines(found: DataCheck) -> Iterator[str]:
-    """What was found, the most important first, with some of each."""
-    from weevit.cli.many import kinds
-
+    """The findings, the most important first, with some of each."""
     yield from _contents(found)
     for difference in found.differences:
         signs = [f"- {name}" for name in difference.missing] + [f"+ {name}" for name in difference.extra]
@@ -147,7 +134,8 @@ def _lines(found: DataCheck) -> Iterator[str]:
 def _contents(found: DataCheck) -> Iterator[str]:
     from weevit.datasets.dataset import listed
 
-    splits = ", ".join(f"{name} {_of_split(found, name):,}" for name in found.counts)
+    counts = Counter(image.split for image in found.images)
+    splits = ", ".join(f"{name} {counts[name]:,}" for name in found.counts)
     yield f"{len(found.images):,} images of {len(found.classes):,} classes: {splits}"
     yield listed(found.classes)
     if found.imbalance > _UNEQUAL:
@@ -159,12 +147,8 @@ def _contents(found: DataCheck) -> Iterator[str]:
     yield f"{formats or 'nothing'} · {modes or 'nothing'} · {turned:,} turned by EXIF · {found.bytes / 1e6:,.1f} MB"
 
 
-def _of_split(found: DataCheck, name: str) -> int:
-    return sum(image.split == name for image in found.images)
-
-
 def _same(copies: Any) -> str:
-    """`train/a/1.jpg = test/a/9.jpg`; with `different classes` where that is so."""
+    """`train/a/1.jpg = test/a/9.jpg`, with a note on different classes."""
     sign = {"exact": " = ", "near": " ~ ", "mirrored": " ~ mirrored "}[copies.kind]
     return sign.join(image.id for image in copies.members) + ("   (different classes)" if copies.conflict else "")
 

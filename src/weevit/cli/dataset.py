@@ -1,4 +1,4 @@
-"""A data set that a verb was given: what was found in it is said before anything is done with it."""
+"""Reading a verb's data set, with its contents on stderr."""
 
 from __future__ import annotations
 
@@ -11,17 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_told(path: str, quiet: bool, allow_missing: bool = False, notes: bool = True) -> Dataset:
-    """`read_dataset`, with its splits, its classes and what was left out on stderr.
-
-    Args:
-        path: as it was given.
-        quiet: say nothing.
-        allow_missing: as for `read_dataset`.
-        notes: whether its notes are said; not where the verb does it in the end.
-
-    Raises:
-        DatasetError, UsageError: as `read_dataset`.
-    """
+    """`read_dataset`, with its splits, classes and (unless the verb prints them itself) notes on stderr."""
     from weevit.datasets.read import read_dataset
 
     dataset = read_dataset(path, allow_missing=allow_missing)

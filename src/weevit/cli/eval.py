@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weevit.evaluation.results import Evaluation, SetResult, SuiteEvaluation
 
 _FAILURES = 10
-"""Images without an answer that are named on stderr; the report has all of them."""
+"""Failures that are printed to stderr; the report has all of them."""
 
 
 @click.command()
@@ -98,7 +98,7 @@ def _check(data: str | None, suite: Path | None, min_top1: float | None) -> None
 
 @contextmanager
 def watching(quiet: bool) -> Iterator[Watcher]:
-    """Gives what is told of each image of an evaluation."""
+    """A function for the progress of an evaluation."""
     from weevit.cli.progress import counted_progress
 
     with counted_progress(quiet) as moved:
@@ -110,7 +110,7 @@ def watching(quiet: bool) -> Iterator[Watcher]:
 
 
 def _lines(evaluation: Evaluation) -> list[str]:
-    """The figures that matter most, a line each."""
+    """The most important figures, a line each."""
     rows = list(_label_rows(evaluation.metrics) if evaluation.multi_label else _rows(evaluation.metrics))
     width = max(len(title) for title, _, _ in rows)
     return [f"{title:<{width}}  {value:>7}  {note}".rstrip() for title, value, note in rows]
@@ -135,7 +135,7 @@ def _label_rows(found: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
 
 
 def _suite_lines(suite: SuiteEvaluation) -> list[str]:
-    """One row per set, the published figure and the difference beside each."""
+    """A row per set, with the published figure and the difference."""
     head = ["set", "images", "top-1", "published", "difference", "top-5", "published", "difference"]
     rows = [head, *(_suite_row(one) for one in suite.sets)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -150,10 +150,10 @@ def _suite_lines(suite: SuiteEvaluation) -> list[str]:
 
 def _suite_row(one: SetResult) -> list[str]:
     cells = [one.title, f"{len(one.evaluation.rows):,}"]
-    for place, name in enumerate(("top1", "top5")):
+    for index, name in enumerate(("top1", "top5")):
         cells.append(_percent(one.evaluation.metrics[name], 2))
-        cells.append(f"{one.published[place]:.2f} %" if one.published else "-")
-        cells.append(f"{one.differences[place]:+.2f}" if one.differences else "-")
+        cells.append(f"{one.published[index]:.2f} %" if one.published else "-")
+        cells.append(f"{one.differences[index]:+.2f}" if one.differences else "-")
     return cells
 
 
@@ -180,14 +180,14 @@ def _worst(evaluation: Evaluation) -> str:
 
 
 def _exit_code(evaluations: Sequence[Evaluation], strict: bool) -> int:
-    """1 where nothing was answered, 3 where some images were not and that counts."""
+    """1 where nothing was answered, 3 with --strict where some images were not."""
     if not any(evaluation.answered for evaluation in evaluations):
         return EXIT_NOTHING
     return EXIT_SOME_FAILED if strict and any(evaluation.failures for evaluation in evaluations) else 0
 
 
 def _passes(evaluation: Evaluation, least: float) -> bool:
-    """Whether the gate lets it through: top-1 of all images, those without an answer counted as wrong."""
+    """Whether the gate passes: top-1 of all images, those without an answer counted as wrong."""
     if evaluation.multi_label:
         raise UsageError("--min-top1 is for images with one class each; these have labels.", "Leave it out.")
     top1 = evaluation.metrics["top1_worst"]

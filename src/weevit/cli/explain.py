@@ -1,4 +1,4 @@
-"""`weevit explain`: what an answer rests on."""
+"""`weevit explain`: the parts of an image that an answer rests on."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def explain(
 
 
 def _path(folder: Path, name: str, number: int) -> Path:
-    """Of an image in a folder; a name that comes from a table or an archive may be no file name."""
+    """The path of an image in a folder; a name from a table or an archive may be no file name."""
     stem = Path(name).stem.replace("\0", "")[:100]
     return folder / f"{stem}.{number}.png"
 

@@ -1,4 +1,4 @@
-"""`weevit features`: what the blocks see, as maps."""
+"""`weevit features`: the features of the blocks, as maps."""
 
 from __future__ import annotations
 

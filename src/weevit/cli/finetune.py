@@ -1,4 +1,4 @@
-"""`weevit finetune`: published weights made to know your classes."""
+"""`weevit finetune`: published weights fine-tuned to your classes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def finetune(
 
 
 def _finish(done: FineTuned, stop: Stop, json_lines: bool, quiet: bool, data: str) -> int:
-    """Say what came of it; returns the exit code."""
+    """Print the result; returns the exit code."""
     say_json(done.as_json()) if json_lines else say(*_split(done.lines()))
     if not quiet:
         tell(f"next: weevit classify IMAGE -m {typed(done.folder)}" if done.chosen else f"next: {_again(done, data)}")

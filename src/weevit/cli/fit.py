@@ -13,6 +13,7 @@ from weevit.cli import options
 from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_SOME_FAILED, say, say_json, tell
 from weevit.errors import UsageError
+from weevit.store.files import finite
 from weevit.text import typed
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from weevit.fitting.results import Fit
 
 _FAILURES = 10
-"""Images without an answer that are named on stderr; failures.csv has all of them."""
+"""Failures that are printed to stderr; failures.csv has all of them."""
 
 
 @click.command()
@@ -103,18 +104,12 @@ def fit(
     predictor = answers.load_model(replace(loading, precision=None) if int8 else loading, quiet)
     try:
         with watching(quiet) as watch:
-            done = fit_head(
-                dataset,
-                output,
-                predictor,
-                **vars(own),
-                int8=int8,
-                watch=watch,
-            )
+            done = fit_head(dataset, output, predictor, **vars(own), int8=int8, watch=watch)
     except KeyboardInterrupt:
         tell("", "Interrupted. What was embedded is kept. Rerun the command to resume.")
         return EXIT_INTERRUPTED
-    say_json(_plain(done)) if json_lines else say(*_lines(done))
+    values = {"schema": 1, "folder": str(done.folder), **done.as_json()}
+    say_json(finite(values)) if json_lines else say(*_lines(done))
     if not quiet:
         _summary(done, data)
     return EXIT_SOME_FAILED if strict and done.failures else 0
@@ -122,7 +117,7 @@ def fit(
 
 @contextmanager
 def watching(quiet: bool) -> Iterator[Watcher]:
-    """Gives what is told of each stage of a fit."""
+    """A function for the progress of a fit."""
     from weevit.cli.progress import counted_progress
 
     with counted_progress(quiet) as moved:
@@ -133,14 +128,8 @@ def watching(quiet: bool) -> Iterator[Watcher]:
         yield watch
 
 
-def _plain(done: Fit) -> dict[str, object]:
-    from weevit.store.files import finite
-
-    return {"schema": 1, "folder": str(done.folder), **finite(done.as_json())}
-
-
 def _lines(done: Fit) -> list[str]:
-    """What was chosen and how good it is, a line each."""
+    """The chosen head and its figures, a line each."""
     compared = done.chosen.score == done.chosen.score  # NaN where there was nothing to compare it by
     score = f"{done.measure} in cross-validation {done.chosen.score:.1%}" if compared else "nothing to compare it by"
     rows = [("chosen", f"{done.chosen.name} ({score})")]

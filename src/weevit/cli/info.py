@@ -35,7 +35,7 @@ def info(model: str, json_lines: bool) -> None:
 
 
 def describe(model: str) -> dict[str, Any]:
-    """Everything that is known of a model, as plain data."""
+    """Everything known about a model, as plain data."""
     from weevit.zoo.architectures import ARCHITECTURES
     from weevit.zoo.weights import find_weight
 

@@ -1,4 +1,4 @@
-"""`weevit jobs`: how far a folder of results is, and whether it is sound."""
+"""`weevit jobs`: the progress of a folder of results, and its check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from weevit.cli import options
 from weevit.cli.console import say, say_json
+from weevit.text import kinds
 
 SCHEMA = 1
 """Version of `weevit jobs status --json`."""
@@ -26,7 +27,6 @@ def jobs() -> None:
 @options.verbose
 def status(folder: Path, json_lines: bool) -> int:
     """Say what is done, what is left, what failed and how fast it goes."""
-    from weevit.cli.many import kinds
     from weevit.jobs.results import job_status
 
     found = job_status(folder)

@@ -1,10 +1,8 @@
-"""`classify`, `embed` and `features` into a folder: what a person sees of a job."""
+"""`classify`, `embed` and `features` into a folder: the messages of a job."""
 
 from __future__ import annotations
 
 import signal
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from weevit.cli import answers, options
 from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, is_terminal, tell
-from weevit.cli.progress import PLAIN_EVERY, counting_bar
+from weevit.cli.progress import counted_progress
 from weevit.errors import UsageError
 from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import VANISHED, check_folder
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
 from weevit.store.folder import FAILURES
-from weevit.text import typed
+from weevit.text import kinds, span, typed
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
@@ -104,14 +102,9 @@ def _summary(done: Progress, output: Path) -> None:
         tell(f'next: weevit.read_results("{output}")')
 
 
-def kinds(errors: Counter[str]) -> str:
-    """`2 truncated, 1 missing`."""
-    return ", ".join(f"{count:,} {kind}" for kind, count in errors.most_common())
-
-
 @contextmanager
 def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C lets the shard in work be finished; the second stops at once, and that shard is lost."""
+    """The first Ctrl-C finishes the current shard; the second stops at once, and that shard is lost."""
     asked = False
 
     def heard(number: int, frame: FrameType | None) -> None:
@@ -131,29 +124,13 @@ def _ctrl_c() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _watching(quiet: bool) -> Iterator[Watcher]:
-    if quiet:
-        yield lambda progress: None
-    elif is_terminal():
-        with counting_bar() as bar:
-            task = bar.add_task("", total=None)
-            yield lambda progress: bar.update(
-                task, total=progress.total, completed=progress.finished, description=_rate(progress)
-            )
-    else:
-        yield _plain()
+    with counted_progress(quiet) as moved:
 
+        def watch(progress: Progress) -> None:
+            left = "" if is_terminal() else f" · {_left(progress)}"  # a bar has the time itself
+            moved(progress.finished, progress.total, _rate(progress) + left)
 
-def _plain() -> Watcher:
-    last = time.monotonic()
-
-    def watch(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PLAIN_EVERY:
-            last = now
-            tell(f"{progress.finished:,} of {progress.total:,} · {_rate(progress)} · {_left(progress)}")
-
-    return watch
+        yield watch
 
 
 def _rate(progress: Progress) -> str:
@@ -164,8 +141,4 @@ def _rate(progress: Progress) -> str:
 def _left(progress: Progress) -> str:
     if not progress.answered:
         return "just begun"
-    seconds = progress.seconds / progress.answered * (progress.total - progress.finished)
-    minutes = seconds / 60
-    if minutes < 2:
-        return f"{seconds:.0f} s left"
-    return f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
+    return f"{span(progress.seconds / progress.answered * (progress.total - progress.finished))} left"

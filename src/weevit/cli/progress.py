@@ -1,10 +1,10 @@
-"""How far a long command is: a bar on a terminal, one plain line every few seconds in a pipe."""
+"""The progress of a long command: a bar on a terminal, one plain line every few seconds in a pipe."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from weevit.cli.console import Tally, drawing, drawing_console, is_terminal, tell
@@ -19,11 +19,13 @@ PLAIN_EVERY = 5.0
 
 @contextmanager
 def images_progress(quiet: bool) -> Iterator[Callable[[Tally], None] | None]:
-    """Gives a function that is told the tally after each input."""
+    """A function that takes the tally after each input."""
     if quiet:
         yield None
     elif is_terminal():
-        with _bar() as bar:
+        from rich.progress import SpinnerColumn, TimeElapsedColumn
+
+        with _bar(SpinnerColumn(), words_column(), TimeElapsedColumn()) as bar:
             task = bar.add_task("", total=None)
             yield lambda tally: bar.update(
                 task, description=one_line(tally.line()), completed=tally.done + tally.failed.total()
@@ -32,77 +34,65 @@ def images_progress(quiet: bool) -> Iterator[Callable[[Tally], None] | None]:
         yield _plain_lines()
 
 
-@contextmanager
-def _bar() -> Iterator[Any]:
+def _bar(*columns: Any) -> AbstractContextManager[Any]:
+    """A display of rich with these columns."""
     from rich.progress import Progress as RichProgress
-    from rich.progress import SpinnerColumn, TimeElapsedColumn
 
-    columns = SpinnerColumn(), words_column(), TimeElapsedColumn()
-    with drawing(RichProgress(*columns, console=drawing_console(), transient=True)) as bar:
-        yield bar
+    return drawing(RichProgress(*columns, console=drawing_console(), transient=True))
 
 
 def words_column() -> Any:
-    """The words of a bar, as they stand: without it, rich would take `[red]` in a name for a colour."""
+    """The text of a bar, without markup: rich would take `[red]` in a name for a colour."""
     from rich.progress import TextColumn
 
     return TextColumn("{task.description}", markup=False)
 
 
-def _plain_lines() -> Callable[[Tally], None]:
-    start = last = time.monotonic()
+def throttle() -> Callable[[], bool]:
+    """A function that is true at most once in `PLAIN_EVERY` seconds."""
+    last = time.monotonic()
 
-    def moved(tally: Tally) -> None:
+    def due() -> bool:
         nonlocal last
         now = time.monotonic()
-        if now - last >= PLAIN_EVERY:
-            last = now
+        if now - last < PLAIN_EVERY:
+            return False
+        last = now
+        return True
+
+    return due
+
+
+def _plain_lines() -> Callable[[Tally], None]:
+    start, due = time.monotonic(), throttle()
+
+    def moved(tally: Tally) -> None:
+        if due():
             total = tally.done + tally.failed.total()
-            tell(f"{tally.line()} · {total / (now - start):.1f} images/s")
+            tell(f"{tally.line()} · {total / (time.monotonic() - start):.1f} images/s")
 
     return moved
 
 
 @contextmanager
 def counted_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """Gives a function that is told how many of how many are done, and what else there is to say."""
+    """A function that takes the number done, the total, and further words."""
     if quiet:
         yield lambda done, total, words: None
     elif is_terminal():
-        with counting_bar() as bar:
+        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+        with _bar(BarColumn(), MofNCompleteColumn(), words_column(), TimeRemainingColumn()) as bar:
             task = bar.add_task("", total=None)
             yield lambda done, total, words: bar.update(task, total=total, completed=done, description=one_line(words))
     else:
-        yield _counted_lines()
-
-
-@contextmanager
-def counting_bar() -> Iterator[Any]:
-    """A bar of how many of how many are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    columns = BarColumn(), MofNCompleteColumn(), words_column(), TimeRemainingColumn()
-    with drawing(RichProgress(*columns, console=drawing_console(), transient=True)) as bar:
-        yield bar
-
-
-def _counted_lines() -> Callable[[int, int, str], None]:
-    last = time.monotonic()
-
-    def moved(done: int, total: int, words: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PLAIN_EVERY:
-            last = now
-            tell(f"{done:,} of {total:,} · {words}")
-
-    return moved
+        due = throttle()
+        yield lambda done, total, words: tell(f"{done:,} of {total:,} · {words}") if due() else None
 
 
 @contextmanager
 def download_progress(quiet: bool) -> Iterator[Progress | None]:
-    """Gives a function that is told a file's name, bytes done and bytes in all."""
+    """A function that takes a file's name, bytes done and bytes in all."""
     if quiet:
         yield None
     elif is_terminal():
@@ -120,7 +110,7 @@ def _download_bar() -> Iterator[Progress]:
 
         def moved(name: str, done: int, total: int) -> None:
             nonlocal bar  # most of the time the model is in the cache, and nothing has to be drawn
-            bar = bar or drawn.enter_context(drawing(_download_display()))
+            bar = bar or drawn.enter_context(_download_display())
             if name not in tasks:
                 tasks[name] = bar.add_task(one_line(name), total=total or None)
             bar.update(tasks[name], completed=done, total=total or None)
@@ -128,12 +118,10 @@ def _download_bar() -> Iterator[Progress]:
         yield moved
 
 
-def _download_display() -> Any:
+def _download_display() -> AbstractContextManager[Any]:
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as RichProgress
 
-    columns = words_column(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    return RichProgress(*columns, console=drawing_console(), transient=True)
+    return _bar(words_column(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
 
 
 def _plain_download() -> Progress:

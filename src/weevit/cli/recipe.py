@@ -1,4 +1,4 @@
-"""`weevit recipe`: the recipes that come with weevit, and how two of them differ."""
+"""`weevit recipe`: the shipped recipes, and their differences."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def list_(json_lines: bool) -> None:
 
 
 def summary(recipe: Recipe, head: str) -> dict[str, Any]:
-    """One row of the list, as plain data; None for what was not seen, or hangs on what was not."""
+    """One row of the list, as plain data; None for a value that was not seen, or depends on one."""
     batch = None if "loop.batch_size" in recipe.not_seen else recipe.loop.batch_size
     known = recipe.optim.lr is not None or (batch and recipe.optim.base_lr is not None)
     return {
@@ -110,7 +110,7 @@ def diff(first: str, second: str, json_lines: bool) -> None:
 
 
 def yaml_lines(recipe: Recipe) -> list[str]:
-    """A recipe as it is printed, a line each."""
+    """A recipe as printed, a line each."""
     from weevit.training.recipe import to_yaml
 
     return to_yaml(recipe).removesuffix("\n").split("\n")

@@ -1,4 +1,4 @@
-"""By what each verb knows a file that it wrote: what has no such sign is not replaced."""
+"""How each verb recognises a file that it wrote: a file without this sign is not replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from weevit.store.outputs import Sign, first_line
 
 SOFTWARE = "Software"
-"""The key of an image's text that says what made it."""
+"""Key of the text in a PNG that names its program."""
 
 
 def answers_csv(path: Path) -> bool:
@@ -39,7 +39,7 @@ def embeddings_parquet(path: Path) -> bool:
 
 
 def _start() -> list[str]:
-    """The columns that every table of answers begins with."""
+    """The first columns of every table of answers."""
     from weevit.answers.columns import COMMON
 
     return [column.name for column in COMMON]
@@ -55,7 +55,7 @@ def _columns(path: Path) -> list[str]:
 
 
 def embeddings_npy(path: Path) -> bool:
-    """Whether `embed` wrote it, or the names beside it: an array of vectors, and as many names."""
+    """Whether `embed` wrote the array, or the names beside it: as many names as vectors."""
     import numpy as np
 
     array, ids = path.with_name(path.name.removesuffix(".ids.txt").removesuffix(".npy") + ".npy"), names_of(path)
@@ -71,7 +71,7 @@ def embeddings_npy(path: Path) -> bool:
 
 
 def names_of(path: Path) -> Path:
-    """`vectors.npy` -> `vectors.ids.txt`, which is written beside it."""
+    """`vectors.npy` -> `vectors.ids.txt`, the file beside it."""
     return path if path.name.endswith(".ids.txt") else path.with_suffix(".ids.txt")
 
 
@@ -86,7 +86,7 @@ def maps_npz(path: Path) -> bool:
 
 
 def image_by(verb: str) -> Sign:
-    """Tells whether a verb drew an image."""
+    """A function that recognises the images of a verb."""
 
     def drew(path: Path) -> bool:
         from PIL import Image
@@ -101,7 +101,7 @@ def image_by(verb: str) -> Sign:
 
 
 def save_image(image: Any, file: Any, verb: str) -> None:
-    """Write a PNG that says which verb drew it."""
+    """Write a PNG with the name of its verb."""
     from PIL.PngImagePlugin import PngInfo
 
     text = PngInfo()
@@ -110,7 +110,7 @@ def save_image(image: Any, file: Any, verb: str) -> None:
 
 
 Signs = Mapping[str, Sign]
-"""Ending of an output -> whether a file that is there was written by the verb."""
+"""Ending of an output -> whether the verb wrote the file that is there."""
 
 CLASSIFY: Signs = {".csv": answers_csv, ".jsonl": answers_jsonl, ".parquet": answers_parquet}
 EMBED: Signs = {".npy": embeddings_npy, ".parquet": embeddings_parquet}

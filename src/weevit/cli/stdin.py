@@ -1,4 +1,4 @@
-"""What comes on stdin in place of inputs: paths, one per line, or one image."""
+"""Inputs from stdin: paths, one per line, or one image."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from weevit.images.lines import MAX_LINE, lines
 from weevit.images.source import PAUSE, Source
 
 NAME = "-"
-"""Of an image on stdin, as it was given."""
+"""Name of an image on stdin."""
 
 PATIENCE = 0.02
-"""Seconds that an image waits for others to be answered with."""
+"""Seconds that an image waits for others in its batch."""
 
 _READ_AHEAD = 1024
 _BEGINNING = 512
@@ -28,11 +28,7 @@ _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def stdin_inputs() -> Iterator[str | Source]:
-    """The image, or the paths as they come; they are separated by line ends or, as `find -print0` does it, by NULs.
-
-    Raises:
-        UsageError: stdin is closed or empty.
-    """
+    """The image, or the paths as they come, ended by line breaks or NULs; UsageError for a closed or empty stdin."""
     if sys.stdin is None:
         raise UsageError("Stdin is closed, and `-` means what comes there.", "ls *.jpg | weevit classify -")
     given: Any = sys.stdin.buffer
@@ -47,7 +43,7 @@ def stdin_inputs() -> Iterator[str | Source]:
 
 
 def as_they_come(inputs: Iterator[str | Source]) -> Iterator[str | Source]:
-    """The inputs, read by a thread of its own, with a `PAUSE` where the next one keeps everybody waiting."""
+    """The inputs, read by a thread, with a `PAUSE` while the next one is awaited."""
     come: queue.Queue[str | Source | BaseException | None] = queue.Queue(_READ_AHEAD)
 
     def read() -> None:
@@ -76,7 +72,7 @@ def as_they_come(inputs: Iterator[str | Source]) -> Iterator[str | Source]:
 
 
 def _is_image(head: bytes) -> bool:
-    """Whether these bytes begin an image, and not a path that is called so: `BM/1.jpg` could be a bitmap."""
+    """Whether the bytes begin an image, and not a path with such a name: `BM/1.jpg` could be a bitmap."""
     try:
         recognise(head)
     except NotAnImageError:

@@ -1,4 +1,4 @@
-"""Asked to stop: SIGTERM from a cluster, Ctrl-C from a person. What is done so far is saved first, within seconds."""
+"""Requests to stop: SIGTERM from a cluster, Ctrl-C from a person. The state is saved first, within seconds."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from weevit.cli.console import is_terminal, tell, terminal
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 PATIENCE = 4.0
-"""Seconds that the step in work has to end by itself; clusters give 30 in all, and some 10."""
+"""Seconds that the current step may take to end; clusters give 30 in all, some 10."""
 
 
 class Stop:
-    """Whether somebody has asked to stop, and what is done if the work does not hear it.
+    """A request to stop, and the emergency save if the work does not react.
 
-    Python hears a signal between two of its own steps; a backward pass on a CPU can take longer than one may wait. So a
-    second thread hears it too, through a socket that the operating system's handler writes to, and after `PATIENCE`
-    saves the run and ends the process.
+    Python handles a signal between two of its own steps; a backward pass on a CPU can take longer than one may wait. A
+    second thread therefore listens too, through a socket that the operating system's handler writes to; after
+    `PATIENCE` it saves the run and ends the process.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Stop:
         return self.number != 0
 
     def offer(self, save: Callable[[], object]) -> None:
-        """Take the function that saves from another thread."""
+        """Set the function that saves from another thread."""
         self._save = save
 
     @property
@@ -46,7 +46,7 @@ class Stop:
         return EXIT_TERMINATED if self.number == signal.SIGTERM else EXIT_INTERRUPTED
 
     def heard(self, number: int, frame: FrameType | None) -> None:
-        """The signal's handler. A second Ctrl-C stops at once; a second SIGTERM changes nothing: it is being done."""
+        """The signal's handler. A second Ctrl-C stops at once; a second SIGTERM has no effect."""
         del frame
         if number == signal.SIGINT and self.number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -56,7 +56,7 @@ class Stop:
             tell("", f"Saving where it is, then stopping.{more}")
 
     def listen(self, wakes: socket.socket) -> None:
-        """Of the second thread: wait for a signal, then for the work, then save in its stead."""
+        """The second thread: wait for a signal, then for the work, then save in its place."""
         while True:
             data = wakes.recv(1)
             if not data:
@@ -84,7 +84,7 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Gives a `Stop` that hears SIGTERM and Ctrl-C while the block runs."""
+    """Yields a `Stop` that handles SIGTERM and Ctrl-C while the block runs."""
     stop = Stop()
     ours, wakes = socket.socketpair()
     ours.setblocking(False)

@@ -1,11 +1,11 @@
-"""`weevit train`: a recipe and images with classes, to a model."""
+"""`weevit train`: from a recipe and images with classes to a model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,8 @@ from weevit.cli import options
 from weevit.cli.console import say, say_json, tell
 from weevit.cli.recipe import yaml_lines
 from weevit.errors import UsageError
-from weevit.text import typed
+from weevit.store.files import finite
+from weevit.text import span, typed
 
 if TYPE_CHECKING:
     from weevit.cli.stopping import Stop
@@ -73,7 +74,7 @@ def train(
     from weevit.training.setup import resolved
 
     recipe, changes = _recipe_of(recipe, changes, source)
-    words = [*changes, *_options_as_changes(model, source, minutes, seed), *_length(epochs)]
+    words = [*changes, *_options_as_changes(model, source, epochs, minutes, seed)]
     if dry_run:
         say(*yaml_lines(resolved(recipe, data, words)))
         return 0
@@ -97,7 +98,7 @@ def train(
 
 
 def _recipe_of(recipe: str | None, changes: tuple[str, ...], source: str | None) -> tuple[str, tuple[str, ...]]:
-    """The recipe, which a run to train on from has too, and the changes: a first `KEY=VALUE` is no recipe."""
+    """The recipe, possibly that of the run to continue, and the changes: a first `KEY=VALUE` is no recipe."""
     change = recipe is not None and "=" in recipe and source is not None and not Path(recipe).exists()
     if recipe is not None and not change:
         return recipe, changes
@@ -111,31 +112,27 @@ def _recipe_of(recipe: str | None, changes: tuple[str, ...], source: str | None)
     )
 
 
-def _length(epochs: float | None) -> list[str]:
-    return [] if epochs is None else [f"schedule.epochs={epochs:g} epochs"]
-
-
-def _options_as_changes(model: str | None, source: str | None, minutes: float | None, seed: int | None) -> list[str]:
-    """What options say of the recipe, as `key=value`."""
+def _options_as_changes(
+    model: str | None, source: str | None, epochs: float | None, minutes: float | None, seed: int | None
+) -> list[str]:
+    """The options that change the recipe, as `key=value`."""
     if model and source:
-        raise UsageError("--model is trained afresh, --from is trained on: both at once is not possible.")
-    given = {"model.name": model or _from(source), "loop.minutes": minutes, "seed": seed}
+        raise UsageError("--model starts fresh, --from continues: both at once is not possible.")
+    if source and Path(source).exists():
+        source = str(Path(source).absolute())  # the recipe is read elsewhere too
+    given = {"model.name": model or source, "loop.minutes": minutes, "seed": seed}
     given["model.pretrained"] = "true" if source else None
+    given["schedule.epochs"] = None if epochs is None else f"{epochs:g} epochs"
     return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
-def _from(source: str | None) -> str | None:
-    """The path of a run or folder in full: the recipe is read elsewhere too."""
-    return str(Path(source).absolute()) if source and Path(source).exists() else source
-
-
 def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
-    """Say what became of a run and what to do next; returns the exit code."""
+    """Print the result of a run and the next commands; returns the exit code."""
     from weevit.training.loop import INTERRUPTED
-    from weevit.training.watch import shown, span
+    from weevit.training.watch import shown
 
     if json_lines:
-        say_json(_facts(run))
+        say_json(finite({"schema": "weevit.run/1", "folder": str(run.folder), **run.as_json()}))
     if not quiet:
         if run.best:
             figure = f"{run.best.figure} {shown(run.best.figure, run.best.value)}"
@@ -145,7 +142,7 @@ def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
 
 
 def _next(run: Run) -> Iterator[str]:
-    """What to do next; each leads on from here."""
+    """The next commands."""
     from weevit.training.loop import BUDGET, DONE, EARLY, INTERRUPTED
 
     where = f"resumes from step {run.step:,} of {run.total:,}"
@@ -158,22 +155,3 @@ def _next(run: Run) -> Iterator[str]:
         yield f"more: weevit train --from {typed(run.folder)} --epochs N -o NEW   trains on from its best weights"
     if run.stopped in (DONE, EARLY):
         yield f"next: weevit classify IMAGE -m {typed(run.folder)}"
-
-
-def _facts(run: Run) -> dict[str, Any]:
-    from weevit.store.files import finite
-
-    values = {
-        "schema": "weevit.run/1",
-        "folder": str(run.folder),
-        "stopped": run.stopped,
-        "step": run.step,
-        "total": run.total,
-        "best": vars(run.best) if run.best else None,
-        "figures": run.figures,
-        "bad": run.bad,
-        "digest": run.digest,
-        "minutes": round(run.minutes, 3),
-    }
-    plain: dict[str, Any] = finite(values)
-    return plain

@@ -1,27 +1,26 @@
-"""What one sees of a training run: a live table on a terminal, plain lines in a pipe."""
+"""The view of a training run: a live table on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from weevit.cli.console import drawing, drawing_console, is_terminal, tell
-from weevit.cli.progress import PLAIN_EVERY
+from weevit.cli.progress import throttle
 from weevit.cli.stopping import Stop
-from weevit.text import on_screen
+from weevit.text import on_screen, span
 
 if TYPE_CHECKING:
     from weevit.training.watch import Progress, Watcher
 
 REDRAWN = 4
-"""Times a second that the table is drawn."""
+"""Frames per second."""
 
 
 @contextmanager
 def watching(quiet: bool, stop: Stop) -> Iterator[Watcher]:
-    """Gives the watcher of a run."""
+    """The watcher of a run."""
     from weevit.training.watch import Watcher
 
     heard: dict[str, Any] = {"should_stop": stop.asked, "offer": stop.offer}
@@ -35,13 +34,10 @@ def watching(quiet: bool, stop: Stop) -> Iterator[Watcher]:
 
 
 def _plain() -> Callable[[Progress], None]:
-    last = time.monotonic()
+    due = throttle()
 
     def moved(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PLAIN_EVERY and progress.doing == "training":
-            last = now
+        if progress.doing == "training" and due():
             tell(progress.line())
 
     return moved
@@ -65,7 +61,7 @@ def _table() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]
 
 
 def drawn(progress: Progress) -> Any:
-    """The table: how far, how good, how fast; 80 columns are enough."""
+    """The table: progress, quality, speed; 80 columns suffice."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -85,8 +81,6 @@ def drawn(progress: Progress) -> Any:
 
 
 def _head(progress: Progress) -> tuple[str, ...]:
-    from weevit.training.watch import span
-
     left = progress.seconds_left
     share = f"{progress.step / max(progress.total, 1):.0%}"
     words = (share, "" if left is None else f"{span(left)} left", progress.doing)
@@ -97,7 +91,7 @@ Cell = tuple[str, str]
 
 
 def cells(progress: Progress) -> tuple[list[Cell], list[Cell], list[Cell]]:
-    """Three columns of (name, value): how far, how good, how fast."""
+    """Three columns of (name, value): progress, quality, speed."""
     from weevit.training.watch import TITLES, shown
 
     far = [("epoch", f"{progress.epoch + 1}/{progress.epochs}"), ("step", f"{progress.step:,}/{progress.total:,}")]

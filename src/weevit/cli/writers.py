@@ -1,4 +1,4 @@
-"""Answers as files, in the columns of `answers`: written beside their place, and moved there when they are whole."""
+"""Answers as files, in the columns of `answers`; each appears when it is whole."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_parquet(path: Path, results: Iterable[Result], columns: Sequence[Colum
 
 
 def write_npy(path: Path, results: Iterable[Result], columns: Sequence[Column]) -> list[Path]:
-    """`vectors.npy` with a row for each answered input, and `vectors.ids.txt` with their names, line by line."""
+    """`vectors.npy` with a row per answered input, and `vectors.ids.txt` with their names, line by line."""
     rows = [(result.input, columns[-1].value(result)) for result in results if result.ok]
     vectors = np.stack([vector for _, vector in rows])
     names = [f"{list_line(name)}\n".encode() for name, _ in rows]
@@ -48,7 +48,7 @@ def write_npy(path: Path, results: Iterable[Result], columns: Sequence[Column]) 
 
 
 def write_features_npz(path: Path, results: Sequence[Result]) -> dict[str, tuple[int, ...]]:
-    """`block_i` for each layer and `inputs` with the names of the answered images; returns the shapes."""
+    """`block_i` per layer and `inputs` with the names of the answered images; returns the shapes."""
     answered = [result for result in results if result.ok]
     arrays: dict[str, Any] = {}
     for index in answered[0].features:

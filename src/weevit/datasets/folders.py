@@ -1,11 +1,11 @@
-"""Folders of classes: `train/dress/1.jpg`, or `dress/1.jpg` where there are no splits.
+"""Folders of classes: `train/dress/1.jpg`, or `dress/1.jpg` without splits.
 
-- The name of the folder is the class; what lies in folders below it belongs to it too.
-- A folder without an image is no class: it is as if it were not there, and noted.
-- Images beside the class folders belong to none; they are left out, and noted.
+- The name of the folder is the class; images in its subfolders belong to it too.
+- A folder without an image is not a class: it is left out, and noted.
+- Images beside the class folders have no class; they are left out, and noted.
 - Names that begin with a dot are left out.
-- One folder in another, with the classes or splits in that, is looked into: `images/dress/1.jpg`.
-- The same folders in several folders could be classes, or those above them could be: that is an error.
+- A single folder that holds the classes or splits is entered: `images/dress/1.jpg`.
+- Where several folders hold the same folders, either level could be the classes: that is an error.
 - Links are followed, but not back into the data set: a class would take the images of another.
 """
 
@@ -23,6 +23,7 @@ from weevit.errors import DatasetError, MissingImageError
 from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, natural_key, printable
 from weevit.images.sources import CONTAINERS, expand
+from weevit.text import some
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,18 @@ class Listing:
 
     @property
     def containers(self) -> list[Path]:
-        """Tables and archives; not lists of paths, which have no classes."""
+        """Tables and archives; lists of paths have no classes."""
         names = [name for name in self.files if name.lower().endswith(CONTAINERS)]
         return [self.path / name for name in names if not name.lower().endswith(".txt")]
 
     @property
     def has_images(self) -> bool:
-        """Whether a name in it ends like an image's."""
+        """Whether a name in the folder ends like an image's."""
         return any(os.path.splitext(name)[1].lower() in EXTENSIONS for name in self.files)  # noqa: PTH122 - text
 
 
 def list_folder(path: Path) -> Listing:
-    """What is in a folder.
-
-    Raises:
-        DatasetError: it cannot be listed.
-    """
+    """The names in a folder; DatasetError where it cannot be listed."""
     folders: list[str] = []
     files: list[str] = []
     hidden: list[str] = []
@@ -66,12 +63,12 @@ def list_folder(path: Path) -> Listing:
 
 
 def unwrapped(found: Found, listing: Listing, split: str = ALL) -> Listing:
-    """The listing of the only folder in a folder, as long as there are folders or containers in that.
+    """The listing of the only folder in a folder, as long as that one holds folders or containers.
 
     Args:
-        found: is told.
-        listing: of the folder.
-        split: whose folder it is; where it is none's, a folder that is called like one is looked at as such.
+        found: gets a note.
+        listing: the listing of the folder.
+        split: the folder's split; with `ALL`, a folder with the name of a split is not entered.
     """
     top = listing
     while len(listing.folders) == 1 and not listing.containers and not listing.has_images:
@@ -93,10 +90,8 @@ def unwrapped(found: Found, listing: Listing, split: str = ALL) -> Listing:
 def split_folders(top: Listing) -> dict[str, Listing]:
     """Split -> its folder; empty where the folders of the listing are classes.
 
-    A folder is a split if it is called so and has folders, tables or archives in it: a class may be called `train`.
-
-    Raises:
-        DatasetError: two folders are the same split.
+    A folder is a split if it has the name of one and holds folders, tables or archives: a class may be called `train`.
+    Two folders of one split raise a DatasetError.
     """
     splits: dict[str, Listing] = {}
     for name in top.folders:
@@ -121,11 +116,11 @@ def read_classes(found: Found, split: str, listing: Listing) -> None:
 
 
 def _check_one_reading(path: Path, below: dict[str, frozenset[str]]) -> None:
-    """Refuse folders that may be classes, where the same folders in them may be, too: `fold_0/hat`, `fold_1/hat`.
+    """Refuse folders that could be classes where the same folders in them could be too: `fold_0/hat`, `fold_1/hat`.
 
     Args:
-        path: where they lie.
-        below: folder -> the folders in it that have images; none where images lie in itself.
+        path: the folder that holds them.
+        below: folder -> its subfolders with images; empty for a folder with images of its own.
     """
     times = Counter(name for inside in below.values() for name in inside if name.lower() not in FILLERS)
     shared = tuple(name for name, count in times.items() if count > 1)
@@ -144,7 +139,7 @@ def _check_one_reading(path: Path, below: dict[str, frozenset[str]]) -> None:
 
 
 def note_others(found: Found, top: Listing, splits: dict[str, Listing]) -> None:
-    """Note what lies beside the splits."""
+    """Note the folders and files beside the splits."""
     used = {listing.path.name for listing in splits.values()}
     others = [name for name in top.folders if name not in used]
     if others:
@@ -166,7 +161,7 @@ def _note_hidden(found: Found, listing: Listing) -> None:
 
 
 def _read_class(found: Found, split: str, folder: Path) -> frozenset[str]:
-    """Add the images of a class; returns the folders in it that have all of them."""
+    """Add the images of a class; returns its subfolders that hold all of them."""
     name = class_name(folder.name)
     walk = expand(folder)
     own = _Own(folder, Path(found.path))
@@ -197,11 +192,11 @@ def _listed_or_empty(folder: Path) -> Listing:
 
 
 class _Own:
-    """Tells which images below a class folder are its own.
+    """Decides which images below a class folder belong to it.
 
     Attributes:
-        left_out: linked folders that lead to the images of other classes, or round in a circle.
-        direct: whether one lies in the folder itself.
+        left_out: number of linked folders that lead to the images of other classes, or into a loop.
+        direct: whether an image lies in the folder itself.
     """
 
     def __init__(self, folder: Path, top: Path) -> None:
@@ -212,7 +207,7 @@ class _Own:
         self.direct = False
 
     def holds(self, source: Source) -> bool:
-        """Whether no link on the way to it leads back into the data set."""
+        """Whether no link on the path to the image leads back into the data set."""
         if not isinstance(source.value, str):
             return True
         where = os.path.dirname(source.value)  # noqa: PTH120 - text, once for each image
@@ -220,7 +215,7 @@ class _Own:
         return self._holds_folder(where)
 
     def folders(self) -> frozenset[str]:
-        """Those in the folder that lead to its images; none where it has some itself."""
+        """The subfolders that lead to images; empty where the folder has images of its own."""
         if self.direct:
             return frozenset()
         start = len(self._folder.rstrip(os.sep)) + 1
@@ -230,28 +225,26 @@ class _Own:
     def _holds_folder(self, folder: str) -> bool:
         if folder not in self._known:
             above = self._holds_folder(os.path.dirname(folder))  # noqa: PTH120 - text, once for each image
-            back = above and os.path.islink(folder) and self._leads_back(os.path.realpath(folder))  # noqa: PTH114
+            real = os.path.realpath(folder) if above and os.path.islink(folder) else ""  # noqa: PTH114
+            inside = _is_below(real, self._top) and not _is_below(real, self._real)
+            back = bool(real) and (inside or _is_below(self._real, real))
             self.left_out += back
             self._known[folder] = above and not back
         return self._known[folder]
 
-    def _leads_back(self, real: str) -> bool:
-        return _is_below(self._real, real) or (_is_below(real, self._top) and not _is_below(real, self._real))
-
 
 def _leads_up(folder: Path, name: str) -> bool:
-    """Whether a name in a folder is a link to this folder, or to one above it."""
+    """Whether a name in a folder is a link to this folder or to a parent."""
     return _is_below(os.path.realpath(folder), os.path.realpath(folder / name))
 
 
 def _is_below(path: str, folder: str) -> bool:
-    """Whether a real path is the folder or lies in it."""
+    """Whether a resolved path is the folder or lies in it."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def _some(names: tuple[str, ...] | list[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
-    return ", ".join(printable(name) for name in names[:shown]) + more
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    return some([printable(name) for name in names], 5)
 
 
 def _counts(endings: Counter[str]) -> str:
@@ -259,13 +252,10 @@ def _counts(endings: Counter[str]) -> str:
 
 
 def read_folder(path: Path, found: Found) -> Iterator[tuple[str | None, Path]]:
-    """Add the images of a folder of classes or of splits.
+    """Add the images of a folder of classes or of splits; DatasetError where it holds neither, or cannot be listed.
 
     Yields:
-        Tables and archives that lie there in place of class folders, and the split whose folder they are in, if any.
-
-    Raises:
-        DatasetError: neither classes nor splits, or a folder that cannot be listed.
+        (split or None, path) of each table or archive that lies there in place of class folders.
     """
     top = unwrapped(found, list_folder(path))
     splits = split_folders(top)

@@ -1,4 +1,4 @@
-"""What lies in a folder or table before its classes have numbers, and how names become numbers."""
+"""The images of a folder or table before their classes have indices, and the step from names to indices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS = {
     **{"val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "dev": VALIDATION},
     **{"test": TEST, "testing": TEST},
 }
-"""What a split may be called, in small letters -> its name."""
+"""Name of a split in lower case -> the split."""
 
 FILLERS = frozenset(
     (
@@ -29,7 +29,8 @@ FILLERS = frozenset(
         *("jpg", "jpeg", "png", "raw", "seg", "x", "split", "folder", "files"),
     )
 )
-"""Words that may stand beside it, as in `seg_train`, `test set` and `x_train`; as folders they are hardly classes."""
+"""Words allowed beside a split's name, as in `seg_train`, `test set` and `x_train`; as folders they are hardly
+classes."""
 
 _SHOWN = 12
 _WORD = re.compile("[A-Za-z]+")
@@ -42,12 +43,12 @@ class Found:
     """Images and the names of their classes.
 
     Attributes:
-        path: as it was given.
+        path: the path as it was given.
         rows: split -> each image with its labels.
-        unlabelled: (split, image) of those of which nothing says what they are.
+        unlabelled: (split, image) of each image without a class.
         empty: (split, class) of class folders without an image.
-        inner: how many are in a split because of a folder in an archive.
-        unread: rows of tables that could not be read, so that nothing says what they are.
+        inner: number of images whose split is a folder in an archive.
+        unread: rows of tables that could not be read.
         multi_label: whether an image may have any number of labels.
         notes: what was left out.
     """
@@ -62,7 +63,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
     def add(self, split: str, source: Source, labels: Sequence[str] | None) -> None:
-        """One more image; None where nothing says what it is."""
+        """Add an image; labels None where it has no class."""
         if labels is None:
             self.unlabelled.append((split, source))
         else:
@@ -70,7 +71,7 @@ class Found:
             self.rows.setdefault(split, []).append((source, own))
 
     def classes(self, split: str) -> list[str]:
-        """The classes of which a split has an image, in natural order."""
+        """The classes with an image in the split, in natural order."""
         return sorted({label for _, labels in self.rows.get(split, ()) for label in labels}, key=natural_key)
 
     def all_classes(self) -> list[str]:
@@ -79,12 +80,12 @@ class Found:
 
 
 def class_name(text: str) -> str:
-    """The name that a class goes by: some systems write é as two signs, some as one."""
+    """The normalised name of a class: some systems write é as two characters, some as one."""
     return unicodedata.normalize("NFC", printable(text)).strip()
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder, or a value in a table, names; case does not count. None where it names none."""
+    """The split that a folder name or a table cell names, in any case; None for no split."""
     words = [_bare(word) for word in _WORD.findall(name.lower())]
     splits = [SPLITS[word] for word in words if word in SPLITS]
     return splits[0] if len(splits) == 1 and all(word in SPLITS or word in FILLERS for word in words) else None
@@ -96,18 +97,17 @@ def _bare(word: str) -> str:
 
 
 def split_of_file(name: str) -> str | None:
-    """The split that the name of a table or archive is, or begins with: `train-00000-of-00002.parquet`."""
+    """The split that the name of a table or archive names or begins with: `train-00000-of-00002.parquet`."""
     word = _WORD.match(name)
     return split_of(name.partition(".")[0]) or (split_of(word[0]) if word else None)
 
 
 def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: bool = False) -> Dataset:
-    """Give the classes numbers, by name.
+    """Give the classes indices, by name.
 
     Args:
-        found: what was read.
-        classes: their names in the order that holds; by default the natural order of those of `train`, or of the only
-            split.
+        found: the images.
+        classes: class names in the order of a model; by default the natural order of `train`, or of the only split.
         allow_missing: whether a split may lack classes.
 
     Raises:
@@ -119,7 +119,7 @@ def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: 
     if not splits:
         raise DatasetError("\n  ".join([f"{found.path}: no images with classes.", *found.notes]), _LAYOUT)
     names = tuple(found.classes(splits[0]) if classes is None else classes)
-    by_name = {class_name(name): place for place, name in enumerate(names)}
+    by_name = {class_name(name): index for index, name in enumerate(names)}
     if len(by_name) < len(names):
         twice = next(name for name in names if names.count(name) > 1 or names[by_name[class_name(name)]] != name)
         raise DatasetError(f"Two classes have the name {twice!r}, so that images could belong to either.")
@@ -144,18 +144,16 @@ def _note_unread(found: Found) -> None:
 def _check_labels(found: Found) -> None:
     if not found.unlabelled:
         return
-    shown = [f"  {one_line(source.name + _why(source))}" for _, source in found.unlabelled[:_SHOWN]]
+    images = [source for _, source in found.unlabelled[:_SHOWN]]
+    reasons = [f": {image.value.message}" if isinstance(image.value, ImageError) else "" for image in images]
+    shown = [f"  {one_line(image.name + reason)}" for image, reason in zip(images, reasons, strict=True)]
     total = len(found.unlabelled) + sum(map(len, found.rows.values()))
     message = "\n".join([f"{found.path}: {len(found.unlabelled):,} of {total:,} images have no class:", *shown])
     raise DatasetError(message + _more(len(found.unlabelled)), _LAYOUT)
 
 
-def _why(source: Source) -> str:
-    return f": {source.value.message}" if isinstance(source.value, ImageError) else ""
-
-
 def _check_classes(found: Found, by_name: Mapping[str, int], origin: str, allow_missing: bool) -> None:
-    """Each split has the classes that there are; what lacks and what is too much is listed for all splits together."""
+    """Refuse splits with other classes; the message lists missing and extra ones of all splits together."""
     lines: list[str] = []
     extra: list[str] = []
     lacking: list[str] = []
@@ -167,16 +165,13 @@ def _check_classes(found: Found, by_name: Mapping[str, int], origin: str, allow_
             empty = {name for where, name in found.empty if where == split}
             marked = [f"  - {one_line(name)}{'   (its folder is empty)' if name in empty else ''}" for name in less]
             marked += [f"  + {one_line(name)}" for name in more]
-            lines += [f"{_title(split)} ({len(less)} lacking, {len(more)} more):", *marked[:_SHOWN]]
+            title = "its images" if split == ALL else split
+            lines += [f"{title} ({len(less)} lacking, {len(more)} more):", *marked[:_SHOWN]]
             lines += [_more(len(marked)).strip("\n")] * (len(marked) > _SHOWN)
             extra, lacking = extra + more, lacking + less
     if lines:
         message = "\n".join([f"{found.path} does not have the classes of {origin}.", *lines])
         raise DatasetError(message, _hint(extra, lacking or list(by_name)))
-
-
-def _title(split: str) -> str:
-    return "its images" if split == ALL else split
 
 
 def _more(count: int) -> str:

@@ -1,10 +1,10 @@
-"""The sha256 of images' bytes: the same file under two names is known by it."""
+"""The sha256 of images' bytes, which identifies a file under any name."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,27 +20,19 @@ _THREADS = 4
 _AT_ONCE = 1024
 
 MOST_BYTES = 4 << 30
-"""What is read to know a data set by its contents: some seconds from a disk, and training reads it next anyway."""
+"""Total size up to which a data set is identified by its contents: some seconds from a disk."""
 
 
-def content_hashes(
-    sources: Sequence[Source], progress: Callable[[int, int], None] = lambda done, total: None
-) -> list[str | None]:
+def content_hashes(sources: Sequence[Source]) -> list[str | None]:
     """The sha256 of each source's encoded bytes, 64 hex digits, in order.
 
-    None stands for what cannot be read, is empty or larger than the default limit, and for images and arrays in
-    memory, which have no encoded bytes.
-
-    Args:
-        sources: what to read.
-        progress: told how many are done, and how many there are.
+    None stands for a file that is unreadable, empty or over the default limit, and for images and arrays in memory,
+    which have no encoded bytes.
     """
     hashes: list[str | None] = []
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="weevit-hash") as pool:
         for start in range(0, len(sources), _AT_ONCE):
-            for digest in pool.map(_hash, sources[start : start + _AT_ONCE]):
-                hashes.append(digest)
-                progress(len(hashes), len(sources))
+            hashes += pool.map(_hash, sources[start : start + _AT_ONCE])
     return hashes
 
 
@@ -55,31 +47,24 @@ def _hash(source: Source) -> str | None:
 
 
 def contents(dataset: Dataset, most: int = MOST_BYTES) -> str | None:
-    """`Dataset.fingerprint` of the images' bytes in place of their times: data that was unpacked again has the same.
+    """`Dataset.fingerprint` by the images' bytes in place of their times: an unpacked copy has the same one.
 
     Args:
         dataset: all of its images are read.
-        most: bytes that they may have.
+        most: total size up to which they are.
 
     Returns:
-        64 hex digits; None for more bytes than that, and for images that are no local files or parts of one.
+        64 hex digits; None above that size, and for images that are no local files or parts of one.
     """
     sources = [source for split in dataset.splits.values() for source in split.sources]
     sizes = list(map(_size, sources))
     if None in sizes or sum(filter(None, sizes)) > most:
         return None
-    hashes = iter(content_hashes(sources))
-    digest = hashlib.sha256()
-    for split in dataset.splits.values():
-        for source, target in zip(split.sources, split.targets, strict=True):
-            name = source.name.removeprefix(dataset.path)
-            parts = (split.name, name, next(hashes) or "unreadable", *dataset.names_of(target))
-            digest.update(("\0".join(parts) + "\n").encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    return dataset.fingerprint(digest or "unreadable" for digest in content_hashes(sources))
 
 
 def _size(source: Source) -> int | None:
-    """Bytes of an image on this machine; 0 where it is not there, None where that is not known."""
+    """The size of an image on this machine; 0 for an absent file, None where it is unknown."""
     value = source.value
     if isinstance(value, Slice) and isinstance(value.file, LocalFile):
         return value.size

@@ -16,6 +16,7 @@ from weevit.images.files import File, named_file
 from weevit.images.source import TARGETS, Source, printable
 from weevit.images.sources import expand
 from weevit.images.tables import ROW_READERS
+from weevit.text import some
 
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 FLAG_COLUMNS = {
@@ -23,7 +24,7 @@ FLAG_COLUMNS = {
     "is_test": (TEST, TRAIN),
     "is_train": (TRAIN, TEST),
 }
-"""Column -> the split of a row where it is true, and where no column says another."""
+"""Column -> the split of a row where it is true, and of a row where no column names another."""
 
 FLAGS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "t", "y"), True),
@@ -39,15 +40,14 @@ def read_dataset(
     """Images with classes.
 
     Args:
-        path: a folder with `train`, `val` (or `validation`, `valid`, `dev`) and `test`, in any case, also as in
-            `Training` or `seg_train`, and a folder for each class in those; a folder with a folder for each class; a
-            table (`.csv`, `.tsv`, `.parquet`; local or at an address) with columns for path and label, and perhaps
-            `split` or fastai's `is_valid`; `labels` in its place holds any number of labels, with `;` between them or
-            as a list. Tars and Parquet files that hold the images, one by one, as a pattern, or in a folder, where
-            their names or folders, or folders in a tar, may be called like splits.
-        classes: the names of the classes in the order that is to hold, as a model has them. By default, the natural
-            order of the names in `train`, or in the only split.
-        allow_missing: whether a split may lack some of the classes. An extra one is always an error.
+        path: a folder with a folder per class, or with `train`, `val` (`validation`, `valid`, `dev`) and `test`, in any
+            case, also as in `Training` or `seg_train`, and a folder per class in each; a table (`.csv`, `.tsv`,
+            `.parquet`; local or at an address) with columns for path and label, and optionally `split` or fastai's
+            `is_valid`; a column `labels` holds any number of labels, with `;` between them or as a list; tars and
+            Parquet files with the images themselves, one, a pattern or a folder of them, whose names or folders, or
+            folders in a tar, may name splits.
+        classes: class names in the order of a model; by default the natural order of `train`, or of the only split.
+        allow_missing: whether a split may lack some of the classes. An extra class is always an error.
 
     Raises:
         DatasetError: nothing there, images without a class, or classes that differ; they are listed with `-` and `+`.
@@ -58,11 +58,7 @@ def read_dataset(
 
 
 def find(path: str | os.PathLike[str]) -> Found:
-    """What is at a path, before classes are compared and numbered.
-
-    Raises:
-        DatasetError: nothing there, or splits that cannot be told apart.
-    """
+    """The images at a path, before their classes are compared and numbered; DatasetError where there are none."""
     word = os.fspath(path)
     found = Found(printable(word))
     try:
@@ -98,11 +94,7 @@ def _read_file(found: Found, word: str) -> None:
 
 
 def check_there(path: object) -> None:
-    """Find out that there is no data set before a model is fetched for it; what is no local path is passed over.
-
-    Raises:
-        DatasetError: nothing has this name; the nearest is named.
-    """
+    """Refuse a local path that does not exist, before a model is fetched for it; a DatasetError names the nearest."""
     if not isinstance(path, str | os.PathLike):
         return
     word = os.fspath(path)
@@ -114,7 +106,7 @@ def check_there(path: object) -> None:
 
 
 def _read_container(found: Found, word: str, split: str) -> None:
-    """A table row by row; whatever else is a stream of sources that may say their class."""
+    """Read a table row by row, or any other input as a stream of sources with classes."""
     ending = os.path.splitext(word)[1].lower()  # noqa: PTH122 - an address is no path
     if ending in ROW_READERS and ("://" in word or os.path.lexists(word)):
         _read_table(found, named_file(word), split)
@@ -126,7 +118,7 @@ def _read_container(found: Found, word: str, split: str) -> None:
 
 
 def _split_in_archive(source: Source) -> str | None:
-    """The split that a folder in an archive names: of `x.tar/data/train/1.jpg` the first that does."""
+    """The split that the first folder in an archive names, as in `x.tar/data/train/1.jpg`."""
     inside = _IN_ARCHIVE.search(source.name)
     folders = inside[1].split("/")[:-1] if inside else []
     return next((split for folder in folders if (split := split_of(folder))), None)
@@ -136,7 +128,7 @@ _IN_ARCHIVE = re.compile(r"\.(?:tar|tar\.gz|tgz)/(.*)", re.IGNORECASE)
 
 
 def _check_inner_splits(found: Found) -> None:
-    """Folders in archives are splits where there are two or more: one alone is what was given."""
+    """Take folders in archives for splits only where there are two or more."""
     if found.inner and len(found.rows) == 1:
         found.rows = {ALL: next(iter(found.rows.values()))}
 
@@ -147,9 +139,8 @@ def _read_table(found: Found, file: File, split: str) -> None:
 
     def unused(names: Sequence[str]) -> None:
         if names:
-            shown = ", ".join(printable(name)[:40] for name in names[:20])
-            more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
-            found.notes.append(f"columns of {printable(file.name)} that were not used: {shown}{more}")
+            shown = some([printable(name)[:40] for name in names], 20)
+            found.notes.append(f"columns of {printable(file.name)} that were not used: {shown}")
 
     for source, values in ROW_READERS[ending](file, *columns, LABELS_COLUMNS, TARGETS, unused=unused):
         if values is None:
@@ -162,11 +153,7 @@ def _read_table(found: Found, file: File, split: str) -> None:
 
 
 def _where(file: File, cells: Sequence[Any]) -> str | None:
-    """The split of a row from its cells; None where none says anything.
-
-    Raises:
-        DatasetError: they contradict one another, or what one says is no split.
-    """
+    """The split of a row from its cells, or None; DatasetError where they contradict each other or name no split."""
     words, flags = cells[: len(SPLIT_COLUMNS)], cells[len(SPLIT_COLUMNS) :]
     told = {_split(file, str(cell)) for cell in words if cell is not None}
     others: set[str] = set()
@@ -186,7 +173,7 @@ def _flag(file: File, name: str, cell: Any) -> bool:
 
 
 def _labels(many: Any, one: Any) -> Labels | None:
-    """The labels of a row from its cells; none at all is an answer where there may be several."""
+    """The labels of a row from its cells; an empty tuple is valid where there may be several."""
     if isinstance(many, str):
         return tuple(filter(None, map(str.strip, many.split(SEPARATOR))))
     cell = one if many is None else many

@@ -1,9 +1,9 @@
-"""Cutting a split in parts that have the same mixture of classes, by a draw that anyone can repeat.
+"""Stratified cuts of a split, by draws that anyone can repeat.
 
-The draw is keyed by (seed, image's id), so that neither the order of files on a disk nor what else is there plays a
-part in it. Copies of an image stay together: a model that was shown one would know the other.
+A draw is keyed by (seed, image's id), so that neither the order of files nor other images matter. Copies of an image
+stay together: a model that learned from one would know the other.
 
-How groups are dealt out: iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label
+Groups are dealt out by iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label
 Data, 2011), which for one label per image is the ordinary stratified cut.
 """
 
@@ -29,18 +29,17 @@ def with_validation(
 ) -> Dataset:
     """The data set with a validation split, cut from `train` (or from `all`) where there is none.
 
-    A class of which there are two images or more (copies count once) is in both parts, where each image has one
-    label. The same data set itself is returned where it has a validation split.
+    A class with two images or more (copies count once) is in both parts, where each image has one label. A data set
+    with a validation split is returned itself.
 
     Args:
-        dataset: what was read.
-        share: of the images, more than 0 and less than 1.
-        seed: of the draw.
-        hashes: the sha256 of the images of the split that is cut, if they are known: copies stay on one side. By
-            default the files are read for it.
+        dataset: the data set.
+        share: share of the images, more than 0 and less than 1.
+        seed: seed of the draw.
+        hashes: sha256 of the images of the split that is cut; by default the files are read. Copies stay on one side.
 
     Raises:
-        UsageError: another share.
+        UsageError: an invalid share.
         DatasetError: there is only a test split, or too few images.
     """
     if VALIDATION in dataset.splits:
@@ -67,16 +66,16 @@ def with_validation(
 def folds(
     split: Split, k: int, seed: int = 0, groups: Sequence[Hashable | None] | None = None
 ) -> list[tuple[IntArray, IntArray]]:
-    """`k` ways to cut a split in a part to learn from and a part to judge by; each image is judged once.
+    """`k` cuts of a split into a part to learn from and a part to judge by; each image is judged once.
 
     Args:
-        split: what is cut.
+        split: the split.
         k: 2 or more.
-        seed: of the draw.
-        groups: a value for each image; those with the same one stay together. None stands for a group of its own.
+        seed: seed of the draw.
+        groups: a value for each image; images with the same value stay together, None is a group of its own.
 
     Returns:
-        (indices to learn from, indices to judge by), both in rising order, `k` times.
+        `k` pairs (indices to learn from, indices to judge by), in rising order.
 
     Raises:
         UsageError: k is less than 2.
@@ -98,7 +97,7 @@ class _Groups:
 
     Attributes:
         of: (n) the group of each image.
-        counts: (groups, labels + 1) how many of each label are in a group; the last column counts its images.
+        counts: (groups, labels + 1) images per label; the last column counts all images of a group.
     """
 
     of: IntArray
@@ -112,9 +111,10 @@ def _grouped(split: Split, seed: int, values: Sequence[Hashable | None]) -> _Gro
         if value is not None:
             first[value] = min(key, first.get(value, key))
     own = [key if value is None else first[value] for key, value in zip(keys, values, strict=True)]
-    place = {key: number for number, key in enumerate(sorted(set(own)))}
-    of = np.array([place[key] for key in own], np.int64)
-    counts = np.zeros((len(place), _width(split) + 1))
+    index = {key: number for number, key in enumerate(sorted(set(own)))}
+    of = np.array([index[key] for key in own], np.int64)
+    labels = int(split.targets.shape[1] if split.targets.ndim == 2 else split.targets.max(initial=-1) + 1)
+    counts = np.zeros((len(index), labels + 1))
     if split.targets.ndim == 2:
         np.add.at(counts[:, :-1], of, split.targets)
     else:
@@ -124,7 +124,7 @@ def _grouped(split: Split, seed: int, values: Sequence[Hashable | None]) -> _Gro
 
 
 def _keys(split: Split, seed: int) -> list[str]:
-    """A number of the draw for each image, as text; ids count from the folder that all have in common."""
+    """A hash of the draw for each image; ids are relative to the folder that all have in common."""
     names = [source.name for source in split.sources]
     before = len(os.path.commonprefix(names).rpartition("/")[0])  # noqa: RUF071 - ids need not be paths
     seen: dict[str, int] = {}
@@ -136,12 +136,8 @@ def _keys(split: Split, seed: int) -> list[str]:
     return keys
 
 
-def _width(split: Split) -> int:
-    return int(split.targets.shape[1] if split.targets.ndim == 2 else split.targets.max(initial=-1) + 1)
-
-
 def _desired(groups: _Groups, share: float) -> Counts:
-    """(2, labels + 1): how many groups with each label should be in both parts; at least one where there are two."""
+    """(2, labels + 1) number of groups per label in both parts; at least one where there are two."""
     total = (groups.counts > 0).sum(axis=0)
     second = np.clip(total * share, np.minimum(1, total - 1), np.maximum(total - 1, 0))
     return np.stack([total - second, second])
@@ -151,8 +147,8 @@ def _deal(desired: Counts, counts: Counts) -> IntArray:
     """The part of each group: label by label, the rarest first, to the part that lacks most of it.
 
     Args:
-        desired: (parts, labels + 1) what each part should have.
-        counts: (groups, labels + 1) what each group brings.
+        desired: (parts, labels + 1) counts wanted in each part.
+        counts: (groups, labels + 1) counts of each group.
     """
     desired = desired.astype(np.float64)
     part = np.full(len(counts), -1)
@@ -171,7 +167,7 @@ def _deal(desired: Counts, counts: Counts) -> IntArray:
 
 
 def _neediest(desired: Counts, label: int) -> int:
-    """The part that lacks most of a label; among equals, most images; among those, the first."""
+    """The part that lacks most of a label; among equals most images; among those the first."""
     need = desired[:, label]
     equal = np.flatnonzero(need > need.max() - 1e-9)
     return int(equal[np.argmax(desired[equal, -1])])

@@ -1,8 +1,8 @@
-"""`weevit.compare`: which of two models is better on the same images, and whether that was luck."""
+"""`weevit.compare`: which of two models is better on the same images, and whether that is luck."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,10 @@ from weevit.evaluation.comparison_report import comparison_page
 from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.paired import bootstrap_difference, mcnemar
 from weevit.evaluation.results import Comparison, Evaluation, Row
-from weevit.evaluation.saved import (
-    is_evaluation,
-    read_evaluation,
-    report,
-    reporting,
-    write_report,
-)
+from weevit.evaluation.saved import is_evaluation, read_evaluation, report, reporting, write_report
 from weevit.predict import Predictor
 from weevit.store.files import finite
-from weevit.text import one_line
+from weevit.text import signed
 
 SCHEMA = "weevit.comparison/2"
 COMPARISON = report(SCHEMA, {})
@@ -45,19 +39,19 @@ def compare(
     seed: int = 0,
     watch: Watcher = lambda progress: None,
 ) -> Comparison:
-    """Compare two models on the same images, or two evaluations of the same images that were saved.
+    """Compare two models on the same images, or two saved evaluations of the same images.
 
     Args:
-        first, second: models as for `weevit.evaluate`, where there is data; else evaluations, or folders of them.
+        first, second: models as for `weevit.evaluate` if there is data; else evaluations, or folders of them.
         data: the images, as for `weevit.evaluate`.
         output: a folder for `report.html` and `report.json`; none by default.
         split, allow_missing: as for `weevit.evaluate`.
-        seed: of the bootstrap.
-        watch: told after each image of either model.
+        seed: seed of the bootstrap.
+        watch: called after each image of either model.
 
     Raises:
-        UsageError: models without data, or evaluations with.
-        DatasetError: the two evaluations are not of the same images and classes.
+        UsageError: models without data, or evaluations with data.
+        DatasetError: the evaluations are not of the same images and classes.
     """
     whole("seed", seed, 0, MAX_SEED)
     with reporting(output, COMPARISON, (first, second, data)):
@@ -94,17 +88,11 @@ def _saved(given: Given) -> Evaluation:
 
 
 def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, same_run: bool = False) -> Comparison:
-    """Compare two evaluations at hand.
-
-    Raises:
-        DatasetError: they are not of the same images and classes.
-    """
+    """Compare two evaluations; DatasetError where they are not of the same images and classes."""
     second = _in_order(first, second)
     rows = list(zip(first.rows, second.rows, strict=True))
-    indices = tuple(place for place, (one, other) in enumerate(rows) if one.ok and other.ok)
-    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
-    for place in indices:
-        counts[rows[place][0].right, rows[place][1].right] += 1
+    indices = tuple(index for index, (one, other) in enumerate(rows) if one.ok and other.ok)
+    counts = Counter((rows[index][0].right, rows[index][1].right) for index in indices)
     only_first, only_second = counts[True, False], counts[False, True]
     p_value, mid_p = mcnemar(only_first, only_second)
     same = counts[True, True] + counts[False, False]
@@ -127,8 +115,8 @@ def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, sa
 
 
 def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
-    """The second with its rows in the first one's order."""
-    indices = {row.input: place for place, row in enumerate(second.rows)}
+    """The second evaluation with its rows in the order of the first."""
+    indices = {row.input: index for index, row in enumerate(second.rows)}
     names = {row.input for row in first.rows}
     less, more = sorted(names - set(indices)), sorted(set(indices) - names)
     pairs = [(row, second.rows[indices[row.input]]) for row in first.rows if row.input in indices]
@@ -136,32 +124,23 @@ def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
     if less or more or other:
         raise DatasetError(
             "The two evaluations are not of the same images (- only in the first, + only in the second, ! of another "
-            f"class):\n{_listed('-', less)}{_listed('+', more)}{_listed('!', other)}".rstrip(),
+            "class):\n" + "\n".join([*signed("-", less, 10), *signed("+", more, 10), *signed("!", other, 10)]),
             "weevit compare MODEL MODEL DATA   asks both about the same",
         )
     order = [indices[row.input] for row in first.rows]
-    sources = tuple(second.sources[place] for place in order) if second.sources else ()
-    return replace(second, rows=tuple(second.rows[place] for place in order), sources=sources)
-
-
-def _listed(sign: str, names: Sequence[str]) -> str:
-    more = f"  {sign} ... and {len(names) - 10:,} more\n" if len(names) > 10 else ""
-    return "".join(f"  {sign} {one_line(name)}\n" for name in names[:10]) + more
+    sources = tuple(second.sources[index] for index in order) if second.sources else ()
+    return replace(second, rows=tuple(second.rows[index] for index in order), sources=sources)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write `report.html` and `report.json`.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write `report.html` and `report.json`; OutputError where the disk does not take them."""
     write_report(folder, comparison_page(comparison), comparison_json(comparison))
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything but the rows, as plain data; what is not defined is null."""
+    """Everything but the rows, as plain data; an undefined figure is null."""
     names = ("both", "only_first", "only_second", "neither", "difference", "low", "high", "p_value", "mid_p", "seed")
-    plain: dict[str, Any] = finite(
+    return finite(
         {
             "schema": SCHEMA,
             "first": _side(comparison.first),
@@ -175,13 +154,12 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 for name, count, one, other in comparison.wins()
             ],
             "disagreements": [
-                _disagreement(comparison.first.rows[place], comparison.second.rows[place])
+                _disagreement(comparison.first.rows[index], comparison.second.rows[index])
                 for second in (False, True)
-                for place in comparison.only(second)
+                for index in comparison.only(second)
             ],
         }
     )
-    return plain
 
 
 def _side(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The page of a comparison: the verdict in a sentence, then what it rests on."""
+"""The page of a comparison: the verdict in a sentence, then the evidence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def comparison_page(comparison: Comparison) -> str:
         models=[(name, model_line(one.model)) for name, one in zip(names, (first, second), strict=True)],
         tiles=_tiles(comparison, names),
         verdict=verdict(comparison),
-        kind=_kind(comparison),
+        kind="good" if comparison.indices and comparison.mid_p < 0.05 else "note",
         notices=_notices(comparison),
         square=_square(comparison, names),
         coverage=None if first.multi_label else coverage_chart(dict(zip(names, (first, second), strict=True))),
@@ -42,7 +42,7 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def names_of(comparison: Comparison) -> tuple[str, str]:
-    """What to call the two; never the same."""
+    """Names of the two models, always different."""
     first, second = short_name(comparison.first.model), short_name(comparison.second.model)
     if first != second:
         return first, second
@@ -51,7 +51,7 @@ def names_of(comparison: Comparison) -> tuple[str, str]:
 
 
 def verdict(comparison: Comparison) -> str:
-    """What the figures mean, in words."""
+    """The verdict in words."""
     first, second = names_of(comparison)
     if not comparison.indices:
         return "There is no image that both answered, so nothing can be said."
@@ -74,10 +74,6 @@ def _chance(p: float) -> str:
     return f"Between two equally good models a difference at least so large comes about in {share} of such tests."
 
 
-def _kind(comparison: Comparison) -> str:
-    return "good" if comparison.indices and comparison.mid_p < 0.05 else "note"
-
-
 def _tiles(comparison: Comparison, names: tuple[str, str]) -> list[dict[str, str]]:
     total = len(comparison.indices)
     rights = comparison.both + comparison.only_first, comparison.both + comparison.only_second
@@ -89,12 +85,9 @@ def _tiles(comparison: Comparison, names: tuple[str, str]) -> list[dict[str, str
     tiles.append(tile("difference, points", points(comparison.difference), bounds))
     tiles.append(tile("McNemar, mid-p", f"{comparison.mid_p:.3g}", f"exact {comparison.p_value:.3g}"))
     speeds = [one.images_per_second for one in (comparison.first, comparison.second)]
-    tiles.append(tile("images per second", " / ".join(number(speed) for speed in speeds), _speed_note(comparison)))
+    note = "one after the other, in one run" if comparison.same_run else "from two runs: not comparable"
+    tiles.append(tile("images per second", " / ".join(number(speed) for speed in speeds), note))
     return tiles
-
-
-def _speed_note(comparison: Comparison) -> str:
-    return "one after the other, in one run" if comparison.same_run else "from two runs: not to be compared"
 
 
 def _notices(comparison: Comparison) -> list[str]:
@@ -118,11 +111,11 @@ def _class(evaluation: Evaluation, row: tuple[str, int, int, int]) -> tuple[Any,
 
 def _gallery(comparison: Comparison, second: bool) -> list[dict[str, Any]]:
     wrong = comparison.first if second else comparison.second
-    return [_disagreement(comparison, place, wrong) for place in comparison.only(second)[:_SHOWN]]
+    return [_disagreement(comparison, index, wrong) for index in comparison.only(second)[:_SHOWN]]
 
 
-def _disagreement(comparison: Comparison, place: int, wrong: Evaluation) -> dict[str, Any]:
-    row, shown = wrong.rows[place], comparison.first if comparison.first.sources else comparison.second
+def _disagreement(comparison: Comparison, index: int, wrong: Evaluation) -> dict[str, Any]:
+    row, shown = wrong.rows[index], comparison.first if comparison.first.sources else comparison.second
     target, answer = named(comparison.first, row.target), named(wrong, row.answer)
     lines = [f"taken for {answer}{sure(row.probability)}"]
-    return gallery_item(shown, place, target, lines, f"{target}, taken for {answer}")
+    return gallery_item(shown, index, target, lines, f"{target}, taken for {answer}")

@@ -1,16 +1,15 @@
-"""`weevit.evaluate`: how good a model is on images whose classes are known.
+"""`weevit.evaluate`: how good a model is on images with known classes.
 
-data ── its classes found by name among the model's ── one pass ── rows and figures ── a folder to read and to look at
+data ── its classes matched by name to the model's ── one pass ── rows and figures ── a folder with a report
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from weevit.datasets.dataset import Dataset, Split, Targets
 from weevit.datasets.read import check_there, read_dataset
@@ -20,14 +19,14 @@ from weevit.evaluation.ask import AllOf, Asked, OneOf, Watcher, ask
 from weevit.evaluation.metrics import Ints
 from weevit.evaluation.model import JudgedModel, judged, labels_of, match_classes, unknown_below
 from weevit.evaluation.results import DataFacts, Evaluation, Row
-from weevit.evaluation.rows import figures_of, label_rows, rows_of, worst_case
+from weevit.evaluation.rows import all_figures, label_rows, rows_of
 from weevit.evaluation.saved import EVALUATION, reporting, write_evaluation
 from weevit.images.names import ids_of
 from weevit.predict import Predictor
 from weevit.zoo.labels import Label
 
 SPLITS = ("test", "validation", "all")
-"""What is evaluated where nothing is said: the first of these that there is. Never what was trained on."""
+"""The default is the first of these in the data. Never the training split."""
 
 
 def evaluate(
@@ -40,25 +39,25 @@ def evaluate(
     table: str = "csv",
     watch: Watcher = lambda progress: None,
 ) -> Evaluation:
-    """Ask a model about images whose classes are known, and hold its answers against them.
+    """Measure a model on images with known classes.
 
-    Classes are matched by name: a class of the data is found among the model's by its id, else by its name for people.
+    Classes are matched by name: a class of the data to the model's by its id, else by its name for people.
 
     Args:
-        model: as for `weevit.load`, or what that returned (with another batch or image size, for instance), or
-            a `weevit.evaluation.model.JudgedModel`, whoever gives its answers.
-        data: a folder with a subfolder for each class, with or without `train/ val/ test/` above them; a CSV, TSV or
-            Parquet file with paths and labels; tars; or a data set that was read.
+        model: as for `weevit.load`, or a loaded model (with another batch or image size, for instance), or any
+            `weevit.evaluation.model.JudgedModel`.
+        data: a folder with a subfolder per class, with or without `train/ val/ test/` above them; a CSV, TSV or Parquet
+            file with paths and labels; tars; or a `Dataset`.
         output: a folder for `report.html`, `report.json`, `per_class.csv` and `predictions.csv`; none by default.
-        split: which part of the data; by default the first of `test`, `validation`, `all` that there is.
-        allow_missing: the data may lack some of the model's classes.
-        table: `csv` or `parquet`, for the predictions.
-        watch: told after each image.
+        split: the split to measure on; by default the first of `test`, `validation`, `all` in the data.
+        allow_missing: accept data that lacks some of the model's classes.
+        table: format of the predictions, `csv` or `parquet`.
+        watch: called after each image.
 
     Raises:
         DatasetError: classes do not fit (all of them are listed), or there is no such split.
         UsageError: the model has no classifier, or no class names.
-        MissingExtraError: a report is wanted, and jinja2 or filelock is not installed.
+        MissingExtraError: a report needs jinja2 or filelock, which is not installed.
         OutputError: the folder cannot be written.
     """
     with reporting(output, EVALUATION, (model, data), table):
@@ -97,33 +96,8 @@ def _evaluate(
     )
 
 
-def evaluate_logits(
-    logits: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    unknown: float | None = None,
-    thresholds: npt.ArrayLike = 0.5,
-) -> Iterator[tuple[str, float]]:
-    """Every figure of some logits, as (name, value): for whoever has them already.
-
-    Args:
-        logits: (n, K).
-        targets: (n) class index, or (n, K) with 1 for each label of an image.
-        unknown: the probability under which the answer is that it is not known; None where that is never said.
-        thresholds: probability from which a label is said to be there, one for all or (K); for (n, K) targets.
-    """
-    scores, truth = np.asarray(logits), np.asarray(targets)
-    if truth.ndim == 2:
-        yield from metrics.multi_label(metrics.sigmoid(scores), truth, thresholds)
-    else:
-        yield from figures_of(metrics.judge(scores, truth), scores.shape[1], unknown)
-
-
 def choose_split(dataset: Dataset, name: str | None) -> Split:
-    """The part with this name; without one, the part that is meant for evaluation.
-
-    Raises:
-        DatasetError: there is none.
-    """
+    """The split of this name, by default the first of `SPLITS` in the data; DatasetError where there is none."""
     for default in SPLITS if name is None else (name,):
         if name is not None or default in dataset.splits:
             return dataset.split(default)
@@ -136,7 +110,7 @@ def choose_split(dataset: Dataset, name: str | None) -> Split:
 
 
 def describe_data(dataset: Dataset, part: Split) -> DataFacts:
-    """What was measured on; plain data."""
+    """The data that a figure was measured on, as plain data."""
     try:
         fingerprint = dataset.fingerprint()
     except UsageError:  # images in memory, which nothing could find again
@@ -145,7 +119,7 @@ def describe_data(dataset: Dataset, part: Split) -> DataFacts:
 
 
 def _in_head(targets: Targets, indices: Ints, labels: Sequence[Label]) -> Ints:
-    """(n) or (n, K) targets of the data as those of the head."""
+    """The (n) or (n, K) targets of the data as targets of the head."""
     if targets.ndim == 1:
         return np.asarray(indices[targets.astype(np.int64)], dtype=np.int64)
     flags = np.zeros((len(targets), len(labels)), dtype=np.int64)
@@ -155,7 +129,7 @@ def _in_head(targets: Targets, indices: Ints, labels: Sequence[Label]) -> Ints:
 
 @dataclass(frozen=True)
 class _Found:
-    """What came of a pass."""
+    """The rows and figures of a pass."""
 
     rows: list[Row]
     figures: dict[str, float]
@@ -170,8 +144,7 @@ def _one(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints, wat
     asked = ask(model, part.sources, [judge], watch)
     indices, judged = judge.verdict()
     rows = rows_of(ids, right, labels, (indices, judged), asked, unknown)
-    figures = dict(figures_of(judged, len(labels), unknown)) | worst_case(judged, len(ids), len(labels))
-    return _Found(rows, figures, asked)
+    return _Found(rows, all_figures(judged, len(labels), len(ids), unknown), asked)
 
 
 def _several(model: JudgedModel, part: Split, ids: Sequence[str], targets: Ints, watch: Watcher) -> _Found:

@@ -1,9 +1,8 @@
-"""ImageNet's validation set, and the five sets that are made to be harder, or fairer: what is right for each image.
+"""ImageNet's validation set and five harder or fairer test sets: the right answers of each image.
 
-A suite is a folder with any of them in it, under their usual names (`SETS`). Their classes are folders named by synset,
-those of V2 by number. A and R have 200 of the 1,000 classes, and only those are answers there, as timm counts. ReaL is
-`real.json` beside the validation set: for each of its images any number of right classes, and none where nobody
-agreed; such images are left out.
+A suite is a folder with any of the sets, under their usual names (`SETS`). Class folders are named by synset, those of
+V2 by number. A and R have 200 of the 1,000 classes, and only those count as answers, as in timm. ReaL is `real.json`
+beside the validation set: any number of right classes per image. Images without an agreed class are left out.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class TestSet:
     Attributes:
         name: as in `zoo.weights.TEST_SETS`.
         title: for people.
-        folders: what its folder may be called, with blanks between; case does not count, and `_` is `-`.
-        images: how many it has.
-        subset: the file with its classes, where it has not all of them.
+        folders: names of its folder, separated by blanks; case does not count, and `_` is `-`.
+        images: number of images.
+        subset: the file with its classes, where it lacks some.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of its name
@@ -74,12 +73,12 @@ VALIDATION, REAL = "imagenet", "imagenet-real"
 
 @dataclass(frozen=True)
 class Truth:
-    """What is right for the images of a set.
+    """The right answers of a set's images.
 
     Attributes:
-        name: of the set.
-        labels: the classes that are answers.
-        columns: their indices in the head; None where it has no others.
+        name: name of the set.
+        labels: the classes that count as answers.
+        columns: their indices in the head; None for all.
         targets: for each image the indices of `labels` that are right; an image with none is left out.
     """
 
@@ -91,13 +90,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class Material:
-    """A set as it lies on the disk.
+    """A set on the disk.
 
     Attributes:
-        dataset: what was read.
+        dataset: the data set.
         part: its images.
-        truths: of the set, and, of the validation set, also ReaL's.
-        notes: what should be known of them.
+        truths: the answers of the set, and, of the validation set, also ReaL's.
+        notes: remarks for people.
     """
 
     dataset: Dataset
@@ -107,11 +106,7 @@ class Material:
 
 
 def find_sets(folder: Path) -> dict[TestSet, Path]:
-    """The sets that have a folder here.
-
-    Raises:
-        DatasetError: there are none.
-    """
+    """The sets that have a folder here; DatasetError where there are none."""
     try:
         inside = {item.name.lower().replace("_", "-"): item for item in sorted(folder.iterdir()) if item.is_dir()}
     except OSError as error:
@@ -125,17 +120,13 @@ def find_sets(folder: Path) -> dict[TestSet, Path]:
 
 
 def read_set(one: TestSet, path: Path, suite: Path, labels: Sequence[Label]) -> Material:
-    """A set's images, and what is right for them among a model's classes.
-
-    Raises:
-        DatasetError: its classes are not ImageNet's, or the model has none of them.
-    """
+    """A set's images and their right classes in a model's head; DatasetError where the classes do not fit."""
     dataset = read_dataset(path, allow_missing=True)
     part = choose_split(dataset, None)
     columns = _columns(one, labels)
     own = tuple(labels[int(column)] for column in columns)
-    places = match_classes([_synset(name) for name in dataset.classes], own, allow_missing=True)
-    targets = [(int(places[target]),) for target in part.targets]
+    indices = match_classes([_synset(name) for name in dataset.classes], own, allow_missing=True)
+    targets = [(int(indices[target]),) for target in part.targets]
     everything = len(own) == len(labels)
     material = Material(dataset, part, [Truth(one.name, own, None if everything else columns, targets)])
     if one.name == VALIDATION:
@@ -144,17 +135,17 @@ def read_set(one: TestSet, path: Path, suite: Path, labels: Sequence[Label]) -> 
 
 
 def _columns(one: TestSet, labels: Sequence[Label]) -> Ints:
-    """The indices in a head of the set's classes, in ImageNet's order."""
-    places = {label.id: index for index, label in enumerate(labels)}
+    """The indices of the set's classes in a head, in ImageNet's order."""
+    indices = {label.id: index for index, label in enumerate(labels)}
     wanted = _subset(one.subset) if one.subset else _synsets()
-    lacking = [synset for synset in wanted if synset not in places]
+    lacking = [synset for synset in wanted if synset not in indices]
     if lacking and (one.subset or len(lacking) == len(wanted)):
         raise DatasetError(
             f"The model lacks {len(lacking)} of the {len(wanted)} classes of {one.title}, for instance {lacking[0]}.",
             "weevit eval MODEL DATA   evaluates models with classes of their own",
         )
     # Of the whole set, a head with other classes too has those as answers, right or wrong.
-    chosen = [places[synset] for synset in wanted] if one.subset else range(len(labels))
+    chosen = [indices[synset] for synset in wanted] if one.subset else range(len(labels))
     return np.array(chosen, dtype=np.int64)
 
 
@@ -172,7 +163,7 @@ def _subset(name: str) -> tuple[str, ...]:
 
 
 def _synset(name: str) -> str:
-    """The synset of a class folder: its name, or for V2 the class of that number."""
+    """The synset of a class folder: its name, or for V2 the class of this number."""
     return _synsets()[int(name)] if name.isdecimal() and int(name) < len(_synsets()) else name
 
 
@@ -180,7 +171,7 @@ def _synset(name: str) -> str:
 
 
 def _add_real(material: Material, suite: Path, labels: Sequence[Label]) -> None:
-    """ReaL's labels of the validation set, if they are there and say something of its images."""
+    """Add ReaL's labels of the validation set, if there are any for its images."""
     file = next(
         (suite / top / name for top in _REAL_FOLDERS for name in REAL_FILES if (suite / top / name).is_file()), None
     )
@@ -194,8 +185,8 @@ def _add_real(material: Material, suite: Path, labels: Sequence[Label]) -> None:
             "ILSVRC2012_val_00000001.JPEG and so on."
         )
         return
-    places = {label.id: index for index, label in enumerate(labels)}
-    heads = [places.get(synset, -1) for synset in _synsets()]
+    indices = {label.id: index for index, label in enumerate(labels)}
+    heads = [indices.get(synset, -1) for synset in _synsets()]
     targets = [tuple(heads[index] for index in right[number - 1]) for number in numbers if number is not None]
     material.truths.append(Truth(REAL, tuple(labels), None, targets))
 
@@ -206,11 +197,7 @@ def _number(name: str) -> int | None:
 
 
 def _read_real(file: Path) -> list[list[int]]:
-    """For each validation image, by number, the classes that are right.
-
-    Raises:
-        DatasetError: not a list of lists of classes.
-    """
+    """The right classes of each validation image, by its number; DatasetError where the file is not ReaL's."""
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError("it is too large")

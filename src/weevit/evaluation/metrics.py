@@ -1,9 +1,9 @@
 """Measures of a classifier: pure functions of arrays, numpy alone.
 
-Letters: n images, K classes. Where scikit-learn has the same measure the value is the same (tests compare them to
-1e-12); where it warns or refuses (no images, absent classes, nothing answered) the value is defined here: a share of
-nothing is NaN, the precision of a class that was never answered and the recall of one that never occurs are 0, and
-averages over classes are taken over those that occur, as a target or as an answer.
+Letters: n images, K classes. Where scikit-learn has the same measure the value is equal (tests compare to 1e-12).
+Where it warns or refuses (no images, absent classes, no answers) the value is defined here: a share of nothing is NaN,
+the precision of a class that was never answered and the recall of one that never occurs are 0, and averages over
+classes cover those that occur, as a target or as an answer.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 BINS = 15
-"""Of equal width, for the calibration error; as in Guo et al., arXiv:1706.04599."""
+"""Bins of equal width for the calibration error, as in Guo et al., arXiv:1706.04599."""
 
 Z95 = 1.959963984540054
 """Half width of a 95 % interval of the normal distribution."""
 
 NO_ANSWER = -1
-"""The class of an image that was not answered, or answered with `unknown`: wrong, and no other class's mistake."""
+"""The class index of an image without an answer, or with the answer `unknown`: wrong, and no other class's mistake."""
 
 
 def softmax(logits: npt.ArrayLike) -> Floats:
@@ -44,13 +44,13 @@ def sigmoid(logits: npt.ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers held against the truth: what all measures below need, and nothing that grows with K.
+    """Answers compared with the truth: the input of all measures below, of a size that does not grow with K.
 
     Attributes:
-        targets: (n) class index. Where several are right (ReaL), the likeliest of them.
-        answers: (n) class index of the highest probability; the first of equal ones.
+        targets: (n) class index; where several are right (ReaL), the likeliest of them.
+        answers: (n) class index of the highest probability; the first among equals.
         confidence: (n) that probability.
-        ranks: (n) how many classes come before the target; 0 is right. Equal ones come in the order of the head.
+        ranks: (n) number of classes before the target; 0 is right. Equal ones come in the order of the head.
         likelihood: (n) probability of the target.
         squares: (n) sum over classes of the squared error of the probability: Brier's score of one image, 0 to 2.
     """
@@ -78,7 +78,7 @@ class Judged:
 
 
 def judge(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
-    """Hold (n, K) logits (or logarithms of probabilities) against (n) class indices."""
+    """Judge (n, K) logits (or logarithms of probabilities) by (n) class indices."""
     scores, truth = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.int64).reshape(-1)
     rows = np.arange(len(truth))
     own = scores[rows, truth][:, None]
@@ -93,14 +93,14 @@ def judge(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
 
 
 def judge_any(logits: npt.ArrayLike, targets: Sequence[Sequence[int]]) -> Judged:
-    """Judge answers of which any of several classes is right; each image's target is the likeliest of its own."""
+    """Judge answers where any of several classes is right; the target is the likeliest of them."""
     scores = np.asarray(logits, dtype=np.float64)
     likeliest = [max(sorted(own), key=row.__getitem__) for row, own in zip(scores, targets, strict=True)]
     return judge(scores, likeliest)
 
 
 def joined(parts: Sequence[Judged]) -> Judged:
-    """Batches as one; no batch is no image."""
+    """Batches joined into one; empty without a batch."""
     if not parts:
         return judge(np.zeros((0, 1)), [])
     return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in Judged.__dataclass_fields__))
@@ -124,13 +124,13 @@ def wilson(right: int, total: int, z: float = Z95) -> tuple[float, float]:
 
 
 def mean(values: npt.ArrayLike) -> float:
-    """The mean; NaN of nothing."""
+    """The mean; NaN without values."""
     array = np.asarray(values, dtype=np.float64)
     return float(array.mean()) if array.size else float("nan")
 
 
 def accuracy(judged: Judged, num_classes: int) -> Iterator[tuple[str, float]]:
-    """`top1` and `top5` with their intervals; no top5 where it would always be 1."""
+    """`top1` and `top5` with their intervals; no top5 where it is always 1."""
     for k in (1, 5):
         if k == 1 or num_classes > k:
             hits = int((judged.ranks < k).sum())
@@ -150,7 +150,7 @@ class PerClass:
     Attributes:
         precision, recall, f1: (K), in [0, 1].
         support: (K) images of the class.
-        answered: (K) images that were taken for it.
+        answered: (K) images with this answer.
     """
 
     precision: Floats
@@ -194,7 +194,7 @@ def share(part: Floats | Ints, whole: Floats | Ints) -> Floats:
 
 
 def class_averages(classes: PerClass) -> Iterator[tuple[str, float]]:
-    """Macro averages, in which every class that occurs counts the same, and weighted ones, by support."""
+    """Macro averages, in which every occurring class counts the same, and averages weighted by support."""
     for name in ("precision", "recall", "f1"):
         values = getattr(classes, name)
         yield f"macro_{name}", mean(values[classes.present])
@@ -207,12 +207,12 @@ def class_averages(classes: PerClass) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Answers by how sure they were.
+    """Answers in bins of confidence.
 
     Attributes:
-        edges: (bins + 1); a bin holds what lies above its lower edge, up to and with its upper one.
+        edges: (bins + 1); a bin includes its upper edge.
         confidence, accuracy: (bins) mean probability of the answer, share of right answers; NaN in an empty bin.
-        counts: (bins).
+        counts: (bins) number of answers.
     """
 
     edges: Floats
@@ -229,18 +229,18 @@ class Calibration:
 
 
 def calibration(confidence: Floats, right: Bools, bins: int = BINS) -> Calibration:
-    """Put (n) answers into bins of equal width by their probability."""
+    """Put (n) answers into bins of equal width by confidence."""
     edges = np.linspace(0.0, 1.0, bins + 1)
-    places = np.searchsorted(edges[1:-1], confidence)
-    counts = np.bincount(places, minlength=bins).astype(np.int64)
+    bins_of = np.searchsorted(edges[1:-1], confidence)
+    counts = np.bincount(bins_of, minlength=bins).astype(np.int64)
     with np.errstate(invalid="ignore"):
-        sure = np.bincount(places, weights=confidence, minlength=bins) / counts
-        hits = np.bincount(places, weights=right.astype(np.float64), minlength=bins) / counts
+        sure = np.bincount(bins_of, weights=confidence, minlength=bins) / counts
+        hits = np.bincount(bins_of, weights=right.astype(np.float64), minlength=bins) / counts
     return Calibration(edges, sure, hits, counts)
 
 
 def log_loss(judged: Judged) -> float:
-    """Mean of -log(probability of the target), in nats; probabilities are kept 2.2e-16 away from 0 and 1."""
+    """Mean of -log(probability of the target), in nats; probabilities are clipped to 2.2e-16 from 0 and 1."""
     tiny = np.finfo(np.float64).eps
     return mean(-np.log(np.clip(judged.likelihood, tiny, 1 - tiny)))
 
@@ -255,12 +255,12 @@ def confidence_measures(judged: Judged) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What happens if only answers at least so sure are given.
+    """Accuracy where only answers from a confidence on are given.
 
     Attributes:
-        thresholds: (m) probabilities, falling; one for each value that occurs.
+        thresholds: (m) confidences, falling; each value that occurs.
         coverage: (m) share of images that are answered, rising to 1.
-        accuracy: (m) share of those that are right.
+        accuracy: (m) share of right answers among those.
     """
 
     thresholds: Floats
@@ -276,7 +276,7 @@ class Coverage:
 
 
 def risk_coverage(confidence: Floats, right: Bools) -> Coverage:
-    """Accuracy at every coverage, the surest answers first; equally sure ones come together or not at all."""
+    """Accuracy at every coverage, the most confident answers first; equally confident ones together."""
     order = np.argsort(-confidence, kind="stable")
     falling, hits = confidence[order], np.cumsum(right[order])
     last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True)) if len(falling) else np.zeros(0, np.int64)
@@ -285,10 +285,10 @@ def risk_coverage(confidence: Floats, right: Bools) -> Coverage:
 
 
 def classification(judged: Judged, num_classes: int) -> Iterator[tuple[str, float]]:
-    """Everything above that is one number, as (name, value).
+    """All single figures above, as (name, value).
 
-    `balanced_accuracy` is the mean recall of the classes that have images; `macro_recall` counts those that were
-    only answered too.
+    `balanced_accuracy` is the mean recall of the classes with images; `macro_recall` covers classes that were only
+    answered, too.
     """
     yield from accuracy(judged, num_classes)
     classes = per_class(judged.targets, judged.answers, num_classes)
@@ -301,12 +301,7 @@ def classification(judged: Judged, num_classes: int) -> Iterator[tuple[str, floa
 
 
 def average_precision(scores: Floats, targets: npt.ArrayLike) -> Floats:
-    """(K) area under each class's precision-recall curve, as a sum over steps; 0 for a class without images.
-
-    Args:
-        scores: (n, K), higher for likelier.
-        targets: (n, K), 1 where the class is there.
-    """
+    """(K) area under each class's precision-recall curve, of (n, K) scores and 0/1 targets; 0 if absent."""
     truth = np.asarray(targets, dtype=np.float64)
     return np.array([_average_precision(scores[:, k], truth[:, k]) for k in range(truth.shape[1])])
 
@@ -323,7 +318,7 @@ def _average_precision(scores: Floats, truth: Floats) -> float:
 
 
 def per_label(probabilities: Floats, targets: npt.ArrayLike, thresholds: npt.ArrayLike = 0.5) -> PerClass:
-    """Precision, recall and F1 of each label, said to be there at its threshold or above (one for all, or K)."""
+    """Precision, recall and F1 of each label, answered from its threshold on (one for all, or K)."""
     truth = np.asarray(targets, dtype=bool)
     said = probabilities >= np.asarray(thresholds, dtype=np.float64)
     hits = (truth & said).sum(axis=0).astype(np.float64)
@@ -336,8 +331,8 @@ def multi_label(
     """Measures of (n, K) probabilities against (n, K) labels, as (name, value).
 
     `map` is the mean average precision of the labels that occur; `micro_` counts all decisions together, `macro_`
-    averages labels that occur or were said, `samples_f1` averages images; `exact` is the share of images with every
-    label right, `hamming` the share of wrong decisions.
+    averages labels that occur or were answered, `samples_f1` averages images; `exact` is the share of images with
+    every label right, `hamming` the share of wrong decisions.
     """
     truth = np.asarray(targets, dtype=bool).reshape(probabilities.shape)
     said = probabilities >= np.asarray(thresholds, dtype=np.float64)

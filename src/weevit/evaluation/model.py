@@ -1,6 +1,6 @@
-"""The model that is evaluated: its answers, what it was measured with, and which of its classes those of the data are.
+"""The model that is evaluated: its answers, its facts, and the match of its classes with those of the data.
 
-Answers are judged whoever gave them: a `Predictor` that is asked now, or logits that are there already.
+The answers come from a `Predictor`, or from logits that are known already.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from weevit.evaluation.metrics import Bools, Floats, Ints
 from weevit.evaluation.results import ModelFacts
 from weevit.images.source import Source
 from weevit.predict import Predictor, load
-from weevit.text import one_line
+from weevit.text import signed
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.counts import count
 from weevit.zoo.labels import Label
@@ -32,17 +32,17 @@ _SHOWN = 20
 
 
 Answers: TypeAlias = Generator[tuple[str, str | None, Array | None], None, None]
-"""Of one image after another: its status; why there is no answer, or None; (num_classes) float32 logits, or None."""
+"""For each image its status, the error or None, and (num_classes) float32 logits or None."""
 
 
 @dataclass(frozen=True)
 class JudgedModel:
-    """A model with a classifier, whoever gives its answers.
+    """A model with a classifier, or a stand-in for one.
 
     Attributes:
-        checkpoint: its classes, and how logits become an answer.
+        checkpoint: its classes, and the rule from logits to an answer.
         facts: what its figures are measured with.
-        answers: takes images, and gives an answer for each, in order.
+        answers: takes images, and yields an answer for each, in order.
     """
 
     checkpoint: Checkpoint
@@ -51,7 +51,7 @@ class JudgedModel:
 
 
 def judged(model: str | Path | Predictor | JudgedModel) -> JudgedModel:
-    """What is to be evaluated; names and folders are loaded. Answers are steady: the batch size changes no figure."""
+    """The model to evaluate; names and folders are loaded. Answers do not depend on the batch size."""
     if isinstance(model, JudgedModel):
         return model
     predictor = model if isinstance(model, Predictor) else load(model)
@@ -65,11 +65,11 @@ def judged(model: str | Path | Predictor | JudgedModel) -> JudgedModel:
 
 
 def known(predictor: Predictor, logits: Floats, ok: Bools, failures: Sequence[tuple[str, str, str]]) -> JudgedModel:
-    """A model whose answers to the images of one split are there already: nothing is asked again.
+    """A model whose answers to the images of one split are known: nothing is computed.
 
     Args:
-        predictor: of the model.
-        logits: (n, num_classes) of all images; the rows of those without an answer mean nothing.
+        predictor: the model.
+        logits: (n, num_classes) of all images; rows without an answer are ignored.
         ok: (n) whether there is an answer.
         failures: (id, status, error) of each image without one, in order.
     """
@@ -87,11 +87,7 @@ def known(predictor: Predictor, logits: Floats, ok: Bools, failures: Sequence[tu
 
 
 def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
-    """The classes of a model, in the order of its head.
-
-    Raises:
-        UsageError: it has no classifier, or nobody knows what its classes are.
-    """
+    """The classes of a model, in the order of its head; UsageError where it has no classifier or no class names."""
     if not checkpoint.num_classes:
         raise UsageError(
             f"{checkpoint.name} has no classifier (num_classes is 0), so there is nothing to evaluate.",
@@ -107,7 +103,7 @@ def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
 
 
 def describe(predictor: Predictor) -> ModelFacts:
-    """What a figure was measured with; plain data."""
+    """The model and engine that a figure was measured with, as plain data."""
     checkpoint = predictor.checkpoint
     return {
         "name": checkpoint.name,
@@ -125,7 +121,7 @@ def describe(predictor: Predictor) -> ModelFacts:
 
 
 def unknown_below(checkpoint: Checkpoint) -> float | None:
-    """The probability under which the model's answer is `unknown`; None where it always names a class."""
+    """The probability below which the model's answer is `unknown`; None where it always names a class."""
     return checkpoint.decision.threshold if checkpoint.decision else None
 
 
@@ -133,8 +129,8 @@ def match_classes(names: Sequence[str], labels: Sequence[Label], allow_missing: 
     """The index in the head of each class of the data: by its id, else by its name for people.
 
     Raises:
-        DatasetError: a class that the model does not have, two that are the same one, or, unless that is allowed,
-            classes of the model that the data lacks; the message lists them.
+        DatasetError: a class that the model lacks, two classes that are the same one, or, unless allowed, classes of
+            the model that the data lacks; the message lists them.
     """
     known = {class_name(label.name): index for index, label in enumerate(labels)}
     known |= {class_name(label.id): index for index, label in enumerate(labels)}
@@ -152,9 +148,7 @@ def match_classes(names: Sequence[str], labels: Sequence[Label], allow_missing: 
 
 def _misfit(extra: Sequence[str], missing: Sequence[str], allowed: Sequence[str]) -> DatasetError:
     lines = ["The classes of the data are not those of the model (+ only in the data, - only in the model):"]
-    for sign, names in (("+", extra), ("-", missing)):
-        lines += [f"  {sign} {one_line(name)}" for name in names[:_SHOWN]]
-        lines += [f"  {sign} ... and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
+    lines += [*signed("+", extra, _SHOWN), *signed("-", missing, _SHOWN)]
     if extra:
         return DatasetError("\n".join(lines), did_you_mean(extra[0], allowed))
     return DatasetError("\n".join(lines), "--allow-missing (allow_missing=True)   measures the classes that are there")

@@ -1,6 +1,6 @@
-"""Is one of two models better, or was it luck? Tests on the same images.
+"""Paired tests of two models on the same images.
 
-Only images on which one is right and the other wrong tell anything: `only_first` and `only_second` of them.
+Only the images on which exactly one model is right count: `only_first` and `only_second` of them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ RESAMPLES = 10_000
 
 
 def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
-    """McNemar's test: how likely a difference at least this large is if both models are equally good.
+    """McNemar's test: the probability of at least this difference between two equally good models.
 
-    Under that assumption each of the images that tell them apart falls to either side like a coin.
+    Under that assumption each image that only one has right falls to either side like a coin.
 
     Returns:
-        The exact two-sided binomial p-value, and the mid-p, which counts the observed outcome itself by half: less
-        conservative, and still at its level in practice (Fagerland, Lydersen and Laake 2013). 1 where nothing tells
-        them apart.
+        The exact two-sided binomial p-value, and the mid-p, which counts half of the observed outcome: less
+        conservative, and still at its level in practice (Fagerland, Lydersen and Laake 2013). 1 without such images.
     """
     total, fewer = only_first + only_second, min(only_first, only_second)
     if only_first == only_second:
@@ -32,28 +31,21 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
     return 2 * tail / (1 << total), (2 * tail - term) / (1 << total)
 
 
-def bootstrap_difference(
-    counts: tuple[int, int, int], seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of the difference of two shares of right answers, second minus first, drawing images in pairs.
+def bootstrap_difference(counts: tuple[int, int, int], seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of the difference of two accuracies, second minus first, by paired bootstrap.
 
-    An image adds -1, +1 or 0 to the difference, so to draw images with replacement is to draw these three counts
-    from a multinomial distribution.
+    An image adds -1, +1 or 0 to the difference. Drawing images with replacement therefore means drawing these three
+    counts from a multinomial distribution.
 
     Args:
-        counts: images that only the first has right, only the second, and all others.
-        seed: of the draws.
-        resamples: how many.
-        level: of the percentile interval.
-
-    Returns:
-        Its ends; NaN without images.
+        counts: images that only the first has right, only the second, and all others; NaN without any.
+        seed: seed of the draws.
     """
     total = sum(counts)
     if not total:
         return float("nan"), float("nan")
     shares = np.array(counts, dtype=np.float64) / total
-    drawn: Ints = np.random.default_rng([seed, 0]).multinomial(total, shares, size=resamples)
+    drawn: Ints = np.random.default_rng([seed, 0]).multinomial(total, shares, size=RESAMPLES)
     differences = (drawn[:, 1] - drawn[:, 0]) / total
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(differences, [0.025, 0.975])
     return float(low), float(high)

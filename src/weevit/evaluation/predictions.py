@@ -1,4 +1,4 @@
-"""The table of an evaluation, `predictions.csv` or `.parquet`: the columns of an answer, and how it was judged."""
+"""The table of an evaluation, `predictions.csv` or `.parquet`: the columns of an answer, and its judgement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from weevit.zoo.labels import Label
 from weevit.zoo.records import Flag, Name, Text, either, items, nothing, number, read_record, words
 
 MAX_BYTES = 4 << 30
-"""Of a table of predictions: ten million images."""
+"""Size of a table of predictions: ten million images."""
 
 JUDGED = (
     Column("target", "string", attrgetter("target")),
@@ -35,9 +35,9 @@ def prediction_columns(classes: Sequence[Label], multi_label: bool, unknown: boo
     """The columns of a table: one class per image, or the labels that are present.
 
     Args:
-        classes: of the evaluation.
+        classes: classes of the evaluation.
         multi_label: whether an image may have any number of them.
-        unknown: whether the model may say that it does not know.
+        unknown: whether the model may answer `unknown`.
     """
     asked = COMMON[:3]  # an evaluation keeps no width and height
     if multi_label:
@@ -82,15 +82,15 @@ def read_predictions(path: Path, classes: Sequence[Label], multi_label: bool, un
     """The rows of a table, CSV or Parquet by its ending; arguments as for `prediction_columns`.
 
     Raises:
-        FileNotFoundError: there is none.
-        MalformedFileError: it is not one that weevit writes, or names a class that is none of `classes`.
+        FileNotFoundError: no such file.
+        MalformedFileError: a file that weevit does not write, or a class that is not in `classes`.
     """
     content, columns = read_own(path, MAX_BYTES), prediction_columns(classes, multi_label, unknown)
     read = _parquet_rows if path.suffix == ".parquet" else read_csv
     known = {label.id for label in classes}
     return tuple(
-        _row(values, known, multi_label, f"{path}, row {place}")
-        for place, values in enumerate(read(content, columns, str(path)), 1)
+        _row(values, known, multi_label, f"{path}, row {number}")
+        for number, values in enumerate(read(content, columns, str(path)), 1)
     )
 
 

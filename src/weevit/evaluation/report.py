@@ -1,4 +1,4 @@
-"""The page of an evaluation: what a person wants to see of it, the most important first."""
+"""The page of an evaluation, the most important first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
 from weevit.reports.page import counted, interval, number, percent, render
 from weevit.reports.thumbnails import thumbnail
+from weevit.text import kinds
 from weevit.zoo.weights import BY_NAME
 
 _SMALL = 30
-"""Classes that fit into a matrix and a table as they are; of more, those are shown that go wrong most."""
+"""Classes that fit into a matrix and a table; of more, the worst are shown."""
 
 _MANY = 20
 _WORST = 24
@@ -37,9 +38,9 @@ def evaluation_page(evaluation: Evaluation) -> str:
         several=several,
         confusion=None if several else _confusion(evaluation),
         confused=_confused(evaluation),
-        reliability=None if several else _reliability(evaluation),
+        reliability=None if several else reliability_chart(evaluation, "Reliability diagram"),
         coverage=None if several else coverage_chart({"": evaluation}),
-        worst=_worst(evaluation),
+        worst=[_mistake(evaluation, index) for index in evaluation.worst(_WORST)],
         columns=_columns(evaluation),
         classes=_classes(evaluation, _SMALL),
         all_classes=_classes(evaluation) if len(evaluation.classes) > _SMALL else [],
@@ -50,7 +51,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
 
 
 def short_name(model: ModelFacts) -> str:
-    """The alias of a published weight, else its architecture; of any other model the name of its folder."""
+    """The alias of a published weight, else its architecture; for other models the name of the folder."""
     name = str(model["name"])
     weight = BY_NAME.get(name)
     if weight is not None:
@@ -80,9 +81,9 @@ def tile(name: str, value: str, note: str = "") -> dict[str, str]:
 def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     found = evaluation.metrics
     tiles = [
-        tile(f"top-{k}", percent(found[f"top{k}"]), f"{_interval(found, k)} (95\u00a0%\u00a0interval)")
+        tile(f"top-{k}", percent(found[f"top{k}"]), f"{interval(bounds)} (95\u00a0%\u00a0interval)")
         for k in (1, 5)
-        if f"top{k}" in found
+        if f"top{k}" in found and (bounds := (found[f"top{k}_low"], found[f"top{k}_high"]))
     ]
     tiles.append(tile("balanced accuracy", percent(found["balanced_accuracy"]), "mean over the classes"))
     if "known" in found:
@@ -90,10 +91,6 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
         tiles.append(tile("right where it names a class", percent(found["known_top1"]), note))
     tiles.append(tile("calibration error", percent(found["ece"]), "ECE, 15 bins"))
     return [*tiles, *_counted(evaluation)]
-
-
-def _interval(found: Mapping[str, float], k: int) -> str:
-    return interval((found[f"top{k}_low"], found[f"top{k}_high"]))
 
 
 def _label_tiles(evaluation: Evaluation) -> list[dict[str, str]]:
@@ -122,8 +119,8 @@ def _counted(evaluation: Evaluation) -> list[dict[str, str]]:
 def _notices(evaluation: Evaluation) -> list[tuple[str, str]]:
     notices = [(str(note), "note") for note in evaluation.data.get("notes", ())]
     if evaluation.failures:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in evaluation.failed.most_common())
-        text = f"No answer for {len(evaluation.failures):,} of {counted(len(evaluation.rows), 'image')}: {kinds}."
+        images = counted(len(evaluation.rows), "image")
+        text = f"No answer for {len(evaluation.failures):,} of {images}: {kinds(evaluation.failed)}."
         if "top1_worst" in evaluation.metrics:
             text += f" Counted as wrong, they would make top-1 {percent(evaluation.metrics['top1_worst'])}."
         notices.append((text, "bad"))
@@ -147,7 +144,7 @@ def _confusion(evaluation: Evaluation) -> Svg | None:
 
 
 def _mixed_up(evaluation: Evaluation) -> Any:
-    """Places of the classes that are in the most frequent mistakes, in the order of the head."""
+    """Indices of the classes in the most frequent mistakes, in the order of the head."""
     indices = {label.id: index for index, label in enumerate(evaluation.classes)}
     chosen: list[int] = []
     for target, answer, _ in evaluation.confused(10 * _MANY):
@@ -177,16 +174,17 @@ def named(evaluation: Evaluation, text: str | None) -> str:
 # ---- how sure it is
 
 
-def _reliability(evaluation: Evaluation) -> Svg | None:
+def reliability_chart(evaluation: Evaluation, title: str) -> Svg | None:
+    """Accuracy over confidence, in bins; None without an answer."""
     found = evaluation.calibration
     if not found.counts.any():
         return None
     bins = charts.Bins(*(getattr(found, name).tolist() for name in ("edges", "confidence", "accuracy", "counts")))
-    return charts.reliability(bins, f"Reliability diagram; calibration error {percent(found.error)}")
+    return charts.reliability(bins, f"{title}; calibration error {percent(found.error)}")
 
 
 def coverage_chart(evaluations: Mapping[str, Evaluation]) -> Svg | None:
-    """Accuracy against the share of images that are answered, of one or several evaluations by name."""
+    """Accuracy over the share of answered images, of one or several evaluations by name."""
     series = [_coverage(name, evaluation, band=len(evaluations) == 1) for name, evaluation in evaluations.items()]
     if not all(len(one.x) for one in series):
         return None
@@ -211,27 +209,23 @@ def _coverage(name: str, evaluation: Evaluation, band: bool) -> charts.Series:
 # ---- images, classes, facts
 
 
-def gallery_item(evaluation: Evaluation, place: int, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
+def gallery_item(evaluation: Evaluation, index: int, title: str, lines: Sequence[str], alt: str) -> dict[str, Any]:
     """An entry of a gallery; the image is read again."""
-    source = evaluation.sources[place] if place < len(evaluation.sources) else None
-    name = evaluation.rows[place].input
+    source = evaluation.sources[index] if index < len(evaluation.sources) else None
+    name = evaluation.rows[index].input
     image = thumbnail(source) if source else None
     return {"image": image, "title": title, "lines": list(lines), "name": name, "alt": f"{name}: {alt}"}
 
 
-def _worst(evaluation: Evaluation) -> list[dict[str, Any]]:
-    return [_mistake(evaluation, place) for place in evaluation.worst(_WORST)]
-
-
-def _mistake(evaluation: Evaluation, place: int) -> dict[str, Any]:
-    row = evaluation.rows[place]
+def _mistake(evaluation: Evaluation, index: int) -> dict[str, Any]:
+    row = evaluation.rows[index]
     answer, target = named(evaluation, row.answer), named(evaluation, row.target)
     lines = [f"is {target}{sure(row.target_probability)}", *(["told as unknown"] if row.unknown else [])]
-    return gallery_item(evaluation, place, f"{answer}{sure(row.probability)}", lines, f"{target}, answered {answer}")
+    return gallery_item(evaluation, index, f"{answer}{sure(row.probability)}", lines, f"{target}, answered {answer}")
 
 
 def sure(probability: float | None) -> str:
-    """` (96.4 %)`, to be put after a class."""
+    """` (96.4 %)`, for the text after a class."""
     return "" if probability is None else f" ({percent(probability)})"
 
 
@@ -241,7 +235,7 @@ def _columns(evaluation: Evaluation) -> list[str]:
 
 
 def _classes(evaluation: Evaluation, at_most: int = NO_ANSWER) -> list[tuple[Any, ...]]:
-    """A row of the table for each class; if there are more than fit, those of the lowest F1 that have images."""
+    """The rows of the table of classes; of more than `at_most`, those of the lowest F1 that have images."""
     found, names = evaluation.per_class, list(evaluation.names.values())
     shown = np.arange(len(names))
     if 0 <= at_most < len(names):
@@ -258,7 +252,7 @@ def _class(evaluation: Evaluation, index: int, name: str) -> tuple[Any, ...]:
 
 
 def facts_of(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What the figures were measured with."""
+    """The facts of the measurement."""
     model, data = evaluation.model, evaluation.data
     seen = model["preprocessing"]
     pairs = [

@@ -1,7 +1,6 @@
-"""What an evaluation gives: a row for every image, figures, and what they were measured with.
+"""The results of an evaluation: a row per image, figures, and what they were measured with.
 
-Everything that is drawn or listed (confusion, calibration, coverage, classes) follows from the rows, whether they were
-just made or read from the disk.
+Confusion, calibration, coverage and measures per class follow from the rows, whether computed now or read from disk.
 """
 
 from __future__ import annotations
@@ -48,19 +47,20 @@ class DataFacts(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one image.
+    """The answer to one image, and its judgement.
 
     Attributes:
-        input: its name, from the data's folder on.
+        input: name of the image, relative to the data's folder.
         status: `ok`, or one word that says why there is no answer.
         error: the reason in full; None where the status is `ok`.
-        class_id: of the class that was answered; None where there is no answer, and for multi-label.
-        probability: of that class, as float32 has it.
-        unknown: whether the model says that it does not know: the probability is below the checkpoint's threshold.
-        present: for multi-label, ids of the labels that were answered; else None.
-        target: id of the class that is right; several with `;` between.
-        target_probability: of the target, or of the likeliest of several, as float32 has it; None for multi-label.
-        rank: of the target, from 1; None for multi-label.
+        class_id: id of the answered class; None without an answer, and for multi-label.
+        probability: its probability, rounded to float32.
+        unknown: whether the model answers `unknown`: the probability is below the checkpoint's threshold.
+        present: for multi-label, ids of the answered labels; else None.
+        target: id of the right class; several with `;` between.
+        target_probability: probability of the target, or of the likeliest of several, rounded to float32; None for
+            multi-label.
+        rank: rank of the target, from 1; None for multi-label.
         right: whether the answer is right: the target, one of several, or for multi-label exactly all of them.
     """
 
@@ -83,26 +83,26 @@ class Row:
 
     @property
     def answer(self) -> str | None:
-        """The answer as one text, to be compared with the target; None where there is none."""
+        """The answer as one text, comparable with the target; None without an answer."""
         return self.class_id if self.present is None else BETWEEN.join(self.present)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on some images.
+    """The results of a model on some images.
 
     Attributes:
         model: name, source, sha256, parameters, preprocessing, engine, precision, device, threads, unknown (threshold,
             or None).
         data: path, split, fingerprint, notes.
-        classes: those that could be answered, in the order of the head.
+        classes: possible answers, in the order of the head.
         multi_label: whether an image may have any number of them.
-        rows: one for each image, in the order of the data.
-        metrics: name -> value, over the images that were answered; shares lie in [0, 1], a share of nothing is NaN.
-            `top1_worst` and `top5_worst` count what could not be answered as wrong.
+        rows: a row per image, in the order of the data.
+        metrics: name -> value, over the answered images; shares lie in [0, 1], a share of nothing is NaN. `top1_worst`
+            and `top5_worst` count images without an answer as wrong.
         average_precision: of each class; multi-label only.
-        seconds: that the pass took, decoding and all.
-        sources: the images, to show them; as many as rows.
+        seconds: time of the pass, decoding included.
+        sources: the images, for thumbnails; as many as rows.
     """
 
     model: ModelFacts
@@ -122,12 +122,12 @@ class Evaluation:
 
     @property
     def failed(self) -> Counter[str]:
-        """Kind -> how many images have no answer."""
+        """Kind -> number of images without an answer."""
         return Counter((row.error or row.status).partition(":")[0] for row in self.failures)
 
     @property
     def answered(self) -> tuple[Row, ...]:
-        """The others."""
+        """The images with an answer."""
         return tuple(row for row in self.rows if row.ok)
 
     @property
@@ -155,26 +155,26 @@ class Evaluation:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Answers by how sure they were."""
+        """The answers in bins of confidence."""
         return metrics.calibration(*self._confidence())
 
     @cached_property
     def coverage(self) -> Coverage:
-        """What happens if only answers at least so sure are given."""
+        """Accuracy over coverage."""
         return metrics.risk_coverage(*self._confidence())
 
     def confused(self, count: int = 15) -> list[tuple[str, str, int]]:
-        """(target, answer, how often) of the pairs of classes that are mixed up most."""
+        """(target, answer, count) of the most frequent mistakes."""
         pairs = Counter((row.target, row.answer or "") for row in self.answered if not row.right)
         return [(target, answer, times) for (target, answer), times in pairs.most_common(count)]
 
     def worst(self, count: int = 24) -> list[int]:
-        """Places of the wrong answers, the surest first."""
-        wrong = [place for place, row in enumerate(self.rows) if row.ok and not row.right]
-        return sorted(wrong, key=lambda place: -(self.rows[place].probability or 0.0))[:count]
+        """Indices of the wrong answers, the most confident first."""
+        wrong = [index for index, row in enumerate(self.rows) if row.ok and not row.right]
+        return sorted(wrong, key=lambda index: -(self.rows[index].probability or 0.0))[:count]
 
     def _answers(self) -> tuple[Ints, Ints]:
-        """(n) targets and (n) answers as class indices; where several are right, the one that was answered is meant."""
+        """(n) targets and (n) answers as class indices; where several are right, the answered one is the target."""
         indices = {label.id: index for index, label in enumerate(self.classes)}
         answered = self.answered
         targets = [
@@ -207,10 +207,10 @@ class Comparison:
     Attributes:
         first, second: the evaluations.
         indices: indices of the images that both answered, in the rows of either.
-        both, only_first, only_second, neither: on how many of those images who is right.
-        p_value, mid_p: McNemar's test, exact and mid-p: how likely such a difference is between equal models.
+        both, only_first, only_second, neither: number of those images that each has right.
+        p_value, mid_p: McNemar's test, exact and mid-p: probability of such a difference between equal models.
         low, high: 95 % interval of the difference, by paired bootstrap.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         same_run: whether both were measured in this run, one after the other.
     """
 
@@ -230,12 +230,12 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Of the shares of right answers, second minus first, in [-1, 1]."""
+        """Difference of the accuracies, second minus first, in [-1, 1]."""
         return (self.only_second - self.only_first) / len(self.indices) if self.indices else float("nan")
 
     def wins(self) -> list[tuple[str, int, int, int]]:
-        """(class id, images, right by the first, right by the second); where the second leads most comes first."""
-        rows = [(self.first.rows[place], self.second.rows[place]) for place in self.indices]
+        """(class id, images, right by the first, right by the second); the greatest lead of the second first."""
+        rows = [(self.first.rows[index], self.second.rows[index]) for index in self.indices]
         images = Counter(one.target for one, _ in rows)
         first = Counter(one.target for one, _ in rows if one.right)
         second = Counter(other.target for _, other in rows if other.right)
@@ -243,21 +243,21 @@ class Comparison:
         return sorted(table, key=lambda row: row[2] - row[3])
 
     def only(self, second: bool) -> list[int]:
-        """Places that only one of them has right, those first on which the other was surest."""
+        """Indices of the images that only one has right, those first on which the other was most confident."""
         right, wrong = (self.second, self.first) if second else (self.first, self.second)
-        chosen = [place for place in self.indices if right.rows[place].right and not wrong.rows[place].right]
-        return sorted(chosen, key=lambda place: -(wrong.rows[place].probability or 0.0))
+        chosen = [index for index in self.indices if right.rows[index].right and not wrong.rows[index].right]
+        return sorted(chosen, key=lambda index: -(wrong.rows[index].probability or 0.0))
 
 
 @dataclass(frozen=True)
 class SetResult:
-    """How a model did on one of the sets.
+    """The results of a model on one of the sets.
 
     Attributes:
         name, title: of the set.
-        images: how many there should be.
-        evaluation: all about it.
-        published: top-1 and top-5 in percent, as published for this weight; None where there is no such figure.
+        images: number of images in the whole set.
+        evaluation: the evaluation.
+        published: published top-1 and top-5 of this weight in percent; None without such figures.
     """
 
     name: str
@@ -268,7 +268,7 @@ class SetResult:
 
     @property
     def whole(self) -> bool:
-        """Whether all images of the set are there; if not, the published figure is about others too."""
+        """Whether all images of the set are there; otherwise the published figure covers more images."""
         return len(self.evaluation.rows) == self.images
 
     @property
@@ -282,14 +282,14 @@ class SetResult:
 
 @dataclass(frozen=True)
 class SuiteEvaluation:
-    """How a model did on those of the sets that are there.
+    """The results of a model on the sets in a folder.
 
     Attributes:
         model: as in `Evaluation`.
-        path: of the suite.
+        path: path of the suite.
         sets: in the order of `imagenet.SETS`.
         absent: titles of the sets that are not there.
-        notes: what should be known of the figures.
+        notes: remarks on the figures.
     """
 
     model: ModelFacts

@@ -1,4 +1,4 @@
-"""Verdicts to rows and figures: one image, one row, whether it was answered or not."""
+"""From judged answers to rows and figures: a row per image, with or without an answer."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def rows_of(
     asked: Asked,
     unknown: float | None = None,
 ) -> list[Row]:
-    """A row for each image that has a target, in order; `targets` and answers are indices of `labels`.
+    """A row for each image with a target, in order; `targets` and answers are indices of `labels`.
 
-    Below the probability `unknown` the model says that it does not know.
+    Below the probability `unknown` the answer is `unknown`.
     """
-    judged = {int(place): index for index, place in enumerate(verdict[0])}
+    judged = {int(image): at for at, image in enumerate(verdict[0])}
     rows = []
-    for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
+    for image, (name, own) in enumerate(zip(ids, targets, strict=True)):
         target = BETWEEN.join(labels[index].id for index in own)
-        if place in judged:
-            rows.append(_judged_row(Row(name, target=target), labels, verdict[1], judged[place], unknown))
+        if image in judged:
+            rows.append(_judged_row(Row(name, target=target), labels, verdict[1], judged[image], unknown))
         elif len(own):
-            rows.append(Row(name, *asked.failures[place], target=target))
+            rows.append(Row(name, *asked.failures[image], target=target))
     return rows
 
 
@@ -54,16 +54,16 @@ def label_rows(
     ids: Sequence[str], targets: Ints, labels: Sequence[Label], said: tuple[Ints, Floats], asked: Asked
 ) -> list[Row]:
     """A row for each image with (n, K) labels; answers are (m, K) labels of the images at (m) indices."""
-    places = {int(place): index for index, place in enumerate(said[0])}
+    answered = {int(image): at for at, image in enumerate(said[0])}
     rows = []
-    for place, (name, own) in enumerate(zip(ids, targets, strict=True)):
+    for image, (name, own) in enumerate(zip(ids, targets, strict=True)):
         target = _ids(own, labels)
         row = Row(name, target=BETWEEN.join(target))
-        if place in places:
-            present = _ids(said[1][places[place]], labels)
+        if image in answered:
+            present = _ids(said[1][answered[image]], labels)
             rows.append(replace(row, present=present, right=present == target))
         else:
-            status, error = asked.failures[place]
+            status, error = asked.failures[image]
             rows.append(replace(row, status=status, error=error))
     return rows
 
@@ -73,10 +73,9 @@ def _ids(flags: Ints | Floats, labels: Sequence[Label]) -> tuple[str, ...]:
 
 
 def figures_of(judged: Judged, num_classes: int, unknown: float | None = None) -> Iterator[tuple[str, float]]:
-    """Every figure of answers that have one right class each, as (name, value).
+    """Every figure of answers with one right class each, as (name, value).
 
-    With a threshold for `unknown`, `known` is the share of images that get a class, `known_top1` the share of those
-    whose class is right.
+    With a threshold for `unknown`, `known` is the share of images that get a class, `known_top1` the accuracy on those.
     """
     yield from metrics.classification(judged, num_classes)
     if unknown is not None:
@@ -85,7 +84,8 @@ def figures_of(judged: Judged, num_classes: int, unknown: float | None = None) -
         yield "known_top1", metrics.mean(judged.right[known])
 
 
-def worst_case(judged: Judged, images: int, num_classes: int) -> dict[str, float]:
-    """`top1_worst` and `top5_worst`: the same over all images, those without an answer counted as wrong."""
+def all_figures(judged: Judged, num_classes: int, images: int, unknown: float | None) -> dict[str, float]:
+    """`figures_of` the answers, and `top1_worst` and `top5_worst`: images without an answer counted as wrong."""
     hits = {f"top{k}_worst": int((judged.ranks < k).sum()) for k in (1, 5) if k == 1 or num_classes > k}
-    return {name: hit / images if images else float("nan") for name, hit in hits.items()}
+    worst = {name: hit / images if images else float("nan") for name, hit in hits.items()}
+    return dict(figures_of(judged, num_classes, unknown)) | worst

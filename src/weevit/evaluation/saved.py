@@ -1,7 +1,7 @@
 """An evaluation as a folder: `report.json`, `per_class.csv`, `predictions.csv` (or `.parquet`), `report.html`.
 
-The JSON and the table of predictions are all of it: what is read back gives the same figures and the same page. The
-JSON is written last, so that a folder that has one is whole.
+The JSON and the predictions are complete: read back, they give the same figures and the same page. The JSON is written
+last, so that a folder with one is whole.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from weevit.zoo.records import (
     Flag,
     anything,
     either,
+    having,
     items,
     nothing,
     number,
@@ -52,11 +53,11 @@ OURS = (REPORT_JSON, REPORT_HTML, PER_CLASS, *(f"{PREDICTIONS}.{table}" for tabl
 _CLASS_COLUMNS = ("class_id", "class_name", "precision", "recall", "f1", "support", "answered")
 
 _POINTS = 201
-"""Of the coverage curve in the JSON; the rows have them all."""
+"""Points of the coverage curve in the JSON; the rows have all."""
 
 
 def _begins(text: str) -> Callable[[Path], bool]:
-    """Tells a table by how it begins."""
+    """A function that recognises a table by its beginning."""
     return lambda path: first_line(path).startswith(text)
 
 
@@ -69,8 +70,8 @@ def report(schema: str, own: Mapping[str, Callable[[Path], bool]]) -> Kind:
     """The folder of a report that is replaced as a whole.
 
     Args:
-        schema: of `report.json`.
-        own: what lies in the folder besides the page and the JSON, and how it is known.
+        schema: schema of `report.json`.
+        own: further files, each with the function that recognises it.
     """
     name = schema.removeprefix("weevit.").partition("/")[0]
     schemas = (schema.partition("/")[0],)
@@ -88,12 +89,12 @@ EVALUATION = report(
 
 
 def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> None:
-    """Find out that a report could not be written, or would destroy something, before anything is computed for it.
+    """Refuse an output that could not be written, or would destroy something, before anything is computed.
 
     Args:
-        output: the folder; None where no report is wanted.
-        kind: of report.
-        inputs: models and data; those that are no paths are passed over.
+        output: the folder; None for no report.
+        kind: kind of the report.
+        inputs: models and data; only paths are looked at.
         table: `csv` or `parquet`.
 
     Raises:
@@ -113,28 +114,20 @@ def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object]
 
 @contextmanager
 def reporting(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> Iterator[None]:
-    """Hold the folder of a report, where one is wanted, while what stands in it is computed and written.
-
-    Raises:
-        UsageError, MissingExtraError, OutputError: as `check_report`.
-    """
+    """Check as `check_report`, with its errors, and hold the folder of the report while the block runs."""
     check_report(output, kind, inputs, table)
     with nullcontext() if output is None else held(Path(output), kind, inputs):
         yield
 
 
 def write_report(folder: Path, page: str, values: Mapping[str, Any]) -> None:
-    """Write `report.html`, and then `report.json`: a folder that has one is whole.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write `report.html`, then `report.json`: a folder with the JSON is whole. OutputError as for `write_file`."""
     write_file(folder / REPORT_HTML, page)
     write_file(folder / REPORT_JSON, values)
 
 
 def clear_evaluation(folder: Path) -> None:
-    """Delete what an evaluation wrote, so that none of a model that is gone stays behind; other files stay."""
+    """Delete the files of an evaluation, so that none of a replaced model stays; other files stay."""
     with writing(folder):
         for name in OURS:
             (folder / name).unlink(missing_ok=True)
@@ -143,11 +136,7 @@ def clear_evaluation(folder: Path) -> None:
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -> None:
-    """Write the four files; each appears whole or not at all.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write the four files, each whole or not at all; OutputError where the disk does not take them."""
     from weevit.evaluation.report import evaluation_page
 
     columns = prediction_columns(evaluation.classes, evaluation.multi_label, _may_not_know(evaluation.model))
@@ -167,11 +156,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
-    """An evaluation that was written.
-
-    Raises:
-        UsageError: there is none, or not a whole one.
-    """
+    """Read a saved evaluation; UsageError where there is no whole one."""
     folder = Path(folder)
     _refuse_old(folder)
     try:
@@ -203,11 +188,7 @@ def _may_not_know(model: Mapping[str, Any]) -> bool:
 
 
 def _refuse_old(folder: Path) -> None:
-    """Refuse an evaluation of an older kind, whose columns have other names.
-
-    Raises:
-        UsageError: it is one.
-    """
+    """Refuse an evaluation of an older schema, whose columns have other names, with a UsageError."""
     with suppress(OSError, MalformedFileError):
         if parse_json_object(read_own(folder / REPORT_JSON, MAX_RECORD_BYTES), REPORT_JSON).get("schema") == _OLD:
             raise UsageError(
@@ -223,7 +204,7 @@ def is_evaluation(path: str | Path) -> bool:
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything but the rows, as plain data; what is not defined is null."""
+    """Everything but the rows, as plain data; an undefined figure is null."""
     columns, table = _class_table(evaluation)
     values = {
         "schema": SCHEMA,
@@ -241,8 +222,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "per_class": [dict(zip(columns, row, strict=True)) for row in table],
         "failures": [{"input": row.input, "status": row.status, "error": row.error} for row in evaluation.failures],
     }
-    plain: dict[str, Any] = finite(values if evaluation.multi_label else values | _curves(evaluation))
-    return plain
+    return finite(values if evaluation.multi_label else values | _curves(evaluation))
 
 
 def _curves(evaluation: Evaluation) -> dict[str, Any]:
@@ -258,7 +238,7 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
-    """One row per class: precision, recall, F1, support, how often answered; of labels the average precision too."""
+    """A row per class: precision, recall, F1, support, answers; for labels the average precision too."""
     columns = list(_CLASS_COLUMNS)
     values = [getattr(evaluation.per_class, name).tolist() for name in columns[2:]]
     if evaluation.average_precision:
@@ -269,18 +249,13 @@ def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
 # ---- reading: what others may have written
 
 
-def _data(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = _plain(value)
-    for name in ("path", "split", "fingerprint"):
-        if not isinstance(found.get(name), str):
-            raise ValueError(f"an object whose {name} is text")
-    notes = found.get("notes", [])
-    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-        raise ValueError("an object whose notes are texts")
-    return found
-
-
 _plain = table(words(256), anything, 256)
+_text = words(1 << 20)
+_data = having(
+    _plain,
+    "an object",
+    {**dict.fromkeys(("path", "split", "fingerprint"), _text), "notes": either(items(_text, 1 << 16), nothing)},
+)
 _figure = either(number(), nothing)
 
 Plain = Annotated[dict[str, Any], _plain]
@@ -297,7 +272,7 @@ class SavedLabel:
 
 @dataclass(frozen=True)
 class Saved:
-    """`report.json`; what follows from the rows is written for others, and not read."""
+    """`report.json`; keys that follow from the rows are for others, and not read."""
 
     model: Plain
     data: Annotated[dict[str, Any], _data]

@@ -1,4 +1,4 @@
-"""`weevit.evaluate_suite`: a model on ImageNet's test sets, the published figures beside its own."""
+"""`weevit.evaluate_suite`: a model on ImageNet's test sets, beside the published figures."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ from typing import Any
 from weevit.evaluation.ask import OneOf, Watcher, ask
 from weevit.evaluation.evaluate import describe_data
 from weevit.evaluation.imagenet import SETS, Material, TestSet, Truth, find_sets, read_set
-from weevit.evaluation.metrics import Judged
 from weevit.evaluation.model import describe, judged, labels_of, unknown_below
 from weevit.evaluation.results import DataFacts, Evaluation, SetResult, SuiteEvaluation
-from weevit.evaluation.rows import figures_of, rows_of, worst_case
-from weevit.evaluation.saved import (
-    EVALUATION,
-    clear_evaluation,
-    report,
-    reporting,
-    write_evaluation,
-    write_report,
-)
+from weevit.evaluation.rows import all_figures, rows_of
+from weevit.evaluation.saved import EVALUATION, clear_evaluation, report, reporting, write_evaluation, write_report
 from weevit.evaluation.suite_report import suite_page
 from weevit.images.names import ids_of
 from weevit.predict import Predictor, load
@@ -38,19 +30,19 @@ def evaluate_suite(
     table: str = "csv",
     watch: Watcher = lambda progress: None,
 ) -> SuiteEvaluation:
-    """Ask a model with ImageNet's classes about the sets in a folder.
+    """Measure a model with ImageNet's classes on the sets in a folder.
 
     Args:
-        model: as for `weevit.load`, or what that returned.
-        suite: the folder of the sets, see `imagenet.SETS`; those that are not there are left out, and named.
-        output: a folder for `report.html` and `report.json`, with a folder for each set and all of its evaluation.
-        table: `csv` or `parquet`, for the predictions.
-        watch: told after each image; its total is that of the set in work.
+        model: as for `weevit.load`, or a loaded model.
+        suite: folder of the sets, see `imagenet.SETS`; absent sets are named.
+        output: a folder for `report.html` and `report.json`, with a folder per set for its evaluation.
+        table: format of the predictions, `csv` or `parquet`.
+        watch: called after each image; its total is that of the current set.
 
     Raises:
         DatasetError: none of the sets is there, or one has other classes than ImageNet's.
         UsageError: the model has no classifier, or no class names.
-        MissingExtraError: a report is wanted, and jinja2 or filelock is not installed.
+        MissingExtraError: a report needs jinja2 or filelock, which is not installed.
         OutputError: the folder cannot be written.
     """
     with reporting(output, SUITE, (model, suite), table):
@@ -84,10 +76,11 @@ def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[S
     judges = [OneOf(truth.targets, truth.columns) for truth in material.truths]
     asked = ask(judged(predictor), material.part.sources, judges, watch)
     ids = ids_of(material.part.sources, material.dataset.path)
+    unknown = unknown_below(predictor.checkpoint)
     results = []
     for truth, judge in zip(material.truths, judges, strict=True):
         verdict = judge.verdict()
-        rows = rows_of(ids, truth.targets, truth.labels, verdict, asked, unknown_below(predictor.checkpoint))
+        rows = rows_of(ids, truth.targets, truth.labels, verdict, asked, unknown)
         counted = [source for source, own in zip(material.part.sources, truth.targets, strict=True) if own]
         evaluation = Evaluation(
             model=describe(predictor),
@@ -95,7 +88,7 @@ def _results(predictor: Predictor, material: Material, watch: Watcher) -> list[S
             classes=truth.labels,
             multi_label=False,
             rows=tuple(rows),
-            metrics=_figures(predictor, verdict[1], truth, len(rows)),
+            metrics=all_figures(verdict[1], len(truth.labels), len(rows), unknown),
             seconds=asked.progress.seconds,
             sources=tuple(counted),
         )
@@ -110,11 +103,6 @@ def _data(material: Material, truth: Truth) -> DataFacts:
     return {**data, "split": one.title}
 
 
-def _figures(predictor: Predictor, judged: Judged, truth: Truth, images: int) -> dict[str, float]:
-    count = len(truth.labels)
-    return dict(figures_of(judged, count, unknown_below(predictor.checkpoint))) | worst_case(judged, images, count)
-
-
 def _result(predictor: Predictor, name: str, evaluation: Evaluation) -> SetResult:
     one, weight = _set(name), BY_NAME.get(predictor.checkpoint.name)
     published = weight.metrics.get(name) if weight else None
@@ -126,11 +114,7 @@ def _set(name: str) -> TestSet:
 
 
 def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> None:
-    """Write the two reports, and a folder for each set.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write both reports and a folder for each set; OutputError where the disk does not take them."""
     there = {one.name for one in suite.sets}
     for name in (one.name for one in SETS if one.name not in there):
         clear_evaluation(folder / name)  # of a suite that was here before
@@ -140,8 +124,8 @@ def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> Non
 
 
 def suite_json(suite: SuiteEvaluation) -> dict[str, Any]:
-    """Everything but the rows, as plain data; what is not defined is null."""
-    plain: dict[str, Any] = finite(
+    """Everything but the rows, as plain data; an undefined figure is null."""
+    return finite(
         {
             "schema": SCHEMA,
             "model": dict(suite.model),
@@ -151,7 +135,6 @@ def suite_json(suite: SuiteEvaluation) -> dict[str, Any]:
             "notes": list(suite.notes),
         }
     )
-    return plain
 
 
 def _set_json(one: SetResult) -> dict[str, Any]:

@@ -42,10 +42,10 @@ def _bar(one: SetResult) -> charts.Bar:
 def _row(one: SetResult) -> tuple[Any, ...]:
     found, published, differences = one.evaluation.metrics, one.published, one.differences
     cells: list[str] = []
-    for place, name in enumerate(("top1", "top5")):
+    for index, name in enumerate(("top1", "top5")):
         cells.append(percent(found[name], 2))
-        cells.append(f"{published[place]:.2f}\u00a0%" if published else "–")
-        cells.append(f"{differences[place]:+.2f}" if differences and differences[place] == differences[place] else "–")
+        cells.append(f"{published[index]:.2f}\u00a0%" if published else "–")
+        cells.append(f"{differences[index]:+.2f}" if differences and differences[index] == differences[index] else "–")
     whole = "" if one.whole else f" of {number(one.images)}"
     return (one.title, f"{number(len(one.evaluation.rows))}{whole}", *cells)
 

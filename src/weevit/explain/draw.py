@@ -22,11 +22,7 @@ _GAP, _LINE, _FONT = 8, 22, 14
 
 
 def heat(values: Array, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """A map stretched to the whole range and to a size, in colours.
-
-    Args:
-        values: (rows, columns).
-        size: (width, height) in pixels.
+    """A map (rows, columns), stretched to its range and resized to (width, height) pixels, as colours.
 
     Returns:
         (height, width, 3) in [0, 255].
@@ -38,15 +34,19 @@ def heat(values: Array, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     return np.stack([np.interp(at, np.arange(len(_COLOURS)), _COLOURS[:, c]) for c in range(3)], axis=-1)
 
 
-def overlay(pixels: npt.NDArray[np.uint8], values: Array, strength: float = 0.65) -> Image.Image:
+_STRENGTH = 0.65
+"""Share of the heat over the photo."""
+
+
+def overlay(pixels: npt.NDArray[np.uint8], values: Array) -> Image.Image:
     """The photo in grey under the heat of a map."""
     size = pixels.shape[1], pixels.shape[0]
     grey = pixels.mean(axis=-1, keepdims=True)
-    return Image.fromarray(((1 - strength) * grey + strength * heat(values, size)).astype(np.uint8))
+    return Image.fromarray(((1 - _STRENGTH) * grey + _STRENGTH * heat(values, size)).astype(np.uint8))
 
 
 def panels(rows: Sequence[Sequence[Panel]]) -> Image.Image:
-    """Rows of images with their titles, on white."""
+    """Rows of images with titles, on white."""
     font = ImageFont.load_default(_FONT)
     widths = [sum(image.width + _GAP for _, image in row) + _GAP for row in rows]
     heights = [max(image.height for _, image in row) + _LINE + _GAP for row in rows]
@@ -73,7 +73,7 @@ def _fit(text: str, width: int, font: Any) -> str:
 
 
 def draw_explanation(explanation: Explanation, with_heads: bool) -> Image.Image:
-    """Input and relevance side by side; below, if wanted, where each head and each prefix token looks."""
+    """Input and relevance side by side; optionally below, the maps of each head and each prefix token."""
     pixels, best = explanation.pixels, explanation.result.top[0]
     rows = [
         [
@@ -92,15 +92,10 @@ def draw_explanation(explanation: Explanation, with_heads: bool) -> Image.Image:
 
 
 def principal_colours(features: Array) -> npt.NDArray[np.uint8]:
-    """Patch features as colours: their first three principal components, each stretched to the whole range.
+    """Patch features (D, rows, columns) as colours (rows, columns, 3): the first three principal components, each
+    stretched.
 
-    The sign of each component is such that its largest coefficient is positive: the same input, the same colours.
-
-    Args:
-        features: (D, rows, columns).
-
-    Returns:
-        (rows, columns, 3).
+    The sign of each component makes its largest coefficient positive: the same input gives the same colours.
     """
     flat = features.reshape(len(features), -1).T.astype(np.float64)
     centred = flat - flat.mean(axis=0)

@@ -1,13 +1,13 @@
-"""Which patches an answer rests on, without gradients and without PyTorch.
+"""The patches that an answer rests on, without gradients and without PyTorch.
 
 Rollout (Abnar and Zuidema, arXiv:2005.00928) follows attention from the answer back through all blocks, half of each
-step going along the residual. Attention weights alone say how much is looked at and not how much is taken over, so each
-is multiplied with the length of what it carries: the value, through its head's output projection (Kobayashi et al.,
-arXiv:2004.10102). On real photos with ViT-Ti that is the more faithful map (`benchmarks/explain_deletion.py`).
+step going along the residual. Attention weights alone say how much a token is looked at and not how much is taken over,
+so each is multiplied with the length of what it carries: the value, through its head's output projection (Kobayashi et
+al., arXiv:2004.10102). On real photos with ViT-Ti that map is more faithful (`benchmarks/explain_deletion.py`).
 
-Where the walk begins depends on the pool: at the class token, or, for models that average, at the patch tokens, each as
-far as it speaks for the predicted class, which is exact: behind the mean everything is linear up to one scale.
-Differential attention has weights below zero; their size counts, since taking away moves an answer no less than adding.
+The start depends on the pool: the class token, or, for models that average, the patch tokens, each by its evidence for
+the predicted class, which is exact: after the mean everything is linear up to one scale. Differential attention has
+negative weights; their size counts, since removing moves an answer no less than adding.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from weevit.zoo.architectures import NORM_EPS, Architecture
 MAX_STEPS = 1000
 
 GREY = 128
-"""What a removed patch becomes: the middle of the range, which is zero after normalisation with mean 0.5."""
+"""Value of a removed patch: the middle of the range, which is zero after normalisation with mean 0.5."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one image got its answer.
+    """The explanation of one answer.
 
     Attributes:
         result: the answer, with its most probable classes.
-        pixels: (height, width, 3) uint8: what the model saw.
-        relevance: (rows, columns), sums to 1: how much the answer rests on each patch.
-        heads: (heads, rows, columns): where each head of `layer` looks; asked by the class token, or by the average
-            patch where there is none. Not normalised over patches: what is missing to 1 goes to prefix tokens.
-        layer: the block that `heads` and `prefix` belong to.
-        prefix: (prefix tokens, rows, columns): what class token and registers look at, mean over heads.
+        pixels: (height, width, 3) uint8: the model's input.
+        relevance: (rows, columns), sums to 1: the share of each patch in the answer.
+        heads: (heads, rows, columns): attention of each head of `layer`; from the class token, or from the average
+            patch without one. Not normalised over patches: the rest to 1 goes to prefix tokens.
+        layer: the block of `heads` and `prefix`.
+        prefix: (prefix tokens, rows, columns): attention of class token and registers, mean over heads.
         prefix_share: (depth): the share of the patches' attention that goes to prefix tokens, block by block.
     """
 
@@ -59,7 +59,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Deletion:
-    """How the predicted class fares as patches are removed, in three orders: mean probability over the removal.
+    """The mean probability of the predicted class while patches are removed, in three orders.
 
     A faithful map has a low `map`: the class is lost early. `random` is the yardstick, `reverse` the other extreme.
     """
@@ -69,14 +69,13 @@ class Deletion:
     reverse: float
 
 
-def explain_source(model: Predictor, source: Source, layer: int = -1, topk: int = 5) -> Explanation:
+def explain_source(model: Predictor, source: Source, layer: int = -1) -> Explanation:
     """Explain one input.
 
     Args:
-        model: with a classifier.
+        model: a model with a classifier.
         source: one input, as `weevit.images.sources.expand` gives them.
-        layer: the block whose heads are wanted, from 0, or negative from the end.
-        topk: how many classes to name.
+        layer: the block of `Explanation.heads`, from 0, or negative from the end.
 
     Raises:
         ImageError: the input has no answer.
@@ -86,11 +85,13 @@ def explain_source(model: Predictor, source: Source, layer: int = -1, topk: int 
     if not -arch.depth <= layer < arch.depth:
         raise UsageError(f"The blocks are 0 to {arch.depth - 1}; there is no block {layer}.")
     pixels = model.crop(source)
-    (result,) = model.stream([source], ("logits", "features", "attention"), range(arch.depth), topk)
+    (result,) = model.stream([source], ("logits", "features", "attention"), range(arch.depth))
     if not result.ok:
         raise NotFiniteError((result.error or "").partition(": ")[2])  # whatever else may be wrong, `crop` has said
     attention = [result.attention[index] for index in range(arch.depth)]
-    tokens = [np.concatenate([result.prefix[i], _flat(result.features[i])]) for i in range(arch.depth)]
+    tokens = [  # the maps (D, rows, columns) as (patches, D)
+        np.concatenate([result.prefix[i], result.features[i].reshape(arch.embed_dim, -1).T]) for i in range(arch.depth)
+    ]
     with np.errstate(over="ignore", invalid="ignore"):
         steps = steps_of(arch, model.checkpoint.tensors(), attention, tokens)
         start = _start(arch, model.checkpoint.tensors(), tokens[-1], result.top[0].index)
@@ -115,7 +116,7 @@ def rollout(steps: list[Array], start: Array) -> Array:
     """Follow relevance from the last block's tokens back to the first's.
 
     Args:
-        steps: (N, N) for each block, rows summing to 1: what each token takes from which.
+        steps: (N, N) for each block, rows summing to 1: the share of each token in each output.
         start: (N), the relevance of the last block's tokens.
 
     Returns:
@@ -129,9 +130,9 @@ def rollout(steps: list[Array], start: Array) -> Array:
 def steps_of(
     arch: Architecture, tensors: Mapping[str, Array], attention: list[Array], tokens: list[Array]
 ) -> list[Array]:
-    """What each token takes from which, block by block: attention times the length of what it carries.
+    """The share of each token in each output, block by block: attention times the length of what it carries.
 
-    For the first block the tokens that go in are not known here; there the attention counts alone.
+    The input tokens of the first block are not known; there attention alone counts.
     """
     steps = []
     for index, weights in enumerate(attention):
@@ -154,7 +155,7 @@ def _carried(block: Block, arch: Architecture, tokens: Array) -> Array:
 
 
 def _start(arch: Architecture, tensors: Mapping[str, Array], tokens: Array, index: int) -> Array:
-    """(N), sums to 1: the class token, or the patches as far as they speak for the class."""
+    """(N), sums to 1: the class token, or the patches by their evidence for the class."""
     start = np.zeros(len(tokens), dtype=np.float32)
     if arch.pool == "token":
         start[0] = 1
@@ -168,7 +169,7 @@ def _start(arch: Architecture, tensors: Mapping[str, Array], tokens: Array, inde
 
 
 def _share(values: Array) -> Array:
-    """Divided by the sum of the last axis; even where that is zero."""
+    """Divided by the sum of the last axis; uniform where that is zero."""
     total = values.sum(axis=-1, keepdims=True)
     shares = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / values.shape[-1])
     return np.asarray(shares, dtype=np.float32)
@@ -179,23 +180,18 @@ def _prefix_share(weights: Array, count: int) -> float:
     return float(rows[..., :count].sum(axis=-1).mean())
 
 
-def _flat(features: Array) -> Array:
-    """(D, rows, columns) -> (patches, D)."""
-    return features.reshape(len(features), -1).T
-
-
 def deletion(model: Predictor, explanation: Explanation, steps: int = 14, seed: int = 0) -> Deletion:
-    """Remove patches, the most relevant first, and watch the predicted class.
+    """Remove patches, the most relevant first, and measure the predicted class.
 
     Args:
-        model: the one that was explained.
-        explanation: of one image.
+        model: the explained model.
+        explanation: explanation of one image.
         steps: equal parts in which the patches are removed.
-        seed: of the random order.
+        seed: seed of the random order.
 
     Raises:
         ImageError: with some patches removed there is no answer.
-        UsageError: a number that is not allowed.
+        UsageError: an invalid number.
     """
     whole("seed", seed, 0, MAX_SEED)
     whole("steps", steps, 1, MAX_STEPS)

@@ -1,4 +1,4 @@
-"""From logits to probabilities that are right as often as they say, and to the thresholds under which nothing is said.
+"""Calibrated probabilities from logits, and the thresholds below which nothing is answered.
 
 Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, arXiv:1706.04599.
 """
@@ -15,13 +15,13 @@ from weevit.evaluation.metrics import Bools, calibration, sigmoid, softmax
 from weevit.fitting.heads import Floats
 
 _COLDEST, _HOTTEST = 1e-4, 1e4
-"""A strongly regularised head may be a hundred times less sure than it is right."""
+"""Range of temperatures: a strongly regularised head may be a hundred times too uncertain."""
 
 FEWEST = 10
-"""Images from which a temperature can be: the standard error of fewer is a guess itself."""
+"""Least number of images for a temperature: of fewer, the standard error itself is unknown."""
 
 CLEARLY = 2.0
-"""Standard errors by which a temperature must lower the loss to be better than none."""
+"""Standard errors by which a temperature must lower the loss."""
 
 _LIKE = 0.5
 """Nats of likelihood, of all images together: one standard error of a single number."""
@@ -29,14 +29,14 @@ _LIKE = 0.5
 _DRAWS = 200
 
 _HAIR = 1 - 1e-4
-"""A threshold that is an image's own probability lies a hair below it: else rounding in float32 would decide."""
+"""Factor of a threshold that equals an image's own probability, so that rounding in float32 does not decide."""
 
 
 def temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
-    """What the logits must be divided by, so that the targets are as likely as can be.
+    """The divisor of the logits that makes the targets most likely.
 
-    Targets are smoothed as if one image more had been answered wrong (Platt, 1999): otherwise logits that happen to
-    be right on all of a few images would be taken for certain.
+    Targets are smoothed as if one more image had been answered wrong (Platt, 1999): otherwise logits that are right on
+    all of a few images would be taken for certain.
 
     Args:
         logits: (n, K) of images that the head was not fitted to.
@@ -46,12 +46,12 @@ def temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
 
 
 def clear_temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
-    """A temperature that is clearly better than none on these images; 1, which changes nothing, where there is none.
+    """A temperature that is clearly better than none on these images; otherwise 1, which changes nothing.
 
-    The best temperature of few images is mostly their noise. So it must lower the loss by twice the standard error of
-    that difference, image by image, and may not make the calibration error greater. Of those that these images cannot
-    tell from the best (half a nat of likelihood, which is one standard error), the nearest to 1 is taken: it changes
-    least. Of many images that is nearly the best. Tried on other images: `docs/fitting.md`.
+    The best temperature of few images is mostly noise. It must therefore lower the loss by twice the standard error of
+    that difference, image by image, and must not raise the calibration error. Of the temperatures that these images
+    cannot tell from the best (half a nat of likelihood, one standard error), the nearest to 1 is taken: it changes
+    least. Of many images that is nearly the best. Measured on other images: `docs/fitting.md`.
     """
     if len(logits) < FEWEST:
         return 1.0
@@ -66,19 +66,19 @@ def clear_temperature(logits: Floats, targets: npt.NDArray[Any]) -> float:
 
 
 def _nearest_to_none(excess: Callable[[float], float], best: float) -> float:
-    """Between 1, where the excess is above 0, and the best, where it is below: where it is 0."""
+    """The zero of the excess between 1, where it is positive, and the best, where it is negative."""
     from scipy.optimize import brentq
 
     return float(np.exp(brentq(lambda power: excess(float(np.exp(power))), 0.0, np.log(best))))
 
 
 def least_loss(logits: Floats, targets: npt.NDArray[Any]) -> float:
-    """The mean log-loss at that temperature, in nats: how much the logits know, however sure they are."""
+    """The mean log loss at the best temperature, in nats: a measure independent of calibration."""
     return _coolest(logits, targets)[1]
 
 
 def _coolest(logits: Floats, targets: npt.NDArray[Any]) -> tuple[float, float]:
-    """The temperature, and the loss that it gives."""
+    """The best temperature, and its loss."""
     from scipy.optimize import minimize_scalar
 
     soft = _smoothed(logits, targets)
@@ -108,17 +108,17 @@ def _binary_losses(logits: Floats, soft: Floats) -> Floats:
 
 
 def unknown_threshold(logits: Floats, coverage: float) -> float | None:
-    """The probability at or above which the best answer of a new image lies with at least this probability.
+    """The threshold that the best probability of a new image reaches with probability `coverage`.
 
-    Of n images and one more like them, each is as likely as any other to be the k-th least sure of all n + 1. So the
-    k-th of the n is undercut by a new one in k of n + 1 cases (split conformal prediction, arXiv:2107.07511).
+    Of n images and one more like them, each is equally likely to be the k-th least confident of all n + 1. A new one is
+    therefore below the k-th of the n in k of n + 1 cases (split conformal prediction, arXiv:2107.07511).
 
     Args:
         logits: (n, K), calibrated, of images of known classes that the head was not fitted to.
-        coverage: the share that is to keep its class, in (0, 1]; at 1, all of these images do.
+        coverage: share of images that keep their class, in (0, 1]; at 1, all of these images do.
 
     Returns:
-        None where so few images can promise nothing: 19 are needed for 95 %, 99 for 99 %.
+        None where too few images promise nothing: 19 are needed for 95 %, 99 for 99 %.
     """
     rank = int((1 - coverage) * (len(logits) + 1) + 1e-9)
     if not len(logits) or (rank == 0 and coverage < 1):
@@ -128,10 +128,10 @@ def unknown_threshold(logits: Floats, coverage: float) -> float | None:
 
 
 def label_thresholds(logits: Floats, targets: npt.NDArray[Any]) -> tuple[float, ...]:
-    """For each label the probability from which saying that it is there gives the best F1.
+    """For each label the probability from which answering it gives the best F1.
 
-    The threshold lies half-way between the two neighbouring probabilities; of equally good ones it is the one nearest
-    to 0.5. A label that never occurs is never said; of one that occurs once there is nothing to learn, and it is 0.5.
+    The threshold lies half-way between two neighbouring probabilities; of equally good ones it is the nearest to 0.5. A
+    label that never occurs is never answered; one that occurs once has 0.5.
     """
     probabilities = sigmoid(logits)
     return tuple(_best_threshold(probabilities[:, k], targets[:, k]) for k in range(targets.shape[1]))
@@ -150,15 +150,15 @@ def _best_threshold(probabilities: Floats, truth: npt.NDArray[Any]) -> float:
 
 
 def calibration_error(logits: Floats, targets: npt.NDArray[Any]) -> float:
-    """ECE of the answers (15 bins); of labels, of all decisions together."""
+    """ECE of the answers (15 bins); for labels, of all decisions together."""
     return calibration(*_answers(logits, targets)).error
 
 
 def error_by_chance(logits: Floats, targets: npt.NDArray[Any], seed: int) -> float:
-    """The ECE that these probabilities would show on `count` images, on average, if they were exactly right.
+    """The mean ECE that these probabilities would show on this number of images if they were exactly right.
 
-    Without it a figure on a few hundred images says little: a bin of ten answers is off by a tenth and more by
-    chance alone.
+    It puts a figure on a few hundred images in perspective: a bin of ten answers is off by a tenth or more by chance
+        alone.
     """
     confidence, _ = _answers(logits, targets)
     rng = np.random.default_rng(seed)
@@ -167,7 +167,7 @@ def error_by_chance(logits: Floats, targets: npt.NDArray[Any], seed: int) -> flo
 
 
 def _answers(logits: Floats, targets: npt.NDArray[Any]) -> tuple[Floats, Bools]:
-    """(answers) how sure they are, and whether they are right."""
+    """(answers) confidences, and whether the answers are right."""
     if targets.ndim == 2:
         there = sigmoid(logits).reshape(-1)
         return np.maximum(there, 1 - there), (there >= 0.5) == (targets.reshape(-1) == 1)

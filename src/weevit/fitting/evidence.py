@@ -1,4 +1,4 @@
-"""What there is to calibrate by: images that a head was not fitted to, if they say enough."""
+"""The images for calibration: those that a head was not fitted to, if there are enough."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from weevit.fitting.heads import Floats
 from weevit.fitting.search import Images, Search
 
 _SEEN = 2
-"""Different images of its class that the head must have seen which judges an image: of one it knows much less than the
-final head, and is far less sure."""
+"""Different images of a class that the judging head must have seen: with one it knows much less than the final head,
+and is far less confident."""
 
 _MOST_LEFT_OUT = 0.02
-"""Share of the training images that cannot be judged so. All of them could be answered wrong, and a temperature from
-the others would be off by as much: two points at most."""
+"""Share of training images that may lack such a judge. If all of them were wrong, a temperature from the rest would be
+off by this share: two points at most."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Logits of images that the head was not fitted to, and what is right.
+    """Logits of images that the head was not fitted to, and their targets.
 
     Attributes:
         logits: (n, K).
         targets: (n), or (n, K).
-        why_not: why they say too little for a calibration, for people; empty where they do not.
+        why_not: why they do not suffice for a calibration, for people; empty where they do.
     """
 
     logits: Floats

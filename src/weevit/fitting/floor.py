@@ -8,9 +8,10 @@ import numpy as np
 
 from weevit.datasets.dataset import TRAIN, Dataset
 from weevit.errors import DatasetError
+from weevit.text import some
 
 FEWEST = 2
-"""Different images of a class to learn from: one to learn it by, and one to judge what was learned."""
+"""Different images per class: one to learn from, and one to judge by."""
 
 _NAMED = 10
 _LONGEST = 60
@@ -19,29 +20,29 @@ _LONGEST = 60
 def check_floor(
     dataset: Dataset, indices: Sequence[int] | None = None, distinct: Sequence[Hashable | None] | None = None
 ) -> None:
-    """Refuse a class of which too few images are left to learn from. Data with several labels per image has no floor.
+    """Refuse a class with fewer than `FEWEST` images to learn from. Data with several labels per image has no such
+    limit.
 
     Args:
-        dataset: with a training split.
-        indices: the images of that split that count, as those that could be read; all where None.
-        distinct: a value for each of them; images with the same one are copies, and count once. None is one by itself.
+        dataset: data with a training split.
+        indices: the images of that split that count, such as the readable ones; None for all.
+        distinct: a value for each of them; images with the same value are copies, and count once. None is unique.
 
     Raises:
-        DatasetError: the message names the classes, and how many images each of them has.
+        DatasetError: the message names the classes, and the number of images of each.
     """
     if dataset.multi_label:
         return
     targets = dataset.split(TRAIN).targets if indices is None else dataset.split(TRAIN).targets[np.asarray(indices)]
     values = [None] * len(targets) if distinct is None else distinct
-    keys = [place if value is None else value for place, value in enumerate(values)]
+    keys = [index if value is None else value for index, value in enumerate(values)]
     pairs = {(int(target), key) for target, key in zip(targets, keys, strict=True)}
     counts = np.bincount([target for target, _ in pairs], minlength=len(dataset.classes))
     few = np.flatnonzero(counts < FEWEST)
     if len(few):
-        named = ", ".join(f"{dataset.classes[place][:_LONGEST]} ({counts[place]})" for place in few[:_NAMED])
-        more = f" and {len(few) - _NAMED:,} more" if len(few) > _NAMED else ""
+        named = some([f"{dataset.classes[index][:_LONGEST]} ({counts[index]})" for index in few], _NAMED)
         raise DatasetError(
             f"{len(few):,} of {len(dataset.classes):,} classes have fewer than {FEWEST} different images to learn from "
-            f"(what validation and test hold is not counted): {named}{more}.",
+            f"(what validation and test hold is not counted): {named}.",
             "Add images of them, or take their folders away. weevit fit --allow-missing takes them as they are.",
         )

@@ -1,12 +1,12 @@
-"""The folder of a fit: held while it runs, and what is written into it.
+"""The folder of a fit, and its files.
 
-model/          the checkpoint in the hub's format: what every other verb, timm and transformers load
-validation/     its evaluation, as `weevit eval -o` writes it; test/ the same where there is a test split
+model/          the checkpoint in the hub's format, for every other verb, timm and transformers
+validation/     its evaluation, as `weevit eval -o` writes it; test/ too where there is a test split
 report.html     for people
-report.json     for machines: everything that was tried, all figures
-metrics.jsonl   one line for each candidate, in the order they were tried
-failures.csv    images without an answer, where there are any
-run.json        with what and on what it was made; written last, so that a folder that has one is whole
+report.json     for machines: every candidate, all figures
+metrics.jsonl   a line per candidate, in order
+failures.csv    images without an answer, if any
+run.json        versions, machine, data; written last, so that a folder with one is whole
 log.txt
 """
 
@@ -30,12 +30,12 @@ from weevit.store.provenance import provenance
 SCHEMA = "weevit.fit/2"
 MODEL, RUN, LOG, METRICS = "model", "run.json", "log.txt", "metrics.jsonl"
 FIT = Kind("fit", RUN, ("weevit.fit",), dict.fromkeys(("", MODEL, VALIDATION, TEST), ("*",)))
-"""An earlier fit is replaced, file by file, once there is something to replace it with."""
+"""An earlier fit is replaced file by file, once its replacement exists."""
 
 
 @contextmanager
 def discarded_on_error(folder: Path) -> Iterator[None]:
-    """Take the model away again if what tells how good it is cannot be written: half a fit is none."""
+    """Delete the model if its report cannot be written: half a fit is none."""
     try:
         yield
     except BaseException:
@@ -44,16 +44,7 @@ def discarded_on_error(folder: Path) -> Iterator[None]:
 
 
 def write_run(fit: Fit, facts: Mapping[str, Any], log: str) -> None:
-    """Write everything but the model, which is there.
-
-    Args:
-        fit: what came of it.
-        facts: for `run.json`, besides the figures.
-        log: `log.txt`.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write everything but the model; `facts` go to `run.json`, `log` to `log.txt`. OutputError as for `write_file`."""
     from weevit.fitting.page import fit_page
 
     folder, figures = fit.folder, finite(fit.as_json())
@@ -69,9 +60,9 @@ def write_run(fit: Fit, facts: Mapping[str, Any], log: str) -> None:
 
 
 def begin_writing(folder: Path) -> None:
-    """Say that the folder holds a fit that is not whole, before the first file of another is replaced.
+    """Mark the folder as an unfinished fit before the first file of an earlier one is replaced.
 
-    The evaluations of the fit that was there go at once: beside another model they would be taken for its own.
+    The evaluations of the earlier fit are deleted at once: beside another model they would be taken for its own.
     """
     write_file(folder / RUN, {"schema": SCHEMA, "verb": "fit", "status": "unfinished"})
     for name in (VALIDATION, TEST):
@@ -79,6 +70,6 @@ def begin_writing(folder: Path) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Versions and hardware, and when it was made."""
+    """Versions, hardware and time."""
     packages = ("numpy", "scipy", "scikit-learn", "onnxruntime", "pillow", "safetensors")
     return {**provenance(packages), "made": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())}

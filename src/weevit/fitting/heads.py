@@ -2,8 +2,8 @@
 
 Letters: n images, D the embedding's width, K classes.
 
-The head of a checkpoint takes embeddings as they are, so that standardisation is folded in: with the mean m and the
-standard deviation s of each of the D numbers, `W ((x - m) / s) + b` is `(W / s) x + (b - W (m / s))`.
+The head of a checkpoint takes raw embeddings, so standardisation is folded in: with the mean m and the standard
+deviation s of each of the D numbers, `W ((x - m) / s) + b` is `(W / s) x + (b - W (m / s))`.
 
 A path goes from the strongest regularisation to the weakest, and each head starts from the one before, which takes two
 thirds of the time (`python benchmarks/fit.py path`).
@@ -18,21 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.answers.results import Array
-from weevit.store.extras import missing
+from weevit.store.extras import needed
 
 Floats = npt.NDArray[np.float64]
 
 STRENGTHS = tuple(10 ** (power / 2) for power in range(-8, 3))
-"""scikit-learn's C, from 0.0001 to 10 in half decades; small is strongly regularised."""
+"""scikit-learn's C, from 0.0001 to 10 in half decades; small means strong regularisation."""
 
 _STEPS = 5000
-"""More than a fit of anything but noise takes; about 40 are usual."""
+"""More than any fit but that of noise takes; about 40 are usual."""
 
 _CONSTANT = 1e-7
-"""Of the size of the embeddings: a number that varies less says nothing."""
+"""Standard deviation, relative to the embeddings' size, below which a number counts as constant."""
 
 _NEVER = -30.0
-"""The logit of a class of which there was nothing to learn from: as good as never answered, and finite."""
+"""The logit of a class without training images: practically never answered, and finite."""
 
 
 _TOLERANCE = 1e-3
@@ -44,7 +44,7 @@ _BF16 = 2.0**-7
 
 @dataclass(frozen=True)
 class Head:
-    """A linear head on embeddings as they are.
+    """A linear head on raw embeddings.
 
     Attributes:
         weight: (K, D).
@@ -67,7 +67,7 @@ class Head:
         return _TOLERANCE + _BF16 * float(sizes.max(initial=0.0))
 
     def cooled(self, temperature: float) -> Head:
-        """The head whose logits are these divided by the temperature."""
+        """The head with logits divided by the temperature."""
         return replace(self, weight=self.weight / temperature, bias=self.bias / temperature)
 
 
@@ -75,7 +75,7 @@ class Path(Protocol):
     """Heads on one set of images, one strength after another."""
 
     def fit(self, strength: float) -> Head:
-        """The head of this strength, found from the one before."""
+        """The head of this strength, starting from the one before."""
         ...
 
 
@@ -115,7 +115,7 @@ class _Scale:
         return (np.asarray(vectors, np.float64) - self.mean) / self.std
 
     def folded(self, weight: Floats, bias: Floats) -> Head:
-        """The head on embeddings as they are that does what this one does on standardised ones."""
+        """The head on raw embeddings that equals this one on standardised ones."""
         own = weight / self.std
         return Head(own, bias - own @ self.mean)
 
@@ -145,7 +145,7 @@ class _Classes:
 
 
 class _Labels:
-    """Any number of labels per image: each by itself against the rest."""
+    """Any number of labels per image: each against the rest."""
 
     def __init__(self, scale: _Scale, vectors: Array, targets: npt.NDArray[Any], balanced: bool) -> None:
         self._scale, self._x, self._y = scale, scale.standardised(vectors), targets
@@ -153,27 +153,20 @@ class _Labels:
 
     def fit(self, strength: float) -> Head:
         weight, bias = np.zeros((len(self._models), self._x.shape[1])), np.zeros(len(self._models))
-        for place, model in enumerate(self._models):
-            own, count = self._y[:, place], int(self._y[:, place].sum())
+        for index, model in enumerate(self._models):
+            own, count = self._y[:, index], int(self._y[:, index].sum())
             if 0 < count < len(own):
                 model.set_params(C=strength).fit(self._x, own)
-                weight[place], bias[place] = model.coef_[0], model.intercept_[0]
-            else:  # always or never there: as likely as that says, by Laplace's rule
-                bias[place] = np.log((count + 1) / (len(own) - count + 1))
+                weight[index], bias[index] = model.coef_[0], model.intercept_[0]
+            else:  # always or never there: the probability by Laplace's rule
+                bias[index] = np.log((count + 1) / (len(own) - count + 1))
         return self._scale.folded(weight, bias)
 
 
 def require_sklearn() -> Any:
-    """scikit-learn's regression, or the command that installs it.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise missing("data", "Heads are fitted with scikit-learn, which is not installed.") from error
-    return LogisticRegression
+    """scikit-learn's logistic regression; MissingExtraError where it is not installed."""
+    what = "Heads are fitted with scikit-learn, which is not installed."
+    return needed("sklearn.linear_model", "data", what).LogisticRegression
 
 
 def _model(balanced: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Nearest neighbours by the cosine of embeddings: no head, but a measure of what a head could be missing."""
+"""Nearest neighbours by the cosine of embeddings: a measure of what a linear head could be missing."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from weevit.answers.results import Array, unit_length
 from weevit.fitting.heads import Floats
 
 COUNTS = (1, 3, 5, 10, 20, 50)
-"""Neighbours that have a say."""
+"""Numbers of neighbours that vote."""
 
 WEIGHTINGS = ("uniform", "distance")
-"""All the same; or by 1 / (1 - cosine), as scikit-learn's `KNeighborsClassifier` does it."""
+"""Equal votes, or votes of 1 / (1 - cosine), as in scikit-learn's `KNeighborsClassifier`."""
 
 MOST = 50_000
-"""Images; every one is compared with every other, so that ten times as many take a hundred times as long."""
+"""Images; the time grows with their square."""
 
 _AT_ONCE = 1024
 _CLOSEST = 1e-6
-"""A distance that rounding cannot tell from none."""
+"""Least distance, of the size of rounding errors."""
 
 
 def scores(
     known: Array, targets: npt.NDArray[Any], asked: Array, num_classes: int
 ) -> Iterator[tuple[int, str, Floats]]:
-    """What the neighbours of each asked image say.
+    """The votes of the neighbours of each image.
 
     Args:
         known: (n, D) embeddings.
@@ -37,28 +37,28 @@ def scores(
         num_classes: K.
 
     Yields:
-        Neighbours, weighting, (m, K) shares of the votes; for more neighbours than there are images, nothing.
+        Number of neighbours, weighting, (m, K) shares of the votes; nothing for more neighbours than images.
     """
     votes = targets.astype(np.float64) if targets.ndim == 2 else np.eye(num_classes)[targets]
     counts = [count for count in COUNTS if count <= len(known)]
-    places, distances = _nearest(known, asked, max(counts, default=0))
+    nearest, distances = _nearest(known, asked, max(counts, default=0))
     for weighting in WEIGHTINGS:
         weights = np.ones_like(distances) if weighting == "uniform" else 1 / np.maximum(distances, _CLOSEST)
         summed = np.zeros((len(asked), num_classes))
-        for rank in range(places.shape[1]):
-            summed += weights[:, rank, None] * votes[places[:, rank]]
+        for rank in range(nearest.shape[1]):
+            summed += weights[:, rank, None] * votes[nearest[:, rank]]
             if rank + 1 in counts:
                 yield rank + 1, weighting, summed / weights[:, : rank + 1].sum(axis=1, keepdims=True)
 
 
 def _nearest(known: Array, asked: Array, count: int) -> tuple[npt.NDArray[np.int64], Floats]:
     """(m, count) indices of the nearest and their distances, the nearest first."""
-    own, all_places, all_distances = unit_length(known), [], []
+    own, all_indices, all_distances = unit_length(known), [], []
     for start in range(0, len(asked), _AT_ONCE):
         cosines = unit_length(asked[start : start + _AT_ONCE]) @ own.T
         rough = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
         near = np.take_along_axis(cosines, rough, axis=1)
         order = np.argsort(-near, axis=1, kind="stable")
-        all_places.append(np.take_along_axis(rough, order, axis=1))
+        all_indices.append(np.take_along_axis(rough, order, axis=1))
         all_distances.append(1 - np.take_along_axis(near, order, axis=1).astype(np.float64))
-    return np.concatenate(all_places), np.concatenate(all_distances)
+    return np.concatenate(all_indices), np.concatenate(all_distances)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import isfinite, log10
 from typing import Any
 
-from weevit.evaluation.report import model_line, short_name, tile
+from weevit.evaluation.report import model_line, reliability_chart, short_name, tile
 from weevit.evaluation.results import Evaluation
 from weevit.fitting.results import Fit
 from weevit.reports import charts
@@ -38,7 +38,7 @@ def fit_page(fit: Fit, facts: Mapping[str, Any]) -> str:
         chosen=fit.chosen.name,
         calibration=_calibration(fit),
         by=fit.calibration.by,
-        reliability=None if several else _reliability(validation),
+        reliability=None if several else reliability_chart(validation, "Reliability on validation"),
         confusion=None if several else _confusion(validation),
         splits=list(fit.evaluations),
         columns=("class", "precision", "recall", "F1", "images"),
@@ -105,14 +105,6 @@ def _calibration(fit: Fit) -> list[tuple[str, str]]:
         ("training, each image by a head that did not see it", percent(errors["out_of_fold"])),
         ("the same by chance", percent(errors["out_of_fold_by_chance"])),
     ]
-
-
-def _reliability(evaluation: Evaluation) -> Svg | None:
-    found = evaluation.calibration
-    if not found.counts.any():
-        return None
-    bins = charts.Bins(*(getattr(found, name).tolist() for name in ("edges", "confidence", "accuracy", "counts")))
-    return charts.reliability(bins, f"Reliability on validation; calibration error {percent(found.error)}")
 
 
 def _confusion(evaluation: Evaluation) -> Svg | None:

@@ -1,20 +1,16 @@
-"""What a fit is told, and what comes of it."""
+"""The settings of a fit, and its result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from weevit.arguments import MAX_SEED, one_of, whole
 from weevit.errors import UsageError
 from weevit.evaluation.results import Evaluation
 from weevit.fitting.search import Candidate
 from weevit.zoo.checkpoint import Checkpoint
-
-Weights = Literal["none", "balanced"]
-Source = Literal["folds", "validation"]
 
 CHOICES = {"class_weights": ("none", "balanced"), "calibrate": ("folds", "validation")}
 
@@ -32,11 +28,7 @@ class Settings:
     allow_missing: bool = False
 
     def check(self) -> None:
-        """Refuse invalid settings.
-
-        Raises:
-            UsageError: a number or word that is not allowed.
-        """
+        """Refuse invalid settings, with a UsageError."""
         if self.folds < 2:
             raise UsageError(f"Folds are 2 or more: {self.folds} was given.", "The default is 5.")
         whole("seed", self.seed, 0, MAX_SEED)
@@ -56,16 +48,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How sure the head may be, and how that was found out.
+    """The calibration of a head, and its errors.
 
     Attributes:
         by: `folds`: from the training images, each judged by a head that did not see it; or `validation`.
-        temperature: what the logits were divided by.
-        temperatures: what it would have been by `folds` and by `validation`; 1 where none is clearly better.
-        errors: ECE. `before` and `after`: on the validation images, without and with the temperature;
-            `with_folds` and `with_validation`: the same with each of the two; `by_chance`: what the probabilities would
-            show on this number of images if they were exactly right; `out_of_fold`: on the training images, after, each
-            judged by a head that did not see it; `out_of_fold_by_chance`. NaN where nothing could be judged.
+        temperature: the divisor of the logits.
+        temperatures: the temperatures by `folds` and by `validation`; 1 where none is clearly better.
+        errors: ECE. `before` and `after`: on the validation images, without and with the temperature; `with_folds` and
+            `with_validation`: with each of the two; `by_chance`: what exactly right probabilities would show on this
+            number of images; `out_of_fold`: on the training images, after, each judged by a head that did not see it;
+            `out_of_fold_by_chance`. NaN where nothing could be judged.
     """
 
     by: str
@@ -76,28 +68,28 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Fit:
-    """A head that was fitted, and how good it is.
+    """A fitted head, and its quality.
 
     Attributes:
-        folder: of the run; a model wherever weevit takes one.
-        checkpoint: the backbone with the head, as it stands in `model/`.
-        base: full name of the model that the backbone is from.
-        settings: what was asked for.
-        measure: what candidates were compared by.
-        candidates: everything that was tried.
-        chosen: the head among them.
-        neighbours: the best of nearest neighbours, None where they were not tried.
-        neighbours_better: whether those are clearly better than the head.
+        folder: folder of the run; a model wherever weevit takes one.
+        checkpoint: the backbone with the head, as in `model/`.
+        base: full name of the backbone's model.
+        settings: the settings.
+        measure: the measure that compared candidates.
+        candidates: every candidate.
+        chosen: the chosen head.
+        neighbours: the best nearest-neighbour candidate, None without.
+        neighbours_better: whether that is clearly better than the head.
         calibration: temperature and calibration errors.
         evaluations: `validation`, and `test` where there is one: of images that chose nothing (but temperature and
-            threshold, where the settings say that the validation images calibrate).
-        images: split -> how many there are.
-        validation_cut: whether the validation split was cut from the training images, since there was none.
+            threshold, where the settings calibrate by the validation images).
+        images: split -> number of images.
+        validation_cut: whether the validation split was cut from the training images.
         failures: (split, id, status, error) of images without an answer.
-        computed, cached: embeddings that the model was asked for, and that were there.
-        difference: greatest difference of a logit between the head as fitted and the checkpoint as read back and run.
-        seconds: what took how long: `embed`, `search`, `fit`, `write`, `total`.
-        notes: what a person should know.
+        computed, cached: embeddings that were computed, and that were cached.
+        difference: greatest difference of a logit between the fitted head and the checkpoint as read back and run.
+        seconds: time of `embed`, `search`, `fit`, `write`, `total`.
+        notes: notes for people.
     """
 
     folder: Path
@@ -122,12 +114,12 @@ class Fit:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Of the validation images."""
+        """Metrics of the validation images."""
         return self.evaluations["validation"].metrics
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Their names, in the order of the head."""
+        """Class names, in the order of the head."""
         return tuple(label.id for label in self.checkpoint.labels or ())
 
     def as_json(self) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""What is tried, and how it is chosen: by cross-validation on the training images, and by nothing else.
+"""The search for a head: candidates are compared by cross-validation on the training images only.
 
-Every image is judged once, by a head that did not see it. The best is the one with the highest score; of equal ones
-(on few or easy images all of them may be right on every one) that with the least log-loss, each at its own best
-temperature: the head is calibrated afterwards anyway. What other rules cost: `python benchmarks/fit.py rules`.
+Every image is judged once, by a head that did not see it. The best has the highest score; among equals (on few or easy
+images all may be right everywhere) the least log loss, each at its own best temperature: the head is calibrated
+afterwards anyway. The cost of other rules: `python benchmarks/fit.py rules`.
 """
 
 from __future__ import annotations
@@ -21,32 +21,31 @@ from weevit.answers.results import Array
 from weevit.evaluation.metrics import average_precision
 from weevit.fitting import neighbours
 from weevit.fitting.calibration import least_loss
-from weevit.fitting.heads import STRENGTHS, Floats, Head, Path, path
-from weevit.store.extras import missing
+from weevit.fitting.heads import STRENGTHS, Floats, Head, Path, path, require_sklearn
 
 Ints = npt.NDArray[np.int64]
 Folds = Sequence[tuple[Ints, Ints]]
 
 CLEARLY = 2.0
-"""Standard errors of the difference by which one must be ahead to be called better."""
+"""Standard errors of the difference from which one candidate is clearly better."""
 
 _ROUNDING = 1e-9
-"""Scores nearer than that are equal."""
+"""Difference up to which scores are equal."""
 
 _LABELS_CLEARLY = 0.01
-"""Scores of mean average precision nearer than that are equal: of it no standard error is known."""
+"""Difference of mean average precision up to which two candidates are equal: it has no known standard error."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """What heads are fitted to.
+    """The images that heads are fitted to.
 
     Attributes:
         vectors: (n, D) float32 embeddings.
         targets: (n) class index, or (n, K) of 0 and 1 for any number of labels.
         num_classes: K.
         balanced: every class counts the same, in fitting and in the score.
-        groups: (n) the same number for copies of one image; every image is one by itself where None.
+        groups: (n) the same number for copies of one image; None where every image is unique.
     """
 
     vectors: Array
@@ -55,10 +54,10 @@ class Images:
     balanced: bool = False
     groups: Ints | None = None
 
-    def take(self, places: Ints) -> Images:
-        """Those at some indices."""
-        groups = None if self.groups is None else self.groups[places]
-        return replace(self, vectors=self.vectors[places], targets=self.targets[places], groups=groups)
+    def take(self, indices: Ints) -> Images:
+        """The images at some indices."""
+        groups = None if self.groups is None else self.groups[indices]
+        return replace(self, vectors=self.vectors[indices], targets=self.targets[indices], groups=groups)
 
     @property
     def multi_label(self) -> bool:
@@ -73,7 +72,7 @@ class Images:
         return "balanced accuracy" if self.balanced else "accuracy"
 
     def weights(self) -> Floats:
-        """(n), adding up to 1: what each image counts in the score."""
+        """(n), adding up to 1: the weight of each image in the score."""
         if not self.balanced or self.multi_label:
             return np.full(len(self.targets), 1 / len(self.targets))
         counts = np.bincount(self.targets, minlength=self.num_classes)
@@ -81,7 +80,7 @@ class Images:
 
 
 class HeadSettings(TypedDict, total=False):
-    """Of logistic regression its `strength`; of nearest neighbours their `count` and `weighting`."""
+    """`strength` of logistic regression; `count` and `weighting` of nearest neighbours."""
 
     strength: float
     count: int
@@ -90,13 +89,13 @@ class HeadSettings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something that was tried.
+    """A candidate of the search.
 
     Attributes:
         kind: `linear` or `neighbours`.
         settings: `strength`; or `count` and `weighting`.
         score: in cross-validation, by the measure of `Images.measure`.
-        right: whether each image was right that could be judged; empty for labels.
+        right: whether each judged image was right; empty for labels.
     """
 
     kind: str
@@ -115,16 +114,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Search:
-    """What came of it.
+    """The result of a search.
 
     Attributes:
-        measure: what the scores are.
-        candidates: everything that was tried, in order.
+        measure: name of the score.
+        candidates: every candidate, in order.
         linear: the best head.
-        neighbours: the best of the others; None where they were not tried.
-        clear: whether those are clearly better than the best head, which then is written all the same.
-        logits: (n, K) of the best head's like, each image by the one that did not see it.
-        seen: (n) how many different images of its class that head had seen; where none, nothing was judged by it.
+        neighbours: the best nearest-neighbour candidate; None without.
+        clear: whether that is clearly better than the best head, which is written all the same.
+        logits: (n, K) of the best kind of head, each image by the one that did not see it.
+        seen: (n) different images of its class that head had seen; 0 where nothing was judged.
         notes: what was left out.
     """
 
@@ -139,17 +138,17 @@ class Search:
 
 
 Watcher = Callable[[int, int, str], None]
-"""Told how many of how many are done, and what was the last."""
+"""Called with the number done, the total, and the last candidate."""
 
 
 def search(images: Images, folds: Folds, threads: int = 1, watch: Watcher = lambda done, total, last: None) -> Search:
-    """Try everything, and say what is best.
+    """Try all candidates and choose the best.
 
     Args:
         images: the training split.
         folds: (indices to fit to, indices to judge by), each image in one of the latter.
         threads: folds that are fitted at the same time.
-        watch: told after each candidate.
+        watch: called after each candidate.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -174,9 +173,9 @@ def search(images: Images, folds: Folds, threads: int = 1, watch: Watcher = lamb
 
 
 def _seen(images: Images, folds: Folds) -> Ints:
-    """(n): of how many different images of its class the head that judges an image was made; labels are always judged.
+    """(n): the number of different images of its class that the judging head has seen; labels are always judged.
 
-    A label that a fold lacks has the probability that such a label should have, and spoils no figure.
+    A label that a fold lacks gets the probability of such a label, and distorts no figure.
     """
     count = len(images.targets)
     if images.multi_label:
@@ -190,7 +189,7 @@ def _seen(images: Images, folds: Folds) -> Ints:
 
 
 def _unjudged(images: Images, seen: Ints) -> Search:
-    """Where every class has one image: the head in the middle, since there is nothing to compare any with."""
+    """Where every class has one image: the middle head, since nothing can be compared."""
     middle = Candidate("linear", {"strength": STRENGTHS[len(STRENGTHS) // 2]}, float("nan"), np.zeros(0, bool))
     logits = np.zeros((len(seen), images.num_classes))
     note = "nothing was compared in cross-validation: every class has one image"
@@ -200,7 +199,7 @@ def _unjudged(images: Images, seen: Ints) -> Search:
 def _heads(
     images: Images, folds: Folds, known: Ints, threads: int, watch: Callable[[int, str], None]
 ) -> tuple[list[Candidate], Candidate, Floats]:
-    """All that were tried, the best of them by the images at the known indices, and its logits."""
+    """All linear candidates, the best of them by the images at the known indices, and its logits."""
     judged = images.take(known)
     tried: list[Candidate] = []
     best: tuple[Candidate, Floats] | None = None
@@ -235,22 +234,20 @@ def final(images: Images, strength: float) -> Head:
 def one_thread_each() -> Iterator[None]:
     """Several fits at once, each on one thread: faster than the reverse, and the same bits on any number of cores.
 
-    A fit that has not converged to the last digit after thousands of steps (noise, or two classes that nothing tells
-    apart) is as good as one that has; scikit-learn's word on it would help nobody.
+    A fit that has not converged to the last digit after thousands of steps (noise, or two indistinguishable classes) is
+    good enough; scikit-learn's warning about it is silenced.
     """
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise missing("data", "Heads are fitted with scikit-learn, which is not installed.") from error
+    require_sklearn()
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
 
 
-def _path(images: Images, places: Ints) -> Path:
-    targets = images.targets[places]
-    return path(images.vectors[places], targets, images.num_classes, images.balanced)
+def _path(images: Images, indices: Ints) -> Path:
+    return path(images.vectors[indices], images.targets[indices], images.num_classes, images.balanced)
 
 
 class _HeldOut:
@@ -264,8 +261,8 @@ class _HeldOut:
         """(n, K), each image's from the head that did not see it."""
         heads = self._pool.map(lambda own: own.fit(strength), self._paths)
         logits = np.zeros((len(self._images.targets), self._images.num_classes))
-        for head, (_, places) in zip(heads, self._folds, strict=True):
-            logits[places] = head.logits(self._images.vectors[places])
+        for head, (_, judged) in zip(heads, self._folds, strict=True):
+            logits[judged] = head.logits(self._images.vectors[judged])
         return logits
 
 

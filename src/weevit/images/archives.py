@@ -1,12 +1,11 @@
 """WebDataset tars: images in archives, each with the members of the same name beside it.
 
-A member is read where it lies; nothing is ever unpacked onto the disk. (The layout:
-https://github.com/webdataset/webdataset, README.)
+A member is read in place; nothing is unpacked onto the disk. (https://github.com/webdataset/webdataset, README.)
 
-Members that follow one another and have the same name up to the first dot are a sample: `a/0001.seg.png` and
-`a/0001.cls`. A photo's own name may have dots too, and in one sample there may then be `22.05.JPG` with `22.05.cls`
-and `22.06.JPG` with `22.06.cls`. So an image has the class of the name that has most of its own, cut at a dot; where
-the sample has classes of longer names, a shorter one says nothing of it.
+Consecutive members with the same name up to the first dot are a sample: `a/0001.seg.png` and `a/0001.cls`. A photo's
+name may have dots too, so one sample may hold `22.05.JPG` with `22.05.cls` and `22.06.JPG` with `22.06.cls`. An image
+therefore gets the class of the longest name that is its own name cut at a dot. A name that is itself the beginning of
+another class's name gives no class to other images.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import json
 import tarfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 from weevit.errors import ImageError, TruncatedImageError, UnreadableImageError
 from weevit.images.files import File, Slice
@@ -28,18 +28,18 @@ from weevit.images.source import MAX_PATH, TARGETS, Source, Stored, shortened
 _MAX_CLASS_BYTES = 1000
 _MAX_JSON_BYTES = 1 << 16
 _MAX_NAME_BYTES = 1 << 20
-"""Of all headers in front of a member that only hold a long name, or what else is said about it."""
+"""Size of all extended headers in front of a member: a long name and further facts."""
 
 _MAX_GLOBAL_BYTES = 1 << 16
-"""Of all headers that speak of every member to come; each member has a copy."""
+"""Size of all headers that hold for every later member; each member has a copy."""
 
 _MAX_SPARSE_BLOCKS = 1000
 _MAX_BYTES, _MAX_RATIO = 1 << 30, 200
-"""What a compressed archive may unpack to in any case, and how many times its bytes beyond that."""
+"""Unpacked size that any compressed archive may have, and the ratio to the packed size that a larger one may have."""
 
 _STEP = 16 << 20
 _MAX_WAITING = 1000
-"""Images of a sample that wait for their classes; archives of `2026.11.26.jpg` may be one sample."""
+"""Images of a sample that wait for their classes; an archive of names like `2026.11.26.jpg` is one sample."""
 
 _MAX_DOTS = 16
 _MAX_ENDING = 16
@@ -55,15 +55,15 @@ _NAMES = (
 def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
     """The images in an archive, in its order, named `archive.tar/member.jpg`.
 
-    Bad members are sources that raise: a link or device under an image's name, a name that leads out of the archive,
-    a member that the archive is too short for. An archive that breaks off gives one more source, for what is lost.
+    A bad member is a source that raises: a link or device under an image's name, a name that leads out of the archive,
+    a member that ends behind the archive's end. A truncated archive gives one more source, for its lost members.
 
     Args:
-        file: the archive; a compressed one is read from its beginning to its end, and each member as it comes.
-        left_out: counts the members that are no images by their endings.
+        file: the archive; a compressed one is read once from beginning to end.
+        left_out: counts the members that are not images, by ending.
 
     Raises:
-        ImageError: it cannot be opened, or is no archive.
+        ImageError: the file cannot be opened, or is no archive.
     """
     packed = file.name.lower().endswith("gz")
     with file.open() as handle:
@@ -71,16 +71,20 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
         handle.seek(0)
         try:
             archive = _Archive.open(fileobj=handle, mode="r|gz" if packed else "r:", tarinfo=_Header)
-        except Exception as error:  # what reading trips over: bytes that are no archive may be anything
+        except Exception as error:  # tarfile raises about any type for bytes that are no archive
             raise UnreadableImageError(
                 f"{file.name}: not a tar archive, or one without a beginning: {error}"
             ) from error
-        where = _Packed(archive, Packed(file, handle.tell)) if packed else _Plain(file, size)
+        locate = (
+            partial(_again, Packed(file, handle.tell), archive)
+            if packed
+            else partial(_slice, file, file.fingerprint(), size)
+        )
         members = _Members(archive, handle.tell if packed else None)
         for _, group in groupby(members, key=lambda member: _key(member.name)):
-            sample = _Sample(left_out)
+            sample = _Sample(file.name, left_out)
             for member in group:
-                yield from _take(sample, archive, where, member)
+                yield from _take(sample, archive, locate, member)
             yield from sample.end()
         if members.broken:
             yield Source(
@@ -88,15 +92,13 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
             )
 
 
-def _take(
-    sample: _Sample, archive: tarfile.TarFile, where: _Plain | _Packed, member: tarfile.TarInfo
-) -> Iterator[Source]:
-    """Add a member to its sample; gives the images that are known to be complete."""
+def _take(sample: _Sample, archive: tarfile.TarFile, locate: _Locate, member: tarfile.TarInfo) -> Iterator[Source]:
+    """Add a member to its sample; yields the images whose class is known."""
     if sample.has(member.name):  # a second sample of this name
         yield from sample.end()
     stem, ending = _cut(member.name)
     if ending in EXTENSIONS:
-        sample.add(stem, f"{where.file.name}/{_clean(member.name)}", _value(where, member))
+        sample.add(stem, _clean(member.name), _value(locate, member))
     elif ending == ".cls" and member.isfile() and member.size <= _MAX_CLASS_BYTES:
         sample.classes[stem] = _text(archive, member)
     elif ending == ".json" and member.isfile() and (told := _told(archive, member)):
@@ -107,16 +109,16 @@ def _take(
 
 
 class _Sample:
-    """Members whose names are one up to the first dot.
+    """Consecutive members with the same name up to the first dot.
 
     Attributes:
         classes: name without `.cls` -> class.
-        told: the same of `.json`; only where there is no `.cls`.
+        told: name without `.json` -> class; used only where there is no `.cls`.
         left_out: as for `read_tar`.
     """
 
-    def __init__(self, left_out: Counter[str]) -> None:
-        self.left_out = left_out
+    def __init__(self, archive: str, left_out: Counter[str]) -> None:
+        self._archive, self.left_out = archive, left_out
         self._start()
 
     def _start(self) -> None:
@@ -126,23 +128,23 @@ class _Sample:
         self._names: set[str] = set()
 
     def has(self, name: str) -> bool:
-        """Whether there was a member of this name; there is one from now on."""
+        """Whether the sample has a member of this name already; the name is added."""
         known = name in self._names
         self._names.add(name)
         return known
 
     def add(self, stem: str, name: str, value: Stored | ImageError) -> None:
-        """An image; `stem` is its name without the ending."""
-        self._waiting.append((stem, name, value))
+        """Add an image; `stem` is its name without the ending."""
+        self._waiting.append((stem, f"{self._archive}/{name}", value))
 
     def complete(self) -> Iterator[Source]:
-        """The images at the front whose own class has come, which nothing that follows could change, or is too late."""
+        """The first images, as long as their class is final: it was read under their full name, or too many wait."""
         while self._waiting and (self._waiting[0][0] in self.classes or len(self._waiting) > _MAX_WAITING):
             stem, name, value = self._waiting.popleft()
             yield Source(name, value, self.classes.get(stem))
 
     def end(self) -> Iterator[Source]:
-        """The other images; then all is forgotten."""
+        """The remaining images; the sample is empty afterwards."""
         classes = self.classes or self.told
         longer = {shorter for stem in classes for shorter in _shorter(stem)}
         while self._waiting:
@@ -168,7 +170,7 @@ def _shorter(stem: str) -> Iterator[str]:
 
 
 def _cut(name: str) -> tuple[str, str]:
-    """The name without its ending, and the ending in small letters."""
+    """The name without its ending, and the ending in lower case."""
     ending = PurePosixPath(name[-2 * _MAX_ENDING :]).suffix
     if len(ending) > _MAX_ENDING:
         return name, ""
@@ -176,11 +178,11 @@ def _cut(name: str) -> tuple[str, str]:
 
 
 class _Archive(tarfile.TarFile):
-    """An archive that counts what is said about its members.
+    """An archive that adds up the sizes of extended headers.
 
     Attributes:
-        names: bytes of headers in front of the member that is being read.
-        everywhere: of those that hold for all members.
+        names: size of the headers in front of the current member.
+        everywhere: size of the headers that hold for all later members.
     """
 
     names = everywhere = 0
@@ -188,7 +190,7 @@ class _Archive(tarfile.TarFile):
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is checked: Python's takes a broken one for the archive's end, and believes any size."""
+    """A header that is checked: Python's own takes a broken header for the archive's end, and any size for true."""
 
     _sparse_structs: Any
     _block: Callable[[int], int]
@@ -198,7 +200,7 @@ class _Header(tarfile.TarInfo):
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if any(buf):  # zeros, or nothing at all, are the end
+            if any(buf):  # only zeros, or no bytes, are the archive's end
                 raise tarfile.ReadError(f"a broken header ({error})") from error
             raise
         if header.size < 0:
@@ -208,11 +210,11 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Header:
         header = super().fromtarfile(archive)
-        if header.size < 0:  # said in an extended header; the archive would go round in circles
+        if header.size < 0:  # from an extended header; tarfile would loop for ever
             raise tarfile.ReadError(f"a header for {header.size:,} bytes")
         return header
 
-    # The three below are called by tarfile, by the kind of a header, before what it speaks of is read into memory.
+    # tarfile calls the three methods below by the kind of the header, before it reads the header's data into memory.
 
     def _proc_member(self, archive: Any) -> tarfile.TarInfo:
         if self.type in _NAMES:
@@ -228,7 +230,7 @@ class _Header(tarfile.TarInfo):
         return made
 
     def _proc_sparse(self, archive: Any) -> tarfile.TarInfo:
-        """Skip the map of a file with holes: no image has any, and a map may be gigabytes long."""
+        """Skip the map of a sparse file: no image is one, and a map may be gigabytes long."""
         _, more, _ = self._sparse_structs
         for _ in range(_MAX_SPARSE_BLOCKS):
             if not more:
@@ -246,7 +248,7 @@ class _Header(tarfile.TarInfo):
 
 
 class _Members:
-    """The members of an archive one after another; `broken` says afterwards why there were no more."""
+    """The members of an archive in order; `broken` says afterwards why the archive ended too soon."""
 
     def __init__(self, archive: _Archive, position: Callable[[], int] | None) -> None:
         self._archive, self._position = archive, position
@@ -255,11 +257,11 @@ class _Members:
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         try:
             while (member := self._next()) is not None:
-                self._archive.members = []  # or the archive would remember all of them
+                self._archive.members = []  # otherwise tarfile keeps all of them
                 yield member
                 if self._position:
                     self._skip(self._position)
-        except Exception as error:  # tarfile lets through what a broken header makes it trip over
+        except Exception as error:  # tarfile raises about any type for a broken header
             self.broken = str(error) or "it ends too soon"
 
     def _next(self) -> tarfile.TarInfo | None:
@@ -267,7 +269,7 @@ class _Members:
         return self._archive.next()
 
     def _skip(self, position: Callable[[], int]) -> None:
-        """Go behind a member of a compressed archive; tarfile would go on for years where its size is a lie."""
+        """Skip a member of a compressed archive; tarfile itself would read for years where the size is wrong."""
         stream: Any = self._archive.fileobj
         while (left := self._archive.offset - stream.tell()) > 0:
             if not stream.read(min(left, _STEP)):
@@ -276,35 +278,28 @@ class _Members:
                 raise tarfile.ReadError(f"it unpacks to more than {_MAX_RATIO} times its size")
 
 
-class _Plain:
-    """An archive in which one can seek."""
-
-    def __init__(self, file: File, size: int) -> None:
-        self.file, self._size, self._stamp = file, size, file.fingerprint()
-
-    def member(self, member: tarfile.TarInfo) -> Stored:
-        if member.offset_data + member.size > self._size:
-            raise TruncatedImageError("the archive ends in the middle of it")
-        return Slice(self.file, member.offset_data, member.size, self._stamp)
+_Locate: TypeAlias = Callable[[tarfile.TarInfo], Stored]
 
 
-class _Packed:
-    """A compressed one."""
-
-    def __init__(self, archive: tarfile.TarFile, packed: Packed) -> None:
-        self.file, self._packed, self._archive = packed.file, packed, archive
-
-    def member(self, member: tarfile.TarInfo) -> Stored:
-        content = self._archive.extractfile(member)
-        read = content.read if content else (lambda size: b"")
-        try:
-            return self._packed.take(member.offset_data, member.size, read)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise TruncatedImageError(f"the archive ends in the middle of it: {error}") from error
+def _slice(file: File, stamp: str, size: int, member: tarfile.TarInfo) -> Stored:
+    """A member of an archive of `size` bytes that is not compressed."""
+    if member.offset_data + member.size > size:
+        raise TruncatedImageError("the archive ends in the middle of it")
+    return Slice(file, member.offset_data, member.size, stamp)
 
 
-def _value(where: _Plain | _Packed, member: tarfile.TarInfo) -> Stored | ImageError:
-    """How to get at a member."""
+def _again(packed: Packed, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Stored:
+    """A member of a compressed archive."""
+    content = archive.extractfile(member)
+    read = content.read if content else (lambda size: b"")
+    try:
+        return packed.take(member.offset_data, member.size, read)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise TruncatedImageError(f"the archive ends in the middle of it: {error}") from error
+
+
+def _value(locate: _Locate, member: tarfile.TarInfo) -> Stored | ImageError:
+    """The bytes of a member, or the error that says why there are none."""
     name, path = _clean(member.name), PurePosixPath(member.name)
     if len(member.name) > MAX_PATH:
         return UnreadableImageError(f"{name}: a name of {len(member.name):,} characters; the limit is {MAX_PATH:,}")
@@ -313,7 +308,7 @@ def _value(where: _Plain | _Packed, member: tarfile.TarInfo) -> Stored | ImageEr
     if not member.isreg() or member.issparse():
         return UnreadableImageError(f"{name}: a link, folder, device or file with holes in an archive, not a file")
     try:
-        return where.member(member)
+        return locate(member)
     except ImageError as error:
         return type(error)(f"{name}: {error.message}", error.hint)
 
@@ -323,11 +318,11 @@ def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
         content = archive.extractfile(member)
         return content.read().decode("utf-8", "replace").strip() if content else None
     except (tarfile.TarError, EOFError, OSError):
-        return None  # the archive ends here, which the source of what is lost will say
+        return None  # the archive ends here; `read_tar` reports it
 
 
 def _told(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
-    """The class in a `.json`, if it is an object that has one."""
+    """The class in a `.json` member; None where it is not an object with one."""
     try:
         found = json.loads(_text(archive, member) or "") if member.size <= _MAX_JSON_BYTES else None
     except (ValueError, RecursionError):
@@ -338,12 +333,12 @@ def _told(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
 
 
 def _key(name: str) -> str:
-    """What belongs together: the name up to the first dot behind its last slash."""
+    """The name of a member's sample: up to the first dot behind the last slash."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 
 
 def _clean(name: str) -> str:
-    """A member's name without what a terminal or a table would trip over."""
+    """A member's name with unprintable characters escaped."""
     text = shortened(name.encode("utf-8", "backslashreplace").decode("utf-8"))
     return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)

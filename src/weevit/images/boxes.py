@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 MAX_BOXES = 10_000
-"""Boxes on one level that are looked at."""
+"""Boxes read on one level."""
 
 
 def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte of the content, behind its last byte) of each; the last may end behind the file's end."""
+    """(kind, first byte of the content, end of the content) of each box; the last may end behind the file's end."""
     stop = len(data) if stop is None else stop
     for _ in range(MAX_BOXES):
         if start + 8 > stop:
@@ -17,7 +17,7 @@ def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tupl
         size, head = int.from_bytes(data[start : start + 4], "big"), 8
         if size == 1:
             size, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
-        if size == 0:  # it goes on to the end
+        if size == 0:  # up to the end
             size = stop - start
         if size < head:  # not a box
             return
@@ -26,5 +26,5 @@ def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tupl
 
 
 def end_early(data: bytes) -> bool:
-    """Whether the last box is longer than what is left of the file."""
+    """Whether the last box ends behind the file's end."""
     return max((stop for _, _, stop in boxes(data)), default=0) > len(data)

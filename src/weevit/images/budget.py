@@ -1,7 +1,7 @@
-"""How much memory all threads together may take to decode large images.
+"""The memory that all threads together may take to decode large images.
 
-One image at the limit takes half a gigabyte, and 16 threads would take 16 of them at once. An image that needs more
-than `FREE` waits for its turn; smaller ones, which is all that cameras make but for the largest, never do.
+One image at the limit takes half a gigabyte, and 16 threads would take 16 times that at once. An image that needs more
+than `FREE` waits for its turn; smaller ones, nearly all that cameras make, never wait.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from contextlib import contextmanager
 from weevit.memory import give_back
 
 FREE = 128 << 20
-"""Bytes for which nobody has to wait: 16 megapixels."""
+"""Bytes that are lent without waiting: 16 megapixels."""
 
 PER_CORE = 64 << 20
-"""Bytes that every processor adds to what may be taken at once, beyond one image at the limit."""
+"""Bytes per processor in the total, which is at least one image at the limit."""
 
 
 class Budget:
-    """Bytes that are lent. Who asks first is served first, so that a large image is not passed for ever."""
+    """Bytes that are lent in the order of the requests, so that a large image does not wait for ever."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.reset()
 
     def reset(self) -> None:
-        """Everything is there again; a forked child has none of its parent's threads."""
+        """Make the total available again: a forked child has none of its parent's threads."""
         self._left = self.total
         self._first = threading.Lock()
         self._changed = threading.Condition()
 
     @contextmanager
     def lend(self, size: int) -> Iterator[None]:
-        """Wait until there is that much, or all of it, and hold it."""
+        """Wait until `size` bytes (at most the total) are available, and hold them."""
         if size <= FREE:
             yield
             return
@@ -43,11 +43,11 @@ class Budget:
         with self._first, self._changed:
             self._changed.wait_for(lambda: self._left >= size)
             self._left -= size
-        give_back()  # what the one before was made into may be free by now
+        give_back()  # the result of the image before may be free by now
         try:
             yield
         finally:
-            give_back()  # or the thread's part of the heap stays as large as its largest image
+            give_back()  # otherwise the thread's heap stays as large as its largest image
             with self._changed:
                 self._left += size
                 self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""An RGB image of Pillow's whose memory another decoder may fill: a copy of all pixels costs 5 % of decoding a JPEG.
+"""An RGB image of Pillow whose memory another decoder fills: copying all pixels costs 5 % of decoding a JPEG.
 
-Pillow tells where its pixels lie by the Arrow C data interface (https://arrow.apache.org/docs/format/CDataInterface),
-4 bytes each, where they lie in one piece.
+Pillow gives the address of contiguous pixels, 4 bytes each, through the Arrow C data interface
+(https://arrow.apache.org/docs/format/CDataInterface).
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes
 
 
 Room: TypeAlias = "ctypes.Array[ctypes.c_ubyte]"
-"""Bytes that may be written to."""
+"""Writable memory."""
 
 
 def pixels_of(image: Image.Image) -> Room | None:
-    """The memory of an RGB image that has none yet, to write to: R, G, B and a byte without meaning, row by row.
+    """Allocate the pixels of an RGB image and return their memory: R, G, B and an unused byte, row by row.
 
-    It may be used while the image lasts and nobody else writes to it. None where Pillow cannot say where it lies.
+    Valid while the image lives and nothing else writes to it. None where Pillow does not give the address.
     """
     image.im = _new("RGB", image.size)
     try:
-        capsule = image.im.__arrow_c_array__()  # of the image itself it would decode first
+        capsule = image.im.__arrow_c_array__()  # the method of the image itself would decode first
     except ValueError:
         return None
     array = _Array.from_address(_pointer(capsule, b"arrow_array"))
@@ -52,4 +52,4 @@ def pixels_of(image: Image.Image) -> Room | None:
 
 
 _new: Callable[[str, tuple[int, int]], Any] = getattr(_core, "new_block", _core.new)
-"""In one piece, however large; what Pillow makes otherwise is so up to 4 megapixels."""
+"""Allocates contiguous pixels of any size; Pillow's default is contiguous up to 4 megapixels only."""

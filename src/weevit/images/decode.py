@@ -1,15 +1,14 @@
 """Bytes to an upright 8-bit RGB image, or one typed error that says why there is none.
 
-Nothing is guessed and nothing is substituted: a file gives its whole image or an error. What happens on the way,
-for every format alike:
+Nothing is guessed or substituted: a file gives its whole image or an error. For every format alike:
 
 - Orientation: the EXIF tag (or an AVIF's own rotation) is applied, once.
 - Animations and files of many pages: the first frame.
-- Transparency: laid over white.
-- More than 8 bits per sample: the high 8 bits, so that the whole range is kept and not cut off at 255.
+- Transparency: composited over white.
+- More than 8 bits per sample: the high 8 bits, so that the whole range is kept and not clipped at 255.
 - CMYK, YCCK, Lab, palettes and grey: converted as Pillow does it.
-- Colour profiles (ICC): not applied. The models were trained, and are evaluated by timm, on pixels as they stand in the
-  file; applying profiles would give other answers than timm for every image that has one.
+- Colour profiles (ICC): not applied. timm trains and evaluates on the pixels of the file; applying profiles would give
+  other answers than timm for every image that has one.
 - Floating-point and 32-bit samples: refused, because their range is not known.
 
 Safe to call from many threads: no setting of Pillow or of Python's warnings is changed. Pillow's own warnings about
@@ -53,21 +52,21 @@ from weevit.store.extras import install
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before a decoder sees it, with TooLargeImageError.
+    """Limits above which an image is refused before decoding, with TooLargeImageError.
 
     Attributes:
-        max_bytes: of a file.
-        max_pixels: width times height. Formats whose decoders need more than 8 bytes per pixel are given fewer pixels
-            in proportion (PPM and progressive JPEG 4/5, AVIF 4/7, WebP a half, JPEG 2000 a third), so that the peak
-            memory of decoding is about 8 bytes times `max_pixels`, whatever the format: 512 MB by default, besides
-            the file itself.
+        max_bytes: size of a file.
+        max_pixels: width times height. Formats whose decoders need more than 8 bytes per pixel are allowed fewer pixels
+            in proportion (PPM and progressive JPEG 4/5, AVIF 4/7, WebP a half, JPEG 2000 a third). The peak memory of
+            decoding is therefore about 8 bytes times `max_pixels` for every format: 512 MB by default, besides the
+            file itself.
     """
 
     max_bytes: int = 256 * 2**20
     max_pixels: int = 64_000_000
 
     def __post_init__(self) -> None:
-        """Refuse limits that would let nothing through."""
+        """Refuse limits below 1."""
         whole("max_bytes", self.max_bytes, 1)
         whole("max_pixels", self.max_pixels, 1)
 
@@ -75,10 +74,10 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 Enough: TypeAlias = "Callable[[tuple[int, int]], tuple[int, int]]"
-"""From the (height, width) of an upright image to the least that is needed of it."""
+"""From the (height, width) of an upright image to the smallest size that suffices."""
 
 _BUDGET = 8
-"""Bytes per pixel: decoded RGB takes 4 in Pillow, and turning it upright takes as much again."""
+"""Bytes per pixel: decoded RGB takes 4 in Pillow, and turning it upright takes 4 more."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -92,14 +91,14 @@ _UPRIGHT = {
 """EXIF orientation -> the turn that undoes it; 1 and unknown values need none."""
 
 _SIDEWAYS = (5, 6, 7, 8)
-"""Those that exchange height and width."""
+"""EXIF orientations that swap height and width."""
 
 
 def read_file(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """The bytes of a regular file; never waits for a pipe or a device.
 
     Raises:
-        MissingImageError: nothing there, or a link that leads nowhere.
+        MissingImageError: no such file, or a broken link.
         UnreadableImageError: a folder, pipe, socket or device; no permission; a disk error.
         EmptyImageError: zero bytes.
         TooLargeImageError: over `limits.max_bytes`; found before reading.
@@ -108,7 +107,7 @@ def read_file(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> 
         _check_status(os.stat(path), path, limits)  # noqa: PTH116 - before opening: opening alone can act on a device
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
-            _check_status(status, path, limits)  # again: it may be another file by now
+            _check_status(status, path, limits)  # again: the path may lead to another file by now
             return file.read(status.st_size)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
         raise MissingImageError(f"{path}: no such file, or a link that leads nowhere") from error
@@ -127,10 +126,11 @@ def _check_status(status: os.stat_result, path: str | os.PathLike[str], limits: 
         raise UnreadableImageError(f"{path}: a pipe, socket or device, not a file")
     if status.st_size == 0:
         raise EmptyImageError(f"{path}: the file is empty")
-    _check_bytes(status.st_size, limits)
+    check_bytes(status.st_size, limits)
 
 
-def _check_bytes(size: int, limits: Limits) -> None:
+def check_bytes(size: int, limits: Limits) -> None:
+    """Refuse a file or a member of so many bytes if that is over the limit, with TooLargeImageError."""
     if size > limits.max_bytes:
         raise TooLargeImageError(f"{size:,} bytes; the limit is {limits.max_bytes:,}")
 
@@ -141,22 +141,22 @@ def decode(
     enough: Enough | None = None,
     name: str = "",
 ) -> Image.Image:
-    """The image in the bytes of an image file: mode RGB, 8 bits, upright. See the module for all that is done to it.
+    """The image in the bytes of an image file: mode RGB, 8 bits, upright. The module's docstring lists the conversions.
 
     Args:
         data: a whole file of one of `formats.FORMATS`.
-        limits: both are checked before a pixel is decoded.
-        enough: how much of the image is needed. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where that is
-            enough: faster, to other pixels; `full_size` tells what it was. None: always the whole image.
-        name: of the file, for kinds of images that only their names tell (see `formats.check_name`).
+        limits: limits of bytes and pixels, checked before a pixel is decoded.
+        enough: the size that suffices. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that suffices: faster,
+            with other pixels; `full_size` gives the size in the file. None: always the whole image.
+        name: name of the file, for kinds of images that only their names tell (see `formats.check_name`).
 
     Raises:
         EmptyImageError, NotAnImageError, TruncatedImageError, CorruptImageError: no whole image in these bytes.
         UnsupportedImageError: a real image, but of a format or a kind of samples that is not read.
-        TooLargeImageError: over a limit, or more than the memory that is left.
-        UsageError: Pillow was told elsewhere in this process to invent what truncated files lack.
+        TooLargeImageError: over a limit, or out of memory.
+        UsageError: `ImageFile.LOAD_TRUNCATED_IMAGES` is set in this process.
     """
-    _check_bytes(memoryview(data).nbytes, limits)
+    check_bytes(memoryview(data).nbytes, limits)
     data = bytes(data)  # no copy where it is bytes already
     if not data:
         raise EmptyImageError("zero bytes")
@@ -166,7 +166,7 @@ def decode(
 
 
 def _decoded(kind: Format, data: bytes, limits: Limits, enough: Enough | None, held: ExitStack) -> Image.Image:
-    """What `held` is given lasts until all but the result is free again."""
+    """The memory budget is held in `held` until everything but the result is free."""
     with kind.open(data) as image:
         bytes_per_pixel = getattr(image, "bytes_per_pixel", kind.bytes_per_pixel)
         check_pixels(image.size, limits, bytes_per_pixel)
@@ -181,22 +181,22 @@ def _decoded(kind: Format, data: bytes, limits: Limits, enough: Enough | None, h
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) in the file, upright, of an image from `decode`; of any other its own."""
+    """(height, width) in the file, upright, of an image from `decode`; the own size of any other image."""
     reduced_to, full = image.info.get(_REDUCED_FROM, (None, None))
     return full if reduced_to == image.size else (image.height, image.width)
 
 
 def is_reduced(image: Image.Image) -> bool:
-    """Whether `decode` left a part of the file's pixels out."""
+    """Whether `decode` reduced the image."""
     return full_size(image) != (image.height, image.width)
 
 
 _REDUCED_FROM = "weevit: reduced from"
-"""In an image's `info`: its own size, since Pillow hands `info` on to what is cut out of it, and the full one."""
+"""Key of an image's `info`: its own size (Pillow copies `info` to crops) and the full size."""
 
 
 def _reduce(image: Image.Image, enough: Enough) -> tuple[int, int] | None:
-    """Have a JPEG decoded smaller, if that is enough, and return its (height, width), upright. Other formats stay."""
+    """Let a JPEG be decoded smaller where that suffices; returns its full (height, width), upright, else None."""
     sideways = orientation(image) in _SIDEWAYS
     full = (image.width, image.height) if sideways else (image.height, image.width)
     height, width = enough(full)
@@ -206,9 +206,9 @@ def _reduce(image: Image.Image, enough: Enough) -> tuple[int, int] | None:
 
 
 def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """An image that Pillow has opened or made already as mode RGB, upright.
+    """An image that Pillow has opened or made, as mode RGB, upright.
 
-    The given image is loaded but not changed; one that needs no change is returned itself.
+    The given image is loaded but not changed; one that needs no conversion is returned itself.
 
     Raises:
         ImageError: as `decode`.
@@ -227,8 +227,8 @@ def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) ->
     """An RGB image from an array of pixels.
 
     Args:
-        array: uint8, (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGB and opacity (laid over white).
-        limits: of these, `max_pixels`.
+        array: uint8, (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGB and opacity (composited over white).
+        limits: `max_pixels` is checked.
 
     Raises:
         UsageError: another dtype or shape.
@@ -246,10 +246,11 @@ def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) ->
 
 
 def recognise(data: bytes, name: str = "") -> Format:
-    """The format of a file, by its first bytes; `name` helps where they do not tell.
+    """The format of a file, by its first bytes; `name` decides where they are ambiguous.
 
     Raises:
-        NotAnImageError, UnsupportedImageError: none that is read here.
+        NotAnImageError: no known format.
+        UnsupportedImageError: a format that is not read.
     """
     for known, signature in KNOWN_BY_NAME_ONLY:
         if _has(data, signature):
@@ -272,11 +273,7 @@ def _has(data: bytes, signature: Signature) -> bool:
 
 
 def check_pixels(size: tuple[int, int], limits: Limits, bytes_per_pixel: int = _BUDGET) -> None:
-    """Refuse an image of (width, height) that is over the limit.
-
-    Raises:
-        TooLargeImageError: so it is.
-    """
+    """Refuse an image of (width, height) over the limit of pixels, with TooLargeImageError."""
     width, height = size
     allowed = limits.max_pixels * _BUDGET // max(_BUDGET, bytes_per_pixel)
     if width * height > allowed:
@@ -285,7 +282,7 @@ def check_pixels(size: tuple[int, int], limits: Limits, bytes_per_pixel: int = _
 
 @contextmanager
 def _typed_errors(name: str, ends_early: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Whatever Pillow raises becomes an ImageError, and no image leaves that Pillow may have filled up with grey."""
+    """Turn every exception of Pillow into an ImageError, and refuse images that Pillow may have filled with grey."""
     try:
         _check_pillow_is_strict()
         yield
@@ -302,7 +299,7 @@ def _typed_errors(name: str, ends_early: Callable[[], bool] = lambda: False) -> 
 
 
 def _reason(name: str, error: Exception) -> str:
-    """One short line."""
+    """The message of an error of Pillow, on one line of at most 200 characters."""
     text = str(error) or type(error).__name__
     if text == "not identified by this driver":  # Pillow's words for a header that it could read
         text = "the header gives no width, no height or no known colours"
@@ -310,8 +307,8 @@ def _reason(name: str, error: Exception) -> str:
 
 
 def _check_pillow_is_strict() -> None:
-    # The setting belongs to the whole process. Putting it back here would change other libraries' behaviour and would
-    # race with their threads, so the only honest answer is none.
+    # The setting holds for the whole process. Resetting it here would change other libraries' behaviour and race with
+    # their threads, so no image is decoded.
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
             "another library set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True: truncated images would pass, half grey",
@@ -320,8 +317,8 @@ def _check_pillow_is_strict() -> None:
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes to RGB; turned first, since most modes are smaller than RGB."""
-    if image.mode == "La":  # Pillow converts it to nothing else
+    """Any mode of Pillow to RGB; turned first, since most modes are smaller than RGB."""
+    if image.mode == "La":  # Pillow converts it to no other mode
         image.load()
         image = image.convert("LA")
     deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
@@ -340,12 +337,12 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     else:
         rgb = upright if upright.mode == "RGB" else upright.convert("RGB")
     if rgb is not image:
-        rgb.info = {}  # or the orientation would be there to be applied a second time
+        rgb.info = {}  # otherwise the orientation could be applied a second time
     return rgb
 
 
 def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Convert about a megapixel at a time, so that nothing but the source and the result is ever held whole."""
+    """Convert about a megapixel at a time, so that only the source and the result are held whole."""
     width, height = image.size
     rows = max(1, 2**20 // width)
     result = Image.new("RGB", image.size)
@@ -355,15 +352,15 @@ def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 where there is none. Asked after loading: Pillow turns a TIFF itself, and drops the tag."""
+    """EXIF orientation, 1 without one. Call after loading: Pillow turns a TIFF itself and drops the tag."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # cameras and editors write broken EXIF around whole images; browsers show them unturned, too
+    except Exception:  # cameras and editors write broken EXIF around whole images; browsers do not turn them either
         return 1
 
 
 def _exif(image: Image.Image) -> bytes:
-    """What Pillow is going to read as EXIF, as it stands in the file."""
+    """The bytes that Pillow will parse as EXIF."""
     exif = image.info.get("exif")
     if exif is None and (text := image.info.get(_EXIF_AS_TEXT)):
         try:
@@ -374,11 +371,11 @@ def _exif(image: Image.Image) -> bytes:
 
 
 _EXIF_AS_TEXT = "Raw profile type exif"
-"""Where ImageMagick puts it in a PNG."""
+"""Key of the text in which ImageMagick writes EXIF into a PNG."""
 
 
 def _high_byte(image: Image.Image, tags: Mapping[int, object]) -> Image.Image:
-    """Grey of 9 to 16 bits to 8; `tags` are those of a TIFF, which may say 12 bits, or that zero is white."""
+    """Grey of 9 to 16 bits to 8; `tags` of a TIFF may give 12 bits, or zero as white."""
     bits = tags.get(_BITS_PER_SAMPLE)
     samples = np.asarray(image)
     grey = (samples >> ((bits[0] if isinstance(bits, tuple) else 16) - 8)).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Directories of tags, as TIFF files have them and EXIF is made of: read no more of one than it can be.
+"""Directories of tags, of which TIFF files and EXIF consist, with a bound on what one may hold.
 
-A tag says how many bytes its value has and where it lies; 20,000 tags may say so of the same megabyte, and Pillow
-before 13.0 copies each. So what a directory says is added up before Pillow sees it.
+A tag gives the size and the offset of its value. 20,000 tags may point to the same megabyte, and Pillow before 13.0
+copies it for each. The sizes are therefore added up before Pillow reads a directory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from weevit.errors import TooLargeImageError
 
 MAX_TAGS = 4096
-"""Of one directory; cameras write some dozen."""
+"""Tags of one directory; cameras write some dozen."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Type of a value -> bytes."""
@@ -28,7 +28,7 @@ class Tag:
     number: int
     type: int
     count: int
-    place: int
+    offset: int
 
     @property
     def size(self) -> int:
@@ -42,8 +42,8 @@ class Directory:
 
     Attributes:
         order: `<` or `>`.
-        tags: the first of each number.
-        whole: whether the file has all of its entries.
+        tags: the first tag of each number.
+        whole: whether the file has all entries of the directory.
     """
 
     order: str
@@ -51,45 +51,41 @@ class Directory:
     whole: bool
 
     def integers(self, data: bytes, number: int, most: int = 1) -> tuple[int, ...]:
-        """The first `most` values of a tag; none where there is no such tag, or no integer in it."""
+        """The first `most` values of a tag; empty where the tag is absent or holds no integers."""
         tag = self.tags.get(number)
         if tag is None or tag.type not in _INTEGERS:
             return ()
         count = min(most, tag.count)
         try:
-            return struct.unpack_from(f"{self.order}{count}{_INTEGERS[tag.type]}", data, tag.place)
+            return struct.unpack_from(f"{self.order}{count}{_INTEGERS[tag.type]}", data, tag.offset)
         except struct.error:
             return ()
 
 
 def read_directory(data: bytes) -> Directory:
-    """The first directory of a TIFF file or of EXIF data.
-
-    Raises:
-        TooLargeImageError: more tags than any real file has, or tags that share their values.
-    """
+    """The first directory of a TIFF file or of EXIF data; TooLargeImageError for too many or shared values."""
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\0", b"\0+")
-    start, head, entry, place = ("Q", "Q", "HHQ", 12) if big else ("I", "H", "HHI", 8)
+    start, head, entry, inside = ("Q", "Q", "HHQ", 8) if big else ("I", "H", "HHI", 4)
     tags: dict[int, Tag] = {}
     whole = True
     try:
         (first,) = struct.unpack_from(order + start, data, 8 if big else 4)
         (count,) = struct.unpack_from(order + head, data, first)
         at = first + struct.calcsize(order + head)
-        for seen, found in enumerate(_entries(data, order, entry, place, at, count)):
+        for seen, found in enumerate(_entries(data, order, entry, inside, at, count)):
             if seen == MAX_TAGS:
                 raise TooLargeImageError(f"a directory of {count:,} tags; the limit is {MAX_TAGS:,}")
             tags.setdefault(found.number, found)
-    except (struct.error, OverflowError):  # Pillow, too, takes what it has until then
+    except (struct.error, OverflowError):  # Pillow also keeps the entries before the end of the file
         whole = False
     _check_sizes(tags, len(data))
     return Directory(order, tags, whole)
 
 
-def _entries(data: bytes, order: str, entry: str, place: int, at: int, count: int) -> Iterator[Tag]:
+def _entries(data: bytes, order: str, entry: str, inside: int, at: int, count: int) -> Iterator[Tag]:
+    """The entries from `at` on; a value of up to `inside` bytes stands in its entry, a longer one at an offset."""
     room = struct.calcsize(order + entry)
-    inside = 8 if place == 12 else 4
     for _ in range(count):
         number, kind, values = struct.unpack_from(order + entry, data, at)
         size = values * _SIZES.get(kind, 0)
@@ -101,18 +97,14 @@ def _entries(data: bytes, order: str, entry: str, place: int, at: int, count: in
 
 
 def _check_sizes(tags: dict[int, Tag], size: int) -> None:
-    """Values behind the end are not read by anyone; the others cannot be more than the file has bytes."""
-    total = sum(min(tag.size, max(0, size - tag.place)) for tag in tags.values() if tag.size > 8)
+    """Refuse tags whose values are more bytes than the file has; values behind its end are never read."""
+    total = sum(min(tag.size, max(0, size - tag.offset)) for tag in tags.values() if tag.size > 8)
     if total > 2 * size + (1 << 16):
         raise TooLargeImageError(f"tags with {total:,} bytes of values in {size:,} bytes: they share them")
 
 
 def check_directory(exif: bytes) -> None:
-    """Whether EXIF data may be read: with or without `Exif` before it.
-
-    Raises:
-        TooLargeImageError: see `read_directory`.
-    """
+    """Refuse EXIF data, with or without `Exif` before it, whose directory `read_directory` refuses."""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     if len(exif) > 8:

@@ -1,4 +1,4 @@
-"""What an image's file says of itself, before anything is made of it."""
+"""The header of an image file, read without decoding a pixel."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Facts:
     """The header of a file.
 
     Attributes:
-        format: as Pillow calls it: `JPEG`, `PNG`, ...
-        mode: Pillow's name of what a pixel is: `RGB`, `L` (grey), `CMYK`, `P` (palette), ...
-        orientation: EXIF's, 1 to 8; 1 where there is none, and whatever a broken one says.
-        endings: of names of files of this format.
+        format: Pillow's name of the format: `JPEG`, `PNG`, ...
+        mode: Pillow's mode: `RGB`, `L` (grey), `CMYK`, `P` (palette), ...
+        orientation: EXIF orientation, 1 to 8; 1 without one. A broken tag may give any number.
+        endings: file name endings of this format.
     """
 
     format: str
@@ -26,7 +26,7 @@ class Facts:
 
 
 def facts_of(data: bytes) -> Facts:
-    """Read the header of a file that `decode` takes; the pixels are not looked at."""
+    """Read the header of a file that `decode` accepts."""
     kind = recognise(data)
     with kind.open(data) as image:
         return Facts(kind.name, image.mode, orientation(image), _ENDINGS[kind.name])

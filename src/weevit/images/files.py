@@ -1,4 +1,4 @@
-"""Files that hold inputs or name them, on this machine or at an address: archives, tables, lists."""
+"""Files that hold or name inputs (archives, tables, lists), on this machine or at an address."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from weevit.errors import MissingImageError, TooLargeImageError, TruncatedImageError, UnreadableImageError
-from weevit.images.decode import Limits
-from weevit.images.source import Stored, printable, stamp
+from weevit.errors import MissingImageError, TruncatedImageError, UnreadableImageError
+from weevit.images.decode import Limits, check_bytes
+from weevit.images.source import Stored, printable, stamp, why_no_path
 
 
 class File(Protocol):
-    """A file that holds inputs or names them: an archive, a table, a list. Local or remote."""
+    """A file that holds or names inputs: an archive, a table, a list. Local or remote."""
 
     @property
     def name(self) -> str:
-        """What the user called it."""
+        """The path or address as the user gave it."""
         ...
 
     def open(self) -> BinaryIO:
-        """The file, to be read and sought in; the caller closes it.
+        """The file, readable and seekable; the caller closes it.
 
         Raises:
-            ImageError: it is not there, or not to be read.
+            ImageError: the file is absent or unreadable.
         """
         ...
 
     def fingerprint(self) -> str:
-        """As `Stored.fingerprint`."""
+        """A short text that changes when the file does."""
         ...
 
     def beside(self, entry: str) -> Path | Stored:
-        """What a line of this file means: a path from this file's folder on, an absolute path, or an address.
+        """The file that a line of this file names: a path relative to this file's folder, or an address.
 
         Raises:
-            ImageError: an address that may not be fetched; the line has no answer, the others do.
+            ImageError: an address that may not be fetched, or a text that is no path; only this line has no answer.
         """
         ...
 
@@ -50,11 +50,11 @@ class LocalFile:
 
     @property
     def name(self) -> str:
-        """The path as it was given."""
+        """The path as the user gave it."""
         return printable(self.path)
 
     def open(self) -> BinaryIO:
-        """The file; only a regular one, since a pipe would wait for ever."""
+        """The file; refused unless regular, since opening a pipe may wait for ever."""
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):
                 raise UnreadableImageError(f"{self.path}: a pipe, socket or device, not a file")
@@ -69,17 +69,13 @@ class LocalFile:
         return stamp(self.path)
 
     def beside(self, entry: str) -> Path | Stored:
-        """The path from this file's folder on."""
-        if "://" in entry:
-            from weevit.images.remote import listed_file
-
-            return listed_file(entry)
-        return self.path.parent / entry
+        """The file that a line of this file names: a path relative to this file's folder, or an address."""
+        return listed(entry, self.path.parent)
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A run of bytes in a file: a member of an archive."""
+    """Consecutive bytes of a file: a member of an archive."""
 
     file: File
     offset: int
@@ -87,9 +83,8 @@ class Slice:
     stamp: str
 
     def read(self, limits: Limits) -> bytes:
-        """The bytes."""
-        if self.size > limits.max_bytes:
-            raise TooLargeImageError(f"{self.size:,} bytes; the limit is {limits.max_bytes:,}")
+        """The bytes of the member."""
+        check_bytes(self.size, limits)
         with self.file.open() as file:
             file.seek(self.offset, io.SEEK_SET)
             data = file.read(self.size)
@@ -98,8 +93,19 @@ class Slice:
         return data
 
     def fingerprint(self) -> str:
-        """The archive's, and the place in it."""
+        """The archive's stamp, the offset and the size."""
         return f"{self.stamp}-{self.offset:x}-{self.size:x}"
+
+
+def listed(entry: str, folder: Path) -> Path | Stored:
+    """The path (relative to `folder`) or address that a list, table or mapping names; ImageError for an invalid one."""
+    if "://" in entry:
+        from weevit.images.remote import listed_file
+
+        return listed_file(entry)
+    if wrong := why_no_path(entry):
+        raise wrong
+    return folder / entry
 
 
 def named_file(word: str) -> File:

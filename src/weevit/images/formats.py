@@ -1,12 +1,11 @@
-"""The image formats that weevit reads, one row each, and those that it can only name.
+"""The image formats that weevit reads, one row each, and the formats that it only names.
 
-A reader is on the list when it finds the image's size before it decodes a pixel, recognises its own files by their
-first bytes, and runs no other program. Left out for these reasons: EPS and WMF (start a program), ICO (decodes while
-it is being opened), TGA (has no signature, so that any file may pass for one), PSD and camera raw (no agreed image).
+A reader is listed if it finds the image's size before it decodes a pixel, recognises its files by their first bytes,
+and runs no other program. Therefore absent: EPS and WMF (start a program), ICO (decodes while it opens), TGA (has no
+signature, so any file may pass for one), PSD and camera raw (no agreed image).
 
-A known kind of image that is not read is still an input: in a folder it gives a row that says why there is no answer.
-Drawings, documents and icons (SVG, PDF, EPS, metafiles, ICO) are not images in this sense; in a folder they are left
-out, and counted.
+A known kind of image that is not read is still an input: in a folder it gives a row with the reason. Drawings,
+documents and icons (SVG, PDF, EPS, metafiles, ICO) are not inputs; in a folder they are left out and counted.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ from weevit.images import bounds, boxes, heif, jpeg2000, png
 from weevit.images.exif import read_directory
 
 Signature = tuple[int, bytes]
-"""Where in the file, and which bytes."""
+"""Offset in the file, and the bytes there."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How files of one format are known, read and judged.
+    """How files of one format are recognised, read and checked.
 
     Attributes:
         name: Pillow's name of the format.
-        endings: of its files, lower case.
-        reader: Pillow's class for it, or one of ours made from it, as `module.class`; imported for the first file of
-            the format. It is called directly: `Image.open` would try other readers on a broken file, and would warn of
-            large images, which cannot be silenced in one thread only.
-        signatures: a file is of this format if one of these is found in it.
+        endings: file name endings, lower case.
+        reader: Pillow's class or a subclass of ours, as `module.class`; imported for the first file of the format. It
+            is called directly: `Image.open` would try other readers on a broken file, and would warn of large images,
+            which cannot be silenced in one thread only.
+        signatures: a file with one of these is of this format.
         bytes_per_pixel: peak memory of decoding to upright RGB, besides the file itself (measured at 64 megapixels). A
-            reader of ours may say more for a single file, by an attribute of this name.
+            subclass of ours may give more for a single file, by an attribute of this name.
         codec: Pillow's name for the optional library behind the reader; empty where it cannot be missing.
-        extra: weevit's extra that installs the reader, and the module that it needs; empty where it is always there.
-        check: called before opening, with the file; raises an ImageError for what takes more time or memory than it
-            says, and for what lacks a part that the reader would fill up. Returns the bytes to be read.
-        prepare: called between opening and decoding; puts right what Pillow reads wrong.
-        ends_early: whether a file that could not be decoded stops before its own structure says that it ends.
+        extra: weevit's extra that installs the reader, and the module that it needs; empty where no extra is needed.
+        check: called with the file before opening; returns the bytes to read. Raises an ImageError for a file that
+            takes more time or memory than its size tells, or lacks a part that the reader would fill up.
+        prepare: called between opening and decoding; corrects what Pillow reads wrong.
+        ends_early: whether a file that could not be decoded is truncated by its own structure.
     """
 
     name: str
@@ -70,7 +69,7 @@ _PPM = tuple((0, b"P%d%c" % (kind, space)) for kind in range(1, 7) for space in 
 
 _HEIC = (*((8, b"he" + kind) for kind in (b"ic", b"ix", b"im", b"is", b"vc", b"vx", b"vm", b"vs")),
          (16, b"heic"), (20, b"heic"))  # fmt: skip
-"""Also behind the brand `mif1`, which AVIF files may have too."""
+"""The last two stand behind the brand `mif1`, which AVIF files may have too."""
 
 # fmt: off
 FORMATS: tuple[Format, ...] = (
@@ -108,7 +107,7 @@ KNOWN_BY_NAME_ONLY: tuple[tuple[str, Signature], ...] = (
     ("SGI", (0, b"\x01\xda\0")), ("SGI", (0, b"\x01\xda\1")), ("FITS", (0, b"SIMPLE  =")), ("DICOM", (128, b"DICM")),
     ("OpenEXR", (0, b"v/1\x01")), ("Radiance HDR", (0, b"#?RADIANCE")), ("PFM", (0, b"PF\n")), ("PFM", (0, b"Pf\n")),
 )
-"""Formats that are recognised so that the message can name them. The first match counts, and before `FORMATS`:
+"""Formats that are recognised so that the message can name them, the first match first. Checked before `FORMATS`:
 Canon's CR2 is also a TIFF."""
 
 KNOWN_ENDINGS: dict[str, str] = {ending: name for name, endings in {
@@ -122,18 +121,18 @@ KNOWN_ENDINGS: dict[str, str] = {ending: name for name, endings in {
 # fmt: on
 
 EXTENSIONS: frozenset[str] = frozenset(ending for row in FORMATS for ending in row.endings.split()) | set(KNOWN_ENDINGS)
-"""File endings that are taken for images in folders, archives and buckets, lower case with the dot: of formats that are
-read, and of known ones that are not. `.mpo` is a JPEG followed by more of them."""
+"""Endings of files that are inputs in folders, archives and buckets, lower case with the dot: of formats that are read,
+and of known kinds that are not. `.mpo` is a JPEG followed by more JPEGs."""
 
 _RAW_HINT = "Convert it to JPEG, PNG or WebP first."
 
 
 def check_name(name: str, kind: Format | None) -> None:
-    """Refuse a file by its name where its bytes do not say what it is: unknown ones, or a camera's TIFF.
+    """Refuse a file by its name where its bytes are ambiguous: an unknown format, or a camera's TIFF.
 
     Args:
-        name: of the file.
-        kind: its format, by its first bytes.
+        name: name of the file.
+        kind: format by the first bytes.
 
     Raises:
         UnsupportedImageError: a known kind of image that is not read.

@@ -1,10 +1,10 @@
 """HEIC and HEIF, by pillow-heif (libheif, libde265), which the extra `heic` installs.
 
-Nothing is registered with Pillow: the reader is called for our own files only. libheif turns and mirrors an image as
-the file says (irot, imir); what EXIF says of it is not to be applied besides (ISO/IEC 23008-12, annex A), and is not.
-Of several images the primary one is read, of a sequence without a still its first frame.
+Nothing is registered with Pillow. libheif turns and mirrors an image as the file says (irot, imir); EXIF's orientation
+must not be applied as well (ISO/IEC 23008-12, annex A), and is not. Of several images the primary one is read, of a
+sequence without a still the first frame.
 
-Not found: other bytes in the place of some; HEVC has no check sum there, and libde265 goes on.
+Not detected: overwritten bytes; HEVC has no check sum, and libde265 decodes on.
 """
 
 from __future__ import annotations
@@ -21,22 +21,18 @@ if TYPE_CHECKING:
     from PIL._imaging import PixelAccess
 
 MAX_TILES = 1024
-"""Of one image; telephones write 48 to 192. Each costs a decoder of its own."""
+"""Tiles of one image; telephones write 48 to 192. Each takes a decoder."""
 
 
 def check(data: bytes) -> bytes:
-    """Whether the file has the bytes that its boxes say it has.
-
-    Raises:
-        TruncatedImageError: it has not.
-    """
+    """Refuse a file that ends before its last box, with TruncatedImageError."""
     if end_early(data):
         raise TruncatedImageError("HEIC: the file ends before its last box")
     return data
 
 
 class Heif(ImageFile.ImageFile):
-    """The primary image of a file, opened without a pixel being decoded."""
+    """The primary image of a file; opening decodes no pixel."""
 
     format, format_description = "HEIC", "High Efficiency Image File Format"
 

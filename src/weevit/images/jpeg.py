@@ -1,14 +1,14 @@
-"""JPEG: what a file is made of, and its pixels only where none is missing.
+"""JPEG: the structure of a file, and its pixels only where none is missing.
 
 libjpeg fills what it cannot decode with grey and gives a warning, which Pillow drops. simplejpeg is the same library
-(libjpeg-turbo) with the same settings, to the same pixels, and tells the warning. libjpeg tells only the first one,
-and a damaged header gives one too, though every pixel may be there; so a file with a warning is decoded once more
-without what decoding does not need.
+(libjpeg-turbo) with the same settings and the same pixels, and reports the warning. libjpeg reports only the first
+one, and a damaged header gives one too, though every pixel may be there; a file with a warning is therefore decoded
+once more without the segments that decoding does not need.
 
-What libjpeg does not warn of is looked for here: components without a scan, scans of a progressive file that never
-came, and a long run of zeros in the data of a photo, as a lost sector leaves it.
+Damage without a warning is searched for here: components without a scan, missing scans of a progressive file, and a
+long run of zeros in the data of a photo, as a lost sector leaves it.
 
-Format: ITU-T T.81, annex B. Not found: other bytes in the place of some, where they happen to decode to as many blocks.
+Format: ITU-T T.81, annex B. Not detected: overwritten bytes that happen to decode to the same number of blocks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""The next marker in a header, and behind the data of a scan, in which restarts and stuffed bytes stand."""
+"""The next marker in a header, and behind the data of a scan, which contains restarts and stuffed bytes."""
 
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _PROGRESSIVE = {0xC0, 0xC1, 0xC9}, {0xC2, 0xCA}
@@ -46,31 +46,31 @@ _BARE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length."""
 
 _NEEDED = _FRAMES | {_TABLES, 0xCC, 0xDB, 0xDD, 0xE0, 0xEE}
-"""Of a header, what decoding needs: frames, tables, restart interval, and the two segments that tell the colours."""
+"""Segments of a header that decoding needs: frames, tables, restart interval, and two that give the colour space."""
 
 MAX_SEGMENTS = 10_000
 MAX_JUNK = 1 << 20
 MAX_EXIF = 16 << 20
-"""Bytes. Real files have some hundred segments (profiles and maps in pieces of 64 KB)."""
+"""Bytes of EXIF. Real files have some hundred segments (profiles and maps in pieces of 64 KB)."""
 
 FEW_SCANS, MAX_SCANS = 20, 200
 SCAN_PIXELS = 1_000_000_000
-"""A scan costs time for each pixel, though it may have a few bytes only. libjpeg writes 10, mozjpeg up to 20."""
+"""A scan takes time for each pixel, even with a few bytes. libjpeg writes 10, mozjpeg up to 20."""
 
 
 @dataclass
 class Layout:
-    """What stands where in a file, up to its end.
+    """The structure of a file.
 
     Attributes:
-        kind: the frame's marker; 0 where there is none.
-        bits: of a sample.
+        kind: the frame's marker; 0 without one.
+        bits: bits per sample.
         size: (width, height).
-        components: their numbers, in the frame's order.
-        segments: (marker, first byte, behind its last) of those before the first scan.
-        scans: (components, first and last coefficient, high and low bit) of each.
-        data: first byte behind the first scan's header; 0 where there is no scan.
-        end: behind the end marker; 0 where there is none.
+        components: component numbers, in the frame's order.
+        segments: (marker, first byte, end) of the segments before the first scan.
+        scans: (components, first and last coefficient, high and low bit) of each scan.
+        data: first byte behind the first scan's header; 0 without a scan.
+        end: first byte behind the end marker; 0 without one.
     """
 
     kind: int = 0
@@ -91,18 +91,18 @@ class Layout:
 
 
 def read_layout(data: bytes) -> Layout:
-    """Walk through a file's markers; pixels are not looked at.
+    """Read a file's markers; pixels are not decoded.
 
     Raises:
         TooLargeImageError: more segments, scans or EXIF than any real file has.
-        CorruptImageError: too much between the segments.
+        CorruptImageError: too many bytes between the segments.
     """
-    layout, junk, place, exif = Layout(), 0, 2, 0
+    layout, junk, position, exif = Layout(), 0, 2, 0
     for _ in range(MAX_SEGMENTS):
-        found = (_AFTER_SCAN if layout.scans else _MARKER).search(data, place)
+        found = (_AFTER_SCAN if layout.scans else _MARKER).search(data, position)
         if not found:
             return layout
-        junk += 0 if layout.scans else found.start() - place
+        junk += 0 if layout.scans else found.start() - position
         if junk > MAX_JUNK:
             raise CorruptImageError("JPEG: the header has more between its parts than in them")
         marker, start = data[found.end() - 1], found.end()
@@ -110,28 +110,28 @@ def read_layout(data: bytes) -> Layout:
             layout.end = start
             return layout
         if marker in _BARE:
-            place = start
+            position = start
             continue
-        place = start + int.from_bytes(data[start : start + 2], "big")
-        exif += place - start if marker == _APP1 else 0
+        position = start + int.from_bytes(data[start : start + 2], "big")
+        exif += position - start if marker == _APP1 else 0
         if exif > MAX_EXIF:
             raise TooLargeImageError(f"JPEG: more than {MAX_EXIF:,} bytes of EXIF")
-        if _take(layout, marker, data, start, place) and _is_single(layout) and data.endswith(END):
+        if _take(layout, marker, data, start, position) and _is_single(layout) and data.endswith(END):
             layout.end = len(data)  # the decoder itself refuses another scan; no need to look for one
             return layout
     raise TooLargeImageError(f"JPEG: more than {MAX_SEGMENTS:,} segments")
 
 
 def _take(layout: Layout, marker: int, data: bytes, start: int, end: int) -> bool:
-    """Note a segment; whether it was a scan's header."""
+    """Record a segment; returns whether it was a scan's header."""
     if marker == _SCAN:
         _take_scan(layout, data[start + 2 : end])
         layout.data = layout.data or end
         return True
     if not layout.scans:
         layout.segments.append((marker, start - 2, end))
-    if marker in _FRAMES and not layout.kind and end - start >= 8:
-        body = data[start + 2 : end]
+    body = data[start + 2 : end]
+    if marker in _FRAMES and not layout.kind and len(body) >= 6:
         layout.kind = marker
         layout.bits, height, width, count = struct.unpack_from(">BHHB", body)
         layout.size = (width, height)
@@ -153,11 +153,7 @@ def _is_single(layout: Layout) -> bool:
 
 
 def check_whole(layout: Layout) -> None:
-    """Whether every component came, and a progressive file's scans to the last bit; libjpeg does not ask.
-
-    Raises:
-        TruncatedImageError: something never came.
-    """
+    """Refuse missing components or scans with TruncatedImageError; libjpeg does not check for them."""
     low = {component: [-1] * 64 for component in layout.components}
     for components, first, last, _, bit in layout.scans:
         for component in components:
@@ -176,13 +172,13 @@ def pixels(
 
     Args:
         data: a whole file.
-        layout: of it.
+        layout: its layout.
         size: (width, height) to decode at: a half, a quarter or an eighth, as `JpegImageFile.draft` gives it.
         room: memory for an RGB result, see `pixels_of`. Used unless the file needs a second try.
 
     Returns:
-        uint8, (H, W, 3) RGB, for grey too, or (H, W, 4) CMYK as it is stored (Adobe's is inverted). In `room`:
-        (H, W, 4) RGB and a byte without meaning.
+        uint8, (H, W, 3) RGB, for grey too, or (H, W, 4) CMYK as stored (Adobe's is inverted). In `room`: (H, W, 4) RGB
+        and an unused byte.
 
     Raises:
         DecodeError: pixels are missing, or may be.
@@ -226,7 +222,7 @@ def _strict(
 
 
 def _second_try(data: bytes, layout: Layout, size: tuple[int, int] | None, reason: str) -> npt.NDArray[np.uint8]:
-    """Decode once more without what may have been warned of in vain."""
+    """Decode once more without the parts that may have caused a needless warning."""
     try:
         return _strict(_without_blemishes(data, layout), layout, size)
     except ValueError:
@@ -235,7 +231,7 @@ def _second_try(data: bytes, layout: Layout, size: tuple[int, int] | None, reaso
 
 
 def _without_blemishes(data: bytes, layout: Layout) -> bytes:
-    """Only what decoding needs, without padding behind the last row (zeros; an encoder pads with ones), with an end."""
+    """The file reduced to what decoding needs, without zero padding behind the last row, with an end marker."""
     header = b"".join(data[start:end] for marker, start, end in layout.segments if marker in _NEEDED)
     first = data.rfind(b"\xff\xda", 0, layout.data)
     body = data[first : layout.end - 2 if layout.end else len(data)]
@@ -250,13 +246,13 @@ _LOST = bytes(128)
 
 
 def _has_lost_sector(data: bytes, layout: Layout) -> bool:
-    """Whether there is a run of zeros that no encoder writes. Looked for at every 256th byte, which takes no time."""
+    """Whether there is a run of zeros that no encoder writes; every 256th byte is tested, which takes no time."""
     sample = data[layout.data : layout.end or len(data) : _STEP]
     at = sample.find(0)
     while at >= 0:
-        place = layout.data + at * _STEP
-        if data.startswith(_LOST, place):
-            return bool(data[place : layout.end - 2 if layout.end else None].strip(b"\0")) and not _zeros_are_flat(
+        position = layout.data + at * _STEP
+        if data.startswith(_LOST, position):
+            return bool(data[position : layout.end - 2 if layout.end else None].strip(b"\0")) and not _zeros_are_flat(
                 data, layout
             )
         at = sample.find(0, at + 1)
@@ -264,7 +260,7 @@ def _has_lost_sector(data: bytes, layout: Layout) -> bool:
 
 
 def _zeros_are_flat(data: bytes, layout: Layout) -> bool:
-    """Whether the code of zeros is "no change, end of block" in every table: then they are an area of one colour."""
+    """Whether zeros mean "no change, end of block" in every table: then they are an area of one colour."""
     symbols = [first for marker, start, end in layout.segments if marker == _TABLES
                for first in _first_symbols(data[start + 4 : end])]  # fmt: skip
     return bool(symbols) and not any(symbols)
@@ -279,7 +275,7 @@ def _first_symbols(body: bytes) -> Iterator[int]:
 class StrictJpeg(JpegImageFile):
     """Pillow's image with the header from `read_layout` and the pixels from `pixels`. Give it a BytesIO of a file.
 
-    Of what a header says besides, `info` has what may turn the image: EXIF and XMP.
+    `info` has only what may turn the image: EXIF and XMP.
     """
 
     def _open(self) -> None:
@@ -314,7 +310,7 @@ class StrictJpeg(JpegImageFile):
 
 
 def _notes(segments: Iterable[bytes]) -> dict[str | tuple[int, int], bytes]:
-    """What may turn an image, by Pillow's names: EXIF, in as many pieces as there are, and the last XMP."""
+    """EXIF, joined from its segments, and the last XMP, by Pillow's names."""
     exif: list[bytes] = []
     found: dict[str | tuple[int, int], bytes] = {}
     for body in segments:
@@ -326,14 +322,10 @@ def _notes(segments: Iterable[bytes]) -> dict[str | tuple[int, int], bytes]:
 
 
 def check_opened(image: Image.Image) -> None:
-    """Whether an image that Pillow has opened, but not decoded, has all of its pixels, where it is a JPEG.
-
-    Raises:
-        ImageError: as `pixels`.
-    """
+    """Refuse a JPEG that Pillow has opened but not decoded if pixels are missing; errors as for `pixels`."""
     if isinstance(image, JpegImageFile) and not isinstance(image, StrictJpeg) and image.tile and image.fp:
-        place = image.fp.tell()
+        position = image.fp.tell()
         image.fp.seek(image.tile[0].offset)
         data = image.fp.read()
-        image.fp.seek(place)
+        image.fp.seek(position)
         pixels(data, read_layout(data))

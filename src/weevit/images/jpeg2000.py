@@ -1,9 +1,8 @@
-"""JPEG 2000: what OpenJPEG would fill up in silence, and what would take it long.
+"""JPEG 2000: refuse what OpenJPEG would fill up in silence, and what would take it long.
 
-OpenJPEG, as Pillow uses it, decodes what there is of a codestream and leaves the rest grey. Every tile-part says how
-long it is, so a codestream that lacks bytes, or has other ones in its headers, is found by going from one to the next.
-Not found: other bytes within a tile-part, and a last part of the length 0, which means "to the end".
-(ITU-T T.800, annex A.)
+OpenJPEG, as Pillow uses it, decodes the available part of a codestream and leaves the rest grey. Every tile-part gives
+its length, so a truncated codestream, or one with damaged headers, is detected by following these. Not detected:
+overwritten bytes within a tile-part, and a last part of length 0, which means "to the end". (ITU-T T.800, annex A.)
 """
 
 from __future__ import annotations
@@ -18,30 +17,30 @@ _START = b"\xff\x4f"
 
 MAX_TILES = 4096
 MAX_PACKETS = 500_000
-"""Tiles, and layers times resolutions times components of all of them; some 10 µs each, though they may be empty."""
+"""Tiles, and layers times resolutions times components of all tiles; each takes some 10 µs, even if empty."""
 
 MAX_COMPONENTS = 16
 
 
 def check(data: bytes) -> bytes:
-    """Whether the codestream is whole, and not cut into too many pieces.
+    """Refuse an incomplete codestream, and one with too many pieces.
 
     Raises:
         TooLargeImageError: more tiles, components or packets than an image needs.
         TruncatedImageError: a part of the codestream is missing.
     """
     start, stop = _codestream(data)
-    place, tiles, components, packets = start + 2, 1, 1, 0
-    while (marker := _number(data, place, 2)) not in (_PART, 0):
-        body = place + 4
+    position, tiles, components, packets = start + 2, 1, 1, 0
+    while (marker := _number(data, position, 2)) not in (_PART, 0):
+        body = position + 4
         if marker == _SIZES and body + 36 <= len(data):
             tiles, components = _tiles(data, body)
         elif marker == _CODING:
             packets = tiles * components * max(1, _number(data, body + 2, 2)) * (1 + _number(data, body + 5, 1))
         if packets > MAX_PACKETS:
             raise TooLargeImageError(f"JPEG 2000: {packets:,} packets; the limit is {MAX_PACKETS:,}")
-        place += 2 + max(2, _number(data, place + 2, 2))
-    _check_parts(data, place, stop)
+        position += 2 + max(2, _number(data, position + 2, 2))
+    _check_parts(data, position, stop)
     return data
 
 
@@ -50,7 +49,7 @@ def _number(data: bytes, at: int, size: int) -> int:
 
 
 def _codestream(data: bytes) -> tuple[int, int]:
-    """Where the codestream begins and ends."""
+    """Start and end of the codestream."""
     if data.startswith(_START):
         return 0, len(data)
     for kind, start, stop in boxes(data):
@@ -60,7 +59,7 @@ def _codestream(data: bytes) -> tuple[int, int]:
 
 
 def _tiles(data: bytes, body: int) -> tuple[int, int]:
-    """How many tiles and components; `body` is where the segment's content begins."""
+    """Number of tiles and components; `body` is the start of the segment's content."""
     _, right, bottom, _, _, width, height, left, top, components = struct.unpack_from(">HIIIIIIIIH", data, body)
     across, down = ((stop - start + step - 1) // max(1, step) for stop, start, step in
                     ((right, left, width), (bottom, top, height)))  # fmt: skip
@@ -69,20 +68,20 @@ def _tiles(data: bytes, body: int) -> tuple[int, int]:
     return across * down, components
 
 
-def _check_parts(data: bytes, place: int, stop: int) -> None:
-    """Go from one tile-part to the next; the last must end where the codestream does."""
-    while _number(data, place, 2) == _PART:
-        size = _number(data, place + 6, 4)
+def _check_parts(data: bytes, position: int, stop: int) -> None:
+    """Follow the tile-parts; the last must end where the codestream does."""
+    while _number(data, position, 2) == _PART:
+        size = _number(data, position + 6, 4)
         if size == 0:
-            place = stop - 2
+            position = stop - 2
         elif size < 14:
             break
         else:
-            place += size
-    if stop > len(data) or data[place : place + 2] != _END:
+            position += size
+    if stop > len(data) or data[position : position + 2] != _END:
         raise TruncatedImageError("JPEG 2000: a part of the codestream is missing")
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether the file stops before its boxes or its codestream do."""
+    """Whether the file ends before its boxes or its codestream."""
     return (not data.startswith(_START) and end_early(data)) or not data.endswith(_END)

@@ -1,4 +1,4 @@
-"""Lines and rows of text files that strangers wrote: one that is odd is told, and never the end of those behind it."""
+"""Lines and rows of strangers' text files: an odd one is reported, and does not affect the later ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MAX_LINE = 1 << 20
 """Characters of a line; the rest of a longer one is skipped."""
 
 MAX_LINES = 64
-"""Of one row: cells may have line ends in quotes. A quote that is not closed by then was one too many."""
+"""Lines of one row: cells may contain line ends in quotes. A quote that is still open then is a mistake."""
 
 
 @contextmanager
 def open_text(file: File) -> Iterator[TextIO]:
-    """The file as UTF-8, or UTF-16 where it begins with that mark.
+    """The file as UTF-8, or UTF-16 with a byte order mark.
 
-    Bytes that are not UTF-8 become what `os.fsencode` makes them again: the line may be a file's name all the same.
+    Bytes that are not UTF-8 are kept as `os.fsencode` restores them: the line may still be a file's name.
     """
     with file.open() as opened:
         raw = io.BufferedReader(cast(io.RawIOBase, opened))  # of a bucket too, whose file is no RawIOBase
@@ -34,7 +34,7 @@ def open_text(file: File) -> Iterator[TextIO]:
 
 
 def lines(text: TextIO) -> Iterator[str | None]:
-    """Lines with their ends, `\\n`, `\\r\\n` or `\\r`; None stands for one that is too long."""
+    """Lines with their ends, `\\n`, `\\r\\n` or `\\r`; None for a line that is too long."""
     while line := text.readline(MAX_LINE):
         if len(line) < MAX_LINE or line[-1] in "\r\n":
             yield line
@@ -45,10 +45,10 @@ def lines(text: TextIO) -> Iterator[str | None]:
 
 
 def rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Rows of a table: (number of its first line, cells), or in place of the cells why there are none.
+    """Rows of a table: (number of the first line, cells), or a message in place of the cells.
 
-    Quotes are taken strictly first, since one that is not closed would swallow the rows behind it. A line that has no
-    meaning so is read alone, as generously as it can be, and the next row begins with the next line.
+    Quotes are read strictly first, since an unclosed one would swallow later rows. A line that is invalid that way is
+    read alone, as leniently as possible, and the next row begins with the next line.
     """
     given = _Lines(text)
     reader = csv.reader(given, delimiter=delimiter, strict=True)
@@ -82,8 +82,8 @@ class _Lines:
     """Lines for a reader of rows.
 
     Attributes:
-        taken: what the reader took for its row.
-        again: what it is to be given once more.
+        taken: lines of the current row.
+        again: lines to read once more.
     """
 
     def __init__(self, text: TextIO) -> None:

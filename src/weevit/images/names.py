@@ -1,4 +1,4 @@
-"""Ids of inputs: each has one, and no two have the same."""
+"""Ids of inputs: every input has one, and all differ."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from weevit.images.source import Source
 
 
 def id_hash(text: str) -> int:
-    """64 bits of a text, the same within this process."""
+    """A 64-bit hash of a text, constant within this process."""
     return hash(text) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Names:
-    """Makes names unique: the second input of a name gets `#2` behind it, the third `#3`.
+    """Makes names unique: the second input of a name becomes `name#2`, the third `name#3`.
 
-    Only hashes are kept, about 100 bytes an input; two names of one hash (2^-64 a pair) would get a number needlessly.
+    Only hashes are kept, about 100 bytes per input; two names with one hash (2^-64 per pair) would be numbered
+    needlessly.
 
     Attributes:
         seen: the hash of every name so far.
-        renamed: position of an input -> the longer name that it got.
+        renamed: index of an input -> its longer name.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class Names:
         self.renamed: dict[int, str] = {}
 
     def unique(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """The same sources, some under a longer name."""
+        """The sources, duplicates under a longer name."""
         for position, source in enumerate(sources):
             name, count = source.name, 1
             while (key := id_hash(name)) in self.seen:
@@ -42,13 +43,13 @@ class Names:
 
 
 def rename(sources: Iterable[Source], renamed: dict[int, str]) -> Iterator[Source]:
-    """The sources as `Names.unique` gave them, when they are read again; the hashes are not needed for that."""
+    """The sources as `Names.unique` gave them, on a second reading; hashes are not needed."""
     for position, source in enumerate(sources):
         yield replace(source, name=renamed[position]) if position in renamed else source
 
 
 def ids_of(sources: Sequence[Source], root: str) -> list[str]:
-    """A name for each image, from the data's folder on; the second of a name gets `#2` behind it."""
+    """A name for each image, relative to the data's folder; duplicates get `#2`."""
     start = root.rstrip("/\\")
     shorter = [replace(source, name=_below(source.name, start)) for source in sources]
     return [source.name for source in Names().unique(shorter)]

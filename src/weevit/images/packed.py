@@ -1,7 +1,7 @@
-"""Members of a compressed archive, which can only be read from its beginning on.
+"""Members of a compressed archive, which can only be read from the beginning.
 
-A member is held as it passes while few bytes are held already, and read again when it is opened otherwise: what a
-reader has in memory is bounded, whatever an archive of a few kilobytes unpacks to.
+A member is kept as it passes while few bytes are kept already; otherwise opening it reads the archive again. The
+memory is bounded, whatever an archive of a few kilobytes unpacks to.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from weevit.errors import TooLargeImageError, TruncatedImageError, UnreadableImageError
-from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.decode import DEFAULT_LIMITS, Limits, check_bytes
 from weevit.images.files import File
 
 MAX_HELD_BYTES = 128 << 20
-"""Of the members of one archive that are waiting to be opened."""
+"""Size of an archive's members in memory."""
 
 MAX_MEMBER_BYTES = 16 << 20
-"""A larger member is not held at all."""
+"""Size above which a member is not kept in memory."""
 
 MAX_RATIO = 100
-"""Such a member may unpack to this many times its bytes in the archive: photos reach 2, scans of blank pages 50."""
+"""Unpacked size of a larger member over its packed size: photos reach 2, scans of blank pages 50."""
 
 _STEP = 1 << 20
 _READ_AHEAD = 20_480
@@ -35,29 +35,28 @@ class Member:
     """A member of a compressed archive.
 
     Attributes:
-        data: its bytes; None where they have to be read again.
+        data: its bytes; None if they have to be read again.
     """
 
     def __init__(self, archive: Packed, offset: int, size: int, data: bytes | None) -> None:
         self._archive, self._offset, self._size, self.data = archive, offset, size, data
 
     def read(self, limits: Limits) -> bytes:
-        """All of them."""
-        if self._size > limits.max_bytes:
-            raise TooLargeImageError(f"{self._size:,} bytes; the limit is {limits.max_bytes:,}")
+        """The bytes of the member."""
+        check_bytes(self._size, limits)
         return self._archive.again(self._offset, self._size) if self.data is None else self.data
 
     def fingerprint(self) -> str:
-        """The archive's, and the place in it."""
+        """The archive's stamp, the offset and the size."""
         return f"{self._archive.stamp}-{self._offset:x}-{self._size:x}"
 
 
 class Packed:
-    """A compressed archive, and how much of it is held.
+    """A compressed archive, and its members in memory.
 
     Args:
         file: the archive.
-        position: how many of its bytes were read so far.
+        position: gives the number of its bytes read so far.
     """
 
     def __init__(self, file: File, position: Callable[[], int]) -> None:
@@ -68,14 +67,13 @@ class Packed:
         self._own = threading.local()
 
     def take(self, offset: int, size: int, read: Callable[[int], bytes]) -> Member:
-        """The member that begins here; `read` gives its next bytes, none at the end of the archive.
+        """The member at the current position; `read` gives its next bytes, none at the end of the archive.
 
         Raises:
-            TooLargeImageError: over the limit of bytes, or a bomb.
-            TruncatedImageError: the archive ends in the middle of it.
+            TooLargeImageError: over the limit of bytes, or a decompression bomb.
+            TruncatedImageError: the archive ends within the member.
         """
-        if size > DEFAULT_LIMITS.max_bytes:
-            raise TooLargeImageError(f"{size:,} bytes; the limit is {DEFAULT_LIMITS.max_bytes:,}")
+        check_bytes(size, DEFAULT_LIMITS)
         if size > MAX_MEMBER_BYTES:
             self._check_ratio(size, read)
         if size > MAX_MEMBER_BYTES or not self._has_room(size):
@@ -101,13 +99,13 @@ class Packed:
             )
 
     def _has_room(self, size: int) -> bool:
-        """Whether `size` more bytes may be held; members are let go of in about their order."""
+        """Whether `size` more bytes may be kept; members are released in about their order."""
         while self._waiting and self._waiting[0][0]() is None:
             self._held -= self._waiting.popleft()[1]
         return self._held + size <= MAX_HELD_BYTES
 
     def again(self, offset: int, size: int) -> bytes:
-        """A member's bytes from a second reading, which continues where the thread's last one ended."""
+        """A member's bytes from another reading, which continues where the thread's last one ended."""
         try:
             stream = self._stream(offset)
             stream.seek(offset)
@@ -119,7 +117,7 @@ class Packed:
         return data
 
     def _stream(self, offset: int) -> gzip.GzipFile:
-        """A thread's own reading: each takes members in the archive's order, but they do not wait for one another."""
+        """A thread's own reading: members come in the archive's order, and threads do not wait for each other."""
         own: _Again | None = getattr(self._own, "again", None)
         if own is None or own.stream.tell() > offset:
             self._own.again = own = _Again(self.file.open())
@@ -127,7 +125,7 @@ class Packed:
 
 
 class _Again:
-    """A reading from the beginning; closed when its thread or the archive is gone, for nobody else could."""
+    """A reading from the beginning; closed with its thread or the archive."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self.stream = gzip.GzipFile(fileobj=handle)

@@ -1,7 +1,7 @@
-"""Parquet files, read a few rows at a time: what a file of a few kilobytes may unpack to is never held at once.
+"""Parquet files, read a few rows at a time: the unpacked size of a file is never held in memory.
 
-Parquet keeps a value that comes often once (dictionary encoding), so that neither the file's size nor what its footer
-says of a row group bounds what its rows take; a row takes at most what its column takes in the file, unpacked.
+Parquet stores a frequent value once (dictionary encoding). Neither the file's size nor the footer's figures for a row
+group therefore bound the memory of its rows. One row takes at most the unpacked size of its column in the file.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from weevit.errors import (
     UnreadableImageError,
     UsageError,
 )
-from weevit.images.decode import Limits
+from weevit.images.decode import Limits, check_bytes
 from weevit.images.files import File
-from weevit.images.source import read_bytes, shortened, why_no_path
+from weevit.images.source import read_bytes, shortened
 from weevit.memory import give_back
-from weevit.store.extras import missing
+from weevit.store.extras import needed
 
 MAX_ROW_GROUP_BYTES = 64 << 20
-"""What a column of a row group may unpack to whatever it takes in the file."""
+"""Unpacked size up to which a column of a row group is read whatever its size in the file."""
 
 MAX_RATIO = 100
-"""A larger one may unpack to this many times its bytes: images hardly get smaller."""
+"""Unpacked size of a larger column over its size in the file: compression hardly shrinks images."""
 
 MAX_UNPACKED_BYTES = 1 << 30
-"""What the values of a row group may take, one after another, whatever the group unpacks to."""
+"""Bytes of all values of a row group, read one after another, whatever the group unpacks to."""
 
 MAX_VALUES = 1000
-"""Values in a cell, on average."""
+"""Mean number of values in a cell."""
 
 _BATCH_BYTES, _BATCH_ROWS = 64 << 20, 1024
 _KEPT_BYTES = 64 << 20
@@ -50,32 +50,22 @@ _MAX_FEATURES_BYTES = 4 << 20
 
 
 def pyarrow() -> Any:
-    """The library, or the command that installs it.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing("data", "Parquet files need pyarrow, which is not installed.") from error
-    return pyarrow
+    """pyarrow with its Parquet module; MissingExtraError where it is not installed."""
+    what = "Parquet files need pyarrow, which is not installed."
+    arrow = needed("pyarrow", "data", what)
+    needed("pyarrow.parquet", "data", what)
+    return arrow
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What is needed to read rows of a file."""
+    """A file and its footer, from which rows are read."""
 
     file: File
     metadata: Any
 
     def batches(self, group: int, names: Sequence[str]) -> Generator[Any, None, None]:
-        """Some columns of a row group, as many rows at a time as cannot take too much.
-
-        Raises:
-            ImageError: they cannot be read, or not within the limits.
-        """
+        """Some columns of a row group, in batches of at most `_BATCH_BYTES`; ImageError as for `values`."""
         import pyarrow.parquet
 
         unpacked = self._check_sizes(group, names)
@@ -90,11 +80,7 @@ class _Content:
             raise UnreadableImageError(f"{self.file.name}: row group {group}: {error}") from error
 
     def values(self, group: int, name: str) -> Generator[Any, None, None]:
-        """The values of one column, one after another.
-
-        Raises:
-            ImageError: they cannot be read, or not within the limits.
-        """
+        """The values of one column in order; ImageError if unreadable or over a limit."""
         count = self.counter(group, [name])
         for batch in self.batches(group, [name]):
             for scalar in batch.column(0):
@@ -103,7 +89,7 @@ class _Content:
                 yield value
 
     def counter(self, group: int, names: Sequence[str]) -> Callable[[int], None]:
-        """Takes the bytes of values as they come, and raises TooLargeImageError where it is the same over and over."""
+        """A function that adds up the sizes of values and raises TooLargeImageError over the limit."""
         limit, found = max(MAX_UNPACKED_BYTES, MAX_RATIO * self._check_sizes(group, names)), 0
 
         def count(size: int) -> None:
@@ -115,7 +101,7 @@ class _Content:
         return count
 
     def _check_sizes(self, group: int, names: Sequence[str]) -> int:
-        """What the columns take unpacked, by the file's own account."""
+        """The unpacked size of the columns, as the footer gives it."""
         whole, found = self.metadata.row_group(group), 0
         for number in range(whole.num_columns):
             part = whole.column(number)
@@ -134,8 +120,8 @@ class Parquet:
     """A Parquet file.
 
     Attributes:
-        names: of its columns.
-        groups: how many row groups it has.
+        names: names of the columns.
+        groups: number of row groups.
     """
 
     def __init__(self, file: File) -> None:
@@ -156,60 +142,52 @@ class Parquet:
         self._classes = _class_names(self._schema.metadata or {})
         weakref.finalize(self, _forget, id(self))
 
-    def holds(self, place: int) -> bool:
+    def holds(self, index: int) -> bool:
         """Whether a column holds encoded images rather than their paths."""
-        import pyarrow.types as types
-
-        kind = _plain(self._schema.field(place).type)
-        return _is_bytes(kind) or (types.is_struct(kind) and _child(kind, "bytes", _may_be_bytes) is not None)
+        kind = _plain(self._schema.field(index).type)
+        return _is_any(kind, *_BYTES) or (_is_any(kind, "struct") and _child(kind, "bytes", *_MAYBE_BYTES) is not None)
 
     def rows(self, group: int, indices: Sequence[int]) -> Iterator[dict[int, Any]]:
-        """The values of small columns, row by row.
-
-        Raises:
-            ImageError: they cannot be read, or not within the limits.
-        """
+        """The values of small columns, row by row; ImageError if unreadable or over a limit."""
         if not indices:
             yield from ({} for _ in range(self._content.metadata.row_group(group).num_rows))
             return
-        for place in indices:
-            self._check_kind(place)
-        names = [self.names[place] for place in indices]
+        for index in indices:
+            self._check_kind(index)
+        names = [self.names[index] for index in indices]
         count = self._content.counter(group, names)
         for batch in self._content.batches(group, names):
-            columns = {place: self._values(batch, place) for place in indices}
+            columns = {index: self._values(batch, index) for index in indices}
             count(sum(_size(value) for column in columns.values() for value in column))
             for row in range(len(batch)):
-                yield {place: column[row] for place, column in columns.items()}
+                yield {index: column[row] for index, column in columns.items()}
 
-    def _check_kind(self, place: int) -> None:
-        """Structs and maps are no names, nor classes."""
-        import pyarrow.types as types
-
-        kind = _plain(self._schema.field(place).type)
-        if types.is_struct(kind) or types.is_map(kind) or types.is_union(kind):
+    def _check_kind(self, index: int) -> None:
+        """Refuse structs, maps and unions: none is an id or a class."""
+        kind = _plain(self._schema.field(index).type)
+        if _is_any(kind, "struct", "map", "union"):
             raise UsageError(
-                f"{self.file.name}: the column {self.names[place]!r} holds {shortened(str(kind), 200)}.",
+                f"{self.file.name}: the column {self.names[index]!r} holds {shortened(str(kind), 200)}.",
                 "Paths, ids and classes are text or numbers; images are bytes.",
             )
 
-    def _values(self, batch: Any, place: int) -> list[Any]:
-        values: list[Any] = batch.column(self.names[place]).to_pylist()
-        names = self._classes.get(self.names[place])
+    def _values(self, batch: Any, index: int) -> list[Any]:
+        values: list[Any] = batch.column(self.names[index]).to_pylist()
+        names = self._classes.get(self.names[index])
         return values if names is None else [_named(value, names) for value in values]
 
-    def image(self, place: int, group: int, row: int) -> tuple[bytes | None, str | None]:
-        """One cell with an image: its bytes, and its path."""
-        value = _reel(self._content, (id(self), group, place), self.names[place]).value(row)
+    def image(self, index: int, group: int, row: int) -> tuple[bytes | None, str | None]:
+        """The bytes and the path in a cell with an image."""
+        value = _reel(self._content, (id(self), group, index), self.names[index]).value(row)
         if not isinstance(value, dict):
             return value, None
-        kind = _plain(self._schema.field(place).type)
-        data, path = _child(kind, "bytes", _may_be_bytes), _child(kind, "path", _is_text)
+        kind = _plain(self._schema.field(index).type)
+        data, path = _child(kind, "bytes", *_MAYBE_BYTES), _child(kind, "path", *_TEXT)
         return value.get(data), value.get(path)
 
 
 class Cell:
-    """An image in a Parquet file; its bytes are read when they are wanted."""
+    """An image in a Parquet file; `read` reads its bytes."""
 
     def __init__(self, table: Parquet, column: int, group: int, row: int, number: int) -> None:
         self._table, self._column, self._group, self._row, self._number = table, column, group, row, number
@@ -218,22 +196,19 @@ class Cell:
         """The encoded image."""
         data, path = self._table.image(self._column, self._group, self._row)
         if data is None and path:
-            if "://" not in path and (wrong := why_no_path(path)):
-                raise wrong
             return read_bytes(self._table.file.beside(path), limits)
         if data is None:
             raise MissingImageError(f"{self._table.file.name}: row {self._number} holds no image")
-        if len(data) > limits.max_bytes:
-            raise TooLargeImageError(f"{len(data):,} bytes; the limit is {limits.max_bytes:,}")
+        check_bytes(len(data), limits)
         return bytes(data)
 
     def fingerprint(self) -> str:
-        """The file's, and the row."""
+        """The file's stamp and the row."""
         return f"{self._table.stamp}-{self._number:x}"
 
 
 class _Reel:
-    """The images of a row group one after another; the last ones are kept, for threads come in no order."""
+    """The images of a row group in order; the latest are kept, because threads ask out of order."""
 
     def __init__(self, content: _Content, group: int, name: str) -> None:
         self._begin = partial(content.values, group, name)
@@ -247,11 +222,7 @@ class _Reel:
         self._failed: ImageError | None = None
 
     def value(self, row: int) -> Any:
-        """A row's value.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """The value of a row; ImageError if unreadable."""
         with self._lock:
             if row < self._next and row not in self._kept:
                 self._rewind()
@@ -267,7 +238,7 @@ class _Reel:
                 self._failed = UnreadableImageError("the row group ends before its last row")
             except ImageError as error:
                 self._failed = error.with_traceback(None)
-        raise type(self._failed)(self._failed.message, self._failed.hint)  # what follows is lost, too
+        raise type(self._failed)(self._failed.message, self._failed.hint)  # later rows are lost as well
 
     def _keep(self, value: Any) -> None:
         self._kept[self._next] = value
@@ -276,7 +247,7 @@ class _Reel:
         while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
         self._read += _size(value) if _size(value) > _LARGE else 0
-        if self._read > _KEPT_BYTES:  # or glibc keeps as many large values as there are threads, twice
+        if self._read > _KEPT_BYTES:  # otherwise glibc keeps two large values per thread
             self._read = 0
             give_back()
 
@@ -285,13 +256,13 @@ class _Reel:
 
 
 _reels: OrderedDict[tuple[int, ...], _Reel] = OrderedDict()
-"""(process, table, row group, column) -> its images; of all tables together, for there may be many."""
+"""(process, table, row group, column) -> its images; one limit for all tables together."""
 
 _reels_lock = threading.RLock()
 
 
 def _reel(content: _Content, key: tuple[int, ...], name: str) -> _Reel:
-    key = (os.getpid(), *key)  # a forked process would move the parent's place in the file
+    key = (os.getpid(), *key)  # a forked process would move the parent's position in the file
     with _reels_lock:
         if key not in _reels:
             _reels[key] = _Reel(content, key[2], name)
@@ -317,7 +288,7 @@ def _size(value: Any) -> int:
 
 
 def _plain(kind: Any) -> Any:
-    """The type of the values, without extensions and encodings around it."""
+    """The type of the values, without extension types and encodings."""
     import pyarrow as arrow
     import pyarrow.types as types
 
@@ -330,32 +301,25 @@ def _plain(kind: Any) -> Any:
             return kind
 
 
-def _is_bytes(kind: Any) -> bool:
+_BYTES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
+_MAYBE_BYTES = (*_BYTES, "null")
+"""A field without a value in any row has the type null: a file of the hub with paths only."""
+
+_TEXT = ("string", "large_string", "string_view")
+
+
+def _is_any(kind: Any, *names: str) -> bool:
+    """Whether the values are of one of some types, named as pyarrow's tests are (`is_binary`)."""
     import pyarrow.types as types
 
-    kind = _plain(kind)
-    tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
-    return any(test(kind) for test in tests)
+    plain = _plain(kind)
+    return any(getattr(types, f"is_{name}")(plain) for name in names)
 
 
-def _may_be_bytes(kind: Any) -> bool:
-    """Bytes, or the type of a field that has no value in any row: a file of the hub with paths only."""
-    import pyarrow.types as types
-
-    return _is_bytes(kind) or bool(types.is_null(kind))
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    kind = _plain(kind)
-    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_string_view))
-
-
-def _child(kind: Any, name: str, fits: Callable[[Any], bool]) -> str | None:
-    """The field of a struct of that name, or the only one that fits."""
-    fields = [kind.field(place) for place in range(kind.num_fields)]
-    fitting = [field.name for field in fields if fits(field.type)]
+def _child(kind: Any, name: str, *kinds: str) -> str | None:
+    """The field of a struct of this name, else the only field of one of these kinds."""
+    fields = [kind.field(index) for index in range(kind.num_fields)]
+    fitting = [field.name for field in fields if _is_any(field.type, *kinds)]
     return name if name in fitting else fitting[0] if len(fitting) == 1 else None
 
 
@@ -384,7 +348,7 @@ def _names_in(feature: Any) -> list[str] | None:
 
 
 def _named(value: Any, names: Sequence[str]) -> Any:
-    """The name of a class; -1 stands for none, and a number without a name is no class."""
+    """The name of a class; None for -1 and for a number without a name."""
     if isinstance(value, list):
         found = [_named(each, names) for each in value]
         return None if None in found else found

@@ -1,4 +1,4 @@
-"""PNG: check sums, text that unpacks to much more than it is, and transparent values that Pillow leaves unscaled."""
+"""PNG: check sums, compressed text, and transparent values that Pillow leaves unscaled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_CHUNKS = 100_000
 """Writers cut the pixels into pieces of 8 to 64 KB."""
 
 MAX_PACKED_TEXTS = 16
-"""Each may unpack to a megabyte, which Pillow keeps; others are left out."""
+"""Each may unpack to a megabyte, which Pillow keeps; further ones are left out."""
 
 _PACKED = (b"zTXt", b"iTXt")
 _GREY_SCALE = {"L;2": 85, "L;4": 17}
@@ -22,7 +22,7 @@ _HEADER = 8
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte, behind the last byte) of every whole chunk; behind a chunk lie the 4 bytes of its sum."""
+    """(kind, first byte, end) of every whole chunk; the 4 bytes of its check sum follow."""
     start = _HEADER
     for _ in range(MAX_CHUNKS):
         if start + 12 > len(data):
@@ -36,7 +36,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def check(data: bytes) -> bytes:
-    """Check the sums of the pixel data, which Pillow skips, and return the file without too much packed text.
+    """Check the sums of the pixel data, which Pillow skips, and return the file without excess compressed text.
 
     Raises:
         CorruptImageError: a sum does not match.
@@ -68,5 +68,5 @@ def prepare(image: ImageFile.ImageFile, data: bytes) -> None:
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether there is no end chunk."""
+    """Whether the end chunk is missing."""
     return b"IEND" not in data

@@ -1,25 +1,24 @@
-"""From an image to the model's input, pixel for pixel what timm's evaluation transform gives.
+"""From an image to the model's input, pixel for pixel equal to timm's evaluation transform.
 
-Two steps: a resize that fixes the scale, and a cut of the middle. Sizes in this file are (height, width), as in timm's
+Two steps: a resize that fixes the scale, and a centre crop. Sizes in this file are (height, width), as in timm's
 configurations; Pillow's own are (width, height).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from weevit.errors import TooLargeImageError, UsageError, did_you_mean
+from weevit.arguments import one_of
+from weevit.errors import TooLargeImageError, UsageError
 from weevit.images.decode import full_size
 from weevit.zoo.weights import Preprocessing
 
-Choice = TypeVar("Choice")
 Size = tuple[int, int]
 """Height and width in pixels."""
 
@@ -31,27 +30,28 @@ _FILTERS = {
 }
 
 _MAX_RESIZED = 2**24
-"""Pixels of a resized image beyond which only the part that is kept is computed."""
+"""Pixels of a resized image above which only the cropped part is computed."""
 
 _MAX_BETWEEN = 2**26
-"""Pixels between the two passes of a resize beyond which it is refused; 256 MB."""
+"""Pixels between the two passes of a resize above which it is refused; 256 MB."""
 
 _REACH = 4
-"""Source pixels, at a scale of 1, that the widest filter (Lanczos, 3) looks at on either side, and one to spare."""
+"""Source pixels, at a scale of 1, that the widest filter (Lanczos, 3) reads on either side, plus one."""
 
 _TO_SPARE = 2
-"""Pixels in a row that an image decoded at a reduced scale has for each that it is resized to: the filter still
-averages. With 1, the cut of the decoder would be all that is done against aliasing."""
+"""Pixels along a side of an image decoded at a reduced scale, over those after the resize: the filter still averages.
+With 1, only the decoder's reduction would prevent aliasing."""
 
 
 def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Resize and cut an image as timm's evaluation transform does, up to but not including the normalisation.
+    """Resize and crop an image as timm's evaluation transform does, without the normalisation.
 
-    Equal to timm on the same Pillow in every pixel, with two exceptions at the far end, at the family's sizes for
-    images more than 70 times as long as wide: where the resize would make over 16 megapixels, only the part that the
-    crop keeps is computed, nearly the same (see `_resize_part`); and where `border` would make a side of no pixels, on
-    which timm fails, it makes one. From version 13 on, Pillow resizes images more than twice as high as wide in
-    another order than before, with differences of up to 10 grey levels at sharp edges: here as in timm.
+    Equal to timm on the same Pillow in every pixel, with two exceptions for images more than 70 times as long as wide
+    (at the family's sizes): where the resize would make over 16 megapixels, only the cropped part is computed, nearly
+    equal (see `_resize_part`); and where `border` would make a side of no pixels, on which timm fails, it makes one.
+    From version 13 on, Pillow resizes images more than twice as high as wide in another order than before, with
+    differences of
+    up to 10 grey levels at sharp edges: here as in timm.
 
     Args:
         image: mode RGB, upright (`decode`, `to_rgb` and `from_array` return this).
@@ -72,10 +72,10 @@ def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]
 
 
 def _cut(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Of an image of mode RGB, or L: one channel."""
+    """Resize and crop an image of mode RGB or L (one channel)."""
     given = (image.height, image.width)
     resized = _resized_size(full_size(image), spec)
-    resample = _pick(_FILTERS, spec.interpolation, "interpolation")
+    resample = _FILTERS[one_of("interpolation", spec.interpolation, _FILTERS)]
     height, width = min(resized[0], spec.height), min(resized[1], spec.width)
     top, left = _middle(resized[0], height), _middle(resized[1], width)
     if resized[0] * resized[1] > _MAX_RESIZED:
@@ -88,7 +88,7 @@ def _cut(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
 
 
 def enough_pixels(full: Size, spec: Preprocessing) -> Size:
-    """What a JPEG of that size may be reduced to before it is resized; for `decode`."""
+    """The size that a JPEG may be reduced to before it is resized; for `decode`."""
     height, width = _resized_size(full, spec)
     return _TO_SPARE * height, _TO_SPARE * width
 
@@ -98,7 +98,7 @@ def normalize(pixels: npt.NDArray[np.uint8], spec: Preprocessing) -> npt.NDArray
 
     Args:
         pixels: uint8, (H, W, 3), from `preprocess`.
-        spec: of it, `mean` and `std`.
+        spec: its `mean` and `std`.
 
     Returns:
         float32, (3, H, W), C-contiguous.
@@ -111,22 +111,18 @@ def normalize(pixels: npt.NDArray[np.uint8], spec: Preprocessing) -> npt.NDArray
 
 
 def _scale_size(spec: Preprocessing) -> Size:
-    """What the image is resized to before `crop_pct` of it is kept."""
+    """The size of the resize, of which the crop keeps `crop_pct`."""
     return math.floor(spec.height / spec.crop_pct), math.floor(spec.width / spec.crop_pct)
 
 
 def _center(given: Size, spec: Preprocessing) -> Size:
-    """Cover the scale size, keeping the shape. timm rounds in two ways: down for square models, to nearest else."""
+    """Cover the scale size, keeping the shape. timm rounds down for square models, to nearest for others."""
     height, width = _scale_size(spec)
     if height != width:
         ratio = min(given[0] / height, given[1] / width)
         return round(given[0] / ratio), round(given[1] / ratio)
     longer = int(height * max(given) / min(given))
     return (height, longer) if given[0] <= given[1] else (longer, height)
-
-
-def _squash(given: Size, spec: Preprocessing) -> Size:
-    return _scale_size(spec)
 
 
 def _border(given: Size, spec: Preprocessing) -> Size:
@@ -138,36 +134,22 @@ def _border(given: Size, spec: Preprocessing) -> Size:
 
 _RESIZED_SIZE: dict[str, Callable[[Size, Preprocessing], Size]] = {
     "center": _center,
-    "squash": _squash,
+    "squash": lambda given, spec: _scale_size(spec),
     "border": _border,
 }
 
 
 def _resized_size(given: Size, spec: Preprocessing) -> Size:
-    return _pick(_RESIZED_SIZE, spec.crop_mode, "crop mode")(given, spec)
-
-
-def _pick(choices: Mapping[str, Choice], name: str, what: str) -> Choice:
-    if name not in choices:
-        raise UsageError(f"{what} {name!r} is none of {', '.join(choices)}", did_you_mean(name, choices))
-    return choices[name]
+    return _RESIZED_SIZE[one_of("crop_mode", spec.crop_mode, _RESIZED_SIZE)](given, spec)
 
 
 def _middle(length: int, kept: int) -> int:
-    """Where the middle begins along one side; Python rounds halves to even, and so does timm's crop."""
+    """Start of the middle along one side; Python rounds halves to even, as timm's crop does."""
     return round((length - kept) / 2)
 
 
 def preprocess_channels(array: npt.NDArray[np.uint8], spec: Preprocessing) -> npt.NDArray[np.uint8]:
-    """The same for an image of any number of channels, each resized and cut by itself.
-
-    Args:
-        array: uint8, (H, W, channels).
-        spec: the model's preprocessing.
-
-    Returns:
-        uint8, (spec.height, spec.width, channels), C-contiguous.
-    """
+    """`preprocess` for uint8 (H, W, channels) of any number of channels, each resized and cropped alone."""
     (mean, _), channels = spec.of_channels(array.shape[2]), []
     for index, own in enumerate(mean):
         image = Image.fromarray(np.ascontiguousarray(array[..., index]))
@@ -176,7 +158,7 @@ def preprocess_channels(array: npt.NDArray[np.uint8], spec: Preprocessing) -> np
 
 
 def _padded(image: Image.Image, spec: Preprocessing) -> Image.Image:
-    """Put an image that is too small in the middle; of an odd rest, the larger half goes to the right and below."""
+    """Centre an image that is too small; of an odd rest, the larger half goes to the right and below."""
     red, green, blue = (round(255 * mean) for mean in spec.mean) if spec.crop_mode == "border" else (0, 0, 0)
     canvas = Image.new(image.mode, (spec.width, spec.height), (red, green, blue) if image.mode == "RGB" else red)
     canvas.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))
@@ -186,9 +168,9 @@ def _padded(image: Image.Image, spec: Preprocessing) -> Image.Image:
 def _resize_part(image: Image.Image, resized: Size, start: Size, kept: Size, resample: Image.Resampling) -> Image.Image:
     """Resize, but compute only `kept` pixels from `start` on.
 
-    Not exact, for two reasons. Pillow rounds the edges of a `box` to 24 bits: cutting a window out of the source first
-    keeps the numbers small, and the error far below a grey level (`nearest`: the choice between two pixels equally
-    near). And Pillow 13 may turn to another order of the two passes for the window than for the whole.
+    Not exact, for two reasons. Pillow rounds the edges of a `box` to 24 bits: cropping the source first keeps the
+    numbers small, and the error far below a grey level (`nearest`: the choice between two equally near pixels). And
+    Pillow 13 may take another order of the two passes for the window than for the whole.
     """
     top, bottom, first_row, last_row = _source_range(image.height, resized[0], start[0], kept[0])
     left, right, first_column, last_column = _source_range(image.width, resized[1], start[1], kept[1])
@@ -198,7 +180,7 @@ def _resize_part(image: Image.Image, resized: Size, start: Size, kept: Size, res
 
 
 def _source_range(given: int, resized: int, start: int, kept: int) -> tuple[float, float, int, int]:
-    """Along one side: where in the source the kept part begins and ends, and which pixels the filter looks at."""
+    """Along one side: the ends of the kept part in the source, and the range of pixels that the filter reads."""
     scale = given / resized
     near, far = start * scale, min(given, (start + kept) * scale)
     reach = math.ceil(_REACH * max(1.0, scale))

@@ -1,18 +1,18 @@
-"""Images at addresses (`s3://`, `gs://`, `hf://`, `https://`): through fsspec, which knows how to speak to each.
+"""Images at addresses (`s3://`, `gs://`, `hf://`, `https://`), through fsspec.
 
 An address means what a path would: a folder, a pattern, a list, a table, an archive, or one image. Comes with
 `pip install "weevit[remote]"`; credentials are those that fsspec's own packages look for.
 
-What an address may be is decided here, not by fsspec, whose addresses can be small programs: `reference://` runs a
-template, `filecache::` writes files, `file://` leads back to this machine, and `::` chains them. So:
+The allowed addresses are decided here, not by fsspec, whose addresses can be small programs: `reference://` runs a
+template, `filecache::` writes files, `file://` leads back to this machine, and `::` chains them. Therefore:
 
-- Protocols are allowed by name (`PROTOCOLS`), one for each address. Chains are refused, and fsspec is never asked to
-  read one: it is handed a protocol's name and a path.
+- Protocols are allowed by name (`PROTOCOLS`), one per address. Chains are refused, and fsspec never parses an address:
+  it gets a protocol's name and a path.
 - Addresses inside lists and tables are a stranger's. They are fetched only where the user allows it
   (`--allow-urls`, or `WEEVIT_ALLOW_URLS=public` in the environment), and only from public hosts, unless private ones
   are allowed too (`--allow-private-urls`, `WEEVIT_ALLOW_URLS=private`).
-- A redirect leads to the loopback or to a private network only where the user's own address does. It is the
-  connection that is judged, so no spelling of a host and no name server gets around it.
+- A redirect leads to the loopback or to a private network only where the user's own address does. The connection is
+  checked, so no spelling of a host and no name server gets around it.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from weevit.errors import (
     UsageError,
     did_you_mean,
 )
-from weevit.images.decode import Limits
-from weevit.images.source import ABSENT, natural_key
+from weevit.images.decode import Limits, check_bytes
+from weevit.images.source import ABSENT, natural_key, why_no_path
 from weevit.store.extras import missing
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https")
-"""What fsspec is asked for. None of them runs anything, writes anything or reads this machine's files."""
+"""The protocols that fsspec is used for. None of them runs a program, writes or reads files of this machine."""
 
 ALLOW_URLS = "WEEVIT_ALLOW_URLS"
-"""In the environment, so that it holds for worker processes too: empty, `public` or `private`."""
+"""Environment variable, so that it holds for worker processes too: empty, `public` or `private`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RemoteFile:
         name: the address.
         system: fsspec's file system.
         path: the file's name in it.
-        info: what a listing said about it; empty where nobody asked yet.
+        info: the entry of a listing; empty without one.
     """
 
     name: str
@@ -64,18 +64,17 @@ class RemoteFile:
     info: Any = None
 
     def open(self) -> BinaryIO:
-        """The file, read in blocks as they are wanted."""
+        """The file, read in blocks on demand."""
         try:
             return cast(BinaryIO, self.system.open(self.path, "rb"))
         except Exception as error:
             raise _as_image_error(error, self.name) from error
 
     def read(self, limits: Limits) -> bytes:
-        """The whole file; its size is asked first where the server tells it, and never exceeded."""
+        """The whole file, bounded by the limit; its size is checked first where the server gives it."""
         try:
             size = self._info().get("size")
-            if size is not None and size > limits.max_bytes:
-                raise TooLargeImageError(f"{size:,} bytes; the limit is {limits.max_bytes:,}")
+            check_bytes(size or 0, limits)
             with self.system.open(self.path, "rb", cache_type="none") if size else self.system.open(self.path) as file:
                 data = bytearray()
                 while len(data) <= limits.max_bytes and (part := file.read(limits.max_bytes + 1 - len(data))):
@@ -89,7 +88,7 @@ class RemoteFile:
         return bytes(data)
 
     def fingerprint(self) -> str:
-        """What the server says changes with the file: its tag, or else size and time."""
+        """The server's tag, or else size and time."""
         try:
             info = self._info()
         except Exception as error:
@@ -99,13 +98,11 @@ class RemoteFile:
         return "-".join(str(value).strip('"') for value in told[:2]) or "unknown"
 
     def beside(self, entry: str) -> RemoteFile:
-        """A name from this file's folder on, or an address.
-
-        Raises:
-            UnreadableImageError: an address that may not be fetched.
-        """
+        """A path relative to this file's folder, or an address; ImageError as for `listed`."""
         if "://" in entry:
             return listed_file(entry)
+        if wrong := why_no_path(entry):
+            raise wrong
         folder = self.path.rpartition("/")[0]
         return RemoteFile(f"{self.name.rpartition('/')[0]}/{entry}", self.system, f"{folder}/{entry}")
 
@@ -114,21 +111,17 @@ class RemoteFile:
 
 
 def remote_file(address: str) -> RemoteFile:
-    """One file at an address that the user gave; nothing is asked of the server.
+    """One file at a user's address; no request is made.
 
     Raises:
-        UsageError: an address of a kind that is not read.
-        MissingExtraError: fsspec, or its package for this kind, is not installed.
+        UsageError: an address of another protocol.
+        MissingExtraError: fsspec, or its package for this protocol, is not installed.
     """
     return _file(address, trusted_host=_host(address))
 
 
 def listed_file(address: str) -> RemoteFile:
-    """One file at an address that stands in a list or a table.
-
-    Raises:
-        UnreadableImageError: addresses in lists are not allowed, or this one is not.
-    """
+    """One file at an address in a list or table; UnreadableImageError where such addresses may not be fetched."""
     allowed = os.environ.get(ALLOW_URLS, "")
     if allowed not in ("public", "private"):
         raise UnreadableImageError(
@@ -170,11 +163,7 @@ def _host(address: str) -> str | None:
 
 
 def _protocol(address: str) -> str:
-    """The one protocol of an address.
-
-    Raises:
-        UsageError: it is not among those that are read, or there are several.
-    """
+    """The protocol of an address; UsageError for several, or for one that is not in `PROTOCOLS`."""
     protocol = address.partition("://")[0].lower()
     shown = address[:80]  # an address may be a whole file in base64
     if "::" in address:
@@ -189,7 +178,7 @@ def _protocol(address: str) -> str:
 
 
 async def _web_client(trusted_host: str | None, **options: Any) -> Any:
-    """fsspec's client for the web, but that each of its connections is judged."""
+    """fsspec's client for the web, with a check of each connection."""
     import aiohttp
 
     connector = aiohttp.TCPConnector(socket_factory=partial(_open_socket, _addresses_of(trusted_host)))
@@ -197,7 +186,7 @@ async def _web_client(trusted_host: str | None, **options: Any) -> Any:
 
 
 def _addresses_of(host: str | None) -> frozenset[str]:
-    """The network addresses of a host; none where there is none, or its name is not known."""
+    """The network addresses of a host; none for an unknown one."""
     try:
         return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None)) if host else frozenset()
     except (OSError, UnicodeError):
@@ -205,11 +194,7 @@ def _addresses_of(host: str | None) -> frozenset[str]:
 
 
 def _open_socket(trusted: frozenset[str], target: Any) -> socket.socket:
-    """A socket for a connection to `target`, a row of `socket.getaddrinfo`.
-
-    Raises:
-        PermissionError: it leads into a private network, and is none of the trusted addresses.
-    """
+    """A socket for a row of `socket.getaddrinfo`; PermissionError if it leads to an untrusted private address."""
     family, kind, protocol, _, (address, *_) = target
     if address not in trusted and not is_public(address):
         raise PermissionError(errno.EACCES, f"{address} is this machine or in a private network")
@@ -217,11 +202,11 @@ def _open_socket(trusted: frozenset[str], target: Any) -> socket.socket:
 
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-"""Where IPv4 addresses are reached from networks that have IPv6 only (RFC 6052)."""
+"""Addresses of IPv4 hosts in networks with IPv6 only (RFC 6052)."""
 
 
 def is_public(address: str) -> bool:
-    """Whether a network address is one of the public internet: no loopback, private, link-local or special range."""
+    """Whether a network address is public: no loopback, private, link-local or special range."""
     found: Any = ipaddress.ip_address(address.partition("%")[0])
     if found.version == 6:
         inner = found.ipv4_mapped or found.sixtofour
@@ -232,7 +217,7 @@ def is_public(address: str) -> bool:
 
 
 def listing(file: RemoteFile) -> list[RemoteFile]:
-    """The files at or below an address, or those that fit a pattern, in natural order."""
+    """The files at or below an address, or those that match a pattern, in natural order."""
     try:
         ask = file.system.glob if is_pattern(file.name) else file.system.find
         listed: dict[str, Any] = ask(file.path, detail=True)
@@ -246,13 +231,13 @@ def listing(file: RemoteFile) -> list[RemoteFile]:
 
 
 def is_pattern(address: str) -> bool:
-    """A question mark is one, but for the web, where it comes before a query."""
+    """Whether an address has wildcards; on the web a question mark begins a query."""
     web = address.startswith(("http://", "https://"))
     return any(sign in address for sign in ("*[" if web else "*?["))
 
 
 def _is_absent(error: Exception) -> bool:
-    """Over HTTP whatever went wrong is called a missing file; its cause says what it was."""
+    """Whether the file does not exist. fsspec calls every HTTP failure a missing file; its cause tells."""
     cause = error.__cause__
     if not isinstance(error, FileNotFoundError) or getattr(cause, "status", 404) not in (404, 410):
         return False

@@ -1,7 +1,7 @@
-"""One input: a name, and how to get at its image.
+"""One input: a name, and access to its image.
 
-Most are files of their own. Others lie in an archive, a table or a bucket: those are `Stored`, and are read when they
-are opened and not before, so that a million of them cost no more than their names.
+Most inputs are files. Others lie in an archive, a table or a bucket: those are `Stored`, and are read when they are
+opened, so that a million of them cost no more than their names.
 """
 
 from __future__ import annotations
@@ -35,28 +35,24 @@ from weevit.images.decode import (
 )
 
 TARGETS = ("label", "class", "target", "class_name")
-"""What a table or an archive calls the class of an image."""
+"""Names of the class of an image in a table or an archive."""
 
 _DIGITS = re.compile("[0-9]+")
 
 ABSENT = "absent"
-"""The fingerprint of a file that is not there: one that appears later differs from it."""
+"""The fingerprint of an absent file: a file that appears later has another."""
 
 
 @runtime_checkable
 class Stored(Protocol):
-    """Bytes that are no file of their own."""
+    """Bytes inside another file."""
 
     def read(self, limits: Limits) -> bytes:
-        """All of them.
-
-        Raises:
-            ImageError: they cannot be had, or are more than the limit.
-        """
+        """All bytes; ImageError if unreadable or over the limit."""
         ...
 
     def fingerprint(self) -> str:
-        """A short text that changes when the bytes do. Reads as little as it can."""
+        """A short text that changes with the bytes; it reads as little as possible."""
         ...
 
 
@@ -68,11 +64,11 @@ class Source:
     """One input with a name.
 
     Attributes:
-        name: for files the path as given, or the given folder joined with the way to the file; for values in memory
-            their kind and position, as in `bytes[0]`, `image[1]`, `array[2]`; for members of an archive its path and
-            theirs. Always printable as UTF-8: bytes of a file name that are not UTF-8 appear as `\\udcff`.
-        value: what to open; text is a path. An ImageError is an answer that is known already.
-        target: the class that a manifest or an archive gives it; None where nothing is said.
+        name: for files the path as given, or the given folder joined with the path below it; for values in memory their
+            kind and index, as in `bytes[0]`, `image[1]`, `array[2]`; for members of an archive its path and theirs.
+            Always printable as UTF-8: bytes of a file name that are not UTF-8 appear as `\\udcff`.
+        value: the input; text is a path. An ImageError is raised when the source is opened.
+        target: its class in a table or an archive; None without one.
     """
 
     name: str
@@ -80,11 +76,7 @@ class Source:
     target: str | None = None
 
     def fingerprint(self) -> str:
-        """A short text that changes when the image does: of a file, its size and time of modification.
-
-        Raises:
-            UsageError: an image or array in memory, which nothing could find again.
-        """
+        """A short text that changes with the image: size and time of a file. UsageError for images in memory."""
         value = self.value
         if isinstance(value, str | Path):
             return stamp(value)
@@ -101,14 +93,14 @@ class Source:
 
 
 PAUSE = Source("", MissingImageError("more inputs are still to come"))
-"""Among the sources of a stream: nothing more has come yet, so that what has come is to be answered now."""
+"""In a stream of sources: no further input has come yet, so that all before it are answered now."""
 
 
 def open_image(source: Source, limits: Limits = DEFAULT_LIMITS, enough: Enough | None = None) -> Image.Image:
-    """The source's image: mode RGB, upright. Files are read here and not before. `limits`, `enough`: as for `decode`.
+    """The source's image: mode RGB, upright. Files are read here. `limits`, `enough`: as for `decode`.
 
     Raises:
-        ImageError: there is no answer, and why (see `read_file` and `decode`).
+        ImageError: there is no image (see `read_file` and `decode`).
         UsageError: an array of another dtype or shape than `from_array` takes; Pillow set to accept truncated files.
     """
     value = source.value
@@ -127,12 +119,12 @@ def channels_of(value: Value | ImageError, count: int, limits: Limits) -> npt.ND
     """An image of another number of channels than three, which only an array can be.
 
     Args:
-        value: of a source: an array, uint8, (H, W, count), or (H, W) for one channel.
+        value: value of a source: a uint8 array, (H, W, count), or (H, W) for one channel.
         count: channels of the model.
         limits: as for `decode`.
 
     Raises:
-        ImageError: there is no answer; files are `unsupported`.
+        ImageError: there is no image; files are `unsupported`.
         UsageError: an array of another dtype or shape.
     """
     if isinstance(value, ImageError):
@@ -150,20 +142,16 @@ def channels_of(value: Value | ImageError, count: int, limits: Limits) -> npt.ND
 
 
 def read_bytes(value: str | Path | Stored, limits: Limits) -> bytes:
-    """The bytes of a file, or of what lies in another.
-
-    Raises:
-        ImageError: they cannot be had, or are more than the limit.
-    """
+    """The bytes of a file or of a `Stored`; ImageError if unreadable or over the limit."""
     return read_file(value, limits) if isinstance(value, str | Path) else value.read(limits)
 
 
 MAX_PATH, MAX_NAME = 4095, 255
-"""Bytes that a path, and a name in it, may have on the file systems that there are."""
+"""Maximum bytes of a path, and of a name in it, on common file systems."""
 
 
 def why_no_path(text: str) -> ImageError | None:
-    """What keeps a text from being a path, whatever is on the disk; None where nothing does."""
+    """The error of a text that no path can be, whatever is on the disk; None for a possible path."""
     if len(text) <= MAX_NAME and text.isascii() and text.isprintable() and not text.isspace() and text[:5] != "data:":
         return None if text else MissingImageError("an empty path")
     if text.isspace():
@@ -199,7 +187,7 @@ def printable(path: str | Path) -> str:
 
 
 def shortened(text: str, length: int = MAX_PATH) -> str:
-    """A text of at most about this length; what is too long keeps its beginning, and a hash tells it from others."""
+    """A text of about `length` characters at most; a longer one keeps its beginning and gets a hash."""
     if len(text) <= length:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -207,10 +195,10 @@ def shortened(text: str, length: int = MAX_PATH) -> str:
 
 
 def natural_key(name: str) -> str:
-    """Sort key of a file name: runs of digits compare as numbers, the rest without case; ties go by the name itself.
+    """Sort key of a file name: digits compare as numbers, the rest without case; ties are decided by the name itself.
 
-    One text, which takes a third of the memory and time of a tuple of parts. Numbers stand in it behind the count of
-    their digits; NUL, which no file name has, ends every run of text, so that shorter ones come first.
+    One text, which takes a third of the memory and time of a tuple of parts. A number stands behind the count of its
+    digits; NUL, which no file name has, ends every run of text, so that shorter ones come first.
     """
     return f"{_DIGITS.sub(_counted, name.casefold())}\0\0{name}"
 
@@ -221,7 +209,7 @@ def _counted(found: re.Match[str]) -> str:
 
 
 def stamp(path: str | Path) -> str:
-    """A short text that changes when a file on this machine does: its size and time of modification."""
+    """A short text that changes with a file on this machine: its size and time of modification."""
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, and it is done for every file
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""What a user gives (paths, folders, lists, tables, archives, addresses, values in memory) as a stream of named inputs.
+"""A user's inputs (paths, folders, lists, tables, archives, addresses, values in memory) as a stream of named sources.
 
-One input that was named is one source, or at least one: what cannot be answered becomes a source that raises its
-error when it is opened, so that every result has its row and nothing is lost in silence.
+Every named input is at least one source: an input without an answer becomes a source that raises its error when it is
+opened, so that every input has a row and nothing is lost in silence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from glob import glob
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,11 @@ from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, Value, natural_key, printable, why_no_path
 from weevit.images.values import OpenBinary, OpenFile, data_uri, hubs_image, is_data_uri
 
+if TYPE_CHECKING:
+    from weevit.images.remote import RemoteFile
+
 Named: TypeAlias = str | os.PathLike[str]
-"""An image, or a folder, pattern, list, table or archive of many: only the disk knows."""
+"""An image, or a folder, pattern, list, table or archive of many."""
 
 OneImage: TypeAlias = (
     bytes | bytearray | memoryview | OpenBinary | Image.Image | npt.NDArray[np.uint8] | Mapping[str, object] | Source
@@ -36,18 +39,18 @@ Many: TypeAlias = Iterable[Named | OneImage]
 Inputs: TypeAlias = Named | OneImage | Many
 
 CONTAINERS = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".tar.gz", ".tgz")
-"""Endings of files that hold or name inputs, where such a file is named; in folders they are left out."""
+"""Endings of files that hold or name inputs, if named themselves; in folders they are left out."""
 
 _NAME = re.compile("[^\0]+")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 class Expansion:
-    """The sources in what a user gave, one after another; made by `expand`.
+    """The sources of a user's inputs; made by `expand`.
 
     Attributes:
-        left_out: files in folders that are no images by their ending, counted by it (`{".txt": 3}`). Complete once
-            the iteration is; starts afresh with each.
+        left_out: files in folders that are no images by their ending, counted by it (`{".txt": 3}`). Complete after the
+            iteration; each iteration starts it again.
     """
 
     def __init__(self, inputs: Inputs) -> None:
@@ -94,53 +97,46 @@ class Expansion:
                 yield _file(path)
 
     def _from_path(self, path: Path) -> Iterator[Source]:
-        if not is_folder(path):
+        if is_folder(path):
+            yield from _or_missing(self._walk(path), printable(path), "no image in this folder or below it")
+        else:
             yield _file(path)
-            return
-        found = False
-        for source in self._walk(path):
-            found = True
-            yield source
-        if not found:
-            yield Source(printable(path), MissingImageError(f"{path}: no image in this folder or below it"))
 
     def _from_address(self, word: str) -> Iterator[Source]:
-        from weevit.images.remote import is_pattern, listing, remote_file
+        from weevit.images.remote import is_pattern, remote_file
 
         file = remote_file(word)
         file.system.invalidate_cache()  # listings are kept for ever, and files may have changed
         holds = word.lower().endswith(CONTAINERS)
-        if not is_pattern(word):
-            if holds:
-                yield from read_container(file, self.left_out)
-                return
-            if PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
-                yield Source(word, file)
-                return
-        try:
-            listed = listing(file)
-        except ImageError as error:
-            yield Source(word, error)
-            return
-        found = False
-        for each in listed:
+        if holds and not is_pattern(word):
+            yield from read_container(file, self.left_out)
+        elif PurePosixPath(file.path).suffix.lower() in EXTENSIONS and not is_pattern(word):
+            yield Source(word, file)
+        else:
+            try:
+                yield from _or_missing(self._listed_at(file, holds), word, "no image here or below")
+            except ImageError as error:
+                yield Source(word, error)
+
+    def _listed_at(self, file: RemoteFile, holds: bool) -> Iterator[Source]:
+        """The files below an address, or those that fit its pattern; `holds`: they are lists, tables or archives."""
+        from weevit.images.remote import listing
+
+        for each in listing(file):
             ending = PurePosixPath(each.path).suffix.lower()
             if holds:
-                found = True
                 yield from read_container(each, self.left_out)
             elif ending in EXTENSIONS or each.path == file.path:  # a file that is named, whatever its ending
-                found = True
                 yield Source(each.name, each)
             else:
                 self.left_out[ending] += 1
-        if not found:
-            yield Source(word, MissingImageError(f"{word}: no image here or below"))
 
     def _walk(self, top: Path) -> Iterator[Source]:
-        """Depth first, in natural order, each real folder once: links may lead in circles.
+        """Depth first, in natural order, each real folder once: links may form circles.
 
-        Of each folder on the way only the names are held, and paths are put together as text: a million pathlib
-        objects would take seconds.
+        For each folder on the path only the names are held, and paths are joined as text: a million pathlib objects
+            would take
+        seconds.
         """
         seen: set[tuple[int, int]] = set()
         open_folders: list[tuple[str, Iterator[str]]] = [("", iter([f"{top}/"]))]
@@ -166,62 +162,65 @@ class Expansion:
 
 
 def expand(inputs: Inputs) -> Expansion:
-    """Everything to look at in what was given. Reads folders and lists, but no image; may be iterated lazily.
+    """All sources in a user's inputs. Reads folders and lists, but no image; lazy.
 
     Args:
         inputs: a path, a folder, an address, a data URI, the bytes of a file, an open file, a PIL image, a uint8 array,
-            the hub's `{"bytes", "path"}`, a `Source`, or an iterable of those; what was expanded already is given back
-            as it is.
+            the hub's `{"bytes", "path"}`, a `Source`, or an iterable of those; an `Expansion` is returned itself.
 
     A path may be a pattern (`photos/*.jpg`, `**` for any folders between) or have a range in braces
-    (`shard-{000..099}.tar`). A file that is named is one source, whatever its ending, but for lists (`.txt`, a path a
-    line), tables (`.csv`, `.tsv`, `.parquet`) and archives (`.tar`, `.tar.gz`, `.tgz`): those give what they hold, in
-    their own order, and so does a pattern with such an ending (`shard-*.tar`). Addresses (`s3://`, `hf://`,
-    `https://`) mean the same as paths; see `images/remote.py`.
+    (`shard-{000..099}.tar`). A named file is one source, whatever its ending, except lists (`.txt`, a path per line),
+    tables (`.csv`, `.tsv`, `.parquet`) and archives (`.tar`, `.tar.gz`, `.tgz`): those give their contents, in their
+    own order, and so does a pattern with such an ending (`shard-*.tar`). Addresses (`s3://`, `hf://`, `https://`) mean
+    the same as paths; see `images/remote.py`.
 
-    A folder gives its files with the endings of the
-    formats that are read (`formats.EXTENSIONS`, upper or lower case), and those of its subfolders, linked ones too:
-    each real folder once, under the first name that leads to it. Names that begin with a dot are skipped. The order in
-    a folder is natural: digits count as numbers, case does not count ("img2" before "IMG10").
+    A folder gives its files with the endings of `formats.EXTENSIONS` (in any case), and those of its subfolders, linked
+    ones too: each real folder once, under its first name. Names that begin with a dot are skipped. The order in a
+        folder is
+    natural: digits count as numbers, case does not count ("img2" before "IMG10").
 
-    A folder without an image, or one that cannot be listed, is one source that raises when it is opened.
+    A folder without an image, or an unreadable one, is one source that raises when it is opened.
 
     Raises:
-        UsageError: something else than the above; raised when the iteration reaches it.
+        UsageError: another type of input; raised when the iteration reaches it.
     """
     return inputs if isinstance(inputs, Expansion) else Expansion(inputs)
 
 
 def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:
-    """The inputs that a list, table or archive holds or names, by its ending; one that cannot be read is one source."""
-    found = False
+    """The inputs in a list, table or archive, by its ending; an unreadable one is one source."""
     try:
-        for source in _held_in(file, left_out):
-            found = True
-            yield source
+        yield from _or_missing(_held_in(file, left_out), file.name, "no image in this file, and the name of none")
     except ImageError as error:
-        found = True
         yield Source(file.name, error)
+
+
+def _or_missing(sources: Iterable[Source], name: str, why: str) -> Iterator[Source]:
+    """The sources; where there is none, one that raises MissingImageError."""
+    found = False
+    for source in sources:
+        found = True
+        yield source
     if not found:
-        yield Source(file.name, MissingImageError(f"{file.name}: no image in this file, and the name of none"))
+        yield Source(name, MissingImageError(f"{name}: {why}"))
 
 
 def _held_in(file: File, left_out: Counter[str]) -> Iterator[Source]:
-    name = file.name.lower()
-    if name.endswith((".tar", ".tar.gz", ".tgz")):
+    if file.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
         from weevit.images.archives import read_tar
 
         return read_tar(file, left_out)
-    from weevit.images.tables import READERS
+    from weevit.images.tables import sources_in
 
-    return READERS[name[name.rindex(".") :]](file)
+    return sources_in(file)
 
 
 def _listed_once(folder: str, seen: set[tuple[int, int]]) -> str:
-    """The names in a folder, those of folders with a slash behind them; none if it was seen under another name.
+    """The names in a folder, folders with a slash behind them; empty for a folder seen before.
 
-    One text with NUL between them: it is held while the folder's images are answered, and as a list of names it would
-    take ten times as much.
+    One text with NUL between the names: it is held while the folder's images are answered, and a list of names would
+        take
+    ten times as much memory.
     """
     status = os.stat(folder)  # noqa: PTH116 - text, as the walk has it
     if (status.st_dev, status.st_ino) in seen:
@@ -248,15 +247,8 @@ def _file(path: Path) -> Source:
     return Source(printable(path), path)
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
 def _without_braces(word: str) -> Iterator[str]:
-    """`shard-{000..099}.tar` as a shell would expand it, with zeros in front as they are written."""
+    """`shard-{000..099}.tar` expanded as a shell does, with leading zeros as written."""
     found = _BRACES.search(word)
     if not found:
         yield word
@@ -268,11 +260,8 @@ def _without_braces(word: str) -> Iterator[str]:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a path leads to a folder; False where that cannot be known, and for no text at all."""
-    try:
-        return path != "" and Path(path).is_dir()
-    except (OSError, ValueError):  # no permission on the way, or a NUL in the name: reading it will say so
-        return False
+    """Whether a path leads to a folder; False where that is unknown, and for an empty text."""
+    return os.path.isdir(path)  # noqa: PTH112 - raises for no path
 
 
 def _is_file(item: object) -> TypeGuard[OpenBinary]:
@@ -280,7 +269,7 @@ def _is_file(item: object) -> TypeGuard[OpenBinary]:
 
 
 def _is_pattern(word: str) -> bool:
-    return any(sign in word for sign in "*?[") and not _exists(Path(word))
+    return any(sign in word for sign in "*?[") and not os.path.exists(word)  # noqa: PTH110 - raises for no path
 
 
 _KINDS: tuple[tuple[str, Callable[[object], bool]], ...] = (
@@ -292,14 +281,14 @@ _KINDS: tuple[tuple[str, Callable[[object], bool]], ...] = (
 
 
 def is_one(inputs: object) -> bool:
-    """Whether this is one input: text, bytes, files and mappings can be iterated over, but are not meant so."""
+    """Whether this is one input: text, bytes, files and mappings are iterable, but are one input."""
     if isinstance(inputs, str | os.PathLike | Source | Mapping) or not isinstance(inputs, Iterable):
         return True
     return any(is_kind(inputs) for _, is_kind in _KINDS)
 
 
 def names_one_image(inputs: object) -> bool:
-    """Whether this is one image, there or not, and neither a folder, a pattern, a list, a table nor an archive."""
+    """Whether this is one image, existing or not, and no folder, pattern, list, table or archive."""
     if not isinstance(inputs, str | os.PathLike):
         return is_one(inputs)
     word = os.fsdecode(inputs)

@@ -1,22 +1,23 @@
 """Lists and tables of images: text files, CSV, and Parquet with paths or with the images themselves.
 
-A table has a column of paths or of encoded images, and may have one of ids and one of classes; which they are is told
-by their names (`PATHS`, `IDS`, `TARGETS`). Paths are meant from the table's own folder on.
+A table has a column of paths or of encoded images, and may have columns of ids and of classes, recognised by their
+names (`PATHS`, `IDS`, `TARGETS`). Paths are relative to the table's own folder.
 
-One row is one source: where a row says nothing that could be read, a source that raises.
+One row is one source: a row that cannot be read is a source that raises.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError, WeevitError
 from weevit.images.files import File
 from weevit.images.lines import MAX_LINE, lines, open_text, rows
 from weevit.images.parquet import Cell, Parquet
-from weevit.images.source import MAX_PATH, TARGETS, Source, printable, why_no_path
+from weevit.images.source import MAX_PATH, TARGETS, Source, printable
 
 PATHS = ("path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "image", "url")
 IDS = ("id", "key", "image_id")
@@ -26,11 +27,11 @@ Row: TypeAlias = "tuple[Source, list[Any] | None]"
 """A source, and its values in further columns; None where the row could not be read."""
 
 Unused: TypeAlias = Callable[[Sequence[str]], None]
-"""Told the names of the columns that nothing was read from."""
+"""Called with the names of the columns that were not read."""
 
 
 def read_list(file: File) -> Iterator[Source]:
-    """One path per line; empty lines are skipped. The line is the source's name."""
+    """A path per line; empty lines are skipped. The line is the source's name."""
     with open_text(file) as text:
         for number, line in enumerate(lines(text), 1):
             if line is None:
@@ -39,17 +40,17 @@ def read_list(file: File) -> Iterator[Source]:
                 yield _source(file, line.rstrip("\r\n"))
 
 
-def read_csv(file: File) -> Iterator[Source]:
-    """Rows of a CSV (or, for `.tsv`, tab-separated) file with a header.
+def csv_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
+    """Rows of a CSV (`.tsv`: tab-separated) with a header, each with its text in further columns.
+
+    Args:
+        file: the table.
+        wanted: for each further column its names; the first that the table has counts, None stands for none.
+        unused: told the columns that are not read.
 
     Raises:
         UsageError: no column of paths, or two.
     """
-    return (source for source, _ in csv_rows(file))
-
-
-def csv_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
-    """Rows of a CSV, each with its text in further columns: of each of `wanted`, the first that there is, else None."""
     with open_text(file) as text:
         found = rows(text, "\t" if file.name.lower().endswith(".tsv") else ",")
         _, header = next(found, (1, []))
@@ -74,27 +75,21 @@ def _csv_row(file: File, numbers: tuple[int, int], cells: list[str] | str, indic
         wrong = f"{len(cells)} cells in a table of {width} columns: is there a comma without quotes around it?"
     if wrong:
         return _unread(f"{file.name}#row{number}", f"line {line}: {wrong}"), None
-    texts = [_cell(cells, place) for place in (path, key, target)]
-    return row_of_path(file, number, *texts), [_cell(cells, place) for place in further]
+    texts = [_cell(cells, index) for index in (path, key, target)]
+    return row_of_path(file, number, *texts), [_cell(cells, index) for index in further]
 
 
-def read_parquet(file: File) -> Iterator[Source]:
-    """Rows of a Parquet file: paths, or encoded images as bytes or as the hub's struct of bytes and path.
+def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
+    """Rows of a Parquet file with paths, or with encoded images as bytes or as the hub's struct of bytes and path.
+
+    Arguments as for `csv_rows`. Lists stay lists; a class number becomes its name where the file has the names.
 
     Raises:
         UsageError: no column of either, or not a Parquet file.
         MissingExtraError: pyarrow is not installed.
     """
-    return (source for source, _ in parquet_rows(file))
-
-
-def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda names: None) -> Iterator[Row]:
-    """Rows of a Parquet file, each with its values in further columns, as `csv_rows`; lists stay lists.
-
-    Where the file says what its numbers of classes are called, as the hub's files do, they have those names.
-    """
     table = Parquet(file)
-    image = column(file, [name if table.holds(place) else "" for place, name in enumerate(table.names)], IMAGES)
+    image = column(file, [name if table.holds(index) else "" for index, name in enumerate(table.names)], IMAGES)
     path = None if image is not None else column(file, table.names, PATHS)
     if image is None and path is None:
         raise no_column(file, table.names, (*IMAGES, *PATHS))
@@ -103,37 +98,35 @@ def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda nam
     unused(_without(table.names, (image, *indices)))
     number = 0
     for group in range(table.groups):
-        for row, values in enumerate(table.rows(group, [place for place in indices if place is not None])):
+        for row, values in enumerate(table.rows(group, [index for index in indices if index is not None])):
             number += 1
-            own = [None if place is None else values[place] for place in indices]
+            own = [None if index is None else values[index] for index in indices]
             named, texts = own[0], [text_of(value) for value in own[:3]]
-            place = path if isinstance(named, bytes) and texts[0] is None else image
-            if place is None:
+            index = path if isinstance(named, bytes) and texts[0] is None else image
+            if index is None:
                 source = row_of_path(file, number, *texts)
             else:
                 name = texts[1] or f"{file.name}#row{number}"
-                source = Source(printable(name), Cell(table, place, group, row, number), texts[2] or None)
+                source = Source(printable(name), Cell(table, index, group, row, number), texts[2] or None)
             yield source, own[3:]
 
-
-READERS: dict[str, Callable[[File], Iterator[Source]]] = {
-    ".txt": read_list,
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".parquet": read_parquet,
-}
-"""Ending -> what reads it."""
 
 ROW_READERS: dict[str, Callable[..., Iterator[Row]]] = {
     ".csv": csv_rows,
     ".tsv": csv_rows,
     ".parquet": parquet_rows,
 }
-"""Ending -> the reader of a table with further columns."""
+"""Ending of a table -> its reader."""
+
+
+def sources_in(file: File) -> Iterator[Source]:
+    """The inputs that a list or a table names or holds."""
+    read = ROW_READERS.get(PurePosixPath(file.name).suffix.lower())
+    return (source for source, _ in read(file)) if read else read_list(file)
 
 
 def text_of(value: Any) -> str | None:
-    """A value as text; None where there is none: bytes that are no text, no number."""
+    """A value as text; None without one, and for bytes that are no text."""
     if isinstance(value, bytes):
         try:
             text = value.decode() if len(value) <= MAX_PATH else ""
@@ -146,7 +139,7 @@ def text_of(value: Any) -> str | None:
 
 
 def row_of_path(file: File, number: int, path: str | None, key: str | None, target: str | None) -> Source:
-    """The source that a row of a table means."""
+    """The source of a row with a path."""
     if not path or path.isspace():
         name = key or f"{file.name}#row{number}"
         return Source(printable(name), MissingImageError(f"{file.name}: row {number} has no path"), target or None)
@@ -154,11 +147,10 @@ def row_of_path(file: File, number: int, path: str | None, key: str | None, targ
 
 
 def _source(file: File, path: str, key: str | None = None, target: str | None = None) -> Source:
-    """What a path in a file means; an invalid one is the failure of its row alone."""
+    """The source of a path in a file; an invalid path is the failure of its row alone."""
     name = printable(key or path)
     try:
-        wrong = None if "://" in path else why_no_path(path)
-        return Source(name, wrong or file.beside(path), target or None)
+        return Source(name, file.beside(path), target or None)
     except ImageError as error:
         return Source(name, error, target or None)
     except WeevitError as error:
@@ -169,16 +161,12 @@ def _unread(name: str, why: str) -> Source:
     return Source(name, UnreadableImageError(f"{name}: {why}"))
 
 
-def _cell(row: Sequence[str], place: int | None) -> str | None:
-    return row[place] if place is not None and place < len(row) else None
+def _cell(row: Sequence[str], index: int | None) -> str | None:
+    return row[index] if index is not None and index < len(row) else None
 
 
 def column(file: File, names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The index of the first wanted column that there is; upper and lower case are the same.
-
-    Raises:
-        UsageError: two columns have that name.
-    """
+    """The index of the first wanted column, in any case, or None; UsageError where two columns have that name."""
     lower = [name.strip().lower() for name in names]
     found = next((name for name in wanted if name in lower), None)
     if found is None:
@@ -191,11 +179,11 @@ def column(file: File, names: Sequence[str], wanted: Sequence[str]) -> int | Non
 
 
 def _without(names: Sequence[str], used: Iterable[int | None]) -> list[str]:
-    return [name for place, name in enumerate(names) if place not in set(used)]
+    return [name for index, name in enumerate(names) if index not in set(used)]
 
 
 def no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> UsageError:
-    """The error of a table in which nothing says where the images are."""
+    """The error for a table without a column of images."""
     shown = ", ".join(repr(printable(name)[:60]) for name in names[:40]) or "none"
     return UsageError(
         f"{file.name} has no column of images; its columns are {shown}.", f"Call it one of {', '.join(wanted)}."

@@ -1,9 +1,10 @@
-"""TIFF: refuse what costs more than it says and what Pillow reads wrong; leave the rest to Pillow.
+"""TIFF: refuse files that cost more than their size tells and layouts that Pillow reads wrong.
 
-Which layouts Pillow 13 reads right was found by comparing each with pixels computed apart (bits, planes, compression,
-tiles, order of bytes and bits, meaning of samples); `_MISREAD` has those that it reads wrong without a word.
+The layouts that Pillow 13 reads right were found by comparing each with pixels computed separately (bits, planes,
+compression, tiles, order of bytes and bits, meaning of samples); `_is_misread` knows those that it reads wrong in
+silence.
 
-Not found: parts that are there in full, but with other bytes in them; only Deflate has a check sum.
+Not detected: overwritten bytes; only Deflate has a check sum.
 """
 
 from __future__ import annotations
@@ -40,11 +41,7 @@ TILE_PIXELS = 1 << 22
 
 
 def check(data: bytes, directory: Directory) -> None:
-    """Refuse, by the directory alone, what would take more memory or time than the image's size tells.
-
-    Raises:
-        TooLargeImageError: tiles much larger than the image, or far more parts than it has room for.
-    """
+    """Refuse, by the directory alone, tiles and part counts out of proportion to the image, with TooLargeImageError."""
     width, height = (_integer(directory, data, number, 0) for number in (_WIDTH, _HEIGHT))
     tile = [_integer(directory, data, number, 0) for number in (_TILE_WIDTH, _TILE_HEIGHT)]
     if tile[0] * tile[1] > max(TILE_PIXELS, 4 * width * height):
@@ -60,7 +57,7 @@ def _integer(directory: Directory, data: bytes, number: int, default: int) -> in
 
 
 class CheckedTiff(TiffImageFile):
-    """Pillow's reader between two looks at the directory. To be given a BytesIO of a whole file."""
+    """Pillow's reader with checks of the directory before and after. Give it a BytesIO of a whole file."""
 
     bytes_per_pixel = 8
 
@@ -81,7 +78,7 @@ class CheckedTiff(TiffImageFile):
             raise UnsupportedImageError(f"TIFF: {_described(data, self.directory)} are not read", _HINT)
 
     def load(self) -> PixelAccess | None:
-        """Decode, once; not thumbnails, nor files that lack something."""
+        """Decode, once; thumbnails and incomplete files are refused."""
         if self.tile:
             assert isinstance(self.fp, io.BytesIO)
             self._check_whole(self.fp.getvalue())
@@ -109,7 +106,7 @@ class CheckedTiff(TiffImageFile):
                     _check_sum(part, self._part_bytes(data))
 
     def _part_bytes(self, data: bytes) -> int:
-        """At most, of one part, unpacked."""
+        """The unpacked size of one part, at most."""
         width, rows = self.tag_v2.get(_TILE_WIDTH, self.width), self.tag_v2.get(_TILE_HEIGHT)
         rows = rows or min(self.height, self.tag_v2.get(_ROWS, self.height))
         return int((width * sum(self.directory.integers(data, _BITS, 16) or (1,)) + 7) // 8 * rows)
@@ -127,7 +124,7 @@ def _extra_bytes(data: bytes, directory: Directory) -> int:
 
 
 def _is_misread(data: bytes, directory: Directory, mode: str) -> bool:
-    """Whether Pillow would give other pixels, or stumble, though the file is sound."""
+    """Whether Pillow would give other pixels, or fail, though the file is sound."""
     bits = directory.integers(data, _BITS, 16) or (1,)
     meaning, raw = _integer(directory, data, _MEANING, 1), _integer(directory, data, _COMPRESSION, _RAW) == _RAW
     extra = directory.integers(data, _EXTRA, 8)
@@ -159,7 +156,7 @@ def _described(data: bytes, directory: Directory) -> str:
 
 
 def _check_jpeg(tables: bytes, part: bytes) -> None:
-    """Whether a part is a whole JPEG: libtiff, too, drops libjpeg's warnings."""
+    """Refuse a part that is no whole JPEG: libtiff, too, drops libjpeg's warnings."""
     from weevit.images import jpeg
 
     whole = jpeg.START + tables[2:].removesuffix(jpeg.END) + part[2:] if tables else part
@@ -173,7 +170,7 @@ def _check_jpeg(tables: bytes, part: bytes) -> None:
 
 
 def _check_sum(part: bytes, size: int) -> None:
-    """Whether the sum of a Deflate part is right: libtiff stops at the last pixel, before it."""
+    """Refuse a Deflate part with a wrong check sum: libtiff stops at the last pixel, before it."""
     stream = zlib.decompressobj()
     piece = part
     try:

@@ -1,4 +1,4 @@
-"""Images that are neither paths nor bytes: open files, data URIs, and what the hub's datasets hold."""
+"""Images in memory: open files, data URIs, and the values of the hub's datasets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from urllib.parse import unquote_to_bytes
 
 from weevit.errors import CorruptImageError, ImageError, TooLargeImageError, UnreadableImageError, UsageError
 from weevit.images.decode import Limits
-from weevit.images.source import Source, Stored, printable, shortened, why_no_path
+from weevit.images.files import listed
+from weevit.images.source import Source, printable, shortened
 
 _SHOWN = 60
-"""Characters of a data URI that stand in a name."""
+"""Characters of a data URI in a name."""
 
 _HUBS = {"bytes", "path"}
 
 
 class OpenBinary(Protocol):
-    """A file that was opened to read bytes: of the disk, of an archive, of the network, in memory."""
+    """A file opened to read bytes: on the disk, in an archive, on the network, in memory."""
 
     def read(self, size: int, /) -> bytes:
         """At most this number of bytes."""
@@ -30,12 +31,12 @@ class OpenBinary(Protocol):
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file that the caller has opened, read from where it stands."""
+    """A file that the caller has opened, read from its current position."""
 
     file: OpenBinary
 
     def read(self, limits: Limits) -> bytes:
-        """The rest of it.
+        """The rest of the file.
 
         Raises:
             UsageError: it was opened as text.
@@ -53,17 +54,13 @@ class OpenFile:
         return data
 
     def fingerprint(self) -> str:
-        """None: nothing could find it again.
-
-        Raises:
-            UsageError: always.
-        """
+        """Raises a UsageError: an open file cannot be found again."""
         raise UsageError("An open file could not be found again by a job.", "Give its path.")
 
 
 @dataclass(frozen=True)
 class DataUri:
-    """An image in an address of its own: `data:image/png;base64,...` (RFC 2397)."""
+    """An image in its own address: `data:image/png;base64,...` (RFC 2397)."""
 
     text: str
 
@@ -71,7 +68,7 @@ class DataUri:
         """The bytes.
 
         Raises:
-            CorruptImageError: they are not in base64, as the address says.
+            CorruptImageError: no valid base64.
             TooLargeImageError: over the limit.
         """
         head, _, payload = self.text.partition(",")
@@ -85,7 +82,7 @@ class DataUri:
             raise CorruptImageError(f"a data URI that is not base64: {error}") from error
 
     def fingerprint(self) -> str:
-        """Its text, shortened, with a hash of all of it."""
+        """Its text, shortened, with a hash of the whole."""
         return shortened(self.text, _SHOWN)
 
 
@@ -102,10 +99,8 @@ def data_uri(text: str) -> Source:
 def hubs_image(value: Mapping[str, object], position: int) -> Source:
     """An image as the hub's datasets hold it, `{"bytes": ..., "path": ...}`: its bytes, else its path.
 
-    The path is what strangers wrote: one file, no pattern, and an address only where those in lists are fetched.
-
-    Raises:
-        UsageError: another mapping.
+    The path is a stranger's: one file, no pattern, and an address only where those in lists are fetched. Another
+    mapping raises a UsageError.
     """
     data, path = value.get("bytes"), value.get("path")
     if not set(value) <= _HUBS or not isinstance(data, bytes | None) or not isinstance(path, str | None):
@@ -118,15 +113,7 @@ def hubs_image(value: Mapping[str, object], position: int) -> Source:
         return Source(printable(path) if path else f"bytes[{position}]", data)
     if path is None:
         raise UsageError("a mapping with neither bytes nor a path is not an image", "Leave rows without an image out.")
-    return Source(printable(path), _listed(path))
-
-
-def _listed(path: str) -> Path | Stored | ImageError:
     try:
-        if "://" in path:
-            from weevit.images.remote import listed_file
-
-            return listed_file(path)
-        return why_no_path(path) or Path(path)
+        return Source(printable(path), listed(path, Path()))
     except ImageError as error:
-        return error
+        return Source(printable(path), error)

@@ -1,4 +1,4 @@
-"""The folder of a job: held by a process for each share that is worked at, and what is read of it."""
+"""The folder of a job, held by one process per share, and reading it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VANISHED = "vanished.txt"
 
 
 def _holds_shards(data: Path) -> bool:
-    """Whether there is nothing else in it: the hub's and Spark's folders have a `data/`, too."""
+    """Whether a folder holds shards only: `data/` is also a folder of the hub's and Spark's."""
     return data.is_dir() and all(fnmatchcase(name, PARTS) for name in visible(data))
 
 
@@ -43,12 +43,12 @@ JOBS = Kind(
 
 @contextmanager
 def hold(folder: Path, settings: Settings, share: tuple[int, int], inputs: Iterable[object] = ()) -> Iterator[bool]:
-    """Open the folder for one worker; gives whether it is the only one now.
+    """Hold the folder for one worker; yields whether it is the only one now.
 
     Raises:
-        UsageError: the folder is an invalid output, or holds another job.
-        JobError: its records are damaged, or of an older kind.
-        OutputError: another process works at this share or at another cut of the job, or it cannot be made or written.
+        UsageError: an invalid output, or another job in the folder.
+        JobError: damaged records, or records of an older schema.
+        OutputError: another process works at this share or at another cut of the job, or the folder cannot be written.
     """
     check_folder(folder, share, inputs)
     with held(folder, JOBS, inputs, _lock(share)):
@@ -67,11 +67,7 @@ def hold(folder: Path, settings: Settings, share: tuple[int, int], inputs: Itera
 
 
 def check_folder(folder: Path, share: tuple[int, int], inputs: Iterable[object] = ()) -> None:
-    """Find out that a folder is not for a job before a model is loaded for it; nothing is made.
-
-    Raises:
-        UsageError, JobError, OutputError: as `hold`.
-    """
+    """Refuse a folder that `hold` would refuse, with its errors, before a model is loaded; nothing is made."""
     refuse_old(folder)
     store.check_folder(folder, JOBS, inputs, _lock(share))
     _others(folder, share)
@@ -80,12 +76,12 @@ def check_folder(folder: Path, share: tuple[int, int], inputs: Iterable[object] 
 
 
 def in_data(folder: Path) -> list[str]:
-    """What readers of the folder's `data/` see, by its way from the folder: shards, and whatever others put there."""
+    """The names in `data/` that readers see, relative to the folder: shards, and files of others."""
     return [f"{DATA}/{name}" for name in visible(folder / DATA)] if (folder / DATA).is_dir() else []
 
 
 def _refuse_parts_of_others(folder: Path, settings: Settings) -> None:
-    """Where `job.json` is gone, shards say themselves of which job they are; damaged ones say nothing."""
+    """Without `job.json`, the shards name their job; a damaged shard names none."""
     for path in sorted((folder / DATA).glob(PARTS)):
         with suppress(JobError):
             if other := settings.unlike(read_schema(path)):
@@ -100,11 +96,7 @@ def _lock(share: tuple[int, int]) -> str:
 
 
 def _others(folder: Path, share: tuple[int, int]) -> list[tuple[int, int]]:
-    """The shares that other processes hold, or of which that cannot be seen.
-
-    Raises:
-        OutputError: one of them is of another cut.
-    """
+    """The shares that other processes hold, or may hold; OutputError where one is of another cut."""
     held, unsure = running(folder)
     others = [cut for cut in [*held, *unsure] if cut != share]
     for worker, workers in others:
@@ -118,7 +110,7 @@ def _others(folder: Path, share: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def running(folder: Path) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """The shares (worker, workers) that a process holds at this moment, and those of which it cannot be seen."""
+    """The shares (worker, workers) that a process holds now, and the shares where that cannot be determined."""
     taken = {cut: is_taken(folder / _lock(cut)) for cut in sorted(_cuts(folder))}
     return [cut for cut, one in taken.items() if one], [cut for cut, one in taken.items() if one is None]
 
@@ -130,12 +122,7 @@ def _cuts(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def write_failures(folder: Path, files: Iterable[str]) -> None:
-    """List every input without an answer in `failures.csv`.
-
-    Args:
-        folder: of the job.
-        files: the shards that have such inputs.
-    """
+    """Write `failures.csv` with the inputs without an answer in the given shards."""
 
     def failures() -> Iterator[store.Failure]:
         for name in files:
@@ -147,18 +134,14 @@ def write_failures(folder: Path, files: Iterable[str]) -> None:
 
 
 def tidy(folder: Path, current: set[str]) -> None:
-    """Delete shards that a newer version replaced."""
+    """Delete the shards that a newer version replaced."""
     for path in (folder / DATA).glob(PARTS):
         if path.name not in current:
             path.unlink(missing_ok=True)
 
 
 def plan_of(folder: Path) -> list[Shard]:
-    """The plan of a job that got so far.
-
-    Raises:
-        JobError: it did not.
-    """
+    """The plan of a job; JobError where the job was stopped before it had one."""
     plan = read_plan(folder)
     if plan is None:
         raise JobError(f"{folder} has no {PLAN} yet: the job was stopped before it had seen its inputs.")

@@ -1,10 +1,9 @@
-"""Which shards are done: a line of JSON each, added when the shard is on the disk. What has no line does not exist.
+"""The finished shards: a line of JSON each, appended when the shard is on the disk. A shard without a line is missing.
 
-Every worker has a manifest of its own (`manifest-3-of-16.jsonl`): workers need nothing in common but the folder. The
-same shard may so have lines in several: of earlier versions of its inputs, and of runs that were cut in another way.
-Which of them counts is decided by the bytes that are there: a line is only true of a file that it describes. Of several
-that are, the one of the greatest `order` counts: each line has a greater one than every line that its writer had read,
-whatever the clocks of the machines say.
+Every worker has its own manifest (`manifest-3-of-16.jsonl`): workers share nothing but the folder. A shard may
+therefore have lines in several manifests, of earlier inputs and of other cuts. A line is valid if the file on the disk
+has its size and bytes. Of several valid lines the one with the greatest `order` counts: each line has a greater order
+than every line that its writer had read, whatever the machines' clocks say.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from weevit.zoo.fields import whole
 from weevit.zoo.records import MAX_COUNT, Count, Name, Seconds, Sha256, parse_line, read_record, table, to_line, words
 
 MAX_BYTES = 2 << 30
-"""Of a manifest: lines of two thousand million images."""
+"""Size of a manifest: lines of two thousand million images."""
 
 _HASHING = 4
-"""Threads; hashing lets others run, and a disk likes more than one question at a time."""
+"""Threads; hashing releases Python's lock, and a disk prefers several requests."""
 
 Errors = Annotated[dict[str, int], table(words(256), whole(0, MAX_COUNT), 1024)]
 
@@ -38,15 +37,15 @@ class Line:
     """A finished shard.
 
     Attributes:
-        shard: its number.
-        inputs: the digest of what it answers.
-        file: its name in `data/`.
-        rows: inputs in it.
-        errors: kind -> how many of them have no answer.
+        shard: number of the shard.
+        inputs: digest of its inputs.
+        file: file name in `data/`.
+        rows: number of inputs.
+        errors: kind -> number of inputs without an answer.
         bytes, sha256: of the file.
-        computed: how many rows the model was asked for; the others were taken over from an earlier version.
-        seconds: how long the shard took.
-        order: greater than that of every line that was known when this one was written; 0 in older folders.
+        computed: number of rows from the model; the others came from an earlier version.
+        seconds: time that the shard took.
+        order: greater than that of every line known to the writer; 0 in older folders.
     """
 
     shard: Count
@@ -62,17 +61,17 @@ class Line:
 
 
 def manifest_name(worker: int, workers: int) -> str:
-    """Of worker 1 of 1, 3 of 16, ..."""
+    """`manifest-3-of-16.jsonl`."""
     return f"manifest-{worker}-of-{workers}.jsonl"
 
 
 def append(path: Path, line: Line) -> None:
-    """Add a line and see it onto the disk."""
+    """Append a line, synced to the disk."""
     append_line(path, to_line(asdict(line)))
 
 
 def mend(path: Path) -> None:
-    """Cut off the half of a line that a power cut may have left: what follows would be joined to it."""
+    """Cut off an incomplete last line, as a power cut leaves it: the next line would be joined to it."""
     if not path.exists():
         return
     content = path.read_bytes()
@@ -82,9 +81,7 @@ def mend(path: Path) -> None:
 
 
 def read_lines(folder: Path) -> list[Line]:
-    """The lines of all workers, the one that was written last coming last.
-
-    A line that is not whole, or not what was written, does not count: its shard is then done again.
+    """The lines of all workers, in rising order; a damaged line does not count, and its shard is redone.
 
     Raises:
         JobError: a manifest is no plain file, or cannot be read.
@@ -112,7 +109,7 @@ def _line(text: bytes) -> Line | None:
 
 
 def claims(plan: Iterable[Shard], lines: list[Line]) -> dict[int, list[Line]]:
-    """Number of a planned shard -> the lines that claim to answer just its inputs, the last one first."""
+    """Number of a planned shard -> the lines with its inputs, the last one first."""
     wanted = {(shard.number, shard.inputs, shard.rows) for shard in plan}
     found: dict[int, list[Line]] = {}
     for line in reversed(lines):
@@ -122,13 +119,13 @@ def claims(plan: Iterable[Shard], lines: list[Line]) -> dict[int, list[Line]]:
 
 
 def done(folder: Path, plan: Iterable[Shard], lines: list[Line], hashed: bool = False) -> dict[int, Line]:
-    """The shards of a plan that are there: number -> the line that is true of the file.
+    """The finished shards of a plan: number -> its valid line.
 
     Args:
-        folder: of the job.
-        plan: the shards to look for.
-        lines: of `read_lines`.
-        hashed: look at every byte; else the size of a file tells, unless lines differ about files of one size.
+        folder: the job's folder.
+        plan: the shards.
+        lines: lines of `read_lines`.
+        hashed: compare every byte; else the size decides, unless lines differ about files of one size.
     """
 
     def look(own: list[Line]) -> Line | None:
@@ -144,7 +141,7 @@ def done(folder: Path, plan: Iterable[Shard], lines: list[Line], hashed: bool = 
 
 
 def true_line(path: Path, lines: list[Line], hashed: bool) -> Line | None:
-    """The first of the lines that is true of the file; None where none is."""
+    """The first line that is valid for the file; None where none is."""
     try:
         status = path.lstat()
         fitting = [line for line in lines if S_ISREG(status.st_mode) and line.bytes == status.st_size]

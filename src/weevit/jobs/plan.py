@@ -1,7 +1,7 @@
-"""What a job has to do: its inputs in order, cut into shards, each known by a digest of what it answers.
+"""The plan of a job: its inputs in order, cut into shards, each identified by a digest of its inputs.
 
-A shard's digest is made of its inputs' ids, fingerprints and targets. So an input that was added, changed or taken away
-gives other digests to the shards that it touches, and to no others that keep their place.
+The digest covers ids, fingerprints and targets. An input that was added, changed or removed changes the digests of the
+shards that it is in or moves, and of no others.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from weevit.zoo.records import MAX_COUNT, Count, Sha256, parse_line, read_record
 
 PLAN = "plan.jsonl"
 DATA = "data"
-"""The folder of the shards in the folder of a job: with nothing beside them, every reader of Parquet takes it whole."""
+"""The folder of the shards in the folder of a job: without other files, any reader of Parquet takes it whole."""
 
 PARTS = "part-[0-9][0-9][0-9][0-9][0-9][0-9]*-" + "[0-9a-f]" * 16 + ".parquet"
-"""The names of shards, as a pattern. Others write `part-*.parquet` too: Spark's are not ours to read or delete."""
+"""The names of shards, as a pattern. Others write `part-*.parquet` too: Spark's files are not read or deleted."""
 
 MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A run of inputs that is answered, written and recorded as one.
+    """Consecutive inputs that are answered, written and recorded together.
 
     Attributes:
-        number: its place in the job, from 0.
-        rows: how many inputs.
-        inputs: the digest of their ids, fingerprints and targets.
+        number: index in the job, from 0.
+        rows: number of inputs.
+        inputs: digest of their ids, fingerprints and targets.
     """
 
     number: Count
@@ -47,18 +47,18 @@ class Shard:
 
     @property
     def file(self) -> str:
-        """Its name in `data/`, by what it answers: another version of the same place is another file."""
+        """The file name in `data/`, by the digest: another version of the shard is another file."""
         return f"part-{self.number:06d}-{self.inputs[:16]}.parquet"
 
 
 class Digest:
-    """Of a shard's inputs, one after another."""
+    """The digest of a shard's inputs."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add(self, name: str, fingerprint: str, target: str | None) -> None:
-        """The next input; whatever of it stands in a row belongs to the digest."""
+        """Add the next input: everything of it that stands in its row."""
         self._hash.update(f"{len(name)} {name} {fingerprint} {target}\n".encode())
 
     def hex(self) -> str:
@@ -67,7 +67,7 @@ class Digest:
 
 
 def make_plan(sources: Iterable[Source], shard_size: int, names: Names) -> list[Shard]:
-    """Look at every input once: its name and its fingerprint, not its image."""
+    """Read the name and fingerprint of every input once; images are not opened."""
     plan = []
     for number, group in groups(names.unique(sources), shard_size):
         digest, rows = Digest(), 0
@@ -78,7 +78,7 @@ def make_plan(sources: Iterable[Source], shard_size: int, names: Names) -> list[
 
 
 def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator[Source]]]:
-    """Runs of `size` sources, numbered; what the caller leaves of a run is skipped."""
+    """Numbered groups of `size` sources; sources that the caller does not take are skipped."""
     rest = iter(sources)
     for number, first in enumerate(rest):
         group = chain([first], islice(rest, size - 1))
@@ -88,22 +88,18 @@ def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator
 
 
 def write_plan(folder: Path, plan: list[Shard]) -> None:
-    """Record it: the folder is complete when every one of these shards is there."""
+    """Record the plan: the job is complete when every shard of it is there."""
     content = b"".join(to_line(asdict(shard)) for shard in plan)
     replace_file(folder / PLAN, lambda tmp: tmp.write_bytes(content))
 
 
 def read_plan(folder: Path) -> list[Shard] | None:
-    """The plan of a folder; None where none was finished yet.
-
-    Raises:
-        JobError: the file is damaged.
-    """
+    """The plan of a folder, None where there is none; JobError where the file is damaged."""
     path = folder / PLAN
     try:
         lines = enumerate(read_own(path, MAX_BYTES).splitlines(), 1)
         where = ((f"{path}, line {number}", line) for number, line in lines)
-        plan = [read_record(Shard, parse_line(line, place), place) for place, line in where]
+        plan = [read_record(Shard, parse_line(line, at), at) for at, line in where]
         if any(number != shard.number for number, shard in enumerate(plan)):
             raise MalformedFileError(f"{path} does not count its shards from 0.")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Reading a job: its rows as one table, how far it is, and whether what lies there is what was written."""
+"""Reading a job: its rows as one table, its progress, and the check of its files."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def read_results(
 ) -> Table:
     """The rows of a job as one Arrow table, in the order of the inputs.
 
-    Vectors are lists of a fixed size; `table["embedding"].chunk(0).values.to_numpy()` has all of them end to
-    end without a copy, with zeros where the row has no answer (its `status` is not `ok`). `.to_pandas()` works too.
+    Vectors are lists of a fixed size; `table["embedding"].chunk(0).values.to_numpy()` has all of them end to end
+    without a copy, with zeros where the row has no answer (its `status` is not `ok`). `.to_pandas()` works too.
 
     Args:
-        folder: of the job.
-        columns: only these.
-        partial: give the rows that are there of a job that is not finished.
+        folder: the job's folder.
+        columns: columns to read; all by default.
+        partial: read the finished rows of an unfinished job.
         verify: compare every file with its sha256 in the manifest.
 
     Returns:
         `pyarrow.Table`; the schema's metadata names model, checkpoint, preprocessing and version.
 
     Raises:
-        JobError: no job, not finished, or a file is not what was written.
+        JobError: no job, an unfinished job, or a file that differs from what was written.
     """
     arrow = pyarrow()
     folder = Path(folder)
@@ -81,31 +81,31 @@ def _refuse_other(path: Path, first: Any, schema: Any, settings: Settings) -> No
 
 
 def _of_fixed_size(table: Any) -> Any:
-    """Vectors as lists of a fixed size, which numpy takes as they lie, and zeros for those that are absent."""
+    """The table with vectors as lists of a fixed size, zeros for absent ones."""
     arrow = pyarrow()
-    for place, field in enumerate(table.schema):
+    for index, field in enumerate(table.schema):
         if is_vector(field.name):
             found = vectors(table, field.name)
             if found.size:
-                absent = table.column(place).chunk(0).is_null()
+                absent = table.column(index).chunk(0).is_null()
                 own = arrow.FixedSizeListArray.from_arrays(arrow.array(found.reshape(-1)), found.shape[1], mask=absent)
-                table = table.set_column(place, field.name, own)
+                table = table.set_column(index, field.name, own)
     return table
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
-        settings: of the job.
-        total: rows in all; None while no worker has seen all inputs.
-        done: rows that are there.
-        errors: kind -> how many of them have no answer.
-        computed, seconds: rows that the model was asked for, and how long their shards took, over all workers.
+        settings: settings of the job.
+        total: number of rows; None until a worker has read all inputs.
+        done: number of finished rows.
+        errors: kind -> number of rows without an answer.
+        computed, seconds: rows from the model, and the time of their shards, over all workers.
         running: shares that a process works at now, as `3/16`.
-        unsure: shares of which it cannot be seen from here whether a process works at them.
-        error_list: the file that names them, where the job is finished and there are any.
+        unsure: shares for which that cannot be determined.
+        error_list: path of `failures.csv`, where the job is finished and has failures.
     """
 
     settings: Settings
@@ -120,11 +120,7 @@ class Status:
 
 
 def job_status(folder: str | Path) -> Status:
-    """How far the job in a folder is, by the sizes of its files; `verify_job` looks at every byte.
-
-    Raises:
-        JobError: there is none.
-    """
+    """The progress of the job in a folder, by the sizes of its files; JobError where there is none."""
     folder = Path(folder)
     refuse_strange(folder, JOBS)
     settings = read_settings(folder)
@@ -149,13 +145,13 @@ def job_status(folder: str | Path) -> Status:
 
 
 def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
-    """Read every shard again and compare it with the plan and the manifest, and look what else lies in `data/`.
+    """Compare every shard with the plan and the manifest, and find other files in `data/`.
 
     Yields:
-        (file, by its way from the folder; what is wrong with it) for each; nothing where all is well.
+        (path relative to the folder, problem); nothing for a sound job.
 
     Raises:
-        JobError: there is no job, or it was stopped before it had a plan.
+        JobError: no job, or a job that was stopped before it had a plan.
     """
     folder = Path(folder)
     refuse_strange(folder, JOBS)

@@ -1,4 +1,4 @@
-"""Rows of an earlier run: where inputs were added, changed or removed, the unchanged ones are not asked for again."""
+"""Rows of an earlier run: after a change of the inputs, only new and changed ones are computed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from weevit.images.names import id_hash
 from weevit.jobs.shards import Row, read_rows, read_table
 
 _KEPT = 3
-"""Shards whose rows are kept in memory: rows that moved come from a neighbour."""
+"""Shards whose rows are kept in memory: moved rows come from a neighbour."""
 
 
 class OldRows:
-    """An index of the rows of some shards: 16 bytes a row, and the rows themselves on the disk.
+    """An index of the rows of some shards: 16 bytes per row in memory, the rows on the disk.
 
     Args:
-        folder: of the shards.
-        files: their names, none of them to be trusted beyond what it says of itself.
-        columns: of the job.
-        only_ok: leave out rows without an answer, so that they are asked again.
+        folder: folder of the shards.
+        files: names of the shards.
+        columns: columns of the job.
+        only_ok: leave out rows without an answer, so that they are computed again.
     """
 
     def __init__(self, folder: Path, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
@@ -38,20 +38,20 @@ class OldRows:
                     indices.append(number << 32 | row)
         order = np.argsort(np.array(keys, np.uint64), kind="stable")
         self._keys = np.array(keys, np.uint64)[order]
-        self._places = np.array(indices, np.int64)[order]
+        self._positions = np.array(indices, np.int64)[order]
 
     def find(self, name: str, fingerprint: str) -> Row | None:
-        """The row of this very input, if there is one."""
+        """The row of this input with this fingerprint, or None."""
         key = np.uint64(_key(name, fingerprint))
         start, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
-        for place in self._places[start:end]:
-            row = self._load(int(place) >> 32)[int(place) & 0xFFFFFFFF]
+        for position in self._positions[start:end]:
+            row = self._load(int(position) >> 32)[int(position) & 0xFFFFFFFF]
             if (row.input, row.fingerprint) == (name, fingerprint):
                 return row
         return None
 
     def inputs(self) -> Iterator[str]:
-        """The inputs of all shards, some of them more than once."""
+        """The inputs of all shards; an input may come more than once."""
         for name in self._files:
             yield from read_table(self._folder / name, ["input"]).column("input").to_pylist()
 

@@ -1,10 +1,10 @@
-"""Running a job: plan, look what is there, answer what is not, one shard after another.
+"""Running a job: plan, find the missing shards, answer them one after another.
 
-    inputs ── plan ── shards that are not there ── decode, compute ── data/part-....parquet ── manifest line
-                              └── rows of older versions
+    inputs ── plan ── missing shards ── decode, compute ── data/part-....parquet ── manifest line
+                           └── rows of older versions
 
-A shard that has its line in a manifest is whole and on the disk; everything else is done again. So a job may be killed
-at any moment: the next run redoes at most the shard that was in work.
+A shard with a line in a manifest is whole and on the disk; every other shard is redone. A job may therefore be killed
+at any moment: the next run redoes at most the current shard.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from weevit.text import list_line
 
 @dataclass
 class Progress:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
         total: inputs of this worker's share.
-        there: of them, rows that were there when it began, every byte of them as it was written.
-        lost: files of this share that were recorded, and were gone or not what was written; they are made again.
-        answered: rows that have been made since, from the model or from older versions.
-        computed: of them, those that the model was asked for.
-        errors: kind -> how many of all these have no answer.
-        rest: rows of other workers that are not there yet (as of the end).
-        vanished: inputs that had a row and are no input any more.
-        interrupted: whether it stopped before its end because it was asked to.
-        seconds: since the first image.
-        left_out: files in folders that are no images by their ending.
+        there: rows that were there at the start, every byte as written.
+        lost: recorded files of this share that were missing or damaged; they are made again.
+        answered: rows made since, by the model or from older versions.
+        computed: rows made by the model.
+        errors: kind -> number of rows without an answer, among all of these.
+        rest: missing rows of other workers, at the end.
+        vanished: inputs of an earlier run that are gone.
+        interrupted: whether it was asked to stop before the end.
+        seconds: time since the first image.
+        left_out: files in folders that are no images, by ending.
     """
 
     total: int = 0
@@ -126,11 +126,7 @@ def run_job(
 
 
 def check_share(worker: int, workers: int) -> None:
-    """Refuse a share that is none.
-
-    Raises:
-        UsageError: not one of 1/1, 1/2, 2/2, 1/3, ...
-    """
+    """Refuse a share other than 1/1, 1/2, 2/2, 1/3, ..., with a UsageError."""
     if not 1 <= worker <= workers:
         raise UsageError(
             f"--shard is a share like 3/16, from 1/16 to 16/16: {worker}/{workers} was given.", "--shard 1/2"
@@ -160,7 +156,7 @@ class _Job:
         self.old: OldRows | None = None
 
     def prepare(self, alone: bool) -> None:
-        """Plan, and find out what is there."""
+        """Make the plan, and find the finished shards."""
         names = Names()
         self.plan = make_plan(self.sources, self.settings.shard_size, names)
         self.renamed = names.renamed
@@ -202,7 +198,7 @@ class _Job:
         write_plan(self.folder, self.plan)
 
     def _find_old_rows(self, lines: list[Line], there: dict[int, Line], names: Names) -> None:
-        """Index the versions that are no longer wanted as they stand, and list what vanished."""
+        """Index the replaced versions of shards, and list vanished inputs."""
         current = {line.file for number, line in there.items() if number not in self.missing}
         files = sorted({line.file for line in lines if line.file not in current and _is_sound(self.folder, line)})
         if not files:
@@ -215,7 +211,7 @@ class _Job:
         JOBS.write(self.folder, VANISHED, text)
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
-        """Answer what is missing, and record each shard when it is there."""
+        """Answer the missing shards, and record each when it is written."""
         start, progress = time.perf_counter(), self.progress
         left = set(self.missing)
 
@@ -245,7 +241,7 @@ class _Job:
             )
 
     def _tasks(self, left: set[int], record: Callable[[Line], None]) -> Iterator[Task]:
-        """The shards that the model has to be asked for; one whose rows are all older ones is written here."""
+        """The shards that need the model; a shard of older rows only is written here."""
         inputs = rename(self.sources if left else (), self.renamed)
         for number, group in groups(inputs, self.settings.shard_size):
             if number in self.missing:
@@ -260,7 +256,7 @@ class _Job:
                     return
 
     def _task(self, shard: Shard, inputs: list[Source]) -> Task | None:
-        """The shard with its older rows; None if its inputs are not those that were planned."""
+        """The shard with its older rows; None where its inputs changed since the plan."""
         digest, rows, asked = Digest(), [], []
         for source in inputs:
             fingerprint = source.fingerprint()
@@ -279,13 +275,13 @@ class _Job:
         return Task(self.folder, self.settings, shard, rows, asked)
 
     def _count(self, row: Row) -> None:
-        """A row has its answer, or is known to have none."""
+        """Count a row."""
         self.progress.answered += 1
         if row.status != "ok":
             self.progress.errors[row.failure] += 1
 
     def finish(self) -> None:
-        """Where the last shard of all is there: list the errors, and clear away what was replaced."""
+        """After the last shard of all: list the failures, and delete replaced shards."""
         there = done(self.folder, self.plan, read_lines(self.folder))
         self.progress.rest = sum(shard.rows for shard in self.plan if shard.number not in there)
         if self.progress.rest or self.progress.interrupted:

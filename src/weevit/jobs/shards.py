@@ -1,4 +1,4 @@
-"""A shard on disk: a Parquet file with a row for each input, whether it has an answer or not.
+"""A shard on disk: a Parquet file with a row per input, with or without an answer.
 
 Uncompressed and plainly encoded: embeddings do not compress, and the same rows always give the same bytes.
 """
@@ -21,15 +21,15 @@ from weevit.images.parquet import pyarrow
 from weevit.text import typed
 
 _NUMBERS = {"halffloat": np.float16, "float": np.float32, "int32": np.int32}
-"""Arrow's name of a type -> numpy's; to ask Arrow takes pandas before pyarrow 26."""
+"""Arrow's name of a type -> numpy's; asking Arrow needs pandas before pyarrow 26."""
 
 MAX_NUMBERS = 1 << 32
-"""Of a column that is made into one array: 16 GiB of float32."""
+"""Numbers of a column in one array: 16 GiB of float32."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One input and what became of it; `answers` has a value for each column, and is None where there is no answer."""
+    """One input and its answer; `answers` has a value per column, None where there is no answer."""
 
     input: str
     fingerprint: str
@@ -42,32 +42,28 @@ class Row:
 
     @property
     def failure(self) -> str:
-        """Why it has no answer, to be counted: `truncated`, `missing`, ..."""
+        """The kind of the failure: `truncated`, `missing`, ..."""
         return (self.error or self.status).partition(":")[0]
 
 
 OWN = (Column("target", "string", attrgetter("target")), Column("fingerprint", "string", attrgetter("fingerprint")))
-"""What a job's rows have beside their answers."""
+"""Further columns of a job's rows."""
 
 
 def write_shard(path: Path, rows: list[Row], columns: Sequence[Column], said: dict[str, str]) -> None:
-    """Write a Parquet file; the caller sees to it that it appears under its name only when it is whole."""
-    answers = [replace(column, value=partial(_answer, place)) for place, column in enumerate(columns)]
+    """Write a Parquet file; the caller renames it when it is whole."""
+
+    def answer(index: int, row: Row) -> Any:
+        return row.answers and row.answers[index]
+
+    answers = [replace(column, value=partial(answer, index)) for index, column in enumerate(columns)]
     table = arrow_table(rows, [*COMMON, *answers, *OWN], said)
     parquet = pyarrow().parquet
     parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
-def _answer(place: int, row: Row) -> Any:
-    return row.answers and row.answers[place]
-
-
 def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
-    """The rows of a shard, as they were written.
-
-    Raises:
-        JobError: the file is damaged, or of another job.
-    """
+    """The rows of a shard; JobError where the file is damaged, or of another job."""
     table = read_table(path)
     found = {field.name: field.type for field in table.schema}
     if list(found.items()) != [(column.name, arrow_type(column)) for column in (*COMMON, *columns, *OWN)]:
@@ -87,11 +83,7 @@ def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> Any:
-    """A shard as an Arrow table.
-
-    Raises:
-        JobError: missing, damaged, or not what a job writes.
-    """
+    """A shard as an Arrow table; JobError where it is missing, damaged, or not written by a job."""
 
     def read(file: Any) -> Any:
         _refuse_foreign(path, file.metadata, file.schema_arrow)
@@ -101,11 +93,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> Any:
 
 
 def read_schema(path: Path) -> Any:
-    """The Arrow schema of a file, of whatever kind: its columns, and in its metadata what it says of its job.
-
-    Raises:
-        JobError: missing or damaged.
-    """
+    """The Arrow schema of any Parquet file; JobError where it is missing or damaged."""
     return _opened(path, lambda file: file.schema_arrow)
 
 
@@ -119,11 +107,7 @@ def _opened(path: Path, read: Callable[[Any], Any]) -> Any:
 
 
 def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
-    """Refuse what weevit would not have written, before a column is read: types, and columns larger than the file.
-
-    Raises:
-        JobError: so it is.
-    """
+    """Refuse foreign types and columns larger than the file with a JobError, before a column is read."""
     own = {column.name: arrow_type(column) for column in (*COMMON, *OWN)}
     found = {field.name: field.type for field in schema}
     if any(found.get(name) != kind for name, kind in own.items()):
@@ -131,7 +115,7 @@ def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
     if not all(_is_answer(field.type) for field in schema if field.name not in own):
         raise _not_ours(path, "it has columns of another kind than answers have")
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
+    chunks = [group.column(index) for group in groups for index in range(metadata.num_columns)]
     if any(chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page for chunk in chunks):
         raise _not_ours(path, "it is packed, and might unpack to any size")
 
@@ -150,16 +134,12 @@ def _not_ours(path: Path, why: str) -> JobError:
 
 
 def job_of(path: Path) -> Path:
-    """The folder of the job that a shard is of, where it lies in its place."""
+    """The folder of the job that a shard belongs to."""
     return path.parent.parent
 
 
 def vectors(table: Any, name: str) -> Any:
-    """A column of lists of numbers as (rows, width), without a copy where no row is absent; zeros where one is.
-
-    Raises:
-        JobError: the lists differ in size.
-    """
+    """A column of equally long lists as (rows, width), zeros for absent rows; JobError where the lengths differ."""
     column = table.column(name)
     column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy even one
     kind, values = _NUMBERS[str(column.type.value_type)], column.values

@@ -1,9 +1,9 @@
-"""A shard as one task: what is to be answered and where it goes, and the function that does it.
+"""A shard as one task: its inputs and its file, and the function that answers it.
 
-    Task ── rows that are known, sources of the others ── the model ── data/part-....parquet ── Line
+    Task ── known rows, sources of the others ── the model ── data/part-....parquet ── Line
 
-A task is a value. Whoever has the model and reaches the folder can do it, in this process or in another; what comes
-back is a line for a manifest, which makes the shard count.
+A task is a value. Any process with the model and access to the folder can do it; the result is a line for a manifest,
+which makes the shard count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from weevit.predict import Predictor
 from weevit.store.files import replace_file, sha256_file
 
 ASKED = "asked"
-"""The status of a row whose answer is awaited; it is never written."""
+"""The status of a row without its answer yet; it is never written."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Task:
 
     Attributes:
         folder, settings: of the job.
-        shard: which.
-        rows: one for each of its inputs, in order: an older one, or one with the status `ASKED`.
-        sources: of the rows that are asked for, in order.
+        shard: the shard.
+        rows: a row per input, in order: an older one, or one with the status `ASKED`.
+        sources: sources of the rows with the status `ASKED`, in order.
     """
 
     folder: Path
@@ -51,12 +51,7 @@ class Task:
 
 
 def answer_shard(task: Task, predictor: Predictor) -> Line:
-    """Answer one shard and write its file.
-
-    Raises:
-        OutputError: it cannot be written.
-        EngineError: the model could not be run.
-    """
+    """Answer one shard and write its file; OutputError or EngineError where that fails."""
     lines = [line for _, line in answer_shards([task], predictor, task.settings) if line]
     return lines[0] if lines else _write(task, predictor, perf_counter())
 
@@ -64,13 +59,13 @@ def answer_shard(task: Task, predictor: Predictor) -> Line:
 def answer_shards(
     tasks: Iterable[Task], predictor: Predictor, settings: Settings
 ) -> Generator[tuple[Row, Line | None], None, None]:
-    """Answer shards of a job in one stream, so that no thread waits where one ends.
+    """Answer the shards of a job in one stream, so that no thread waits between shards.
 
-    Each is written before an answer of the next one is taken: a kill costs no more than one of them. It costs no time
-    that could be measured: the model is at work on the next batches meanwhile.
+    A shard is written before an answer of the next one is taken: a kill costs at most one shard. Writing costs no
+    measurable time, because the model works on the next batches meanwhile.
 
     Yields:
-        Each row that was asked for, and with the last one of a shard its line.
+        Each computed row, and with the last one of a shard its line.
     """
     verb, options = VERBS[settings.verb], settings.options
     columns = verb.columns(options, predictor)
@@ -95,7 +90,7 @@ def answer_shards(
 
 
 def _write(task: Task, predictor: Predictor, began: float) -> Line:
-    """Write the file of a shard all of whose rows have their answers."""
+    """Write the file of a shard whose rows are complete."""
     shard, settings = task.shard, task.settings
     columns = VERBS[settings.verb].columns(settings.options, predictor)
     path = task.folder / DATA / shard.file

@@ -31,11 +31,7 @@ class Verb:
     columns: Callable[[dict[str, Any], Predictor], tuple[Column, ...]]
 
     def checked(self, options: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
-        """The options with what was left out.
-
-        Raises:
-            UsageError: an unknown option, or an invalid value.
-        """
+        """The options with the defaults filled in; UsageError for an unknown option or an invalid value."""
         unknown = [name for name in options if name not in self.defaults]
         if unknown:
             raise UsageError(
@@ -79,4 +75,4 @@ VERBS: dict[str, Verb] = {
         lambda own, predictor: block_columns(predictor.checkpoint, predictor.preprocessing, own["layers"]),
     ),
 }  # fmt: skip
-"""Verb -> what a job of it does."""
+"""Verb -> its job."""

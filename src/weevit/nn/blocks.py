@@ -21,7 +21,7 @@ from weevit.zoo.architectures import NORM_EPS, Architecture
 
 @dataclass(frozen=True)
 class Drops:
-    """Dropout rates of one block: of attention maps, of what the projections put out, of whole branches."""
+    """Dropout rates of one block: of attention maps, of the projections' outputs, of whole branches."""
 
     attn: float = 0.0
     proj: float = 0.0
@@ -29,7 +29,7 @@ class Drops:
 
 
 class SerialBlock(nn.Module):
-    """Attention, then the MLP, each behind a norm and added to what came in."""
+    """Attention, then the MLP, each after a norm and added to its input."""
 
     def __init__(self, arch: Architecture, index: int, drops: Drops) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class SerialBlock(nn.Module):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
     ) -> Tensor:
-        """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
+        """[B, N, D] -> [B, N, D]; the other arguments are those of `Context`."""
         context = Context(rope, attn_mask, is_causal)
         x = self.drop_path1(x, self.attend, context)
         return self.drop_path2(x, self.transform, context)
@@ -97,7 +97,7 @@ class ParallelBlock(MultiHead):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
     ) -> Tensor:
-        """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
+        """[B, N, D] -> [B, N, D]; the other arguments are those of `Context`."""
         return self.drop_path(x, self.branches, Context(rope, attn_mask, is_causal))
 
     def branches(self, x: Tensor, context: Context) -> Tensor:
@@ -108,7 +108,7 @@ class ParallelBlock(MultiHead):
         return self.ls(self._merge(y, hidden))
 
     def _merge(self, y: Tensor, hidden: Tensor) -> Tensor:
-        """What attention puts out, [B, N, D], and the MLP's hidden layer, [B, N, M] -> [B, N, D]."""
+        """The output of attention, [B, N, D], and the MLP's hidden layer, [B, N, M] -> [B, N, D]."""
         if self.out_proj is not None:
             return self.out_proj(torch.cat([y, hidden], dim=-1))
         assert self.attn_out_proj is not None

@@ -1,4 +1,4 @@
-"""`create_model`, `list_models`: timm's names for making modules, with and without weights."""
+"""`create_model`, `list_models`: modules by timm's names, with and without weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ModuleOptions(TypedDict, total=False):
 
 
 class MoreOptions(ModuleOptions, total=False):
-    """What `create_model` takes by name."""
+    """Further arguments of `create_model`."""
 
     out_indices: int | Sequence[int]
     cache_dir: str | Path | None
@@ -118,7 +118,7 @@ def create_model(
         options["img_size"] = check_size(side)
     if checkpoint_path:
         model = from_checkpoint(read_checkpoint(checkpoint_path), options)
-    elif pretrained or not _is_known(model_name):
+    elif pretrained or (find_weight(model_name) is None and model_name not in ARCHITECTURES):
         checkpoint = resolve(model_name, cache_dir=cache_dir)
         model = from_checkpoint(checkpoint, options) if pretrained else _fresh_like(checkpoint, options)
     else:
@@ -129,19 +129,14 @@ def create_model(
 
 
 def list_models(filter: str | Sequence[str] = "", pretrained: bool = False) -> list[str]:
-    """Names of architectures, or with `pretrained` of published weights, like one of the patterns (`*` and `?`)."""
+    """Names of architectures, or with `pretrained` of published weights, that match a pattern (`*` and `?`)."""
     names = sorted(BY_NAME if pretrained else ARCHITECTURES)
     patterns = [filter] if isinstance(filter, str) else list(filter)
     return [name for name in names if any(fnmatchcase(name, own or "*") for own in patterns or [""])]
 
 
 def from_checkpoint(checkpoint: Checkpoint, options: Mapping[str, Any]) -> VisionTransformer:
-    """A checkpoint as a module; nothing is initialised that the checkpoint fills.
-
-    Args:
-        checkpoint: as `weevit.zoo` reads it.
-        options: what is to differ from it, by the names of `Options`.
-    """
+    """A checkpoint as a module with some other `Options`; only tensors that the checkpoint lacks are initialised."""
     chosen = _options(checkpoint, options)
     with ThreadPoolExecutor(1, "weevit-read") as reader:  # files are read and hashed while the module is put together
         reading = reader.submit(checkpoint.floats)
@@ -156,7 +151,7 @@ def from_checkpoint(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Visio
 
 
 def _fit(tensors: dict[str, Tensor], checkpoint: Checkpoint, model: VisionTransformer) -> None:
-    """Change a checkpoint's tensors into those of a module that differs from it, in place."""
+    """Adapt a checkpoint's tensors to a module with other options, in place."""
     options, width = model.options, checkpoint.architecture.embed_dim
     if options.num_classes != checkpoint.num_classes:
         tensors.pop("head.weight", None)
@@ -176,7 +171,8 @@ def _fit(tensors: dict[str, Tensor], checkpoint: Checkpoint, model: VisionTransf
 
 
 def _move_norm(tensors: dict[str, Tensor], model: VisionTransformer, keep: bool) -> None:
-    """Another pool wants the last norm elsewhere: it keeps its numbers with the checkpoint's head, as timm starts anew.
+    """Rename the last norm for another pool; with the checkpoint's head it keeps its weights, with another it starts
+    fresh.
 
     timm loads no such model with the checkpoint's head, and with another head it leaves the norm fresh.
     """
@@ -195,22 +191,13 @@ def _move_norm(tensors: dict[str, Tensor], model: VisionTransformer, keep: bool)
 def adapt_channels(weight: Tensor, in_chans: int) -> Tensor:
     """The patch embedding of RGB images for another number of channels, as timm: summed for one, else repeated.
 
-    Args:
-        weight: (D, 3, 16, 16).
-        in_chans: 1 or more.
-
-    Returns:
-        (D, in_chans, 16, 16), such that a grey image gives the same tokens.
+    (D, 3, 16, 16) becomes (D, in_chans, 16, 16), such that a grey image gives the same tokens.
     """
     if in_chans == 1:
         return weight.sum(dim=1, keepdim=True)
     if weight.shape[1] != 3:
         raise UsageError(f"Weights for {weight.shape[1]} channels cannot be adapted to {in_chans}; those for 3 can.")
     return weight.repeat(1, -(-in_chans // 3), 1, 1)[:, :in_chans] * (3 / in_chans)
-
-
-def _is_known(name: str) -> bool:
-    return find_weight(name) is not None or name in ARCHITECTURES
 
 
 def _fresh(name: str, options: Mapping[str, Any]) -> VisionTransformer:
@@ -247,7 +234,7 @@ def _pretrained_cfg(checkpoint: Checkpoint, model: VisionTransformer) -> dict[st
 def _cfg(
     arch: Architecture, model: VisionTransformer, tag: str | None, license_name: str | None, spec: Preprocessing
 ) -> dict[str, Any]:
-    """What timm calls `pretrained_cfg`, of this module."""
+    """timm's `pretrained_cfg` of this module."""
     return {
         "architecture": arch.name,
         "tag": tag,

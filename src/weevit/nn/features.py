@@ -1,4 +1,4 @@
-"""Feature maps as a module of their own, and what is known of them."""
+"""Feature maps as a module, and their facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Intermediates: TypeAlias = list[Tensor] | list[tuple[Tensor, Tensor]]
 
 
 class BlockInfo(TypedDict):
-    """What a block's output is: its module's name, its width, and the pixels for each cell of its map."""
+    """The output of a block: its module's name, its width, and the pixels per cell of its map."""
 
     module: str
     num_chs: int
@@ -26,18 +26,18 @@ class BlockInfo(TypedDict):
 
 
 class FeatureInfo(list[BlockInfo]):
-    """What the blocks' outputs are, a row for each; the methods are timm's."""
+    """The outputs of the blocks, a row each; the methods are timm's."""
 
     def channels(self) -> list[int]:
         """Width of each."""
         return [row["num_chs"] for row in self]
 
     def reduction(self) -> list[int]:
-        """Pixels for each cell of the map."""
+        """Pixels per cell of the map."""
         return [row["reduction"] for row in self]
 
     def module_name(self) -> list[str]:
-        """Where each is taken."""
+        """Name of each module."""
         return [row["module"] for row in self]
 
     def get_dicts(self) -> list[BlockInfo]:
@@ -73,14 +73,14 @@ class Taps(nn.Module):
 
         Args:
             x: [B, channels, height, width] normalised pixels.
-            indices: the last n blocks for a number, all for None, else these (negative ones count from the end).
+            indices: the last n blocks for a number, all for None, else a list (negative numbers count from the end).
             return_prefix_tokens: give (patches, prefix) pairs.
             norm: apply the last norm to each.
-            stop_early: compute no block after the last one that is wanted.
+            stop_early: compute no block after the last one in `indices`.
             output_fmt: `NCHW` maps [B, D, R, C], or `NLC` tokens [B, P, D].
             intermediates_only: leave out the final tokens.
             output_dict: a dict with `image_features`, `image_intermediates`, `image_intermediates_prefix`.
-            attn_mask, is_causal: as `Context` says.
+            attn_mask, is_causal: as in `Context`.
 
         Returns:
             (tokens [B, N, D], list of intermediates), or the list alone, or the dict.
@@ -111,7 +111,7 @@ class Taps(nn.Module):
         norm: bool = False,
         attn_mask: Tensor | None = None,
     ) -> Intermediates:
-        """`forward_intermediates` as DINO calls it: a list of tokens, or of maps with `reshape`."""
+        """`forward_intermediates` with DINO's arguments: a list of tokens, or of maps with `reshape`."""
         found = self.forward_intermediates(
             x,
             n,
@@ -126,7 +126,7 @@ class Taps(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Take off the blocks after the last one that is wanted, and the head (and last norm); returns the indices."""
+        """Remove the blocks after the last index, and the head (and last norm); returns the indices."""
         wanted = take_indices(indices, len(self.blocks))
         self.blocks = self.blocks[: max(wanted) + 1]
         if prune_norm:
@@ -141,8 +141,8 @@ class FeatureExtractor(nn.Module):
     """`features_only=True`: the maps of some blocks.
 
     Args:
-        model: its head is taken off.
-        out_indices: the last n blocks for a number, else these.
+        model: its head is removed.
+        out_indices: the last n blocks for a number, else a list.
     """
 
     def __init__(self, model: VisionTransformer, out_indices: int | Sequence[int] = 3) -> None:
@@ -159,11 +159,7 @@ class FeatureExtractor(nn.Module):
 
 
 def take_indices(indices: int | Iterable[int] | None, depth: int) -> list[int]:
-    """Which blocks are meant: the last n, all, or these; from 0, in order.
-
-    Raises:
-        UsageError: there is no such block.
-    """
+    """Block indices from 0, in order, of the last n, all or the given blocks; UsageError for one out of range."""
     if indices is None:
         return list(range(depth))
     wanted = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)

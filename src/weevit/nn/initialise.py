@@ -1,4 +1,4 @@
-"""Fresh weights, as timm makes them for each part of the family."""
+"""Fresh weights, as timm initialises each part of the family."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 def initialise(model: VisionTransformer) -> None:
     """Fill a module with fresh weights.
 
-    Linear layers: normal with std 0.02, cut at two units; biases 0. Positions the same. Class token and registers:
-    std 1e-6 with learned positions, 0.02 with rotary ones. With `fix_init`, which timm's RoPE models always have, the
-    output projections of block i (from 0) are divided by sqrt(2 (i + 1)); these models' heads are 1000 times smaller.
+    Linear layers: normal with std 0.02, cut at two units; biases 0. Positions alike. Class token and registers: std
+        1e-6
+    with learned positions, 0.02 with rotary ones. With `fix_init`, which timm's RoPE models always have, the output
+    projections of block i (from 0) are divided by sqrt(2 (i + 1)); these models' heads are 1000 times smaller.
     """
     rope = model.arch.position == "rope"
     for module in model.modules():

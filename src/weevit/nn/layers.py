@@ -1,7 +1,7 @@
-"""The small parts of a block: layer scale, drop path, patch dropout, the MLP, attention and its positions.
+"""The parts of a block: layer scale, drop path, patch dropout, the MLP, attention and its positions.
 
-Every module that holds a parameter is called, and its weight is read nowhere else: what wraps or replaces a child
-(LoRA, hooks, quantisation, pruning) has its effect here as it has in timm.
+Every module with a parameter is called, and its weight is read nowhere else: wrappers and replacements of a child
+(LoRA, hooks, quantisation, pruning) take effect as in timm.
 
 Shapes:
     B  images          N  tokens          D  embed_dim          H  attention heads          h  head_dim = D / H
@@ -25,7 +25,7 @@ Rope = tuple[Tensor, Tensor]
 
 
 class Context(NamedTuple):
-    """What attention is given beside the tokens.
+    """The input of attention beside the tokens.
 
     Attributes:
         rope: rotary tables, where the architecture has them.
@@ -39,7 +39,7 @@ class Context(NamedTuple):
 
 
 def is_traced(x: object) -> bool:
-    """Whether `x` stands for tensors to come: while torch.compile, torch.export or torch.fx look at a module."""
+    """Whether `x` is a stand-in for a tensor: torch.compile, torch.export or torch.fx are tracing the module."""
     return torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy)
 
 
@@ -60,10 +60,10 @@ Branch = Callable[[Tensor, Context], Tensor]
 
 
 class DropPath(nn.Module):
-    """Leaves a residual branch out for some images, and scales it up for the others (arXiv:1603.09382).
+    """Drops a residual branch for some images, and scales it up for the others (arXiv:1603.09382).
 
-    What would be multiplied by zero is not computed, forward or backward, where that saves time. On a GPU it does not:
-    the processor would have to wait for the draw, and a compiled or traced model wants one shape for all batches.
+    A branch multiplied by zero is not computed, forward or backward, where that saves time. On a GPU it does not: the
+    processor would have to wait for the draw, and a compiled or traced model needs one shape for all batches.
     """
 
     def __init__(self, rate: float) -> None:
@@ -78,7 +78,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor, branch: Branch | None = None, context: Context | None = None) -> Tensor:
         """`x + branch(x)`; in training, each image's branch with probability `1 - rate`. The draws are timm's.
 
-        Without a branch, as timm's module: `x`, which a branch has put out, scaled up for some images and 0 for others.
+        Without a branch, as timm's module: `x`, the output of a branch, scaled up for some images and 0 for others.
         """
         if not self.training or self.rate == 0.0:
             return x if branch is None else x + branch(x, context or Context())
@@ -97,7 +97,7 @@ class DropPath(nn.Module):
 
 
 def _take(context: Context, rows: Tensor, batch: int) -> Context:
-    """The context of some images of a batch: their own tables and masks, where each image has its own."""
+    """The context of some images of a batch, with their own tables and masks where these are per image."""
     rope, mask = context.rope, context.mask
     if rope is not None and rope[0].ndim > 2:
         rope = rope[0][rows], rope[1][rows]
@@ -107,12 +107,12 @@ def _take(context: Context, rows: Tensor, batch: int) -> Context:
 
 
 class PatchDropout(nn.Module):
-    """Trains on a random part of the patches of each image (arXiv:2212.00794); prefix tokens always stay.
+    """Trains on a random part of each image's patches (arXiv:2212.00794); prefix tokens always stay.
 
     Args:
-        prob: share of the patches that is left out.
+        prob: share of the patches to drop.
         num_prefix_tokens: tokens in front of the patches.
-        return_indices: give (tokens, indices) too, as timm's.
+        return_indices: give (tokens, indices), as timm's.
     """
 
     def __init__(self, prob: float, num_prefix_tokens: int, return_indices: bool = False) -> None:
@@ -122,7 +122,7 @@ class PatchDropout(nn.Module):
         self.return_indices = return_indices
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
-        """The kept tokens; with `return_indices` also the (B, kept) indices of the kept patches, None where all are."""
+        """The kept tokens; with `return_indices` also the (B, kept) indices of the kept patches, or None for all."""
         kept = None
         if self.training and self.prob > 0.0:
             prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
@@ -134,7 +134,7 @@ class PatchDropout(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them. `norm` does nothing; it is there to be replaced."""
+    """Two linear layers with an exact GELU between them. `norm` is an identity, to be replaced."""
 
     def __init__(self, arch: Architecture, drop: float) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Mlp(nn.Module):
 
 
 def turn(x: Tensor, rope: Rope, num_prefix: int) -> Tensor:
-    """Rotary positions for the patches: neighbouring pairs of channels are turned; prefix tokens stay."""
+    """Rotary positions: neighbouring pairs of the patches' channels are rotated; prefix tokens are unchanged."""
     cosine, sine = rope
     prefix, patches = x[:, :, :num_prefix], x[:, :, num_prefix:]
     swapped = torch.stack([-patches[..., 1::2], patches[..., ::2]], dim=-1).flatten(-2)
@@ -160,26 +160,27 @@ def turn(x: Tensor, rope: Rope, num_prefix: int) -> Tensor:
 
 
 class SubNorm(nn.RMSNorm):
-    """RMS norm of each head's output; in float32 whatever comes in, since autocast leaves the weight in float32."""
+    """RMS norm of each head's output, always in float32, since autocast leaves the weight in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, H, N, h] -> the same."""
+        """[B, H, N, h] -> [B, H, N, h]."""
         return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).type_as(x)
 
 
 class MultiHead(nn.Module):
     """Attention between the input and the output projection: softmax, or differential (arXiv:2410.05258).
 
-    A mixin, so that the tensors have the names that timm gives them: in the attention of a serial block, in the block
-    itself where it is parallel. The attributes, too, are timm's.
+    A mixin, so that the tensors have timm's names: in the attention of a serial block, or in a parallel block itself.
+    The attributes are timm's, too.
 
     Attributes:
         num_heads: H.
-        head_dim: width of a head's queries and keys; of its values too, but for differential attention, which has two
-            queries and keys of this width for each value.
-        scale: what scores are multiplied by.
-        fused_attn: one fused kernel; set to False, the maps are made and go through `attn_drop`, and a hook sees them.
-        q_norm, k_norm: do nothing; they are there to be replaced.
+        head_dim: width of a head's queries and keys; also of its values, except in differential attention, which has
+            two queries and keys of this width for each value.
+        scale: factor of the scores.
+        fused_attn: one fused kernel; if False, the maps are computed and go through `attn_drop`, where a hook sees
+            them.
+        q_norm, k_norm: identities, to be replaced.
     """
 
     lambda_q1: nn.Parameter
@@ -253,7 +254,7 @@ class MultiHead(nn.Module):
 
 
 class QkvLinear(nn.Linear):
-    """A linear layer whose bias may come from outside, since timm keeps those of queries and values apart."""
+    """A linear layer with an optional external bias, since timm keeps those of queries and values apart."""
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """[B, N, D] -> [B, N, 3 D]."""
@@ -263,7 +264,7 @@ class QkvLinear(nn.Linear):
 class Attention(MultiHead):
     """Multi-head attention of a serial block, softmax or differential, with or without rotary positions.
 
-    `norm` does nothing; it is there to be replaced.
+    `norm` is an identity, to be replaced.
     """
 
     def __init__(self, arch: Architecture, index: int, attn_drop: float, proj_drop: float) -> None:
@@ -282,7 +283,7 @@ class Attention(MultiHead):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
     ) -> Tensor:
-        """[B, N, D] -> [B, N, D]; `Context` says what the others are."""
+        """[B, N, D] -> [B, N, D]; the other arguments are those of `Context`."""
         q, k, v = self.project(x).chunk(3, dim=-1)  # [B, N, D] each
         y = self.attend(q, k, v, Context(rope, attn_mask, is_causal))
         return self.proj_drop(self.proj(self.norm(y)))

@@ -19,9 +19,9 @@ class PatchEmbed(nn.Module):
     """Patches of 16 x 16 pixels to tokens. The attributes are timm's.
 
     Attributes:
-        img_size: (height, width) in pixels that images have; see `strict_img_size`.
-        strict_img_size: refuse other sizes; without it those that are not made of whole patches.
-        norm: does nothing; it is there to be replaced.
+        img_size: (height, width) of the images in pixels; see `strict_img_size`.
+        strict_img_size: refuse other sizes; if False, only sizes with incomplete patches.
+        norm: an identity, to be replaced.
     """
 
     flatten = True
@@ -46,11 +46,7 @@ class PatchEmbed(nn.Module):
         return self.grid_size[0] * self.grid_size[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, height, width] -> [B, P, D], row by row.
-
-        Raises:
-            UsageError: images of a size that this module does not take.
-        """
+        """[B, channels, height, width] -> [B, P, D], row by row; UsageError for another image size."""
         self._check(x)
         return self.norm(self.proj(x).flatten(2).transpose(1, 2))
 
@@ -67,18 +63,14 @@ class PatchEmbed(nn.Module):
             )
 
     def set_input_size(self, img_size: int | Size | None = None, patch_size: int | Size | None = None) -> None:
-        """Take images of another size from now on; the patch size is 16.
-
-        Raises:
-            UsageError: not made of whole patches, or another patch size.
-        """
+        """Set another image size; UsageError for incomplete patches or another patch size than 16."""
         if patch_size not in (None, PATCH, (PATCH, PATCH)):
             raise UsageError(f"The patches of these models have {PATCH} x {PATCH} px: {patch_size} was given.")
         if img_size is not None:
             self.img_size = check_size(img_size)
 
     def dynamic_feat_size(self, img_size: Sequence[int]) -> Size:
-        """Rows and columns of patches of an image of that (height, width)."""
+        """Rows and columns of patches of an image of this (height, width)."""
         return img_size[0] // PATCH, img_size[1] // PATCH
 
     def feat_ratio(self, as_scalar: bool = True) -> int | Size:
@@ -87,7 +79,7 @@ class PatchEmbed(nn.Module):
 
 
 def check_size(size: int | Sequence[int]) -> Size:
-    """(height, width) from those or the side of a square; sizes that are not made of whole patches are refused."""
+    """(height, width) from a pair or the side of a square; incomplete patches are refused."""
     pair = [size, size] if isinstance(size, int) else list(size)
     if len(pair) != 2:
         raise UsageError(f"An image size is one number of pixels or (height, width): {size} was given.")
@@ -105,5 +97,5 @@ def resample(positions: Tensor, prefix: int, old: Size, new: Size) -> Tensor:
 
 
 def positions_for(positions: Tensor, prefix: int, old: Size, new: Size) -> Tensor:
-    """Learned positions for a grid: as they are where it is their own. One step for torch.fx, which has no sizes."""
+    """Learned positions for a grid, resampled if it differs. One step for torch.fx, which has no sizes."""
     return positions if new == old else resample(positions, prefix, old, new)

@@ -1,4 +1,4 @@
-"""`save`: a module as a folder in the hub's format, whatever it was wrapped in, and whoever made its head."""
+"""`save`: a module as a folder in the hub's format, with any wrapper and any linear head."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,8 @@ from weevit.zoo.weights import RGB, Preprocessing
 from weevit.zoo.writing import write_checkpoint
 
 _WRAPPERS = ("_orig_mod", "module", "_checkpoint_wrapped_module")
-"""Where torch.compile, DistributedDataParallel or a moving average, and activation checkpointing keep a module."""
+"""Attribute of the module in torch.compile, DistributedDataParallel or a moving average, and activation
+checkpointing."""
 
 
 def save(
@@ -34,18 +34,19 @@ def save(
     """Write a module as a folder in the hub's format: weevit, timm (`local-dir:`) and transformers load it.
 
     Args:
-        model: made by `create_model`; compiled, or wrapped for distributed training or averaging, if you like. Its
-            head may be one of your own: a linear layer, with dropout in front of it if you like.
-        folder: made if it is not there.
-        class_names: one for each class; those that the model was loaded with where None.
-        decision: how logits become an answer; None for plain softmax.
+        model: made by `create_model`; it may be compiled, or wrapped for distributed training or averaging. Its head
+            may
+            be your own: a linear layer, optionally with dropout in front of it.
+        folder: made if needed.
+        class_names: a name for each class; None for those of the loaded model.
+        decision: the rule from logits to an answer; None for plain softmax.
 
     Returns:
         The checkpoint, read back.
 
     Raises:
-        UsageError: a model that does not know its preprocessing, that has another number of classes than of names, or
-            that has parts which the format has no place for. Nothing is written then.
+        UsageError: a model without preprocessing, with another number of classes than of names, or with parts that the
+            format cannot hold. Nothing is written then.
         CheckpointError: a weight is NaN or infinite.
         OutputError: the disk is full or the folder cannot be written.
     """
@@ -56,12 +57,16 @@ def save(
             "This model does not know what it was made to see: its pretrained_cfg is empty.",
             "Make it with weevit.create_model, or set model.pretrained_cfg (input_size, mean, std, crop_pct, ...).",
         )
-    state = {_plain(name): tensor for name, tensor in model.state_dict().items()}
+    state = {  # without the words of wrappers around single blocks
+        ".".join(word for word in name.split(".") if word not in _WRAPPERS): tensor
+        for name, tensor in model.state_dict().items()
+    }
     num_classes = _with_plain_head(state, model.head)
     labels = _labels(cfg, class_names, num_classes)
-    names = {to_timm_name(name, model.arch): name for name in _names(model, num_classes)}
+    shapes = tensor_shapes(model.arch, num_classes, model.grid, model.in_chans)
+    names = {to_timm_name(name, model.arch): name for name in shapes}
     _check(state, names)
-    tensors = {own: _to_numpy(state[name]) for name, own in names.items()}
+    tensors = {own: state[name].detach().to("cpu", torch.float32).numpy() for name, own in names.items()}
     extra = {"license": cfg["license"]} if cfg.get("license") else {}
     arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
     with writing(Path(folder)):
@@ -82,13 +87,8 @@ def _unwrapped(model: nn.Module) -> VisionTransformer:
     return model
 
 
-def _plain(name: str) -> str:
-    """A name without the words of wrappers around single blocks."""
-    return ".".join(word for word in name.split(".") if word not in _WRAPPERS)
-
-
 def _with_plain_head(state: dict[str, Tensor], head: nn.Module) -> int:
-    """Name the head's tensors as the format does, in place; returns its width."""
+    """Rename the head's tensors as in the format, in place; returns its width."""
     inner = [module for name, module in head.named_modules() if not list(module.children())]
     linear = [module for module in inner if isinstance(module, nn.Linear)]
     others = [module for module in inner if not isinstance(module, nn.Linear | nn.Identity | nn.Dropout)]
@@ -106,10 +106,6 @@ def _with_plain_head(state: dict[str, Tensor], head: nn.Module) -> int:
     bias: Tensor | None = linear[0].bias
     state["head.bias"] = torch.zeros(len(linear[0].weight)) if bias is None else bias
     return len(linear[0].weight)
-
-
-def _names(model: VisionTransformer, num_classes: int) -> list[str]:
-    return list(tensor_shapes(model.arch, num_classes, model.grid, model.in_chans))
 
 
 def _check(state: Mapping[str, Tensor], expected: Mapping[str, str]) -> None:
@@ -142,7 +138,3 @@ def _labels(cfg: Mapping[str, Any], class_names: Sequence[str] | None, num_class
     if len(class_names) != num_classes:
         raise UsageError(f"{len(class_names)} class names for {num_classes} classes.")
     return [Label(name, name) for name in class_names]
-
-
-def _to_numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float32).numpy()

@@ -33,7 +33,7 @@ torch.fx.wrap("positions_for")
 
 @dataclass(frozen=True)
 class Options:
-    """What may differ between two modules of one architecture; the names are timm's.
+    """The options of a module of one architecture; the names are timm's.
 
     Attributes:
         num_classes: width of the head, 0 for none.
@@ -42,11 +42,11 @@ class Options:
         global_pool: `token`, `avg`, or empty for no pooling; the architecture's own where None.
         dynamic_img_size: take images of any size, resampling positions in each forward pass.
         drop_rate: dropout before the head.
-        pos_drop_rate: after positions were added.
-        patch_drop_rate: share of patches left out in training.
-        proj_drop_rate: after projections; attn_drop_rate: of attention maps.
-        drop_path_rate: of whole branches, rising from 0 in the first block to this in the last.
-        fix_init: scale the output projections down with depth; the architecture's habit where None.
+        pos_drop_rate: dropout after the positions.
+        patch_drop_rate: share of patches dropped in training.
+        proj_drop_rate: dropout after projections; attn_drop_rate: of attention maps.
+        drop_path_rate: dropout of whole branches, rising from 0 in the first block to this in the last.
+        fix_init: scale the output projections down with depth; the architecture's default where None.
     """
 
     num_classes: int = 1000
@@ -67,9 +67,9 @@ class VisionTransformer(Taps):
     """Any architecture of the family. Methods, attributes and the names in its state dict are timm's.
 
     Attributes:
-        arch: the row; `pool` and `norm` are those of this module.
-        pretrained_cfg: what the weights were made to see, as timm has it; empty where there are none.
-        norm_pre: does nothing; it is there to be replaced.
+        arch: the row, with the pool and norm of this module.
+        pretrained_cfg: timm's facts on the weights; empty without weights.
+        norm_pre: an identity, to be replaced.
     """
 
     attn_pool = None
@@ -116,7 +116,7 @@ class VisionTransformer(Taps):
     # ---- forward
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """[B, channels, height, width] normalised pixels -> [B, K] logits; `Context` says what the others are."""
+        """[B, channels, height, width] normalised pixels -> [B, K] logits; for the rest see `Context`."""
         return self.forward_head(self.forward_features(x, attn_mask, is_causal))
 
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
@@ -125,12 +125,12 @@ class VisionTransformer(Taps):
         return self.norm(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """[B, N, D] -> [B, K] logits, or with `pre_logits` the [B, D] embedding that the head sees."""
+        """[B, N, D] -> [B, K] logits, or with `pre_logits` the [B, D] input of the head."""
         x = self.head_drop(self.fc_norm(self.pool(x)))
         return x if pre_logits else self.head(x)
 
     def pool(self, x: Tensor, pool_type: Pool | None = None) -> Tensor:
-        """[B, N, D] -> [B, D]: the class token, or the mean over patches; all tokens where there is no pool."""
+        """[B, N, D] -> [B, D]: the class token, or the mean over patches; all tokens without a pool."""
         wanted = self.global_pool if pool_type is None else pool_type
         if wanted == "avg":
             return x[:, self.num_prefix_tokens :].mean(dim=1)
@@ -145,7 +145,7 @@ class VisionTransformer(Taps):
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Pixels -> tokens after the last block, [B, N, D], and those after the blocks in `taps`."""
+        """Pixels -> tokens after the last block, [B, N, D], and after the blocks in `taps`."""
         x, rope = self.tokens(x)  # [B, N, D]
         again = self.grad_checkpointing and self.training
         # torch.fx takes no `bool` of its stand-ins: the mask is asked for first, and is_causal not where there is one
@@ -175,7 +175,7 @@ class VisionTransformer(Taps):
         return self.norm_pre(x), self._rope(grid, kept)
 
     def _pos_embed(self, x: Tensor, grid: Size | None = None) -> Tensor:
-        """Patches [B, P, D] -> [B, N, D]: with the prefix, and with learned positions (of that grid)."""
+        """Patches [B, P, D] -> [B, N, D]: with the prefix, and with learned positions (of this grid)."""
         prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         if self.pos_embed is None:
             return self.pos_drop(torch.cat([*prefix, x], dim=1))
@@ -192,7 +192,7 @@ class VisionTransformer(Taps):
         return positions_for(self.pos_embed, prefix, self.grid, grid)
 
     def _rope(self, grid: Size, kept: Tensor | None) -> Rope | None:
-        """Rotary tables of the patches; they are not in checkpoints, but made when first needed."""
+        """Rotary tables of the patches; they are not in checkpoints, but computed on first use."""
         if self.pos_embed is not None:
             return None
         key = grid, self.patch_embed.proj.weight.device
@@ -228,7 +228,7 @@ class VisionTransformer(Taps):
 
     @property
     def feature_info(self) -> FeatureInfo:
-        """What each block's output is."""
+        """Facts on each block's output."""
         ratio = self.patch_embed.patch_size[0]
         return FeatureInfo(
             {"module": f"blocks.{index}", "num_chs": self.embed_dim, "reduction": ratio}
@@ -240,11 +240,7 @@ class VisionTransformer(Taps):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: Pool | None = None) -> None:
-        """A new head of that width (0 for none), freshly initialised as torch does; another pool if given.
-
-        Raises:
-            UsageError: `token` for a model without class token.
-        """
+        """Set a new head (0: none), initialised as torch does, and another pool; UsageError for an invalid pool."""
         if global_pool is not None:
             _with_pool(self.arch, global_pool)
             self.global_pool = global_pool
@@ -260,7 +256,7 @@ class VisionTransformer(Taps):
         self.head.train(self.training)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that weight decay leaves alone, apart from those of one dimension."""
+        """Parameters without weight decay, apart from those of one dimension."""
         return {"pos_embed", "cls_token", "reg_token"}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
@@ -276,11 +272,7 @@ class VisionTransformer(Taps):
         self.grad_checkpointing = enable
 
     def set_input_size(self, img_size: int | Size | None = None, patch_size: int | Size | None = None) -> None:
-        """Take images of another size from now on; learned positions are resampled. The patch size is 16.
-
-        Raises:
-            UsageError: not made of whole patches, or another patch size.
-        """
+        """Set another image size, and resample learned positions; UsageError for incomplete patches."""
         before = self.grid
         self.patch_embed.set_input_size(img_size, patch_size)
         if self.pos_embed is not None and self.grid != before:
@@ -305,7 +297,7 @@ def _check_pool(pool: str) -> None:
 
 
 def _with_pool(arch: Architecture, pool: Pool | None) -> Architecture:
-    """The row with another pool. As in timm, averaging puts the last norm behind it, other pools put it before."""
+    """The row with another pool. As in timm, the last norm follows an average pool, and precedes others."""
     if pool is None or pool == arch.pool:
         return arch
     if pool == "token" and not arch.class_token:
@@ -320,5 +312,5 @@ def _drops(options: Options, arch: Architecture, index: int) -> Drops:
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's own memory where that may be written, else over a copy."""
+    """A tensor that shares the array's memory if it is writable, else a copy."""
     return torch.from_numpy(array if array.flags.writeable else array.copy())

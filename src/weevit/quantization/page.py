@@ -52,7 +52,7 @@ def _tiles(found: Quantized) -> Iterator[dict[str, str]]:
         yield tile("same class", percent(agreement.share), f"{bounds} at 95 %, {agreement.images:,} images")
     if agreement and agreement.labelled:
         note = f"p = {agreement.p_value:.3g}, {agreement.labelled:,} images"
-        yield tile("top-1, points", points(-agreement.drop, 2), note)
+        yield tile("top-1, points", points(-agreement.drop), note)
     yield tile("size", percent(found.size[1] / found.size[0]), f"{found.size[1] / 1e6:.1f} MB")
 
 

@@ -1,7 +1,7 @@
-"""What charts stand in: the text of an SVG, axes with round numbers, and the way from values to places.
+"""The base of charts: text of an SVG, axes with round numbers, and the positions of values.
 
-An image is `WIDTH` units wide whatever its size on the screen; 13 units are a line of text, which stays legible on a
-phone. Colours are classes of `templates/style.css`, so that a chart follows the page into the dark.
+An image is `WIDTH` units wide at any size on the screen; 13 units are a line of text, which stays legible on a phone.
+Colours are classes of `templates/style.css`, so that a chart follows the page into dark mode.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from weevit.text import one_line
 
 WIDTH = 460
 _SCALE = 1.1
-"""Pixels a unit, of an image that is not fitted into its column."""
+"""Pixels per unit, of an image that is not fitted into its column."""
 
 _LETTER = 7.4
-"""Width of an average letter of 13 units: fonts differ, and nothing can be measured here."""
+"""Mean width of a letter of 13 units, over common fonts."""
 
 
 class Svg(str):
-    """The text of an SVG image, made here and not by strangers: templates take it as it stands."""
+    """The text of an SVG image made here, which templates do not escape."""
 
     __slots__ = ()
 
     def __html__(self) -> str:
-        """What jinja2 asks for before it would escape."""
+        """The text, for jinja2, which then does not escape it."""
         return str(self)
 
 
@@ -36,7 +36,7 @@ class Axis:
     """One side of a chart.
 
     Attributes:
-        label: what is measured, with its unit.
+        label: the quantity, with its unit.
         low, high: the ends; by default those of the values.
         percent: values are shares, written as 80 %.
     """
@@ -47,7 +47,7 @@ class Axis:
     percent: bool = False
 
     def around(self, values: Iterable[float]) -> Axis:
-        """The same axis with both ends, so that all values lie on it; never of length 0."""
+        """The axis with ends around all values; never of length 0."""
         known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low = min(known) if self.low is None else self.low
         high = max(known) if self.high is None else self.high
@@ -58,7 +58,7 @@ class Axis:
         return Axis(self.label, low, high, self.percent)
 
     def ends(self) -> tuple[float, float]:
-        """Both ends, 0 and 1 where they are not known."""
+        """Both ends, 0 and 1 by default."""
         return (0.0 if self.low is None else self.low, 1.0 if self.high is None else self.high)
 
     def ticks(self, about: int = 5) -> list[float]:
@@ -69,7 +69,7 @@ class Axis:
         return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
     def text(self, value: float) -> str:
-        """A tick's number, with as many digits as its neighbours need."""
+        """A tick's number, with enough digits to differ from its neighbours."""
         low, high = self.ends()
         step = _round_step((high - low) / 5) * (100 if self.percent else 1)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -78,14 +78,14 @@ class Axis:
 
 
 def _round_step(step: float) -> float:
-    """The smallest of 1, 2, 5, 10, 20, ... (and so below 1) that is no smaller."""
+    """The smallest of 1, 2, 5, 10, 20, ... (and 0.5, 0.2, ...) that is no smaller."""
     unit = 10.0 ** math.floor(math.log10(step))
     return next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= step * (1 - 1e-9))
 
 
 @dataclass(frozen=True)
 class Plot:
-    """The rectangle that values are drawn in, in units from the top left."""
+    """The rectangle of the values, in units from the top left."""
 
     x: Axis
     y: Axis
@@ -95,27 +95,27 @@ class Plot:
     height: float = 250
 
     def across(self, value: float) -> float:
-        """The place of a value of the horizontal axis; values outside lie on the edge."""
+        """The position of a value on the horizontal axis, clipped to its ends."""
         low, high = self.x.ends()
         return self.left + self.width * min(1.0, max(0.0, (value - low) / (high - low)))
 
     def up(self, value: float) -> float:
-        """The place of a value of the vertical axis."""
+        """The position of a value on the vertical axis, clipped to its ends."""
         low, high = self.y.ends()
         return self.top + self.height * (1 - min(1.0, max(0.0, (value - low) / (high - low))))
 
     @property
     def bottom(self) -> float:
-        """Where the horizontal axis lies."""
+        """Position of the horizontal axis."""
         return self.top + self.height
 
     def frame(self) -> Iterator[str]:
-        """Grid, numbers and names of both axes."""
+        """Grid, numbers and labels of both axes."""
         right = self.left + self.width
         for value in self.y.ticks():
-            place = self.up(value)
-            yield segment(self.left, place, right, place, "grid")
-            yield text(self.left - 7, place + 4, self.y.text(value), "label", "end")
+            height = self.up(value)
+            yield segment(self.left, height, right, height, "grid")
+            yield text(self.left - 7, height + 4, self.y.text(value), "label", "end")
         for value in self.x.ticks():
             yield text(self.across(value), self.bottom + 18, self.x.text(value), "label", "middle")
         yield segment(self.left, self.bottom, right, self.bottom, "axis")
@@ -124,7 +124,7 @@ class Plot:
 
 
 def image(title: str, width: float, height: float, parts: Iterable[str]) -> Svg:
-    """A whole image; the title is what is read aloud in its place."""
+    """A whole image; screen readers read the title."""
     name = escape(one_line(title), quote=True)
     body = "".join(parts)
     shape = f'viewBox="0 0 {unit(width)} {unit(height)}" width="{unit(width * _SCALE)}"'
@@ -149,12 +149,12 @@ def box(x: float, y: float, width: float, height: float, kind: str, tip: str = "
 
 
 def unit(value: float) -> str:
-    """A place, to a tenth of a unit."""
+    """A position, to a tenth of a unit."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 def shortened(words: str, width: float) -> str:
-    """Text that fits into `width` units; the middle of longer ones is left out, since names differ at their ends."""
+    """Text that fits into `width` units; the middle of longer ones is cut, since names differ at their ends."""
     letters = max(4, int(width / _LETTER))
     if len(words) <= letters:
         return words
@@ -163,5 +163,5 @@ def shortened(words: str, width: float) -> str:
 
 
 def width_of(words: str) -> float:
-    """About how many units a text takes."""
+    """About the width of a text in units."""
     return _LETTER * len(words)

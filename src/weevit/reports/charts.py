@@ -20,9 +20,9 @@ class Series:
     """One line of a chart.
 
     Attributes:
-        name: in the legend.
+        name: name in the legend.
         x, y: its points, from left to right; a NaN breaks the line.
-        low, high: of a band around it (an interval), or nothing.
+        low, high: a band around it (an interval), or empty.
         marks: draw the points themselves too.
     """
 
@@ -35,12 +35,12 @@ class Series:
 
 
 def line(series: Sequence[Series], x: Axis, y: Axis, title: str) -> Svg:
-    """Lines over a common axis, told apart by colour and by dashes.
+    """Lines over a common axis, distinguished by colour and dashes.
 
     Args:
         series: at most five.
-        x, y: the axes; their ends are those of the values where nothing else is said.
-        title: what the chart shows, for who cannot see it.
+        x, y: the axes; by default with the ends of the values.
+        title: text alternative of the chart.
     """
     legend = list(_legend([one.name for one in series])) if len(series) > 1 else []
     rows = 1 + max((row for row, _ in legend), default=-1)
@@ -48,10 +48,10 @@ def line(series: Sequence[Series], x: Axis, y: Axis, title: str) -> Svg:
     plot = Plot(x.around(xs), y.around(ys), top=28 + 20 * rows)
     parts = [part for _, part in legend]
     parts += plot.frame()
-    for place, one in enumerate(series):
-        parts += _band(plot, one, place)
-    for place, one in enumerate(series):
-        parts += _path(plot, one, place)
+    for index, one in enumerate(series):
+        parts += _band(plot, one, index)
+    for index, one in enumerate(series):
+        parts += _path(plot, one, index)
     return image(title, WIDTH, plot.bottom + _UNDER_AXIS, parts)
 
 
@@ -60,40 +60,40 @@ def _all(series: Sequence[Series], field: str) -> list[float]:
 
 
 def _legend(names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """(row, text) of each entry, as many in a row as there is room for."""
+    """(row, text) of each entry; rows are filled one after another."""
     x, row = 0.0, 0
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         name = shortened(name, WIDTH - 50)
         width = 44 + width_of(name)
         if x > 0 and x + width > WIDTH:
             x, row = 0.0, row + 1
         y = 14 + 20 * row
-        dashes = _DASHES[place % 5]
-        mark = f'<path d="M{unit(x)} {y - 4}h24" class="line s{place % 5 + 1}" stroke-dasharray="{dashes}"/>'
+        dashes = _DASHES[index % 5]
+        mark = f'<path d="M{unit(x)} {y - 4}h24" class="line s{index % 5 + 1}" stroke-dasharray="{dashes}"/>'
         yield row, mark + text(x + 30, y, name)
         x += width
 
 
-def _path(plot: Plot, one: Series, place: int) -> Iterator[str]:
+def _path(plot: Plot, one: Series, index: int) -> Iterator[str]:
     points = [(plot.across(x), plot.up(y), np.isfinite(y)) for x, y in zip(one.x, one.y, strict=True)]
     steps, pen = [], "M"
     for x, y, known in points:
         if known:
             steps.append(f"{pen}{unit(x)} {unit(y)}")
         pen = "L" if known else "M"
-    kind = f"s{place % 5 + 1}"
-    yield f'<path d="{"".join(steps)}" class="line {kind}" stroke-dasharray="{_DASHES[place % 5]}"/>'
+    kind = f"s{index % 5 + 1}"
+    yield f'<path d="{"".join(steps)}" class="line {kind}" stroke-dasharray="{_DASHES[index % 5]}"/>'
     if one.marks:
         for x, y, known in points:
             if known:
                 yield f'<circle cx="{unit(x)}" cy="{unit(y)}" r="3.5" class="fill {kind}"/>'
 
 
-def _band(plot: Plot, one: Series, place: int) -> Iterator[str]:
+def _band(plot: Plot, one: Series, index: int) -> Iterator[str]:
     if len(one.low):
         upper = [f"{unit(plot.across(x))} {unit(plot.up(y))}" for x, y in zip(one.x, one.high, strict=True)]
         lower = [f"{unit(plot.across(x))} {unit(plot.up(y))}" for x, y in zip(one.x, one.low, strict=True)]
-        yield f'<path d="M{"L".join([*upper, *reversed(lower)])}Z" class="soft s{place % 5 + 1}"/>'
+        yield f'<path d="M{"L".join([*upper, *reversed(lower)])}Z" class="soft s{index % 5 + 1}"/>'
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Bar:
     """One bar.
 
     Attributes:
-        name: beside it.
+        name: label beside it.
         value: its length; NaN for none.
         low, high: the ends of an interval around it, or None.
-        note: after the value, in words.
+        note: text after the value.
     """
 
     name: str
@@ -115,12 +115,12 @@ class Bar:
 
 
 def bars(rows: Sequence[Bar], axis: Axis, title: str) -> Svg:
-    """Horizontal bars under each other, each with its value: for names and figures.
+    """Horizontal bars under each other, each with its value.
 
     Args:
-        rows: in the order they are drawn, downwards.
-        axis: what is measured; it begins at 0 where nothing else is said.
-        title: what the chart shows, for who cannot see it.
+        rows: from top to bottom.
+        axis: the quantity; it begins at 0 by default.
+        title: text alternative of the chart.
     """
     names = min(max((width_of(row.name) for row in rows), default=0), 150) + 10
     begin = Axis(axis.label, 0.0 if axis.low is None else axis.low, axis.high, axis.percent)
@@ -129,8 +129,8 @@ def bars(rows: Sequence[Bar], axis: Axis, title: str) -> Svg:
     after = max((width_of(note) for note in notes), default=0) + 18
     plot = Plot(scale, Axis(""), left=names, width=WIDTH - names - after)
     parts = [text(names, 14, axis.label, "label")]
-    for place, (row, note) in enumerate(zip(rows, notes, strict=True)):
-        parts += _bar(plot, row, note, 22 + 26 * place)
+    for index, (row, note) in enumerate(zip(rows, notes, strict=True)):
+        parts += _bar(plot, row, note, 22 + 26 * index)
     return image(title, WIDTH, 26 + 26 * len(rows), parts)
 
 
@@ -158,12 +158,12 @@ def columns(edges: Sequence[float], counts: Sequence[float], x: Axis, y: Axis, t
 
 @dataclass(frozen=True)
 class Grid:
-    """A matrix and what its sides mean.
+    """A matrix with labels.
 
     Attributes:
-        values: (rows, columns), counts or other numbers that are not negative.
+        values: (rows, columns), counts or other non-negative numbers.
         rows, columns: names.
-        row_title, column_title: what the sides are.
+        row_title, column_title: titles of the sides.
     """
 
     values: npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -174,7 +174,7 @@ class Grid:
 
 
 def heatmap(grid: Grid, title: str) -> Svg:
-    """A matrix as coloured cells with their numbers; the colour is the share of the row. For up to about 40 rows."""
+    """A matrix as coloured cells with numbers; the colour is the share of the row. For up to about 40 rows."""
     values = np.asarray(grid.values, dtype=np.float64)
     totals = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)
@@ -186,23 +186,20 @@ def heatmap(grid: Grid, title: str) -> Svg:
         text(left - 8, above - 8, f"{grid.row_title} ↓", "label", "end"),
     ]
     for column, name in enumerate(grid.columns):
-        parts.append(_tilted(left + cell * (column + 0.5), above - 8, shortened(name, 130)))
+        x, y = unit(left + cell * (column + 0.5)), unit(above - 8)
+        parts.append(f'<g transform="translate({x} {y}) rotate(-48)">{text(0, 0, shortened(name, 130))}</g>')
     for row, name in enumerate(grid.rows):
         parts.append(text(left - 8, above + cell * (row + 0.5) + 4, shortened(name, 150), "", "end"))
         for column in range(len(grid.columns)):
             tip = f"{name} → {grid.columns[column]}: {values[row, column]:,g} ({shares[row, column]:.1%})"
-            place = (left + cell * column, above + cell * row)
-            parts += _cell(place, cell, values[row, column], shares[row, column], tip)
+            corner = (left + cell * column, above + cell * row)
+            parts += _cell(corner, cell, values[row, column], shares[row, column], tip)
     reach = left + cell * len(grid.columns) + 60
     return image(title, reach, above + cell * len(grid.rows) + 4, parts)
 
 
-def _tilted(x: float, y: float, words: str) -> str:
-    return f'<g transform="translate({unit(x)} {unit(y)}) rotate(-48)">{text(0, 0, words)}</g>'
-
-
-def _cell(place: tuple[float, float], size: float, value: float, share: float, tip: str) -> Iterator[str]:
-    x, y = place
+def _cell(corner: tuple[float, float], size: float, value: float, share: float, tip: str) -> Iterator[str]:
+    x, y = corner
     yield box(x + 1, y + 1, size - 2, size - 2, "empty", tip)
     if value:
         opacity = 0.12 + 0.88 * share
@@ -217,11 +214,11 @@ def _cell(place: tuple[float, float], size: float, value: float, share: float, t
 
 @dataclass(frozen=True)
 class Bins:
-    """Answers by how sure they were.
+    """Answers in bins of confidence.
 
     Attributes:
         edges: (bins + 1) of the probability, rising.
-        confidence, accuracy: (bins) mean of the probability, share of right answers; NaN where a bin is empty.
+        confidence, accuracy: (bins) mean of the probability, share of right answers; NaN in an empty bin.
         counts: (bins).
     """
 
@@ -232,10 +229,10 @@ class Bins:
 
 
 def reliability(bins: Bins, title: str) -> Svg:
-    """How often answers are right against how sure they are, and below, how many are how sure.
+    """Accuracy over confidence, and below, the number of answers per bin.
 
-    A bar is the accuracy of its bin; what is missing to, or lies over, the mean probability is drawn as a gap. With
-    perfect calibration all bars end on the diagonal.
+    A bar is the accuracy of its bin; its difference to the mean probability is drawn as a gap. With perfect calibration
+    all bars end on the diagonal.
     """
     plot = Plot(Axis("", 0, 1, percent=True), Axis("right answers", 0, 1, percent=True), top=54)
     names = (("fill s1", "accuracy"), ("gap", "gap to the probability given"))
@@ -244,18 +241,18 @@ def reliability(bins: Bins, title: str) -> Svg:
         parts += [box(x, 4, 14, 14, kind), text(x + 20, 16, name)]
         x += 44 + width_of(name)
     parts += plot.frame()
-    for place, count in enumerate(bins.counts):
+    for index, count in enumerate(bins.counts):
         if count:
-            parts += _calibrated(plot, bins, place)
+            parts += _calibrated(plot, bins, index)
     parts.append(segment(plot.left, plot.bottom, plot.left + plot.width, plot.top, "axis dashed"))
     parts += _how_many(plot, bins)
     return image(title, WIDTH, plot.bottom + 118, parts)
 
 
-def _calibrated(plot: Plot, bins: Bins, place: int) -> Iterator[str]:
-    low, high = plot.across(bins.edges[place]), plot.across(bins.edges[place + 1])
-    right, sure = bins.accuracy[place], bins.confidence[place]
-    tip = f"{bins.counts[place]:,} answers, {sure:.1%} sure on average, {right:.1%} right"
+def _calibrated(plot: Plot, bins: Bins, index: int) -> Iterator[str]:
+    low, high = plot.across(bins.edges[index]), plot.across(bins.edges[index + 1])
+    right, sure = bins.accuracy[index], bins.confidence[index]
+    tip = f"{bins.counts[index]:,} answers, {sure:.1%} sure on average, {right:.1%} right"
     yield box(low + 1, plot.up(right), high - low - 2, plot.bottom - plot.up(right), "fill s1", tip)
     top, bottom = sorted((plot.up(sure), plot.up(right)))
     yield box(low + 1, top, high - low - 2, bottom - top, "gap", tip)

@@ -1,9 +1,9 @@
-"""Templates to pages: self-contained HTML that asks nothing of a network and runs no script.
+"""Pages from templates: self-contained HTML without network access and scripts.
 
 Every page extends `templates/base.html`, which has the style (light and dark, phone and desktop) and a content policy
-that forbids whatever does not lie in the file itself; `templates/parts.html` has tiles, tables, charts and galleries.
-Names of files and classes come from strangers: whatever is put into a template is
-escaped, but for `charts.Svg`, and marks that nobody sees are spelled out.
+that forbids everything outside of the file; `templates/parts.html` has tiles, tables, charts and galleries. Names of
+files and classes come from strangers: everything in a template but `charts.Svg` is escaped, and invisible marks are
+spelled out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weevit._version import __version__
-from weevit.store.extras import missing
+from weevit.store.extras import needed
 from weevit.text import on_screen
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -31,8 +31,8 @@ def render(template: str, **values: Any) -> str:
     """A page.
 
     Args:
-        template: a file in `weevit/reports/templates`; a name that it uses and is not given is an error.
-        values: what it shows.
+        template: a file in `weevit/reports/templates`; a missing value is an error.
+        values: its values.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
@@ -44,7 +44,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def is_page(path: Path, template: str = "") -> bool:
-    """Whether a file is a page that was rendered here, from a template where one is named."""
+    """Whether a file is a page rendered here, from this template if one is named."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -55,11 +55,7 @@ def is_page(path: Path, template: str = "") -> bool:
 
 
 def require_jinja() -> None:
-    """Find out that a page cannot be made before anything is computed for it.
-
-    Raises:
-        MissingExtraError: jinja2 is not installed.
-    """
+    """Raise MissingExtraError if jinja2 is not installed, before anything is computed for a page."""
     _environment()
 
 
@@ -68,9 +64,9 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}{NO_BREAK}%"
 
 
-def points(share: float | None, digits: int = 1) -> str:
+def points(share: float | None) -> str:
     """A difference of shares with its sign: 0.013 -> `+1.3`; a dash where there is no value."""
-    return "–" if share is None or share != share else f"{100 * share:+.{digits}f}"
+    return "–" if share is None or share != share else f"{100 * share:+.1f}"
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -78,12 +74,12 @@ def number(value: float | None, digits: int = 0) -> str:
     return "–" if value is None or value != value else f"{value:,.{digits}f}"
 
 
-def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
+def interval(bounds: Sequence[float] | None) -> str:
     """(0.79, 0.857) -> `79.0 – 85.7 %`; a dash where there is none."""
     if bounds is None:
         return "–"
     low, high = bounds
-    return f"{100 * low:.{digits}f}{NO_BREAK}–{NO_BREAK}{100 * high:.{digits}f}{NO_BREAK}%"
+    return f"{100 * low:.1f}{NO_BREAK}–{NO_BREAK}{100 * high:.1f}{NO_BREAK}%"
 
 
 def counted(count: int, one: str, several: str = "") -> str:
@@ -92,16 +88,13 @@ def counted(count: int, one: str, several: str = "") -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A name with its marks for writing from right to left and the like spelled out; images are no names."""
+    """A name with direction marks and the like spelled out; images are no names."""
     return on_screen(value) if type(value) is str else value
 
 
 @cache
 def _environment() -> Any:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise missing("data", "Reports need jinja2, which is not installed.") from error
+    jinja2 = needed("jinja2", "data", "Reports need jinja2, which is not installed.")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

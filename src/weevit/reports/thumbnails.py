@@ -1,4 +1,4 @@
-"""Small images that lie in the page itself."""
+"""Small images embedded in a page."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ _QUALITY = 82
 
 
 def thumbnail(source: Source, size: int = 168, limits: Limits = DEFAULT_LIMITS) -> str | None:
-    """An image as a `data:` address, upright, at most `size` pixels on each side (about 6 KB).
+    """An image as a `data:` address, upright, at most `size` pixels on each side (about 6 KB); None for an unreadable
+    one.
 
     Args:
-        source: what to show.
-        size: of the longer side; pages show it at two thirds of that, for screens with small pixels.
+        source: the image.
+        size: longer side; pages show it at two thirds of that, for high-resolution screens.
         limits: the largest file and image to decode.
-
-    Returns:
-        The address, or None where there is no image to see.
     """
     try:
         image = open_image(source, limits)

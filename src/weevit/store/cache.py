@@ -1,6 +1,6 @@
-"""Caches between runs: for this user alone, bounded in size, and never deciding over an answer.
+"""Caches between runs: for this user alone, bounded in size, and without influence on an answer.
 
-Where a cache cannot be read or written, what it would have kept is made anew, and one line says so.
+Where a cache cannot be read or written, its contents are computed again, and one line says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _told: set[str] = set()
 
 
 def tell_unkept(what: str, why: object) -> None:
-    """Say once that a cache is of no use. By the log, whose lines go to stderr: no setting of it can cost an answer."""
+    """Say once that a cache is unusable. By the log, whose lines go to stderr: no setting of it can cost an answer."""
     text = f"note: {what} are not kept, and are made anew each time: {why}"
     if text not in _told:
         _told.add(text)
@@ -35,11 +35,7 @@ def cache_folder() -> Path | None:
 
 
 def make_own(folder: Path) -> None:
-    """Make a folder of the cache, for this user alone; one that is there becomes so.
-
-    Raises:
-        OSError: it cannot be made, or is another user's.
-    """
+    """Make a folder of the cache, accessible to this user only; OSError if it is another user's."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not is_ours(folder):
         raise PermissionError(f"{folder} belongs to another user")
@@ -48,11 +44,7 @@ def make_own(folder: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file or folder is no link and belongs to this user, or to the one who may do anything.
-
-    Raises:
-        OSError: it is not there.
-    """
+    """Whether a file or folder is no link and belongs to this user or to root; OSError where it does not exist."""
     status = path.lstat()
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return False
@@ -60,13 +52,13 @@ def is_ours(path: Path) -> bool:
 
 
 def evict(entries: Sequence[tuple[Path, int]], limit: int, keep: Path, remove: Callable[[Path], None]) -> None:
-    """Drop entries until the limit holds; one is kept even if it alone is larger.
+    """Remove entries until the limit holds; one is kept even if it alone is larger.
 
     Args:
         entries: (path, bytes), the least recently used first.
-        limit: bytes of all of them together.
+        limit: bytes of all entries together.
         keep: the entry in use.
-        remove: deletes one, or as much of it as can be.
+        remove: deletes an entry as far as possible.
     """
     total = sum(size for _, size in entries)
     for entry, size in entries:

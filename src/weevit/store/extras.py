@@ -1,10 +1,11 @@
-"""Optional parts: how each is installed from where weevit itself came."""
+"""Optional parts, and the command that installs each from where weevit itself came."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,19 +14,29 @@ from weevit.errors import MissingExtraError
 
 
 def missing(extra: str, message: str, more: str = "") -> MissingExtraError:
-    """The error about a part that is not installed.
+    """The error for a part that is not installed.
 
     Args:
         extra: `data`, `train`, `remote`, `openvino`, ...
         message: what needs which package.
-        more: what else helps, after the command.
+        more: an alternative, after the command.
     """
     return MissingExtraError(message, install(extra) + (f"   {more}" if more else ""))
 
 
+def needed(module: str, extra: str, message: str, more: str = "") -> Any:
+    """A module of an optional part; the error of `missing` where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise missing(extra, message, more) from error
+
+
 def install(extra: str) -> str:
-    """The command that installs a part, as it can be typed: by the name on the index, or from the folder, archive or
-    repository that weevit was installed from, which pip records (PEP 610)."""
+    """The command that installs a part: by its name on the index, or from the folder, archive or repository of weevit.
+
+    pip records the origin (PEP 610).
+    """
     origin = _origin() or {}
     address, folder = str(origin.get("url", "")), origin.get("dir_info")
     if isinstance(folder, dict) and (path := _path(address)) is not None:
@@ -44,7 +55,7 @@ def install(extra: str) -> str:
 
 
 def _origin() -> dict[str, Any] | None:
-    """What pip recorded when it installed weevit from somewhere else than an index; None where it did not."""
+    """pip's record of an installation from elsewhere than an index; None without one."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
@@ -55,7 +66,7 @@ def _origin() -> dict[str, Any] | None:
 
 
 def _path(address: str) -> Path | None:
-    """The file or folder that a `file://` address means, if it is still there."""
+    """The file or folder of a `file://` address, if it still exists."""
     parts = urlsplit(address)
     if parts.scheme != "file":
         return None
@@ -65,5 +76,5 @@ def _path(address: str) -> Path | None:
 
 
 def _quoted(text: str) -> str:
-    """In double quotes, which every shell takes, but where one of them would look inside."""
+    """In double quotes, which every shell takes, unless they would expand something."""
     return shlex.quote(text) if set(text) & set('"$`\\!') and os.name != "nt" else f'"{text}"'

@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all, and what is said where the disk does not take them.
+"""Files and folders that appear whole or not at all, and the error where the disk does not take them.
 
-A file is written as tmp -> fsync -> rename -> fsync of its folder, so what has a final name is whole, after a power cut
-too. These functions raise what the operating system says; `writing` makes of it the one error that a user sees.
+A file is written as tmp -> fsync -> rename -> fsync of its folder, so a file with a final name is whole, after a power
+cut too. These functions raise the operating system's errors; `writing` turns them into an OutputError.
 """
 
 from __future__ import annotations
@@ -29,16 +29,14 @@ _CHUNK = 1 << 20
 def writing(
     path: Path, kept: str = "", hint: str = HINT, errors: tuple[type[Exception], ...] = (OSError,)
 ) -> Iterator[None]:
-    """Turn the operating system's errors about writing into ours: a full disk, no permission, a name that is too long.
+    """Turn the operating system's errors about writing into an OutputError: a full disk, no permission, a name too
+    long.
 
     Args:
-        path: of the file or folder that is written.
-        kept: a sentence about what is there all the same.
+        path: the file or folder that is written.
+        kept: a sentence about what is kept.
         hint: what to do.
-        errors: other libraries have errors of their own for a full disk.
-
-    Raises:
-        OutputError: whatever is raised in the block is one of them.
+        errors: further error types of libraries.
     """
     try:
         yield
@@ -48,15 +46,11 @@ def writing(
 
 
 Content = bytes | str | Mapping[str, Any]
-"""Of a file: bytes, a text, which becomes UTF-8, or an object, which becomes JSON."""
+"""Bytes, text (written as UTF-8), or an object (written as JSON)."""
 
 
 def write_file(path: Path, content: Content) -> None:
-    """Write a file, whole or not at all; its folder is made.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
+    """Write a file, whole or not at all, and its folder; OutputError where the disk does not take it."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda tmp: tmp.write_bytes(as_bytes(content)))
@@ -67,7 +61,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
 
     Args:
         path: the final name.
-        write: writes the content to the open file that it is given.
+        write: writes the content to an open file.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -83,24 +77,28 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
 
 
 def stamped(text: str) -> str:
-    """Lines with the time in front, as they stand in a log."""
+    """Lines of a log, each with the time."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     return "".join(f"{now}  {line}\n" for line in text.splitlines())
 
 
 def as_bytes(content: Content) -> bytes:
-    """As it stands in a file; names of files, which need not be text, are spelled out."""
+    """The bytes of a file; names of files that are no text are spelled out."""
     if isinstance(content, Mapping):
         content = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
 
 
-def finite(value: Any) -> Any:
-    """Plain data with None for NaN and infinity, which JSON does not have."""
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with None in place of NaN and infinity, which JSON does not have."""
+    return {name: _finite(value) for name, value in values.items()}
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: finite(one) for name, one in value.items()}
+        return finite(value)
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -109,7 +107,7 @@ def replace_file(path: Path, write: Callable[[Path], object], beside: Path | Non
 
     Args:
         path: the final name.
-        write: writes the content to the temporary path that it is given.
+        write: writes the content to a temporary path.
         beside: the folder of that path, on the same file system; by default the file's own.
     """
     tmp = (beside or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
@@ -124,9 +122,9 @@ def replace_file(path: Path, write: Callable[[Path], object], beside: Path | Non
 
 @contextmanager
 def replacing_folder(final: Path) -> Iterator[Path]:
-    """Gives a new folder beside `final`, which takes its place when the block ends well: all of it or nothing.
+    """Yields a new folder that replaces `final` when the block ends without an error: all of it or nothing.
 
-    The block syncs its files. Where there is such a folder already, there is none for the moment between two renames.
+    The block syncs its files. An existing folder is absent for the moment between two renames.
     """
     tag = secrets.token_hex(4)
     tmp, old = (final.with_name(f".{final.name}.{tag}.{kind}") for kind in ("tmp", "old"))
@@ -144,12 +142,7 @@ def replacing_folder(final: Path) -> Iterator[Path]:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Add a line to a file and see it onto the disk; with it the file's name, where the file is new.
-
-    Args:
-        path: of the file.
-        line: with its line break.
-    """
+    """Append a line (with its line break) to a file, synced to the disk, as is a new file's name."""
     new = not path.exists()
     with path.open("ab") as file:
         file.write(line)
@@ -160,7 +153,7 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """See a file or a folder onto the disk."""
+    """Flush a file or a folder to the disk."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

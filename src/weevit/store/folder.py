@@ -1,10 +1,10 @@
-"""The folder that a verb writes: one protocol for all verbs, and a `Kind` for what differs between them.
+"""The folder that a verb writes: one protocol for all verbs, and a `Kind` for the differences.
 
-    UsageError     an address; a file; an input, or a folder with one in it; a folder in which something leads out of
-                   it, or that holds something else
+    UsageError     an address; a file; an input, or a folder that contains one; a folder with links that lead out of
+                   it, or with other contents
     OutputError    another process works in it; it may not be written; the disk is full
 
-The lock of a folder is gone with the process that holds it, however that ends.
+The lock of a folder ends with its process.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FAILURES = "failures.csv"
 FAILURE_COLUMNS = ("input", "split", "status", "error")
 
 Failure = tuple[str, str | None, str, str | None]
-"""An input without an answer: its name, its split where there are splits, a status of one word, the reason in full."""
+"""An input without an answer: name, split or None, status, and the reason in full."""
 
 RECORDS = frozenset({"job.json", "run.json", "begun.json"})
-"""Files that say which verb a folder is of, whatever else lies in it."""
+"""Files that name the verb of a folder."""
 
 _RECORD_BYTES = 64 << 20
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.(tmp|old)")
@@ -81,20 +81,12 @@ class Kind:
         return writing(folder, self.kept, self.again.format(typed(folder)), self.errors)
 
     def write(self, folder: Path, name: str, content: Content) -> None:
-        """Write a file of the folder, whole or not at all.
-
-        Raises:
-            OutputError: the disk is full or the folder cannot be written.
-        """
+        """Write a file of the folder, whole or not at all; OutputError where the disk does not take it."""
         with self.writing(folder):
             replace_file(folder / name, lambda tmp: tmp.write_bytes(as_bytes(content)))
 
     def write_failures(self, folder: Path, failures: Iterable[Failure]) -> None:
-        """List the inputs without an answer in `failures.csv`; where there are none there is no such file.
-
-        Raises:
-            OutputError: the disk is full or the folder cannot be written.
-        """
+        """Write `failures.csv` with the inputs without an answer, or delete it where there are none."""
         rows = iter(failures)
         first = next(rows, None)
 
@@ -110,7 +102,7 @@ class Kind:
                 replace_file(folder / FAILURES, write)
 
     def is_ours(self, folder: Path) -> bool:
-        """Whether the verb wrote what is in a folder: by its record, else by every file that is there."""
+        """Whether the verb wrote the contents of a folder: by its record, else by every file."""
         there = visible(folder)
         if RECORDS & set(there) - {self.record}:
             return False
@@ -130,7 +122,7 @@ def visible(folder: Path) -> list[str]:
 
 
 def _schema(record: Path) -> str | None:
-    """Of a record, without its version; None where it cannot be read."""
+    """The schema of a record, without its version; None where it cannot be read."""
     try:
         return str(json.loads(read_own(record, _RECORD_BYTES))["schema"]).partition("/")[0]
     except (OSError, MalformedFileError, ValueError, LookupError, TypeError, RecursionError):
@@ -138,16 +130,16 @@ def _schema(record: Path) -> str | None:
 
 
 def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: str = LOCK) -> None:
-    """Refuse a folder that a verb could not write, or would destroy something in, before anything is computed for it.
+    """Refuse a folder that a verb could not write, or would destroy something in, before anything is computed.
 
     Args:
-        folder: it need not be there; nothing is made.
-        kind: of the verb.
-        inputs: models and data; those that are no paths are passed over.
-        lock: the name of the lock that will be taken.
+        folder: need not exist; nothing is made.
+        kind: kind of the verb.
+        inputs: models and data; only paths are looked at.
+        lock: name of the lock that will be taken.
 
     Raises:
-        UsageError, OutputError: as above.
+        UsageError, OutputError: as in the module's docstring.
         MissingExtraError: filelock is not installed.
     """
     local(folder)
@@ -164,11 +156,7 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
 
 
 def refuse_strange(folder: Path, kind: Kind) -> None:
-    """Refuse a folder in which something leads out of it, or is a file where a folder is meant; also to be read.
-
-    Raises:
-        UsageError: so it is.
-    """
+    """Refuse a folder with links that lead out of it, or with a file in place of a subfolder; UsageError."""
     for name, patterns in kind.files.items():
         part = folder / name
         try:
@@ -181,14 +169,14 @@ def refuse_strange(folder: Path, kind: Kind) -> None:
 
 @contextmanager
 def held(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: str = LOCK) -> Iterator[None]:
-    """Hold a folder against other processes; made if it is not there, and removed again if nothing came of it.
+    """Hold a folder against other processes; it is made if needed, and removed again if it stays empty.
 
     Args:
         folder, kind, inputs: as for `check_folder`.
-        lock: the name of the lock's file; who works beside others in one folder takes one of its own.
+        lock: name of the lock's file; workers that share a folder take one each.
 
     Raises:
-        UsageError, OutputError: as above.
+        UsageError, OutputError: as in the module's docstring.
         MissingExtraError: filelock is not installed.
     """
     check_folder(folder, kind, inputs, lock)
@@ -219,18 +207,18 @@ def _busy(folder: Path, kind: Kind) -> OutputError:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete what a process that was killed has left half written; only for whoever holds all of the folder."""
+    """Delete half-written files of a killed process; only for the holder of the whole folder."""
     for path in folder.glob(".*"):
         if _LEFTOVER.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is not as it was, a line each; of objects within, what differs in them.
+    """A line per difference; of nested objects, per key.
 
     Args:
-        then: as recorded.
-        now: the same keys as they are; what is absent is not compared.
+        then: recorded values.
+        now: current values; absent keys are not compared.
     """
     lines = []
     for name, value in now.items():

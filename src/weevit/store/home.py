@@ -1,4 +1,4 @@
-"""The user's home folder, which there need not be: a container may run as a user without a name and without HOME."""
+"""The user's home folder, which may be absent: a container may run as a user without a name and without HOME."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def home() -> Path | None:
-    """The home folder; None where there is none."""
+    """The home folder; None without one."""
     try:
         found = Path.home()
     except RuntimeError:
@@ -15,7 +15,7 @@ def home() -> Path | None:
 
 
 def expand_home(path: str | Path) -> Path:
-    """The path with `~` written out; as it is where there is no home folder."""
+    """The path with `~` expanded; unchanged without a home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -1,6 +1,6 @@
-"""Locks of folders: one process at a time. A lock is gone with its process, however that ends.
+"""Locks of folders: one process at a time. A lock ends with its process.
 
-They hold between machines only as far as the file system's locks do.
+Between machines they hold only as far as the file system's locks do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weevit.errors import WeevitError
-from weevit.store.extras import missing
+from weevit.store.extras import needed
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -21,11 +21,11 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
     """Take a lock at once, or not at all; `release()` gives it back.
 
     Args:
-        path: of the lock's file, in a folder that is there.
-        busy: is raised where another process has it.
+        path: the lock's file, in an existing folder.
+        busy: raised where another process has it.
 
     Raises:
-        OSError: the file cannot be made; what that means to a user, and what helps, each room says itself.
+        OSError: the file cannot be made; the caller translates it.
         MissingExtraError: filelock is not installed.
     """
     filelock = require_filelock()
@@ -40,11 +40,7 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
 
 
 def is_taken(path: Path) -> bool | None:
-    """Whether a process has the lock at this moment; None where that cannot be seen. Writes nothing.
-
-    Raises:
-        MissingExtraError: filelock is not installed.
-    """
+    """Whether a process holds the lock now; None where that cannot be determined. Writes nothing."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
@@ -84,13 +80,5 @@ def _can_take(path: Path) -> bool | None:
 
 
 def require_filelock() -> Any:
-    """The library, found before anything is computed for a folder that it will hold.
-
-    Raises:
-        MissingExtraError: filelock is not installed.
-    """
-    try:
-        import filelock
-    except ImportError as error:
-        raise missing("data", "A folder is held with filelock.") from error
-    return filelock
+    """The filelock module; MissingExtraError where it is not installed."""
+    return needed("filelock", "data", "A folder is held with filelock.")

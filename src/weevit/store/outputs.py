@@ -1,7 +1,7 @@
-"""Where results may go: never over an input, nor over what the verb did not write itself, nor to an address.
+"""The allowed outputs: never over an input, nor over a file that the verb did not write, nor at an address.
 
-What a verb wrote is known by a sign in the file: the columns of a table, the schema of a report, a line in an image.
-Whoever asks brings the way to tell; the rule, its errors and the name that is proposed instead stand here, once.
+A verb's file is recognised by its contents: the columns of a table, the schema of a report, a text in an image. The
+caller brings that function; the rule, its errors and the proposed name are here.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ from weevit.store.files import writing
 from weevit.text import typed
 
 Sign = Callable[[Path], bool]
-"""Tells of a file or folder that is there whether the verb that asks has written it."""
+"""Whether the current verb has written the file or folder."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOOKED_AT = 1 << 16
 
 
 def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
-    """The path that an output is written to.
-
-    Raises:
-        UsageError: an address (`s3://...`, `http://...`): results are written on this machine.
-    """
+    """The path of an output; UsageError for an address (`s3://...`): results are written on this machine."""
     text = os.fspath(given)
     if _ADDRESS.match(text):
         name = text.rstrip("/").rpartition("/")[2] or "out"
@@ -43,29 +39,26 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
 def refuse_inputs(
     output: Path, inputs: Iterable[str | os.PathLike[str]], option: str = "--output", inside: bool = False
 ) -> None:
-    """Refuse an output that is an input, under whatever name: a link, other capitals, another way to the same file.
+    """Refuse an output that is an input, under any name: a link, other capitals, another path to the same file.
 
     Args:
         output: a file or folder.
-        inputs: paths; whatever is not there, or no path (an address, a pattern), is passed over.
-        option: the output's.
-        inside: refuse an input that lies in the output folder, too.
+        inputs: paths; absent ones, addresses and patterns are skipped.
+        option: the output's option.
+        inside: refuse an input in the output folder, too.
 
     Raises:
         UsageError: it is one.
     """
-    if not _there(output):
-        return
-    real = Path(os.path.realpath(output))
+    folder = inside and os.path.isdir(output)  # noqa: PTH112 - text of any kind
     for given in inputs:
-        if not _there(given):
-            continue
         if _same(output, given):
             raise UsageError(
                 f"{option} is {str(output)!r}, which is the input {os.fspath(given)!r} itself: it would be lost.",
                 f"{option} {typed(free_name(output))}",
             )
-        if inside and real in Path(os.path.realpath(given)).parents:
+        there = folder and os.path.exists(given)  # noqa: PTH110 - text of any kind
+        if there and Path(os.path.realpath(output)) in Path(os.path.realpath(given)).parents:
             raise UsageError(
                 f"The input {os.fspath(given)!r} lies in the folder {str(output)!r}, which {option} names.",
                 f"{option} {typed(free_name(output))}",
@@ -73,17 +66,16 @@ def refuse_inputs(
 
 
 def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output") -> None:
-    """Refuse a file that was not written by the verb that would replace it, or a folder that has such files.
+    """Refuse a file that another program wrote, or a folder with such files.
 
     Args:
-        output: a file, or a folder; nothing there, or an empty folder, is well.
-        ours: tells whether the verb wrote it.
-        what: what it would be then: `table of weevit classify`.
-        option: the output's.
+        output: a file, or a folder; an absent one or an empty folder is fine.
+        ours: whether the verb wrote it.
+        what: name of the verb's output.
+        option: the output's option.
 
     Raises:
-        UsageError: it did not.
-        OSError: the folder cannot be listed.
+        UsageError: it was not.
     """
     if not os.path.lexists(output):
         return
@@ -102,7 +94,7 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
 
 
 def refuse_read_only(*folders: Path) -> None:
-    """Refuse folders that may not be written; of one that is not there, the nearest on the way that is counts.
+    """Refuse folders that may not be written; for an absent one its nearest parent counts.
 
     Raises:
         UsageError: that is a file.
@@ -119,18 +111,18 @@ def refuse_read_only(*folders: Path) -> None:
 def check_file(
     output: Path, ours: Sign, what: str, inputs: Iterable[object], option: str = "--output", made: bool = False
 ) -> None:
-    """Refuse a file that a verb could not write, or would destroy, before anything is computed for it.
+    """Refuse a file that a verb could not write, or would destroy, before anything is computed.
 
     Args:
         output: the file.
-        ours: tells of a file that is there whether the verb wrote it.
-        what: what it would be then.
-        inputs: models and data; those that are no paths are passed over.
-        option: the output's.
-        made: whether its folder is made where it is not there.
+        ours: whether the verb wrote the file that is there.
+        what: name of the verb's output.
+        inputs: models and data; only paths are looked at.
+        option: the output's option.
+        made: whether its folder is made.
 
     Raises:
-        UsageError: an address, a folder, a file in a folder that is not there, an input, a file of somebody else.
+        UsageError: an address, a folder, a file in an absent folder, an input, a file of another program.
         OutputError: its folder may not be written.
     """
     local(output, option)
@@ -148,28 +140,21 @@ def check_file(
 
 
 def free_name(path: Path) -> Path:
-    """The next name like it that nothing has: `answers-2.csv`."""
+    """The next free name: `answers-2.csv`."""
     path = path if path.name.strip(".") else Path("out")
     number = 2
-    while _there(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):
+    while os.path.exists(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):  # noqa: PTH110 - never raises
         number += 1
     return free
 
 
 def first_line(path: Path) -> str:
-    """The start of a text file, up to its first line feed; empty where it cannot be read."""
+    """The first line of a text file; empty where it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.readline(_LOOKED_AT).decode("utf-8", "replace").rstrip("\n")
     except OSError:
         return ""
-
-
-def _there(path: str | os.PathLike[str]) -> bool:
-    try:
-        return os.path.lexists(path) and os.path.exists(path)  # noqa: PTH110 - text of any kind
-    except (OSError, ValueError):
-        return False
 
 
 def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -1,7 +1,7 @@
-"""Folders of our own, which may have been in other hands: nothing in them leads out of them.
+"""Folders of weevit that may come from strangers: nothing in them leads out of them.
 
-A link or a pipe where weevit keeps a file could make it read, write over or delete what lies elsewhere, or wait for
-ever. Whoever opens such a folder calls `refuse_links` first; whoever reads a file in it reads it with `read_own`.
+A link or a pipe in place of a file could make weevit read, overwrite or delete files elsewhere, or wait for ever.
+Whoever opens such a folder calls `refuse_links` first, and reads its files with `read_own`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from weevit.errors import MalformedFileError
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder of ours in which something is a link, a pipe or a device.
+    """Refuse a folder with links, pipes or devices among weevit's files.
 
     Args:
-        folder: one that may not be there yet.
-        names: of what is ours in it; `*` stands for anything.
+        folder: may be absent.
+        names: names of weevit's files in it; `*` stands for anything.
 
     Raises:
-        MalformedFileError: so it is.
+        MalformedFileError: there is one.
     """
     patterns = tuple(names)
     try:
@@ -50,11 +50,11 @@ def _not_plain(path: Path) -> MalformedFileError:
 
 
 def read_own(path: Path, limit: int) -> bytes:
-    """The bytes of a file in a folder of ours.
+    """The bytes of a file in such a folder.
 
     Raises:
-        FileNotFoundError: it is not there.
-        MalformedFileError: no plain file, larger than `limit` bytes, or not to be read.
+        FileNotFoundError: it does not exist.
+        MalformedFileError: no plain file, larger than `limit` bytes, or unreadable.
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

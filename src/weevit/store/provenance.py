@@ -1,4 +1,4 @@
-"""With what and on what something was made: what a person who repeats it has to know."""
+"""Versions, machine and command of a result, for its repetition."""
 
 from __future__ import annotations
 

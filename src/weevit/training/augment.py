@@ -1,6 +1,6 @@
-"""From an image to a training image, in two steps: what is drawn (`draw`), and what is done with it (`apply`).
+"""From an image to a training image, in two steps: the draws (`draw`), and their application (`apply`).
 
-What is drawn is plain data that follows from the recipe, the size of the image and a key, so that it can be printed,
+The draws are plain data that follows from the recipe, the size of the image and a key, so that it can be printed,
 compared and repeated. The distributions are those of timm's training transform with its prefetching loader.
 """
 
@@ -29,7 +29,7 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 _ATTEMPTS = 10
-"""Boxes that are drawn before one is given up; timm's number."""
+"""Attempts at a box; timm's number."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Hole:
-    """A part of the finished image that is filled: with noise of a key for each pixel, with one colour, or with 0."""
+    """A part of the finished image to erase: with keyed noise per pixel, with one colour, or with 0."""
 
     box: Box
     mode: str
@@ -53,14 +53,14 @@ class Hole:
 
 @dataclass(frozen=True)
 class Params:
-    """All that is drawn for one image.
+    """All draws of one image.
 
     Attributes:
-        crop: the part that is taken; None where it is prepared as for validation.
-        interpolation: of its resize: `bilinear` or `bicubic`.
-        hflip, vflip: whether it is mirrored.
-        ops: what RandAugment, colour jitter and the rest do to it, in order.
-        holes: what is erased of it once it is normalised.
+        crop: the part to take; None for an image that is prepared as for validation.
+        interpolation: `bilinear` or `bicubic`, of the resize.
+        hflip, vflip: whether to mirror.
+        ops: RandAugment, colour jitter and the like, in order.
+        holes: parts to erase after normalisation.
     """
 
     crop: Box | None
@@ -78,10 +78,10 @@ def draw(part: AugmentPart, given: Size, wanted: Size, *key: int | str) -> Param
     """The draws of one image.
 
     Args:
-        part: of the recipe.
-        given: size of the image, (height, width).
-        wanted: size of the training image, (height, width).
-        key: whose draws they are, such as (seed, epoch, sample, repeat).
+        part: part of the recipe.
+        given: (height, width) of the image.
+        wanted: (height, width) of the training image.
+        key: key of the draws, such as (seed, epoch, sample, repeat).
     """
     rng = keyed("picture", *key)
     return Params(
@@ -95,7 +95,7 @@ def draw(part: AugmentPart, given: Size, wanted: Size, *key: int | str) -> Param
 
 
 def _draw_crop(part: AugmentPart, given: Size, rng: Random) -> Box:
-    """A part of random area and shape, anywhere; if none fits, the middle, cut to the nearest shape that is allowed."""
+    """A part of random area and shape, anywhere; if none fits, the middle, in the nearest allowed shape."""
     height, width = given
     log_ratio = [math.log(value) for value in part.ratio]
     for _ in range(_ATTEMPTS):
@@ -110,7 +110,7 @@ def _draw_crop(part: AugmentPart, given: Size, rng: Random) -> Box:
 
 
 def _placed(rows: int, columns: int, within: Size, rng: Random) -> Box:
-    """A box of that size anywhere."""
+    """A box of this size at a random position."""
     top = int(rng.random() * (within[0] - rows + 1))
     return Box(top, int(rng.random() * (within[1] - columns + 1)), rows, columns)
 
@@ -154,7 +154,7 @@ def _draw_holes(part: AugmentPart, wanted: Size, rng: Random, key: Key) -> tuple
 
 
 def _draw_hole(wanted: Size, count: int, rng: Random) -> Box | None:
-    """None where no attempt gave one that is smaller than the image either way."""
+    """A box; None where no attempt gave one smaller than the image in both directions."""
     for _ in range(_ATTEMPTS):
         area = rng.uniform(*_ERASED) * wanted[0] * wanted[1] / count
         ratio = math.exp(rng.uniform(*_SHAPES))
@@ -188,15 +188,15 @@ def apply(image: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> 
 
 
 def resized_part(image: npt.NDArray[np.uint8], part: Box, wanted: Size, interpolation: str) -> npt.NDArray[np.uint8]:
-    """A part of an image at another size, within a grey level of Pillow's (now and then two, in the steepest edges).
+    """A part of an image at another size, within a grey level of Pillow's (rarely two, at the steepest edges).
 
-    PyTorch's kernels for uint8 have the same filters with coefficients of 16 bits, and resize rows first. So does
-    Pillow, but from version 13 on not where the height shrinks by more than twice as many pixels as the width; the
-    order shows, since what lies between is rounded and cut off too. Here it is Pillow 13's.
+    PyTorch's uint8 kernels have the same filters with coefficients of 16 bits, and resize rows first. Pillow does the
+    same, but from version 13 on not where the height shrinks by more than twice as many pixels as the width; the order
+    matters because the result between the passes is rounded and clipped. The order here is Pillow 13's.
 
     Args:
         image: uint8, (H, W, 3).
-        part: of it.
+        part: the part to take.
         wanted: height and width of the result.
         interpolation: `bilinear` or `bicubic`.
 
@@ -215,13 +215,13 @@ def resized_part(image: npt.NDArray[np.uint8], part: Box, wanted: Size, interpol
 
 
 def finish(planes: Planes, holes: Sequence[Hole], spec: Preprocessing, out: npt.NDArray[np.float32]) -> None:
-    """Normalise an image and erase its holes; outside of them it is equal to `images.preprocess.normalize`.
+    """Normalise an image and erase its holes; outside of them it equals `images.preprocess.normalize`.
 
     Args:
-        planes: uint8, (3, H, W), of `apply`.
-        holes: of its `Params`.
-        spec: of it, `mean` and `std`.
-        out: float32, (3, H, W): where to.
+        planes: uint8, (3, H, W), from `apply`.
+        holes: holes of its `Params`.
+        spec: its `mean` and `std`.
+        out: float32, (3, H, W), filled.
     """
     for source, target, mean, std in zip(planes, out, spec.mean, spec.std, strict=True):
         levels = source / np.float32(255)
@@ -233,7 +233,7 @@ def finish(planes: Planes, holes: Sequence[Hole], spec: Preprocessing, out: npt.
 
 
 def filling(hole: Hole) -> npt.NDArray[np.float32] | float:
-    """What a hole is filled with: standard normal noise, (3, height, width) or (3, 1, 1), or 0, which is the mean."""
+    """The filling of a hole: standard normal noise, (3, height, width) or (3, 1, 1), or 0, which is the mean."""
     if hole.mode == "const":
         return 0.0
     shape = (3, hole.box.height, hole.box.width) if hole.mode == "pixel" else (3, 1, 1)

@@ -43,6 +43,7 @@ from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
 from weevit.predict import Predictor
 from weevit.store.folder import FAILURES, LOCK, Kind
+from weevit.text import span
 from weevit.training import run_folder
 from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
@@ -50,7 +51,7 @@ from weevit.training.pages import EVALUATION_PAGE, write_evaluated
 from weevit.training.planning import Plan
 from weevit.training.results import Run
 from weevit.training.task import STARTED, Task
-from weevit.training.watch import Progress, Watcher, span
+from weevit.training.watch import Progress, Watcher
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.writing import write_checkpoint
@@ -71,10 +72,10 @@ FINETUNE = Kind(
 )
 
 _WIDTH, _NAMES = 80, 12
-"""Columns of what is printed, and of the names in front."""
+"""Columns of the printed text, and of the names in front."""
 
 COVERAGE = 0.95
-"""The share of images of known classes that keeps its class, the others being called unknown; as in `fit`."""
+"""Share of images of known classes that keep their class, the others being called unknown; as in `fit`."""
 
 RULE = (
     "the fine-tuned model if it is better than the probe on the held-out split, or as good with a lower "
@@ -125,25 +126,25 @@ class FineTuned:
 
     @property
     def model(self) -> Path:
-        """The folder of the better one, in the hub's format."""
+        """The folder of the better model, in the hub's format."""
         return self.folder / MODEL
 
     @property
     def validation(self) -> dict[str, float]:
-        """`probe` and `tuned` -> the figure, of the validation split; empty where it was stopped before."""
+        """`probe` and `tuned` -> the figure on the validation split; empty after a stop before the end."""
         if not self.chosen:
             return {}
         sides = {PROBE: self.head} | ({TUNED: self.comparison.second} if self.comparison else {})
         return {name: side.metrics[self.measure] for name, side in sides.items()}
 
     def written(self) -> FineTuned:
-        """Write the record if the fine-tuning is done, and return it."""
+        """Write the record if the fine-tuning is done; returns itself."""
         if self.chosen:
             FINETUNE.write(self.folder, RECORD, self.as_json())
         return self
 
     def lines(self) -> list[str]:
-        """What came of it, for people."""
+        """The result, for people."""
         if not self.chosen:
             assert self.run is not None
             return [f"stopped     after {self.run.step:,} of {self.run.total:,} updates: nothing was chosen yet"]
@@ -182,7 +183,7 @@ class FineTuned:
         return f"the fine-tuned model: {tuned} {name} on {of}, {other}"
 
     def _judged(self) -> str:
-        """What the validation split says, which chose nothing."""
+        """The figures on the validation split, which chose nothing."""
         name = "mean average precision" if self.measure == "map" else "right"
         shown = {one: f"{100 * value:.1f} %" for one, value in self.validation.items()}
         compared = self.comparison
@@ -225,16 +226,10 @@ class FineTuned:
 
 
 def fit_probe(task: Task, data: Dataset, folder: Path, watcher: Watcher) -> Fit:
-    """Fit a linear head to a training split, as `weevit fit` does; embeddings that are known are not computed.
-
-    Args:
-        task: for the published weights.
-        data: with the training split.
-        folder: for the fit.
-        watcher: is told how it goes.
+    """Fit a linear head to a training split, as `weevit fit` does, into `folder`; known embeddings are not computed.
 
     Raises:
-        KeyboardInterrupt: the watcher said so; embeddings are kept.
+        KeyboardInterrupt: the watcher stopped it; embeddings are kept.
     """
 
     def watch(stage: Stage) -> None:
@@ -245,11 +240,11 @@ def fit_probe(task: Task, data: Dataset, folder: Path, watcher: Watcher) -> Fit:
 
 
 def judge_probe(task: Task, folder: Path, probe: Fit, watcher: Watcher) -> FineTuned:
-    """The head on the validation split, and the images that cannot be read, which are listed: nothing is chosen yet.
+    """Evaluate the head on the validation split, and list the unreadable images.
 
     Raises:
-        DatasetError: not one validation image can be read.
-        TrainingError: more training images are unreadable than the recipe bears.
+        DatasetError: no validation image can be read.
+        TrainingError: more training images are unreadable than the recipe allows.
     """
     measure = "map" if task.dataset.multi_label else "top1"
     head = _ask(task, task.checkpoint, probe.checkpoint, task.dataset, watcher).evaluation
@@ -277,13 +272,13 @@ def _refuse_bad(task: Task, folder: Path, bad: int) -> None:
 
 
 def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> FineTuned:
-    """Blend, choose and calibrate by the held-out split; judge both by the validation split.
+    """Blend, choose and calibrate by the held-out split; judge both models by the validation split.
 
     Args:
-        task: what was to be done.
-        found: of `judge_probe`.
-        run: trained on the images that the probe was fitted to; None where there is none.
-        watcher: is told how it goes.
+        task: the fine-tuning.
+        found: result of `judge_probe`.
+        run: the run that started from the probe's training images; None without one.
+        watcher: told the progress.
     """
     found, folder, probe, measure = replace(found, run=run), found.folder, found.probe, found.measure
     if run is None:
@@ -330,7 +325,7 @@ def _log_loss(metrics: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True)
 class _Answers:
-    """A model's answers to the validation split of some data: logits and targets of the images that it could read."""
+    """A model's answers to the validation split of some data: logits and targets of the readable images."""
 
     evaluation: Evaluation
     logits: Floats
@@ -338,9 +333,9 @@ class _Answers:
 
 
 def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, watcher: Watcher) -> _Answers:
-    """What a model says, from the embeddings of a checkpoint that differs from it in the head alone, or not at all.
+    """The answers of a model, from the embeddings of a checkpoint that differs from it in the head at most.
 
-    Embeddings are kept by their checkpoint, so that no image is looked at twice.
+    Embeddings are kept by checkpoint, so that no image is embedded twice.
     """
     predictor, split = Predictor(backbone, threads=task.threads), data.split(VALIDATION)
 
@@ -358,7 +353,7 @@ def _ask(task: Task, backbone: Checkpoint, model: Checkpoint, data: Dataset, wat
 
 
 def _calibrated(tuned: Checkpoint, answers: _Answers, folder: Path) -> Checkpoint:
-    """Write the fine-tuned model with its temperature in the head, and the threshold under which it does not know."""
+    """Write the fine-tuned model with its temperature in the head, and its threshold for `unknown`."""
     heat = calibration.temperature(answers.logits, answers.targets)
     cooled = answers.logits / heat
     if answers.targets.ndim == 2:

@@ -1,8 +1,8 @@
-"""Between a linear head and what was fine-tuned from it: weights on the line from the one to the other.
+"""Weights on the line between a linear head and the model fine-tuned from it.
 
-Such weights are often better than those at either end, and surer of themselves with more reason (arXiv:2109.01903):
-part of what training does is to learn the training images by heart. Which ones are best is judged by the
-held-out split and its log loss, which a few hundred images tell better than the number of right answers.
+Such weights are often better than those at either end, and better calibrated (arXiv:2109.01903): training partly
+memorises the training images. The best are chosen by the log loss on the held-out split, which a few hundred images
+determine better than the accuracy.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from weevit.training.watch import Progress, Watcher
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Of the way from the head to the fine-tuned weights."""
+"""Shares of the way from the head to the fine-tuned weights."""
 
 
 def blend(
     task: Task, start: Checkpoint, tuned: Checkpoint, held: Split, folder: Path, watcher: Watcher
 ) -> tuple[Checkpoint, dict[float, float]]:
-    """Write the best of the weights on the way to a folder in the hub's format.
+    """Write the best of the weights on the line to a folder in the hub's format.
 
     Args:
-        task: for the device and the threads.
-        start: that training started from, with the same classes.
-        tuned: what came of it; image size and preprocessing are its own.
-        held: images that neither has seen.
-        folder: for the weights.
-        watcher: is told how it goes.
+        task: device and threads.
+        start: the checkpoint that training started from, with the same classes.
+        tuned: the trained checkpoint; image size and preprocessing are its own.
+        held: images that neither was trained on.
+        folder: folder for the weights.
+        watcher: told the progress.
 
     Returns:
         The checkpoint, and the log loss by share of the way; infinite where an answer is not finite.
@@ -53,17 +53,17 @@ def blend(
     asked = Validation(held, preprocessing(model), 32, task.threads or torch.get_num_threads())
     losses: dict[float, float] = {}
 
-    def place(share: float) -> None:
+    def blend_at(share: float) -> None:
         model.load_state_dict({name: torch.lerp(near[name], far[name], share) for name in far})
 
     for number, share in enumerate(SHARES):
         watcher.moved(Progress(number, len(SHARES), len(SHARES), doing="blending"))
-        place(share)
+        blend_at(share)
         answers = asked.logits(model, device, nullcontext)
         assert answers is not None
         loss = figures(*answers)["val_loss"]
         losses[share] = loss if math.isfinite(loss) else math.inf
-    place(min(losses, key=losses.__getitem__))
+    blend_at(min(losses, key=losses.__getitem__))
     with run_folder.TRAINING.writing(folder.parent), replacing_folder(folder) as tmp:
         save(model.cpu(), tmp, [label.id for label in tuned.labels or ()], tuned.decision)
     return read_checkpoint(folder), losses

@@ -1,4 +1,4 @@
-"""TensorBoard: the rows of metrics as curves. A run that resumes makes its event files anew: no point stands twice."""
+"""TensorBoard: the metrics as curves. A resumed run writes its event files again: no point stands twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from weevit.store.extras import missing
+from weevit.store.extras import needed
 from weevit.training.run_folder import BOARD
 from weevit.training.saved import Row
 
@@ -15,25 +15,20 @@ _LEFT_OUT = frozenset(["step", "epoch", "seen"])
 
 
 class Board:
-    """Writes event files, or nothing where none are wanted.
-
-    Raises:
-        MissingExtraError: TensorBoard is not installed.
-    """
+    """Writes TensorBoard event files where wanted; MissingExtraError where TensorBoard is not installed."""
 
     def __init__(self, folder: Path, wanted: bool) -> None:
         self._folder = folder / BOARD
+        what = "--tensorboard needs TensorBoard."
+        self._kind = needed("torch.utils.tensorboard", "train", what).SummaryWriter if wanted else None
         self._writer: Any = None
-        self._new = _writer if wanted else None
-        if wanted:
-            _writer_class()
 
     def restart(self, *histories: list[Row]) -> None:
-        """Begin anew with all rows so far."""
-        if self._new is None:
+        """Write all rows so far."""
+        if self._kind is None:
             return
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._writer = self._new(self._folder)
+        self._writer = self._kind(str(self._folder))
         for rows in histories:
             for row in rows:
                 self.add(row)
@@ -47,18 +42,6 @@ class Board:
                 self._writer.add_scalar(f"{_GROUPS.get(name, 'validation')}/{name}", value, row["step"])
 
     def close(self) -> None:
-        """See all of it onto the disk."""
+        """Flush everything to the disk."""
         if self._writer is not None:
             self._writer.close()
-
-
-def _writer(folder: Path) -> Any:
-    return _writer_class()(str(folder))
-
-
-def _writer_class() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise missing("train", "--tensorboard needs TensorBoard.") from error
-    return SummaryWriter

@@ -1,4 +1,4 @@
-"""Combinations of values that exclude each other, each with the words that say why."""
+"""Combinations of values that exclude each other, each with its message."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from weevit.zoo.architectures import PATCH
 
 
 def check(recipe: Recipe, raw: Raw) -> None:
-    """Refuse values that exclude each other.
-
-    Args:
-        recipe: as it was built.
-        raw: where its values stand.
-
-    Raises:
-        RecipeError: two values exclude each other; the message names both.
-    """
+    """Refuse values that exclude each other; a RecipeError names both, and the line from `raw`."""
     for rules in (_model, _data, _augment, _loss, _optim, _schedule, _ema, _loop):
         for key, problem in rules(recipe):
             raise RecipeError(f"{raw.at(key)}: {problem}")
 
 
 Problems = Iterator[tuple[str, str]]
-"""(the key to point at, what is wrong)."""
+"""(key, problem)."""
 
 
 def _model(recipe: Recipe) -> Problems:

@@ -1,10 +1,10 @@
-"""Training batches: the same ones whatever reads them, however often it was interrupted.
+"""Training batches: the same for any number of threads and after any interruption.
 
-The order of an epoch follows from (seed, epoch), what is done to an image from (seed, epoch, sample, repeat). Threads
-prepare images, for a GPU a batch ahead; how many there are changes nothing but the time. They are threads and not
-processes: most of the work is done outside of Python's lock, and nothing has to be sent from one to the other.
+The order of an epoch follows from (seed, epoch), the draws of an image from (seed, epoch, sample, repeat). Threads
+prepare images, for a GPU a batch ahead; their number changes only the time. They are threads and not processes: most
+of the work runs outside of Python's lock, and nothing has to be sent between them.
 
-An image that cannot be read is left out of its batch, which says so: nothing takes its place.
+An unreadable image is left out of its batch, which lists it; no other image takes its place.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, TrainingError
 from weevit.images.source import Source
 from weevit.training.augment import Hole, apply, draw, filling, finish
-from weevit.training.decoding import load_decoder, read_pixels
+from weevit.training.decoding import read_pixels
 from weevit.training.schema import Recipe
 from weevit.training.seeding import permutation
 from weevit.zoo.weights import Preprocessing
 
 ROUND = 256
-"""With repeated augmentation, an epoch has a multiple of this number of images: timm's number."""
+"""With repeated augmentation, an epoch has a multiple of this number of images, as in timm."""
 
 GROUP = 4
-"""Images that a thread prepares together, step by step: what has just run runs faster, by a fifteenth of the time."""
+"""Images that a thread prepares together, step by step: warm code saves a fifteenth of the time."""
 
 
 class SampleKey(NamedTuple):
-    """One image of an epoch: which sample, and for which time in this epoch, from 0."""
+    """One image of an epoch: the sample, and its repeat in this epoch, from 0."""
 
     sample: int
     repeat: int
 
 
 class Bad(NamedTuple):
-    """An image that could not be read; `kind` is one of `ImageError.kind`."""
+    """An unreadable image; `kind` is one of `ImageError.kind`."""
 
     name: str
     kind: str
@@ -60,12 +60,12 @@ class Batch:
     """Images for one update of the weights.
 
     Attributes:
-        images: (B, 3, height, width) float32, normalised, on the loader's device. B is the recipe's batch size less
-            those that could not be read; 0 if none could.
+        images: (B, 3, height, width) float32, normalised, on the loader's device. B is the recipe's batch size less the
+            unreadable images; 0 if all are.
         targets: (B,) int64, or (B, K) labels of 0 and 1, on the loader's device.
-        keys: which images these are.
+        keys: keys of these images.
         ids: their names.
-        bad: those that are missing.
+        bad: the unreadable images.
     """
 
     images: Tensor
@@ -81,42 +81,35 @@ class Loader:
     Attributes:
         split: the images and their classes.
         spec: size of the training images, their mean and standard deviation.
-        device: where batches go. For a GPU, uint8 pixels are sent from pinned memory and normalised there.
-        workers: threads that prepare images; 0 for none but the caller's.
-        steps_per_epoch: batches of an epoch. What does not fill one is not shown in that epoch, unless it is all.
+        device: device of the batches. For a GPU, uint8 pixels are sent from pinned memory and normalised there.
+        workers: threads that prepare images; 0 for the caller's only.
+        steps_per_epoch: batches of an epoch. Images that do not fill a batch are left out of that epoch, unless there
+            is only one batch.
     """
 
     def __init__(self, split: Split, recipe: Recipe, spec: Preprocessing, device: torch.device | None = None) -> None:
-        """Of the recipe, `augment`, `data.repeats`, `loop.batch_size`, `loop.workers` and `seed` are looked at.
-
-        Raises:
-            TrainingError: there are no images.
-        """
+        """Uses `augment`, `data.repeats`, `loop.batch_size`, `loop.workers` and `seed` of the recipe."""
         if not len(split):
             raise TrainingError(f"The split {split.name} has no images to train on.", "weevit data check")
         self.split, self.spec, self.device = split, spec, device or torch.device("cpu")
         workers = recipe.loop.workers
         self.workers = choose_workers() if workers is None else workers
         self._part, self._seed, self._repeats = recipe.augment, recipe.seed, max(1, recipe.data.repeats)
-        shown = _shown(len(split), self._repeats)
+        repeated = self._repeats > 1 and len(split) >= ROUND
+        shown = len(split) // ROUND * ROUND if repeated else len(split)  # as timm's samplers count
         self._batch = min(recipe.loop.batch_size, shown)
         self.steps_per_epoch = shown // self._batch
-        load_decoder()
         self._memory = _Memory((self._batch, 3, spec.height, spec.width), self.device)
         # On the device once: each copy of pageable memory waits for all that the device still has to do.
         self._mean, self._std = (torch.tensor(of).view(3, 1, 1).to(self.device) for of in (spec.mean, spec.std))
 
     def order(self, epoch: int) -> list[SampleKey]:
-        """The images of an epoch, batch after batch; the repeats of one follow on each other."""
+        """The images of an epoch, batch by batch; the repeats of one are consecutive."""
         samples = self._samples(epoch)
         return [key for step in range(self.steps_per_epoch) for key in self._keys(samples, step)]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from 0, from its step `start` on.
-
-        Raises:
-            UsageError: Pillow was told elsewhere in this process to invent what truncated files lack.
-        """
+        """The batches of an epoch, from 0, starting at step `start`."""
         samples = self._samples(epoch)
         drafts: deque[_Pending] = deque()
         # A model on the CPU has all cores at work on equal parts; whoever takes a core from it makes all of them wait.
@@ -134,7 +127,7 @@ class Loader:
 
     def _keys(self, samples: npt.NDArray[np.int64], step: int) -> list[SampleKey]:
         indices = range(step * self._batch, (step + 1) * self._batch)
-        return [SampleKey(int(samples[place // self._repeats]), place % self._repeats) for place in indices]
+        return [SampleKey(int(samples[index // self._repeats]), index % self._repeats) for index in indices]
 
     def _submit(self, keys: list[SampleKey], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Pending:
         images = self._memory.take()
@@ -169,8 +162,8 @@ class Loader:
 
     def _batch_of(self, pending: _Pending) -> Batch:
         results = [result for wait in pending.waits for result in wait()]
-        good = [place for place, result in enumerate(results) if not isinstance(result, Bad)]
-        keys = tuple(pending.keys[place] for place in good)
+        good = [index for index, result in enumerate(results) if not isinstance(result, Bad)]
+        keys = tuple(pending.keys[index] for index in good)
         images = pending.images if len(good) == len(results) else pending.images[good]
         if images.dtype == torch.uint8:
             images = self._finished([result for result in results if not isinstance(result, Bad)], images)
@@ -194,13 +187,13 @@ class Loader:
 
 
 _Done = tuple[Hole, ...] | Bad
-"""What a GPU still has to erase of an image; nothing on the CPU."""
+"""The holes of an image that a GPU still has to erase; empty on the CPU."""
 
 _Task = Callable[[], list[_Done]]
 
 
 def _tried(source: Source, function: Callable[..., Any], *args: Any) -> Any:
-    """What the function returns, or the source as a `Bad` one."""
+    """The result of the function, or a `Bad` for an ImageError."""
     try:
         return function(*args)
     except ImageError as error:
@@ -209,7 +202,7 @@ def _tried(source: Source, function: Callable[..., Any], *args: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A batch that threads are at work on; each of `waits` returns when its images are done."""
+    """A batch that threads are preparing; each of `waits` returns when its images are done."""
 
     images: Tensor
     keys: list[SampleKey]
@@ -218,7 +211,7 @@ class _Pending:
 
 @contextmanager
 def _helpers(count: int) -> Iterator[Callable[[_Task], _Task]]:
-    """Hands a task to a thread, and gives what waits for its result. Without threads, that is the task itself."""
+    """A function that hands a task to a thread and returns the wait for its result; without threads, the task."""
     if not count:
         yield lambda task: task
         return
@@ -232,10 +225,10 @@ def _helpers(count: int) -> Iterator[Callable[[_Task], _Task]]:
 
 
 class _Memory:
-    """Memory of batches, used again as soon as nothing refers to it.
+    """Memory of batches, reused as soon as nothing refers to it.
 
-    The system gives out memory page by page when it is written to for the first time, which took a tenth of an image's
-    time here. For a GPU, PyTorch keeps pinned memory itself.
+    The system maps memory page by page on the first write, which took a tenth of an image's time here. For a GPU,
+    PyTorch itself keeps pinned memory.
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
@@ -246,7 +239,7 @@ class _Memory:
         np.empty(31 << 20, np.uint8)
 
     def take(self) -> Tensor:
-        """A batch of images that hold anything: float32; pinned uint8 for a GPU."""
+        """Memory for a batch of images: float32; pinned uint8 for a GPU."""
         if self._pinned:
             return torch.empty(self._shape, dtype=torch.uint8, pin_memory=True)
         memory = self._free.pop() if self._free else np.empty(self._shape, np.float32)
@@ -255,11 +248,6 @@ class _Memory:
         return torch.from_numpy(lent)
 
 
-def _shown(count: int, repeats: int) -> int:
-    """Images of an epoch, as timm's samplers count them."""
-    return count // ROUND * ROUND if repeats > 1 and count >= ROUND else count
-
-
 def choose_workers() -> int:
-    """Threads to prepare images with: all cores, up to 16."""
+    """Threads that prepare images: all cores, up to 16."""
     return min(16, choose_threads().count)

@@ -1,4 +1,4 @@
-"""Equal bytes from equal runs: what of PyTorch has to be fixed, and random numbers that depend on the step alone."""
+"""Equal bytes from equal runs: PyTorch's settings, and random numbers that depend on the step alone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from weevit.telemetry import keep_caches_in
 
 @contextmanager
 def settled(threads: int) -> Iterator[None]:
-    """Deterministic kernels and a fixed number of threads; everything is as it was before when the block ends.
+    """Deterministic kernels and a fixed number of threads; the block's end restores everything.
 
-    Sums are taken in another order with another number of threads, so a resumed run takes the number it began
-    with. PyTorch raises where it knows only an operation whose result depends on chance; the family needs none.
+    Sums depend on the number of threads, so a resumed run takes the number it began with. PyTorch raises for an
+    operation without a deterministic kernel; the family needs none.
     """
     keep_caches_in(cache_folder())
     # cuBLAS reads this when it is first used; without it, its matrix products may differ from call to call.
@@ -45,6 +45,6 @@ def settled(threads: int) -> Iterator[None]:
 
 
 def draw_from(*key: int) -> None:
-    """Start PyTorch's generators anew from a key, such as (seed, step, micro-batch): no draw depends on another."""
+    """Seed PyTorch's generators from a key, such as (seed, step, micro-batch): no draw depends on another."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

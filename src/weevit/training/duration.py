@@ -1,4 +1,4 @@
-"""How long something takes in training: epochs, steps, samples, or a share of the whole."""
+"""A length of training: epochs, steps, samples, or a share of the whole."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EXPECTED = "a number with its unit, such as 20 epochs, 1000 steps, 1.5M samples 
 
 _TEXT = re.compile(r"(\d+(?:[_,]\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)\s*([kKmM]?)\s*([a-z]*|%)", re.ASCII)
 _LONGEST = 60
-"""Characters of a duration: what is longer is none, and would only take long to be found so."""
+"""Characters of a duration; longer texts are refused unread."""
 
 _MOST = 1e12
-"""Of any unit: a million epochs of ImageNet are as many samples."""
+"""Maximum in any unit: a million epochs of ImageNet in samples."""
 
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 _SPELLINGS: dict[str, Unit] = {unit.removesuffix("s"): unit for unit in UNITS} | {unit: unit for unit in UNITS}
@@ -29,7 +29,7 @@ class Duration:
     """A length of training.
 
     Attributes:
-        value: how many, 0 or more.
+        value: 0 or more.
         unit: `epochs`, `steps` (updates of the weights), `samples` (images seen, with repetitions) or `%`.
     """
 
@@ -41,11 +41,11 @@ class Duration:
         """Read `450 epochs`, `1000 steps`, `1M samples`, `5 %`; `K` and `M` stand for thousands and millions.
 
         Args:
-            text: what was written.
-            bare: the unit that a number without one has; a number other than 0 must have one where None.
+            text: the text.
+            bare: the unit of a number without one; None requires a unit for every number but 0.
 
         Raises:
-            ValueError: it is none of these; the message says what would be right.
+            ValueError: another text; the message gives the allowed form.
         """
         match = _TEXT.fullmatch(text.strip()) if len(text) <= _LONGEST else None
         if match is None:
@@ -60,15 +60,12 @@ class Duration:
         return cls(value, unit)
 
     def steps(self, steps_per_epoch: int, batch: int, total: int | None = None) -> int:
-        """The length in updates of the weights, rounded up to whole ones.
+        """The length in updates of the weights, rounded up.
 
         Args:
             steps_per_epoch: updates in one pass over the training split.
             batch: images in one update.
-            total: updates in the whole training, for a share of it.
-
-        Raises:
-            ValueError: a share, and no whole that it could be of.
+            total: updates in the whole training, for a share of it; a ValueError where a share has none.
         """
         if self.unit == "%" and total is None:
             raise ValueError("a share of nothing")
@@ -76,7 +73,7 @@ class Duration:
         return math.ceil(self.value * per_unit[self.unit] - 1e-9)
 
     def __str__(self) -> str:
-        """As it is written in a recipe; `parse` reads it back."""
+        """The spelling in a recipe; `parse` reads it back."""
         unit = cast(str, self.unit)
         for sign, factor in (("M", 1_000_000), ("K", 1_000)):
             if unit == "samples" and self.value and self.value % factor == 0:

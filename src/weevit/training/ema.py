@@ -11,7 +11,7 @@ from weevit.training.schema import EmaPart
 
 
 class Ema:
-    """Averages of all weights, which forget the older ones.
+    """The moving average of all weights.
 
     Attributes:
         module: of the same shape, in evaluation mode; its state dict is the whole state of the average.
@@ -23,7 +23,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after update number `step`, counted from 1."""
+        """Add the weights after update number `step`, counted from 1."""
         own, new = self.module.state_dict(), model.state_dict()
         floating = [name for name, tensor in own.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([own[name] for name in floating], [new[name] for name in floating], 1 - self.decay(step))
@@ -31,15 +31,11 @@ class Ema:
             own[name].copy_(new[name])
 
     def decay(self, step: int) -> float:
-        """How much of the old average is kept in update number `step`, counted from 1: nothing of it in the first."""
-        return decay(self.part, step)
-
-
-def decay(part: EmaPart, step: int) -> float:
-    """How much of the old average is kept in update number `step`, counted from 1."""
-    if step <= 1 or part.decay is None:
-        return 0.0
-    if not part.warmup:
-        return part.decay
-    rising: float = 1 - (1 + (step - 1) / part.warmup_gamma) ** -part.warmup_power
-    return min(rising, part.decay)
+        """The share of the old average that update number `step`, counted from 1, keeps: 0 in the first."""
+        part = self.part
+        if step <= 1 or part.decay is None:
+            return 0.0
+        if not part.warmup:
+            return part.decay
+        rising: float = 1 - (1 + (step - 1) / part.warmup_gamma) ** -part.warmup_power
+        return min(rising, part.decay)

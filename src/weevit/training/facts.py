@@ -1,4 +1,4 @@
-"""What `run.json` may say: what a run was begun with, of which the module and the machine are built again."""
+"""The schema of `run.json`: the start of a run, from which the module and the machine are built again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from weevit.zoo.records import (
     Name,
     anything,
     either,
+    having,
     items,
     nothing,
     number,
@@ -42,22 +43,12 @@ _SEEN: dict[str, Check] = {
     "crop_mode": one_of("center", "squash", "border", shown="crop"),
     "interpolation": one_of("nearest", "bilinear", "bicubic", "lanczos", shown="interpolation"),
 }
-
-
-def _seen(value: Any) -> dict[str, Any]:
-    """`pretrained_cfg`, of which these are used; the rest goes into the `config.json` of the model."""
-    found: dict[str, Any] = _plain(value)
-    for name, check in _SEEN.items():
-        try:
-            check(found.get(name))
-        except ValueError as error:
-            raise ValueError(f"an object whose {name} is {error}") from None
-    return found
+"""The keys of `pretrained_cfg` that are used; the others go into the `config.json` of the model."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Which row, and where its pool and last norm stand."""
+    """The row, and the pool and last norm of the module."""
 
     name: Annotated[str, one_of(*ARCHITECTURES, shown="architecture")]
     pool: Annotated[str, one_of("token", "avg", shown="pooling")]
@@ -88,7 +79,7 @@ class Model:
 
     architecture: Architecture
     options: Options
-    pretrained_cfg: Annotated[dict[str, Any], _seen]
+    pretrained_cfg: Annotated[dict[str, Any], having(_plain, "an object", _SEEN)]
 
 
 @dataclass(frozen=True)
@@ -97,13 +88,13 @@ class Facts:
 
     Attributes:
         recipe: dotted key -> value.
-        data: its fingerprint, and split -> how many images.
-        classes: of the head, in order.
-        weights: `source` and `sha256` of those that it began with.
+        data: its fingerprint, and split -> number of images.
+        classes: classes of the head, in order.
+        weights: `source` and `sha256` of the first weights.
         model: the module.
         device, threads, precision, pieces: as `weevit.training.setup.Machine`.
-        in_time: whether its schedule ends within `loop.minutes`, however fast the machine is.
-        end: how it ended, where it has.
+        in_time: whether its schedule ends within `loop.minutes` on any machine.
+        end: the end of the run, once it ended.
     """
 
     recipe: Plain
@@ -127,11 +118,7 @@ class Facts:
 
 
 def check_facts(raw: Mapping[str, Any], where: str) -> None:
-    """Refuse a `run.json` that weevit would not have written.
-
-    Raises:
-        MalformedFileError: so it is; the message names the key.
-    """
+    """Refuse a `run.json` that weevit would not have written; a MalformedFileError names the key."""
     facts = read_record(Facts, raw, where)
     options, row = facts.model.options, ARCHITECTURES[facts.model.architecture.name]
     if facts.model.architecture.pool == "token" and not row.class_token:

@@ -1,8 +1,8 @@
-"""`weevit.finetune`: published weights made to know your classes, and an honest word on whether it was worth it.
+"""`weevit.finetune`: published weights fine-tuned to your classes, and whether that beat the linear head.
 
 training images ──┬─ most of them ── embeddings ── a linear head (`fit`) ── a run that starts from it (`train`)
-                  └─ a held-out split ── where between the two? is that better than the head? ── model/
-validation images ── choose nothing: both are judged by them in the end
+                  └─ a held-out split ── the best blend of the two? is it better than the head? ── model/
+validation images ── choose nothing: both are judged by them at the end
 """
 
 from __future__ import annotations
@@ -44,28 +44,27 @@ def finetune(
 ) -> FineTuned:
     """Fine-tune published weights on a folder of images.
 
-    A linear head is fitted first, and training starts from it where it knows more than which class is the commonest. A
-    held-out split of the training images is seen by neither: by it the best weights on the way from the one to the
-    other are found, the better of the two is chosen, and calibrated. The validation split chooses nothing.
+    A linear head is fitted first, and training starts from it where it beats the most frequent class. Neither sees the
+    held-out split of the training images: it chooses the best weights on the line between the two and the better of the
+    two, and calibrates it. The validation split chooses nothing.
 
     Args:
         data: images with classes, as `weevit.train` takes them.
-        output: a folder, new or empty; or one of a stopped fine-tuning, which then resumes.
-        model: as for `weevit.load`, whose default is taken where None.
-        overrides: `key=value` words on top of the recipe; what they say is not planned otherwise.
-        recipe: to begin with.
-        minutes: that all of it may take; training ends in time, with fewer updates where not all fit. Where there is no
-            time for it, or it diverges, the head is the model.
+        output: a new or empty folder, or the folder of a stopped fine-tuning, which resumes.
+        model: as for `weevit.load`; its default where None.
+        overrides: `key=value` words on top of the recipe; the plan leaves these values alone.
+        recipe: the recipe to begin with.
+        minutes: time budget; training ends in time, with fewer updates if not all fit. Where no time is left for it, or
+            it diverges, the head is the model.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
-        threads: of the CPU; chosen where None.
-        watcher: is told how it goes, and may end it.
+        threads: threads of the CPU; chosen where None.
+        watcher: told the progress, and may stop it.
 
     Raises:
-        UsageError: the folder holds something else, a fine-tuning that is done, or one whose training was begun with
-            other weights or overrides.
-        DatasetError, ModelError: the data or the model cannot be had or used; of a class there are too few images.
+        UsageError: the folder holds something else, a finished fine-tuning, or one with other weights or overrides.
+        DatasetError, ModelError: the data or the model cannot be read or used; a class has too few images.
         TrainingError: the run cannot resume.
-        KeyboardInterrupt: the watcher ended it before training began; embeddings are kept.
+        KeyboardInterrupt: the watcher stopped it before training began; embeddings are kept.
     """
     began, folder = time.perf_counter(), local(output)
     with held(folder, FINETUNE, (data, model)):
@@ -103,7 +102,7 @@ def _finetune(task: Task, folder: Path, began: float, minutes: float | None, wat
 def _task(
     folder: Path, data: str | Path, model: str | Path | None, recipe: str | Path, overrides: Sequence[str]
 ) -> Task:
-    """What is to be done; in a folder of a fine-tuning that was stopped, what it was begun with."""
+    """The task; in the folder of a stopped fine-tuning, the task that it began with."""
     bound = (folder / TUNED / RUN).is_file()  # from here on, what it was begun with is part of what comes out
     begun = Started.read(folder)
     if begun is not None:
@@ -119,7 +118,7 @@ def _task(
 
 
 def _run(task: Task, plan: Plan, folder: Path, left: float | None, watcher: Watcher) -> Run | None:
-    """The run; None where it was not begun, and there are no seconds left for it."""
+    """The run; None where it did not begin and no time is left for it."""
     if (folder / RUN).is_file():
         minutes = None if left is None else max(left / 60, 1e-3)
         return resume(folder, task.dataset.path, minutes=minutes, report=False, watcher=watcher)
@@ -154,9 +153,9 @@ def plan_finetune(
     device: str = "auto",
     threads: int | None = None,
 ) -> Plan:
-    """What `finetune` with the same arguments would do, how long it would take and how much memory; nothing is written.
+    """The plan of `finetune` with the same arguments, with its time and memory; nothing is written.
 
-    A few updates are made to measure that, which takes some seconds.
+    A few updates are measured, which takes some seconds.
     """
     task = replace(Task.of(data, model, recipe, overrides), device=device, threads=threads)
     check_floor(task.held)

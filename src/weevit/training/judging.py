@@ -1,4 +1,4 @@
-"""When a run is judged by its validation split, what comes of it, and which evaluation is the best."""
+"""Evaluations of a run on its validation split: when they are due, their figures, and the best of them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Mapping
 
 from weevit.errors import DivergedError, TrainingError
 from weevit.store.folder import FAILURES
-from weevit.text import typed
+from weevit.text import kinds, typed
 from weevit.training import run_folder
 from weevit.training.results import failures
 from weevit.training.saved import Best
 from weevit.training.setup import Work
 from weevit.training.state import State
 from weevit.training.stopwatch import Stopwatch
-from weevit.training.validation import figures, with_prefix
+from weevit.training.validation import figures
 from weevit.training.watch import Watcher, shown
 
 WORTH = 3
-"""Images learned from before each that is answered in an evaluation, in a run that has to end in time."""
+"""Images trained on per image answered in an evaluation, at least, in a run with a time budget."""
 
 REMEDY = (
     "A lower optim.lr, a longer schedule.warmup or loop.precision=bf16 or fp32 are the usual remedies, in a new "
@@ -29,9 +29,9 @@ REMEDY = (
 
 
 def is_due(work: Work) -> bool:
-    """Whether an evaluation is: at its steps, and at the end of the schedule.
+    """Whether an evaluation is due: at its steps, and at the end of the schedule.
 
-    On the way to the end of a time budget, one must not cost a good part of the training before it.
+    In a run with a time budget, an evaluation on the way must not cost a large part of the training before it.
     """
     state, pace = work.state, work.pace
     if state.step == pace.total or not pace.comes_by(state.step, work.plan.eval_every):
@@ -41,36 +41,36 @@ def is_due(work: Work) -> bool:
 
 
 def _answers(work: Work) -> int:
-    """Images that are answered in an evaluation, by the weights and by their averages."""
+    """Images answered in an evaluation, by the weights and by their averages."""
     return len(work.validation.split) * len(work.state.modules())
 
 
 def still_evaluating(work: Work, clock: Stopwatch, seconds: float) -> float:
-    """Seconds of the evaluations that are still to come, each like the last one.
+    """Seconds of the remaining evaluations, each like the last one.
 
-    Before the first one, that of the end alone, at the seconds of an image in training; those on the way are left out
-    where they would cost much.
+    Before the first one only the last evaluation counts, at the seconds of an image in training. Evaluations on the way
+    that would cost much are left out.
     """
     state, pace = work.state, work.pace
     if not clock.evaluation:
         return _answers(work) * seconds
-    times = math.ceil((work.plan.total - pace.place(state.step)) / work.plan.eval_every)
+    times = math.ceil((work.plan.total - pace.position(state.step)) / work.plan.eval_every)
     learned = (pace.total - state.step) * work.recipe.loop.batch_size
     return clock.evaluation * (times if learned >= times * WORTH * _answers(work) else 1)
 
 
 def evaluated(state: State) -> bool:
-    """Whether the weights as they are have been."""
+    """Whether the current weights have been evaluated."""
     last = state.metrics[-2:]  # an evaluation stands behind the row of its step
     return any(row["kind"] == "eval" and row["step"] == state.step for row in last)
 
 
 def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, float]:
-    """The figures of the weights and of their averages; empty where it was asked to stop on the way.
+    """The figures of the weights and of their averages; empty after a request to stop.
 
     Raises:
         DivergedError: a logit is NaN or infinite.
-        TrainingError: too many images cannot be read.
+        TrainingError: too many images are unreadable.
     """
     start = time.perf_counter()
     found: dict[str, float] = {}
@@ -78,7 +78,8 @@ def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, f
         answers = work.validation.logits(module, work.machine.device, work.machine.autocast, watcher.should_stop)
         if answers is None:
             return {}
-        found |= with_prefix(figures(*answers), "" if name == "model" else "ema_")
+        prefix = "" if name == "model" else "ema_"
+        found |= {f"{prefix}{figure}": value for figure, value in figures(*answers).items()}
     refuse_bad(work, work.validation.bad, len(work.validation.split), "validation")
     wrong = [name for name, value in found.items() if not math.isfinite(value)]
     if wrong:
@@ -90,7 +91,7 @@ def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, f
 
 
 def take_best(work: Work, found: dict[str, float]) -> bool:
-    """Whether an evaluation is the best so far; then the state says so."""
+    """Record an evaluation if it is the best so far; returns whether it is."""
     weights = "model" if work.state.ema is None else "ema"
     name, best = decides(work), work.state.best
     value = found[name]
@@ -101,7 +102,7 @@ def take_best(work: Work, found: dict[str, float]) -> bool:
 
 
 def decides(work: Work) -> str:
-    """The figure by which the best evaluation is chosen: of the averages where there are any."""
+    """The figure that chooses the best evaluation: of the averages where there are any."""
     name = work.recipe.loop.best
     if name == "auto":
         name = "map" if work.recipe.data.multi_label else "top1"
@@ -109,7 +110,7 @@ def decides(work: Work) -> str:
 
 
 def is_stale(work: Work) -> bool:
-    """Whether the last `loop.early_stop` evaluations have brought nothing better."""
+    """Whether the last `loop.early_stop` evaluations brought no better one."""
     patience, best = work.recipe.loop.early_stop, work.state.best
     if patience is None or best is None:
         return False
@@ -126,17 +127,13 @@ def evaluation_line(work: Work, found: dict[str, float], better: bool) -> str:
 
 
 def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split: str) -> None:
-    """Stop where more images are unreadable than the recipe bears.
-
-    Raises:
-        TrainingError: so it is; the message counts them by kind.
-    """
+    """Raise a TrainingError that counts the unreadable images by kind, where they exceed the recipe's limit."""
     if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # one image is no share of few
         return
     run_folder.TRAINING.write_failures(work.folder, failures(work))
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kind for kind, _ in bad.values()).most_common())
+    reasons = kinds(Counter(kind for kind, _ in bad.values()))
     raise TrainingError(
-        f"{len(bad):,} of {total:,} {split} images cannot be read ({kinds}); loop.max_bad is "
+        f"{len(bad):,} of {total:,} {split} images cannot be read ({reasons}); loop.max_bad is "
         f"{work.recipe.loop.max_bad:g}. {work.folder / FAILURES} lists them.",
         f"weevit resume {typed(work.folder)} loop.max_bad={math.ceil(100 * len(bad) / total) / 100:g}   leaves them "
         "out. Repaired or removed, they are other data: those take another --output.",

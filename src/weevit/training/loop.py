@@ -1,7 +1,7 @@
 """The training loop: one function, read from top to bottom. `train` begins a run, `resume` resumes one.
 
-What comes out depends on the recipe, the data and the first weights, and not on when the process was killed: every draw
-is keyed by (seed, epoch, sample) or (seed, step), and all that the rest of a run depends on is in its `State`.
+The result depends on the recipe, the data and the first weights, and not on interruptions: every draw is keyed by
+(seed, epoch, sample) or (seed, step), and everything that the rest of a run depends on is in its `State`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from weevit.errors import DivergedError, TrainingError
 from weevit.nn.vit import VisionTransformer
 from weevit.store.outputs import local
-from weevit.text import typed
+from weevit.text import some, typed
 from weevit.training import run_folder
 from weevit.training.board import Board
 from weevit.training.data import Batch
@@ -58,7 +58,7 @@ from weevit.training.watch import Progress, Watcher
 DONE, BUDGET, EARLY, INTERRUPTED = "done", "time budget", "early stop", "interrupted"
 
 LOWEST_SCALE = 2.0**-14
-"""Of float16 gradients: where even this is too high, they are not finite for another reason than the scale."""
+"""Scale of float16 gradients: if they are not finite with this one, the scale is not the reason."""
 
 
 def train(
@@ -78,19 +78,18 @@ def train(
     """Begin a run.
 
     Args:
-        recipe: a shipped recipe's name, a YAML file, a run folder whose recipe is meant, or a `Recipe`.
+        recipe: a shipped recipe's name, a YAML file, a run folder with a recipe, or a `Recipe`.
         data: images with classes, as `weevit.datasets` reads them; the recipe's `data.path` where None.
         output: the run's folder; new or empty.
         overrides: `key=value` words on top of the recipe.
-        start: a module to start from whose head has the data's classes, in their order; what the recipe names where
-            None.
+        start: a module to start from, with a head for the data's classes in their order; None for the recipe's.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
-        threads: of the CPU; chosen where None.
-        in_time: end the schedule within `loop.minutes`: fewer updates than planned, as many as turn out to fit. Else a
-            run that is out of time ends in the middle of its schedule.
+        threads: threads of the CPU; chosen where None.
+        in_time: end the schedule within `loop.minutes`, with as many updates as fit. Otherwise a run without time left
+            ends in the middle of its schedule.
         tensorboard: write event files to `tensorboard/`.
-        report: evaluate the best weights at the end, as `weevit eval` does, and write a page: `report.html`.
-        watcher: is told how it goes, and may end it.
+        report: evaluate the best weights at the end, as `weevit eval` does, and write `report.html`.
+        watcher: told the progress, and may stop it.
 
     Raises:
         RecipeError: the recipe has an invalid value.
@@ -124,16 +123,16 @@ def resume(
 
     Args:
         output: the run's folder.
-        data: where its data lies now, if it was moved; it must be the same.
+        data: the new path of the same data, if it was moved.
         minutes: another time budget, for all sittings together.
         overrides: `key=value` words for this sitting: loop.max_bad, loop.workers, loop.keep.
-        tensorboard: write event files to `tensorboard/`, from the first step on; where there are some, always.
+        tensorboard: write event files to `tensorboard/`, from the first step on; always if the folder has some.
         report: as for `train`.
-        watcher: is told how it goes, and may end it.
+        watcher: told the progress, and may stop it.
 
     Raises:
         UsageError: the folder holds no run.
-        TrainingError: no complete checkpoint, or its recipe, data or weights are others now.
+        TrainingError: no complete checkpoint, or another recipe, other data or other weights now.
         OutputError: the folder cannot be written, or another process works in it.
     """
     folder, watcher = local(output), watcher or Watcher()
@@ -146,7 +145,7 @@ def resume(
 
 
 def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
-    """Train from where the state is to the end, or to the first reason to stop."""
+    """Train from the state to the end, or to the first reason to stop."""
     folder, recipe, machine, plan, state = work.folder, work.recipe, work.machine, work.plan, work.state
     pace, first = work.pace, state.step
     model, optimizer, scaler, loop = work.model, state.optimizer, state.scaler, work.recipe.loop
@@ -205,7 +204,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 break
 
             # ---- the next batch: the same whatever came before, and mixed by draws of this step
-            began, place = time.perf_counter(), pace.place(state.step)
+            began, position = time.perf_counter(), pace.position(state.step)
             batch = clock.waiting(batches)
             _count_bad(work, batch)
             images = batch.images
@@ -214,7 +213,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 with state.lock:
                     state.step += 1
                 continue
-            if place < plan.mix_until:
+            if position < plan.mix_until:
                 images, targets = mix(images, targets, recipe.mix, len(work.dataset.classes), recipe.seed, state.step)
             if state.step == 0:
                 show_samples(work, images)
@@ -232,7 +231,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 mean += value.detach()
 
             # ---- update, if every number is finite; under the lock, since another thread may save between two updates
-            rate = work.schedule.rate(place)
+            rate = work.schedule.rate(position)
             set_rate(optimizer, rate)
             with state.lock:
                 scaler.unscale_(optimizer)
@@ -282,7 +281,7 @@ def _memory(work: Work) -> Iterator[None]:
 
 
 def _place(state: State) -> tuple[int, int]:
-    """What a checkpoint holds that a later one may not: an evaluation, too, makes a new one of the same step."""
+    """The contents of a checkpoint by step and rows of metrics: an evaluation makes a new one of the same step."""
     return state.step, len(state.metrics)
 
 
@@ -309,7 +308,7 @@ def _sayer(folder: Path, watcher: Watcher) -> Callable[[str], None]:
 
 
 def _recorder(work: Work, board: Board) -> Callable[[str, dict[str, float]], None]:
-    """Adds a row to the state, the table and the curves."""
+    """A function that adds a row to the state, the table and the curves."""
 
     def record(kind: str, values: dict[str, float]) -> None:
         state = work.state
@@ -330,11 +329,7 @@ def _count_bad(work: Work, batch: Batch) -> None:
 
 
 def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> None:
-    """Before an update: refuse a loss or gradients that are no numbers. Weights that are none give such a loss.
-
-    Raises:
-        DivergedError: so it is; the message names the step and the images.
-    """
+    """Raise a DivergedError before an update if the loss or a gradient is not finite."""
     value, norm = loss_and_norm
     scaler = work.state.scaler
     if math.isfinite(value) and (math.isfinite(norm) or (scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE)):
@@ -342,9 +337,8 @@ def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> 
     what = "the norm of the gradients" if math.isfinite(value) else "the loss"
     step = work.state.step + 1
     run_folder.log(work.folder, f"step {step}: {what} is not finite; images: {' '.join(batch.ids)}")
-    names = ", ".join(batch.ids[:5]) + (f" and {len(batch.ids) - 5} more" if len(batch.ids) > 5 else "")
     raise DivergedError(
-        f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The images: {names} "
+        f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The images: {some(batch.ids, 5)} "
         f"({work.folder / run_folder.LOG} has all). No weight was changed by it and nothing was saved since.",
         REMEDY,
     )

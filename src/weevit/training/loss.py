@@ -12,17 +12,18 @@ from weevit.training.schema import LossPart
 
 
 def smoothed(targets: Tensor, num_classes: int, part: LossPart, multi_label: bool = False) -> Tensor:
-    """What logits are compared with, before it is mixed.
+    """The targets as shares of classes, before they are mixed.
 
-    Smoothing moves one class's share towards 1 / K, and a label, true or not, towards a half. It comes before mixing,
-    as timm does it: afterwards it would be the same but for the last bit, from which the biases of the keys, whose
-    gradient is rounding noise, go ways of their own.
+    Smoothing moves a class's share towards 1 / K, and a label, true or not, towards a half. It precedes mixing, as in
+    timm: afterwards the last bit would differ, and the biases of the keys, whose gradient is rounding noise, would
+        diverge
+    from timm's.
 
     Args:
         targets: (B,) class indices, or (B, K) labels of 0 and 1.
         num_classes: K.
-        part: of the recipe.
-        multi_label: the targets are labels, each true or not for itself.
+        part: part of the recipe.
+        multi_label: the targets are independent labels.
 
     Returns:
         (B, K) float32.
@@ -38,9 +39,9 @@ def loss(logits: Tensor, wanted: Tensor, part: LossPart, weights: Tensor | None 
 
     Args:
         logits: (B, K).
-        wanted: (B, K) of `smoothed`, mixed or not.
-        part: of the recipe; with a threshold, `wanted` becomes 1 above it and else 0.
-        weights: (K,) of the classes, as `class_weights` gives them.
+        wanted: (B, K) from `smoothed`, mixed or not.
+        part: part of the recipe; with a threshold, `wanted` becomes 1 above it and else 0.
+        weights: (K,) class weights, as `class_weights` gives them.
 
     Returns:
         A scalar: cross-entropy; or binary cross-entropy, summed over classes with `part.sum`, else their mean.
@@ -57,14 +58,14 @@ def loss(logits: Tensor, wanted: Tensor, part: LossPart, weights: Tensor | None 
 
 
 def class_weights(targets: Tensor, num_classes: int) -> Tensor:
-    """Weights that make all classes count alike, and leave their sum as it was.
+    """Weights that make all classes count alike, and leave their sum unchanged.
 
     Args:
         targets: (n,) class indices, or (n, K) labels, of the whole training split.
         num_classes: K.
 
     Returns:
-        (K,) float32, n / (K * n_of_class); 0 for a class that has no image.
+        (K,) float32, n / (K * n_of_class); 0 for a class without an image.
     """
     counts = targets.float().sum(dim=0) if targets.ndim == 2 else torch.bincount(targets, minlength=num_classes).float()
     weights: Tensor = counts.sum() / (num_classes * counts.clamp(min=1))
@@ -72,14 +73,14 @@ def class_weights(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def shares(batch: int, pieces: int) -> Iterator[tuple[slice, float]]:
-    """Micro-batches of a batch, with the factor for the mean loss of each before its backward pass.
+    """Micro-batches of a batch, each with the factor of its mean loss.
 
-    The gradients then add up to those of the batch's mean, also where they are not equally long; a batch that has
-    fewer images than `pieces` gives fewer.
+    With the factors, the gradients add up to those of the batch's mean, for unequal micro-batches too. A batch of fewer
+    images than `pieces` gives fewer.
 
     Args:
         batch: images in it.
-        pieces: the number of micro-batches, at most.
+        pieces: number of micro-batches, at most.
     """
     size = -(-batch // pieces)
     for start in range(0, batch, size):

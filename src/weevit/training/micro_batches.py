@@ -1,4 +1,4 @@
-"""How many micro-batches a batch is computed in: as few as fit into memory. The result is the same but for rounding."""
+"""The number of micro-batches of a batch: as few as fit into memory. The result is equal but for rounding."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def choose_pieces(
     """The number of micro-batches.
 
     Args:
-        asked: by the recipe; None for as few as fit.
+        asked: the recipe's number; None for as few as fit.
         batch: images in one update.
-        model: of it, the size.
-        device: a GPU is tried out, of a CPU the available memory is looked at.
-        attempt: a forward and backward pass with that number of images; raises `torch.OutOfMemoryError` for too many.
+        model: the module.
+        device: a GPU is tried, on a CPU the available memory decides.
+        attempt: a forward and backward pass with a number of images; raises `torch.OutOfMemoryError` for too many.
 
     Raises:
         TrainingError: not even one image fits.
@@ -73,7 +73,7 @@ _WIDTHS = {("softmax", "learned"): 8, ("softmax", "rope"): 13, ("diff", "learned
 
 
 def activation_bytes(model: VisionTransformer) -> int:
-    """What the backward pass needs of one image in float32, from the shapes; within 10 % of what is really kept."""
+    """Bytes for the backward pass of one image in float32, by the shapes; within 10 % of what is kept."""
     arch = model.arch
     tokens = model.num_prefix_tokens + (model.img_size[0] // PATCH) * (model.img_size[1] // PATCH)
     block = tokens * (_WIDTHS[arch.attention, arch.position] * arch.embed_dim + 2 * arch.mlp_dim)
@@ -83,7 +83,7 @@ def activation_bytes(model: VisionTransformer) -> int:
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that a process could still take without others being swapped out; 4 GB where the system does not say."""
+    """Bytes that a process can take without swapping; 4 GB where the system does not say."""
     try:
         for line in meminfo.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

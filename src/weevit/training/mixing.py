@@ -1,6 +1,6 @@
-"""Mixup and cutmix: a batch mixed with itself in reverse order, images and targets alike, as timm does it.
+"""Mixup and cutmix: a batch mixed with itself in reverse order, images and targets alike, as in timm.
 
-What is drawn (`draw`) is apart from what is done with it (`apply`). Mixing smooths no targets: the loss does, and since
+The draws (`draw`) are separate from their application (`apply`). Mixing smooths no targets: the loss does, and since
 both are linear, their order does not matter.
 
 Sources: arXiv:1710.09412 (mixup), arXiv:1905.04899 (cutmix).
@@ -26,11 +26,11 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Mix:
-    """How an image is mixed with its partner.
+    """The mix of an image with its partner.
 
     Attributes:
-        share: of itself that stays; the rest is the partner's. Of its target alike.
-        box: cutmix: what is taken from the partner; None for mixup.
+        share: share of itself, in image and target; the rest is the partner's.
+        box: cutmix: the box taken from the partner; None for mixup.
     """
 
     share: float = 1.0
@@ -45,9 +45,9 @@ def mix(
     Args:
         images: (B, 3, H, W) float, changed in place.
         targets: (B,) class indices, or (B, K) labels.
-        part: of the recipe; where it mixes nothing, both come back as they are.
+        part: part of the recipe; without mixing, both are returned unchanged.
         num_classes: K.
-        seed: of the recipe.
+        seed: seed of the recipe.
         step: updates before this one.
 
     Returns:
@@ -60,17 +60,10 @@ def mix(
 
 
 def draw(part: MixPart, count: int, size: tuple[int, int], rng: Random) -> list[Mix]:
-    """What is drawn for a batch.
+    """The draws of a batch of `count` images of (height, width) `size`.
 
-    Args:
-        part: of the recipe.
-        count: images in the batch.
-        size: their height and width.
-        rng: to draw from.
-
-    Returns:
-        One for each image: all equal in mode `batch`, equal for both of a `pair`; in mode `pair` the middle one of an
-        odd batch stays as it is.
+    One for each image: all equal in mode `batch`, equal for both of a `pair`; in mode `pair` the middle image of an odd
+    batch is not mixed.
     """
     if part.mode == "batch":
         return [_draw_one(part, size, rng)] * count
@@ -90,7 +83,7 @@ def _draw_one(part: MixPart, size: tuple[int, int], rng: Random) -> Mix:
 
 
 def _draw_box(share: float, size: tuple[int, int], rng: Random) -> Mix:
-    """A box of the image's shape around any of its pixels; what lies outside is cut off and does not count."""
+    """A box of the image's shape around a random pixel; the part outside is cut off and does not count."""
     ratio = math.sqrt(1 - share)
     edges: list[int] = []
     for length in size:
@@ -101,17 +94,7 @@ def _draw_box(share: float, size: tuple[int, int], rng: Random) -> Mix:
 
 
 def apply(images: Tensor, targets: Tensor, drawn: Sequence[Mix], num_classes: int) -> tuple[Tensor, Tensor]:
-    """Mix a batch as it was drawn.
-
-    Args:
-        images: (B, 3, H, W) float, changed in place.
-        targets: (B,) class indices, or (B, K) labels.
-        drawn: one for each image.
-        num_classes: K.
-
-    Returns:
-        The images, and (B, K) float32 shares of classes.
-    """
+    """Mix a batch as drawn; images (B, 3, H, W) are changed in place. Returns them and (B, K) float32 targets."""
     wanted = targets.float() if targets.ndim == 2 else F.one_hot(targets, num_classes).float()
     own, other = _shares([one.share for one in drawn], wanted)
     _mix_images(images, drawn)

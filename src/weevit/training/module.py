@@ -1,4 +1,4 @@
-"""The module that a recipe means, for the classes of the data; and the same module again when a run resumes."""
+"""The module of a recipe for the classes of the data, and the same module again for a resumed run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import HALF, Preprocessing
 
 _NAMED = "label_"
-"""What begins so in a `pretrained_cfg` are class names."""
+"""Prefix of class names in a `pretrained_cfg`."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What training starts from.
+    """The start of a training.
 
     Attributes:
         model: the module, on the CPU.
-        classes: of its head, in order.
-        weights: `source` and `sha256` of the checkpoint that it was made from; empty for fresh weights.
-        fresh_head: whether the head knows nothing yet.
+        classes: classes of its head, in order.
+        weights: `source` and `sha256` of its checkpoint; empty for fresh weights.
+        fresh_head: whether the head is untrained.
     """
 
     model: VisionTransformer
@@ -46,20 +46,14 @@ def first_weights(recipe: Recipe) -> Checkpoint | None:
 
 
 def class_order(checkpoint: Checkpoint | None, classes: Sequence[str]) -> tuple[str, ...]:
-    """The order of the head's classes: that of the checkpoint where it has the same names, else that of the data."""
+    """The order of the head's classes: the checkpoint's where it has the same names, else the data's."""
     labels = checkpoint.labels if checkpoint else None
     known = tuple(label.id for label in labels) if labels else ()
     return known if sorted(known) == sorted(classes) else tuple(classes)
 
 
 def build(recipe: Recipe, checkpoint: Checkpoint | None, classes: tuple[str, ...]) -> Start:
-    """The module with its first weights; draws from PyTorch's generator, which the caller has set.
-
-    Args:
-        recipe: of it, the part on the model, and how validation prepares images.
-        checkpoint: of `first_weights`.
-        classes: of `class_order`.
-    """
+    """The module with its first weights; draws from PyTorch's generator, which the caller has seeded."""
     part = recipe.model
     options: dict[str, Any] = {
         "num_classes": len(classes),
@@ -75,21 +69,19 @@ def build(recipe: Recipe, checkpoint: Checkpoint | None, classes: tuple[str, ...
         model = from_checkpoint(checkpoint, options)
     labels = checkpoint.labels if checkpoint else None
     fresh = not labels or tuple(label.id for label in labels) != classes
-    if fresh and checkpoint and checkpoint.num_classes == len(classes):
-        _renew(model.head)  # a head of the right width was loaded, but its classes are others
+    if fresh and checkpoint and checkpoint.num_classes == len(classes) and isinstance(model.head, nn.Linear):
+        nn.init.trunc_normal_(model.head.weight, std=0.02)  # a head of this width was loaded, for other classes
+        nn.init.zeros_(model.head.bias)
     if fresh and part.head_init_scale is not None:
-        _scale(model.head, part.head_init_scale)
+        with torch.no_grad():
+            torch._foreach_mul_(list(model.head.parameters()), part.head_init_scale)
     model.pretrained_cfg = _described(model, recipe)
     weights = {"source": checkpoint.source, "sha256": checkpoint.sha256} if checkpoint else {}
     return Start(model, classes, weights, fresh)
 
 
 def given(model: VisionTransformer, recipe: Recipe, classes: tuple[str, ...]) -> Start:
-    """A module that somebody made, as the start of a run.
-
-    Raises:
-        UsageError: its head or its image size does not fit the data and the recipe.
-    """
+    """A module of the caller as the start of a run; UsageError if its head or image size does not fit."""
     size = recipe.model.image_size
     if model.num_classes != len(classes) or model.img_size != (size, size):
         raise UsageError(
@@ -104,20 +96,8 @@ def given(model: VisionTransformer, recipe: Recipe, classes: tuple[str, ...]) ->
     return Start(model, classes, {"source": "a module", "sha256": content.hexdigest()}, fresh_head=False)
 
 
-def _renew(head: nn.Module) -> None:
-    if isinstance(head, nn.Linear):
-        nn.init.trunc_normal_(head.weight, std=0.02)
-        nn.init.zeros_(head.bias)
-
-
-def _scale(head: nn.Module, factor: float) -> None:
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.mul_(factor)
-
-
 def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:
-    """`pretrained_cfg`: what the weights are made to see. Not whose weights they were: they no longer are."""
+    """`pretrained_cfg`: the preprocessing of the weights. Their origin is left out: it no longer holds."""
     data = recipe.data
     old: dict[str, Any] = model.pretrained_cfg
     kept = {key: value for key, value in old.items() if not key.startswith(_NAMED)}
@@ -135,14 +115,14 @@ def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:
 
 
 def preprocessing(model: VisionTransformer) -> Preprocessing:
-    """How validation, and everybody after training, prepares images for it."""
+    """The preprocessing of validation and of every later use."""
     cfg: dict[str, Any] = model.pretrained_cfg
     mean, std = (tuple(cfg[name]) for name in ("mean", "std"))
     return Preprocessing(*model.img_size, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
 
 
 def describe(model: VisionTransformer) -> dict[str, Any]:
-    """All that `rebuild` needs, as JSON has it."""
+    """Everything that `rebuild` needs, as JSON has it."""
     options = {**vars(model.options), "num_classes": model.num_classes, "img_size": list(model.img_size)}
     cfg = {key: list(value) if isinstance(value, tuple) else value for key, value in model.pretrained_cfg.items()}
     arch = {"name": model.arch.name, "pool": model.arch.pool, "norm": model.arch.norm}
@@ -150,7 +130,7 @@ def describe(model: VisionTransformer) -> dict[str, Any]:
 
 
 def rebuild(content: Mapping[str, Any]) -> VisionTransformer:
-    """The module that was described, with numbers that mean nothing: a checkpoint fills them."""
+    """The described module, with arbitrary weights: a checkpoint fills them."""
     arch, options = content["architecture"], content["options"]
     row = replace(get_architecture(arch["name"]), pool=arch["pool"], norm=arch["norm"])
     with torch.device("meta"):

@@ -1,7 +1,7 @@
 """NAdaMuon: AdaMuon (arXiv:2507.11005) with Nesterov's momentum, as timm's `Muon(algo="adamuon", nesterov=True)`.
 
-Matrices move along the orthogonalised mean of their gradients, each number of it divided by its own spread; biases,
-norms, positions and tokens are left to NAdamW.
+Matrices move along the orthogonalised mean of their gradients, each number divided by its own spread; biases, norms,
+positions and tokens are left to NAdamW.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ NEWTON_SCHULZ = (
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
 )
-"""Coefficients a, b, c of each iteration, from Keller Jordan's modded-nanogpt; the last ones are used again after."""
+"""Coefficients a, b, c of each iteration, from Keller Jordan's modded-nanogpt; the last ones are repeated."""
 
 MATCHED_RMS = 0.2
-"""The root mean square of a matrix's update for a rate of 1: about what AdamW's is, so that rates carry over."""
+"""Root mean square of a matrix's update for a rate of 1: about AdamW's, so that rates carry over."""
 
 MIN_SIDE, MAX_ASPECT = 4, 128
-"""Matrices that are thinner than this, or longer for their width, are left to NAdamW."""
+"""Limits of a matrix; thinner or longer ones are left to NAdamW."""
 
 
 class NAdaMuon(Optimizer):
@@ -37,7 +37,7 @@ class NAdaMuon(Optimizer):
     m <- mu m + (1 - mu) g      O = orthogonal(mu m + (1 - mu) g)      v <- b2 v + (1 - b2) O²
     w <- (1 - lr weight_decay) w - lr 0.2 U / rms(U)    with U = O / (sqrt(v) + eps)
 
-    Its state of a matrix: `step`, `momentum_buffer` and `exp_avg_sq`; of other parameters NAdamW's.
+    The state of a matrix is `step`, `momentum_buffer` and `exp_avg_sq`; that of other parameters is NAdamW's.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ def _update(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> 
 
 
 def orthogonal(matrix: Tensor, steps: int, eps: float) -> Tensor:
-    """About the orthogonal matrix nearest to (m, n) `matrix`: its singular values pulled to 1, in bfloat16."""
+    """About the orthogonal matrix nearest to (m, n) `matrix`: singular values pulled to 1, in bfloat16."""
     x = matrix.to(torch.bfloat16, copy=True)
     tall = x.shape[0] > x.shape[1]
     if tall:

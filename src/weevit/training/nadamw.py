@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 CHUNK = 1 << 24
-"""Numbers that are updated at once: the most of which two temporary copies exist."""
+"""Numbers updated at once, of which two temporary copies exist."""
 
 
 class NAdamW(Optimizer):
-    """The gradient's mean is taken one step ahead, by blending the gradient into it once more.
+    """The gradient's mean one step ahead: the gradient is blended into it once more.
 
     m <- b1 m + (1 - b1) g      v <- b2 v + (1 - b2) g²
     w <- (1 - lr weight_decay) w - lr / (1 - b1^t) (b1 m + (1 - b1) g) / (sqrt(v / (1 - b2^t)) + eps)
 
-    Its state of a parameter: `step` (a float32 number on the CPU), `exp_avg` and `exp_avg_sq`; a run that
-    resumes from them has the same bits.
+    The state of a parameter is `step` (a float32 number on the CPU), `exp_avg` and `exp_avg_sq`; a run that resumes
+    from it has the same bits.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class NAdamW(Optimizer):
 
 
 def evaluated(closure: Callable[[], Any] | None) -> Any:
-    """What an optimiser's `step` returns: the loss that the closure gives, None where there is none."""
+    """The result of an optimiser's `step`: the closure's loss, or None."""
     if closure is None:
         return None
     with torch.enable_grad():
@@ -55,13 +55,7 @@ def evaluated(closure: Callable[[], Any] | None) -> Any:
 
 
 def nadamw(parameters: Sequence[Tensor], state: MutableMapping[Any, Any], group: MutableMapping[str, Any]) -> None:
-    """One update.
-
-    Args:
-        parameters: with their gradients.
-        state: parameter -> its moments, begun with zeros where there are none yet.
-        group: `lr`, `betas`, `eps`, `weight_decay`.
-    """
+    """One update of parameters with gradients; `state` holds their moments, `group` the settings."""
     (beta1, beta2), lr = group["betas"], group["lr"]
     for part in chunks(parameters):
         gradients = [p.grad for p in part if p.grad is not None]
@@ -104,6 +98,6 @@ def _moments(state: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
 
 
 def _count(state: dict[str, Any]) -> int:
-    """Count an update; returns how many there were, this one included."""
+    """Count an update; returns the number of updates."""
     state["step"] += 1
     return int(state["step"])

@@ -1,4 +1,4 @@
-"""Optimisers of the recipes and the groups that parameters go into; step by step timm's numbers."""
+"""The optimisers of the recipes, and their groups of parameters; step by step equal to timm's."""
 
 from __future__ import annotations
 
@@ -18,16 +18,11 @@ __all__ = ["AdamW", "NAdaMuon", "NAdamW", "clip_gradients", "create_optimizer", 
 Registers = Literal["as_published", "fixed"]
 
 UNDECAYED = frozenset({"pos_embed", "cls_token", "reg_token"})
-"""Not decayed although they have more than one dimension."""
+"""Parameters without weight decay although they have more than one dimension."""
 
 
 def create_optimizer(model: VisionTransformer, recipe: Recipe) -> Optimizer:
-    """The optimiser of a recipe over all parameters of a module that learn; `set_rate` before each update.
-
-    Args:
-        model: on the device where it will be trained.
-        recipe: with `optim`, and the batch that the rate may be scaled with.
-    """
+    """The optimiser of a recipe over all trainable parameters; call `set_rate` before each update."""
     part = recipe.optim
     groups = param_groups(model, part.weight_decay, part.layer_decay, part.registers)
     common: dict[str, Any] = {"lr": recipe.learning_rate, "betas": part.betas, "eps": part.eps}
@@ -43,7 +38,7 @@ def create_optimizer(model: VisionTransformer, recipe: Recipe) -> Optimizer:
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give each group the schedule's rate times its own `lr_scale`, whatever the schedule."""
+    """Set each group's rate: the schedule's times its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
@@ -54,16 +49,15 @@ def param_groups(
     layer_decay: float | None = None,
     registers: Registers = "as_published",
 ) -> list[dict[str, Any]]:
-    """Sort the parameters that learn into groups of one decay and one rate.
+    """Sort the trainable parameters into groups of one decay and one rate.
 
-    Biases, norms, layer scales (all that have one dimension), positions and the class token are not decayed.
+    Biases, norms, layer scales (all of one dimension), positions and the class token are not decayed.
 
     Args:
         model: parameters with `requires_grad` False are left out.
         weight_decay: applied to weights with two or more dimensions.
-        layer_decay: the rate of each layer is this times that of the layer above; 1 for the head.
-        registers: `as_published`: they are decayed, as in timm before 1.0.29, which trained the published weights;
-            `fixed`: they are not.
+        layer_decay: the rate of each layer over that of the layer above; 1 for the head.
+        registers: `as_published`: decayed, as in timm before 1.0.29, which trained the published weights; `fixed`: not.
 
     Returns:
         Groups with `params`, `names` (of the parameters), `weight_decay` and `lr_scale`, from the first layer up.
@@ -99,11 +93,7 @@ def _layer(name: str, depth: int) -> int:
 
 
 def clip_gradients(parameters: Iterable[Tensor], part: OptimPart) -> Tensor:
-    """Clip gradients in place, as the recipe says.
-
-    Returns:
-        Their norm over all parameters before that; NaN or infinity where one of them is.
-    """
+    """Clip gradients in place, as the recipe says; returns their norm before, NaN or infinite if one is."""
     there = [parameter for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in there if parameter.grad is not None])
     if part.clip is None:

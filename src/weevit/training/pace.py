@@ -1,11 +1,11 @@
-"""How a run ends in time: its schedule is shortened or stretched as fast as the machine turns out to be.
+"""A run that ends in time: its schedule is shortened or stretched to the speed of the machine.
 
-schedule   0 ───────────────────────────────────── planned    rate, evaluations and mixing follow a place on it
-                    place(step), which rises
-updates    0 ─── looked ─── looked ─── ... ─── total          the last one comes to the end of the schedule
+schedule   0 ───────────────────────────────────── planned    rate, evaluations and mixing follow a position on it
+                    position(step), which rises
+updates    0 ─── look ─── look ─── ... ─── total              the last one reaches the end of the schedule
 
-Whenever it is looked, what is left of the schedule is spread over the updates that still fit. What was decided stands
-in the state: a run that is resumed follows it, and is the same run.
+At each look, the rest of the schedule is spread over the updates that still fit. The decisions are in the state: a
+resumed run follows them, and is the same run.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 LOOKS = 50
-"""Times in a budget that it is looked how far a run will come."""
+"""Looks per time budget."""
 
 ENOUGH = 3
-"""Updates that tell how long one takes, while half of the budget is left."""
+"""Updates that suffice to time one, while half of the budget is left."""
 
 SPARE = 0.02
-"""Of the budget: what is left for the last update and the last checkpoint."""
+"""Share of the budget for the last update and the last checkpoint."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Where a run is on its schedule.
+    """The position of a run on its schedule.
 
     Attributes:
         planned: updates of the schedule.
-        ends: (update after which it was looked, update with which the schedule is to end), in order. Empty: as planned.
+        ends: (update of the look, update that ends the schedule), in order. Empty: as planned.
     """
 
     planned: int
@@ -40,33 +40,33 @@ class Pace:
         """The last update."""
         return self.ends[-1][1] if self.ends else self.planned
 
-    def place(self, step: int) -> float:
-        """Updates of the schedule that `step` updates of the run stand for."""
+    def position(self, step: int) -> float:
+        """The position on the schedule, in its updates, after `step` updates of the run."""
         if not self.ends:
             return step
-        begin, place, end = 0, 0.0, self.planned
+        begin, position, end = 0, 0.0, self.planned
         for looked, total in self.ends:
             if step <= looked:
                 break
-            place, begin, end = self._along(looked, begin, place, end), looked, total
-        return self._along(step, begin, place, end)
+            position, begin, end = self._along(looked, begin, position, end), looked, total
+        return self._along(step, begin, position, end)
 
-    def _along(self, step: int, begin: int, place: float, end: int) -> float:
-        return place + (self.planned - place) * (step - begin) / (end - begin) if end > begin else place
+    def _along(self, step: int, begin: int, position: float, end: int) -> float:
+        return position + (self.planned - position) * (step - begin) / (end - begin) if end > begin else position
 
     def comes_by(self, step: int, every: int) -> bool:
-        """Whether the last of `step` updates came to, or past, a multiple of `every` updates of the schedule."""
-        return self.place(step) // every > self.place(step - 1) // every
+        """Whether the last of `step` updates reached or passed a multiple of `every` updates of the schedule."""
+        return self.position(step) // every > self.position(step - 1) // every
 
 
 @dataclass
 class Lookout:
-    """Decides where a run's schedule ends, from the time that its latest updates took.
+    """Decides the end of a run's schedule from the time of its latest updates.
 
     Attributes:
-        pace: of the run; what is decided is added to its ends.
-        seconds: that the run may take, all sittings together.
-        clock: gives those that it has taken.
+        pace: pace of the run; decisions are added to its ends.
+        seconds: time budget, all sittings together.
+        clock: gives the seconds spent.
     """
 
     pace: Pace
@@ -77,12 +77,12 @@ class Lookout:
     _warm: bool = False
 
     def updated(self, step: int, took: float, evaluating: float) -> None:
-        """Take note of an update, and decide where that was due.
+        """Note an update, and decide if a look is due.
 
         Args:
             step: updates done.
-            took: seconds of this one, its images among them. The first of a sitting says nothing and is left out.
-            evaluating: seconds of all evaluations that are still to come.
+            took: seconds of this one, with its images. The first of a sitting does not count.
+            evaluating: seconds of all remaining evaluations.
         """
         if not self._warm:
             self._warm, self._looked = True, self.clock()

@@ -1,4 +1,4 @@
-"""The pages of `train` and `finetune`: how good it is, how it went, what it saw, and what was planned of it."""
+"""The pages of `train` and `finetune`: quality, course, samples and settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,14 +20,16 @@ from weevit.reports.axes import Axis, Svg
 from weevit.reports.page import counted, interval, number, percent, points, render
 from weevit.reports.thumbnails import in_page
 from weevit.store.files import write_file
+from weevit.text import span
 from weevit.training.data import Loader
 from weevit.training.mixing import mix
+from weevit.training.plots import PANELS, to_pixels
 from weevit.training.recipe import flat
 from weevit.training.recipe_file import write_value
 from weevit.training.results import Run, failures
 from weevit.training.run_folder import EVALUATION, TRAINING
 from weevit.training.schema import Recipe
-from weevit.training.watch import SHARES, span
+from weevit.training.watch import SHARES
 
 if TYPE_CHECKING:
     from weevit.training.baseline import FineTuned
@@ -38,21 +39,16 @@ if TYPE_CHECKING:
 EVALUATION_PAGE = EVALUATION
 
 _SHOWN = 12
-"""Samples of training images."""
+"""Training images on the page."""
 
 _LISTED = 200
 
-_PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("loss", (("loss", "training"), ("val_loss", "judged"), ("ema_val_loss", "judged, averaged weights"))),
-    ("right answers", (("top1", "weights"), ("ema_top1", "averaged weights"))),
-    ("mean average precision", (("map", "weights"), ("ema_map", "averaged weights"))),
-    ("learning rate", (("lr", "rate"),)),
-)
-"""Panel -> (column of the metrics, its name in the legend)."""
+_TITLES = {"loss": "loss", "top1": "right answers", "map": "mean average precision", "lr": "learning rate"}
+"""Panel of `PANELS` -> its title."""
 
 
 def write_evaluated(evaluation: Evaluation, folder: Path) -> None:
-    """Write an evaluation into a run's folder, whose `report.html` is the run's own: its page goes beside that."""
+    """Write an evaluation into a run's folder as `evaluation.html`, beside the run's `report.html`."""
     write_evaluation(evaluation, folder)
     with TRAINING.writing(folder):
         (folder / REPORT_HTML).replace(folder / EVALUATION_PAGE)
@@ -171,7 +167,7 @@ def _how_it_went(
 ) -> dict[str, Any]:
     epoch = loader.steps_per_epoch
     return {
-        "curves": [chart for name, lines in _PANELS if (chart := _curves(name, lines, run.metrics, epoch))],
+        "curves": [chart for panel in _TITLES if (chart := _curves(panel, run.metrics, epoch))],
         "samples": _samples(loader, recipe, dataset),
         "happened": list(_happened(run, recipe, epoch, budget)),
         "looks": _looks(run, epoch),
@@ -180,12 +176,12 @@ def _how_it_went(
     }
 
 
-def _curves(name: str, lines: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]], epoch: int) -> Svg | None:
-    share = any(column in SHARES for column, _ in lines)
-    most = max((row["lr"] for row in rows if row.get("lr")), default=1.0) if name == "learning rate" else 1.0
+def _curves(panel: str, rows: Sequence[Mapping[str, Any]], epoch: int) -> Svg | None:
+    name, share = _TITLES[panel], panel in SHARES
+    most = max((row["lr"] for row in rows if row.get("lr")), default=1.0) if panel == "lr" else 1.0
     unit = 10.0 ** math.floor(math.log10(most)) if most > 0 else 1.0
     series = []
-    for column, label in lines:
+    for column, label in PANELS[panel]:
         found = [(row["step"] / epoch, row[column] / unit) for row in rows if column in row]
         if found:
             x, y = zip(*found, strict=True)
@@ -198,30 +194,26 @@ def _curves(name: str, lines: Sequence[tuple[str, str]], rows: Sequence[Mapping[
 
 
 def _samples(loader: Loader, recipe: Recipe, dataset: Dataset) -> list[dict[str, Any]]:
-    """The first training images, as the model saw them: augmented and mixed again, by the same draws."""
+    """The first training images, augmented and mixed by the same draws as in training."""
     batch = next(loader.epoch(0))
     if not len(batch.images):
         return []
     images, targets = batch.images.cpu(), batch.targets.cpu()
     images, targets = mix(images, targets, recipe.mix, len(dataset.classes), recipe.seed, 0)
-    found = []
-    for image, target in list(zip(images, targets, strict=True))[:_SHOWN]:
-        name = _named(dataset, target)
-        found.append({"image": _as_image(image, loader), "alt": f"a training image: {name}", "title": name})
-    return [{**one, "lines": []} for one in found]
+    shown = zip(to_pixels(images[:_SHOWN], loader.spec), targets[:_SHOWN], strict=True)
+    return [
+        {"image": in_page(Image.fromarray(pixels)), "alt": f"a training image: {name}", "title": name, "lines": []}
+        for pixels, target in shown
+        if (name := _named(dataset, target))
+    ]
 
 
 def _named(dataset: Dataset, target: Tensor) -> str:
     if target.ndim == 0:
         return dataset.classes[int(target)]
-    shares = {dataset.classes[place]: float(share) for place, share in enumerate(target) if share > 0}
+    shares = {dataset.classes[index]: float(share) for index, share in enumerate(target) if share > 0}
     whole = all(share == 1 for share in shares.values())
     return ", ".join(name if whole else f"{name} {share:.0%}" for name, share in shares.items()) or "no label"
-
-
-def _as_image(image: Tensor, loader: Loader) -> str:
-    pixels = image.float().permute(1, 2, 0).numpy() * np.array(loader.spec.std) + np.array(loader.spec.mean)
-    return in_page(Image.fromarray(np.clip(np.round(pixels * 255), 0, 255).astype(np.uint8)))
 
 
 def _happened(run: Run, recipe: Recipe, epoch: int, budget: float | None) -> Iterator[tuple[str, str, str]]:
@@ -237,7 +229,7 @@ def _happened(run: Run, recipe: Recipe, epoch: int, budget: float | None) -> Ite
 
 
 def _looks(run: Run, epoch: int) -> str:
-    """What was decided on the way, in a sentence."""
+    """The decisions on the schedule's end, in a sentence."""
     if not run.ends:
         return ""
     ends = [total for _, total in run.ends]

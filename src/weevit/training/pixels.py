@@ -1,8 +1,8 @@
-"""What is done to the pixels of a training image, one function a treatment: Pillow's results, as timm gets them.
+"""The treatments of a training image's pixels, one function each, with Pillow's results, as timm gets them.
 
-Images are planes: uint8, (3, H, W). Treatments that look at one pixel, or at a pixel and sums over the image, give
-Pillow's pixels exactly. Shears and shifts, which read along rows or columns only, are computed for whole rows at once,
-several times faster, and are within one grey level of Pillow's; so are bilinear turns. Bicubic ones are Pillow's own.
+Images are planes: uint8, (3, H, W). Treatments of single pixels, or of a pixel and sums over the image, give exactly
+Pillow's pixels. Shears and shifts, which read along rows or columns only, are computed for whole rows at once, several
+times faster, and are within one grey level of Pillow's; so are bilinear rotations. Bicubic ones are Pillow's own.
 
 Mostly numpy and not torch, whose elementwise operations would start a team of threads in each of the loader's own.
 """
@@ -23,17 +23,11 @@ from weevit.training.randaugment import Op
 
 Planes = npt.NDArray[np.uint8]
 Fill = tuple[int, int, int]
-"""The colour of what was not in the image."""
+"""The colour outside of the image."""
 
 
 def treated(image: Planes, ops: Sequence[Op], fill: Fill) -> Planes:
-    """An image after all of the treatments, in order.
-
-    Args:
-        image: uint8, (3, H, W); not changed.
-        ops: what is done.
-        fill: of what turns and shifts bring in.
-    """
+    """The image (uint8, (3, H, W), not changed) after all treatments; `fill` colours what turns and shifts bring in."""
     for op in ops:
         image = OPS[op.name](image, op, fill)
     return image
@@ -43,7 +37,7 @@ def treated(image: Planes, ops: Sequence[Op], fill: Fill) -> Planes:
 
 
 def _autocontrast(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Each channel stretched so that it begins at 0 and ends at 255."""
+    """Each channel stretched to the range 0 to 255."""
     low, high = (bound(image, axis=(1, 2)).astype(np.int64)[:, None] for bound in (np.min, np.max))  # [3, 1]
     scale = np.where(high > low, 255 / np.maximum(high - low, 1), 1.0)
     offset = np.where(high > low, -low * scale, 0.0)
@@ -51,7 +45,7 @@ def _autocontrast(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _equalize(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Each channel's grey levels made about equally frequent."""
+    """Each channel with about equally frequent grey levels."""
     counts = np.array([Image.fromarray(plane).histogram() for plane in image])
     lightest = counts[range(3), image.max(axis=(1, 2))][:, None]  # pixels as light as any
     step = (counts.sum(axis=1, keepdims=True) - lightest) // 255
@@ -61,7 +55,7 @@ def _equalize(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _looked_up(image: Planes, tables: npt.NDArray[Any] | Sequence[Planes]) -> Planes:
-    """Each channel through its own of three tables; `bytes.translate` is the fastest way there is."""
+    """Each channel through its own table; `bytes.translate` is the fastest way."""
     found = [
         plane.tobytes().translate(table.astype(np.uint8).tobytes()) for plane, table in zip(image, tables, strict=True)
     ]
@@ -76,20 +70,20 @@ def _invert(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _posterize(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Keep the highest `value` bits."""
+    """The highest `value` bits."""
     bits = min(8, max(0, int(op.value)))
     return image & np.uint8(256 - (1 << (8 - bits)))
 
 
 def _solarize(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Invert what is as light as `value`, or lighter."""
+    """Pixels from `value` on inverted."""
     if op.value > 255:
         return image
     return image ^ -(image >= np.uint8(op.value)).view(np.uint8)
 
 
 def _solarize_add(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Make what is darker than 128 lighter by `value`, which is 128 at most."""
+    """Pixels below 128 lighter by `value`, which is 128 at most."""
     return image + (image < 128).view(np.uint8) * np.uint8(op.value)
 
 
@@ -97,24 +91,24 @@ def _solarize_add(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _brightness(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Between black and the image, or beyond it."""
+    """A blend of black and the image."""
     return _looked_up(image, [_blended(0, _LEVELS, op.value)] * 3)
 
 
 def _contrast(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Between its mean grey and the image, or beyond it."""
+    """A blend of the mean grey and the image."""
     grey = _grey(image)
     mean = int(float(grey.sum(dtype=np.int64)) / grey.size + 0.5)
     return _looked_up(image, [_blended(mean, _LEVELS, op.value)] * 3)
 
 
 def _color(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Between its grey and the image, or beyond it."""
+    """A blend of the grey image and the image."""
     return _blended(_grey(image), image, op.value)
 
 
 def _sharpness(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Between the smoothed image and the image, or beyond it."""
+    """A blend of the smoothed image and the image."""
     return _blended(_smooth(image), image, op.value)
 
 
@@ -123,7 +117,7 @@ def _grayscale(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _blended(origin: int | Planes, image: Planes, factor: float) -> Planes:
-    """`factor` of the way from one image to another, in float32 and cut off, not rounded, as Pillow does it."""
+    """`factor` of the way from one image to another (or beyond), in float32 and truncated, as Pillow does."""
     start = np.asarray(origin, np.float32)
     mixed = image - start
     mixed *= np.float32(factor)
@@ -147,7 +141,7 @@ def _grey(image: Planes) -> Planes:
 
 
 def _smooth(image: Planes) -> Planes:
-    """Pillow's SMOOTH: 5 parts of the pixel and one of each neighbour, rounded; the border stays as it is."""
+    """Pillow's SMOOTH: 5 parts of the pixel and one of each neighbour, rounded; the border is unchanged."""
     wide = image.astype(np.uint16)
     rows = wide[:, :-2] + wide[:, 1:-1]
     rows += wide[:, 2:]
@@ -163,7 +157,7 @@ def _smooth(image: Planes) -> Planes:
 
 
 def _blur(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Gaussian blur of 23 x 23 pixels with the standard deviation `value`, mirrored at the edge, as torchvision's."""
+    """Gaussian blur of 23 x 23 pixels with standard deviation `value`, mirrored at the edge, as torchvision's."""
     offsets = np.arange(-_BLUR_REACH, _BLUR_REACH + 1)
     weights = np.exp(-0.5 * (offsets / op.value) ** 2).astype(np.float32)
     weights /= weights.sum()
@@ -200,9 +194,9 @@ def _rotate(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _turned(image: Planes, angle: float, fill: Fill) -> Planes:
-    """Turn an image between two pixels either way, which PyTorch computes in half the time; it starts no threads.
+    """A bilinear rotation, which PyTorch computes in half the time; it starts no threads.
 
-    (Not so for bicubic: its cubic is another than Pillow's.)
+    (Not for bicubic: PyTorch's cubic differs from Pillow's.)
     """
     _, rows, columns = image.shape
     x, y = np.arange(columns) + (0.5 - columns / 2), (np.arange(rows) + (0.5 - rows / 2))[:, None]
@@ -223,11 +217,11 @@ def _turned(image: Planes, angle: float, fill: Fill) -> Planes:
 
 
 _NUDGE = np.float32(1 / 1024)
-"""Weights that add up to a little less than 1 would make 100 out of an even 100 a 99."""
+"""Added before truncation: weights that sum to slightly less than 1 would turn an even 100 into 99."""
 
 
 def _shear_x(image: Planes, op: Op, fill: Fill) -> Planes:
-    """Each row moves to the left by `value` times its distance from the top."""
+    """Each row moved to the left by `value` times its distance from the top."""
     return _sheared(image, op.value * (np.arange(image.shape[1]) + 0.5), op.interpolation, fill)
 
 
@@ -236,7 +230,7 @@ def _shear_y(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _translate_x(image: Planes, op: Op, fill: Fill) -> Planes:
-    """To the left by `value` times the width."""
+    """Moved to the left by `value` times the width."""
     return _slid(image, 2, op.value, op.interpolation, fill)
 
 
@@ -245,7 +239,7 @@ def _translate_y(image: Planes, op: Op, fill: Fill) -> Planes:
 
 
 def _turned_over(image: Planes) -> Planes:
-    """Rows become columns."""
+    """Rows as columns."""
     return np.ascontiguousarray(image.transpose(0, 2, 1))
 
 
@@ -258,7 +252,7 @@ def planes_of(pixels: Planes) -> Planes:
 
 
 def _slid(image: Planes, axis: int, share: float, interpolation: str, fill: Fill) -> Planes:
-    """All of it along one axis by a share of its length: place x of the result is read at x + shift."""
+    """Moved along one axis by a share of its length: position x of the result is read at x + shift."""
     length = image.shape[axis]
     shift = min(max(share, -2.0), 2.0) * length
     whole = math.floor(shift)
@@ -278,7 +272,7 @@ def _slid(image: Planes, axis: int, share: float, interpolation: str, fill: Fill
     between = np.moveaxis(np.empty(image.shape, np.float32), axis, 0)
     _BETWEEN[interpolation](wide, np.float32(part), between)
     target[:] = between
-    # A place is in the image if its middle is.
+    # A position is in the image if its middle is.
     inside = math.ceil(-shift - 0.5), math.ceil(length - shift - 0.5)
     colour = np.array(fill, np.uint8).reshape(3, 1)
     target[: max(0, inside[0])] = colour
@@ -287,9 +281,9 @@ def _slid(image: Planes, axis: int, share: float, interpolation: str, fill: Fill
 
 
 def _sheared(image: Planes, shifts: npt.NDArray[np.floating], interpolation: str, fill: Fill) -> Planes:
-    """Each row to the left by its own number of pixels.
+    """Each row moved to the left by its own number of pixels.
 
-    The part of a shift below one pixel is interpolated along the row; whole pixels are a choice of where to read.
+    The part of a shift below one pixel is interpolated along the row; whole pixels are an offset.
     """
     _, rows, columns = image.shape
     whole = np.floor(shifts)
@@ -306,7 +300,7 @@ def _sheared(image: Planes, shifts: npt.NDArray[np.floating], interpolation: str
     moving = np.empty((3, rows, columns + 1 + 2 * reach), np.uint8)
     moving[:] = np.array(fill, np.uint8)[:, None, None]
     moving[:, :, reach : reach + columns + 1] = between[:, :, :-3]
-    # A place is in the image if its middle is: of the two outer ones, exactly one.
+    # A position is in the image if its middle is: of the two outer ones, exactly one.
     moving[:, np.arange(rows), np.where(part < 0.5, reach, reach + columns)] = np.array(fill, np.uint8)[:, None]
     starts = np.arange(3 * rows) * moving.shape[2] + reach + 1 + np.tile(offsets, 3)
     moved: Planes = np.lib.stride_tricks.sliding_window_view(moving.reshape(-1), columns)[starts]
@@ -318,7 +312,7 @@ Part = npt.NDArray[np.float32] | np.float32
 
 
 def _linear(line: Line, part: Part, result: Line) -> None:
-    """Pixels between pixels, along the first axis: `result[i]` is at i + 1 + part. It has 3 fewer, for `_cubic`."""
+    """Linear interpolation along the first axis: `result[i]` is at i + 1 + part. It has 3 fewer, as in `_cubic`."""
     left, right = line[1:-2], line[2:-1]
     np.subtract(right, left, out=result)
     result *= part
@@ -326,7 +320,7 @@ def _linear(line: Line, part: Part, result: Line) -> None:
 
 
 def _cubic(line: Line, part: Part, result: Line) -> None:
-    """Shift a line by a cubic through two pixels, whose slope at either is the difference of that one's neighbours.
+    """Cubic interpolation through two pixels, with slopes from the difference of each one's neighbours.
 
     Evaluated by Horner's rule on differences of pixels, so that an even surface stays exactly even.
     """
@@ -365,4 +359,4 @@ OPS: dict[str, Callable[[Planes, Op, Fill], Planes]] = {
     "grayscale": _grayscale,
     "blur": _blur,
 }
-"""Name of an `Op` -> what it does."""
+"""Name of an `Op` -> its function."""

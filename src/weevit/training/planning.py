@@ -1,8 +1,8 @@
-"""What a fine-tuning does, from the data alone; and for `--plan` what it takes on this machine.
+"""The plan of a fine-tuning, from the data alone; and for `--plan` its time and memory on this machine.
 
-The data decides over batch, rate and epochs; images keep the size that the model knows. Nothing is measured before a
-run: one with a time budget looks while it trains how far it comes (`pace.py`), and ends its schedule there. For
-`--plan`, a few updates are made with the real model, images and augmentation.
+The data determines batch size, rate and epochs; images keep the size of the model. Nothing is measured before a run:
+with a time budget it looks while it trains how far it will come (`pace.py`), and ends its schedule there. For
+`--plan`, a few updates are measured with the real model, images and augmentation.
 """
 
 from __future__ import annotations
@@ -17,68 +17,66 @@ import torch
 from torch.optim import Optimizer
 
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
-from weevit.engine.threads import choose_threads
 from weevit.errors import TrainingError
 from weevit.fitting.results import Fit
 from weevit.nn.vit import VisionTransformer
 from weevit.predict import Predictor
+from weevit.text import span
 from weevit.training.blending import SHARES
 from weevit.training.data import Batch, Loader
 from weevit.training.determinism import draw_from, settled
 from weevit.training.duration import Duration
 from weevit.training.loss import loss, shares, smoothed
-from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import build, preprocessing
 from weevit.training.optim import clip_gradients, create_optimizer
 from weevit.training.recipe import flat, override
 from weevit.training.schema import Recipe
-from weevit.training.setup import Machine, choose_device, choose_precision
+from weevit.training.setup import Machine, pieces_for
 from weevit.training.task import Task
 from weevit.training.validation import Validation
-from weevit.training.watch import span
 from weevit.zoo.checkpoint import Checkpoint
 
 UPDATES = 20
-"""Updates per epoch that the batch is halved for, down to a batch size of `SMALLEST`."""
+"""Updates per epoch below which the batch is halved, down to `SMALLEST`."""
 
 SMALLEST = 8
 
 SEEN, FEWEST, MOST = 25_000, 4, 40
-"""Images that are seen in all, by which epochs are chosen; the fewest and the most epochs."""
+"""Images seen in all, which determine the epochs; the fewest and the most epochs."""
 
 SPARE = 0.03
-"""Of a time budget: what is slower than it was measured."""
+"""Share of a time budget kept for steps slower than measured."""
 
 BEGINNING = 3.0
-"""Seconds: data looked through, a module built, pages written."""
+"""Seconds to read the data, build a module and write pages."""
 
 SLOWER = 1.5
-"""Times as long as measured, for what comes after training: the shortest times were taken."""
+"""Factor of measured times for the steps after training: the shortest times were measured."""
 
 MEASURED = 5.0
-"""Seconds of updates that are measured, after one that does not count."""
+"""Seconds of measured updates, after a first one that does not count."""
 
 ASKED = 32
-"""Images that are evaluated to measure evaluation."""
+"""Images of the measured evaluation."""
 
 FITTING = 10.0
-"""Seconds for the linear head, once there are embeddings, where that was not measured."""
+"""Seconds of the linear head on known embeddings, where not measured."""
 
 TRIED = 8
-"""Images that a model is asked about, three times, to know how long that takes: the shortest counts."""
+"""Images whose answers are timed, three times: the shortest counts."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured.
+    """The measurements.
 
     Attributes:
-        machine: where.
-        update: seconds of one, with its images decoded and augmented.
-        batch: images in it.
-        asked: seconds for an image in evaluation, decoded and prepared.
-        again: the same for an image that is prepared already.
-        memory: bytes, the most so far: of the GPU, else of the process; 0 where the system does not say.
+        machine: the machine.
+        update: seconds of an update, with decoding and augmentation.
+        batch: images in an update.
+        asked: seconds per image in evaluation, with decoding.
+        again: seconds per image in evaluation, already prepared.
+        memory: peak bytes so far, of the GPU, else of the process; 0 where the system does not say.
     """
 
     machine: Machine
@@ -91,15 +89,15 @@ class Speed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done, and what it takes.
+    """The plan and its cost.
 
     Attributes:
-        recipe: as it would be followed.
-        classes: how many there are.
-        images: name of a part -> how many; `held out` is the held-out split.
-        notes: what was chosen otherwise than the recipe says, and why.
-        speed: what was measured; None where nothing was.
-        seconds: step -> how long it takes; empty where nothing was measured.
+        recipe: the recipe to follow.
+        classes: number of classes.
+        images: part -> number of images; `held out` is the held-out split.
+        notes: deviations from the recipe, and why.
+        speed: measurements; None without.
+        seconds: step -> its time; empty without measurements.
     """
 
     recipe: Recipe
@@ -115,7 +113,7 @@ class Plan:
         return sum(self.seconds.values())
 
     def as_json(self) -> dict[str, object]:
-        """All of it as plain data."""
+        """The plan as plain data."""
         known = {
             "recipe": flat(self.recipe),
             "classes": self.classes,
@@ -139,13 +137,13 @@ class Plan:
         }
 
     def choices(self) -> list[str]:
-        """What was chosen, for people."""
+        """The choices, for people."""
         recipe = self.recipe
         what = f"{recipe.schedule.epochs} · batches of {recipe.loop.batch_size} · rate {recipe.learning_rate:.1e}"
         return [f"training  {what}", *(f"          {note}" for note in self.notes)]
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The plan, for people."""
         recipe, speed = self.recipe, self.speed
         known = [
             "images    " + ", ".join(f"{count:,} {name}" for name, count in self.images.items())
@@ -169,52 +167,42 @@ class Plan:
 
 
 def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: str, threads: int | None) -> Speed:
-    """Make a few updates as training would, and ask about a few images; nothing is kept of it.
+    """Measure a few updates and evaluations as training would make them; nothing is kept.
 
     Args:
-        recipe: as far as it is chosen.
-        checkpoint: to start from.
-        dataset: with a training and a validation split.
+        recipe: the recipe so far.
+        checkpoint: the checkpoint to start from.
+        dataset: data with a training and a validation split.
         device, threads: as for `weevit.train`.
 
     Raises:
         TrainingError: the images cannot be read, or not one fits into memory.
     """
-    where = choose_device(device)
-    machine = Machine(where, choose_threads(threads).count, choose_precision(recipe.loop.precision, where))
+    machine = Machine.of(device, threads, recipe.loop.precision)
+    where = machine.device
     with settled(machine.threads):
         draw_from(recipe.seed)
         model = build(recipe, checkpoint, dataset.classes).model.to(where)
+        machine = replace(machine, pieces=pieces_for(model, machine, recipe))
         learning = _Learning(model, recipe, machine, len(dataset.classes))
-        machine = replace(machine, pieces=learning.pieces)
         update, batch = _time_updates(learning, Loader(dataset.split("train"), recipe, preprocessing(model), where))
         asked, again = _time_answers(model, machine, dataset)
     return Speed(machine, update, batch, asked, again, peak_memory(where))
 
 
 class _Learning:
-    """The part of the loop that takes time."""
+    """One update of the training loop, for measurements."""
 
     def __init__(self, model: VisionTransformer, recipe: Recipe, machine: Machine, num_classes: int) -> None:
         self.model, self.recipe, self.machine, self.num_classes = model.train(), recipe, machine, num_classes
         self.optimizer: Optimizer = create_optimizer(model, recipe)
-        self.pieces = choose_pieces(
-            recipe.loop.accumulate, recipe.loop.batch_size, model, machine.device, self._attempt
-        )
-
-    def _attempt(self, size: int) -> None:
-        x = torch.zeros(size, 3, *self.model.img_size, device=self.machine.device)
-        with self.machine.autocast():
-            value = self.model(x).float().sum()
-        value.backward()
-        self.optimizer.zero_grad(set_to_none=True)
 
     def update(self, batch: Batch) -> None:
         """Learn from a batch."""
         recipe, device = self.recipe, self.machine.device
         images = batch.images.to(device)
         wanted = smoothed(batch.targets.to(device), self.num_classes, recipe.loss, recipe.data.multi_label)
-        for piece, share in shares(len(images), self.pieces):
+        for piece, share in shares(len(images), self.machine.pieces):
             with self.machine.autocast():
                 logits = self.model(images[piece])
             (loss(logits, wanted[piece], recipe.loss) * share).backward()
@@ -242,7 +230,7 @@ def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
 
 
 def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) -> tuple[float, float]:
-    """Seconds for an image, when it is asked about for the first time, and when again."""
+    """Seconds per image in evaluation, the first time and later."""
     split = dataset.split("validation")
     few = split.take(range(min(ASKED, len(split))))
     asked = Validation(few, preprocessing(model), ASKED, machine.threads)
@@ -254,7 +242,7 @@ def _time_answers(model: VisionTransformer, machine: Machine, dataset: Dataset) 
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes, the most so far: of a GPU, else of the process; 0 where the system does not say."""
+    """Peak bytes so far, of a GPU, else of the process; 0 where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":
@@ -269,7 +257,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def draft(task: Task) -> Plan:
-    """Choose what the recipe leaves open, from the data alone."""
+    """The choices that the recipe leaves open, from the data alone."""
     learn = len(task.held.split(TRAIN))
     recipe, notes = _with_batch(task, learn)
     if "schedule.epochs" not in task.given:
@@ -279,12 +267,12 @@ def draft(task: Task) -> Plan:
 
 
 def time_left(task: Task, probe: Fit, minutes: float, spent: float) -> float:
-    """Seconds of a budget that training may take; 0 or less where there is no time for it.
+    """Seconds of a budget that are left for training; 0 or less for none.
 
     Args:
-        task: what is to be done.
+        task: the fine-tuning.
         probe: the head, which may have to be fitted again.
-        minutes: of the budget.
+        minutes: the budget.
         spent: seconds so far.
     """
     held, validation = len(task.held.split(VALIDATION)), len(task.dataset.split(VALIDATION))
@@ -294,7 +282,7 @@ def time_left(task: Task, probe: Fit, minutes: float, spent: float) -> float:
 
 
 def _answer_seconds(task: Task) -> float:
-    """Seconds for an image, once the model is there."""
+    """Seconds per image, once the model is loaded."""
     predictor = Predictor(task.checkpoint, threads=task.threads)
     split = task.held.split(VALIDATION)
     few = split.take(range(min(TRIED, len(split)))).sources
@@ -307,38 +295,35 @@ def _answer_seconds(task: Task) -> float:
 
 
 def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
-    """What `draft` says, with what it takes here; with a budget, the epochs that fit into it.
+    """The plan of `draft` with its cost on this machine; with a budget, with the epochs that fit.
 
     Args:
-        task: what is to be done.
-        minutes: for all of it; None for as long as it takes.
-        spent: seconds so far, the probe among them; None if all is still to come.
+        task: the fine-tuning.
+        minutes: the budget; None for none.
+        spent: seconds so far, the probe included; None before the start.
 
     Raises:
         TrainingError: the images cannot be read, or not one fits into memory.
     """
-    plan, learn = draft(task), len(task.held.split(TRAIN))
+    plan = draft(task)
     recipe, notes = plan.recipe, list(plan.notes)
     speed = measure(recipe, task.start, task.held, task.device, task.threads)
-    others = {"probe": _probe_seconds(task, speed) if spent is None else spent}
-    others["evaluation"] = _evaluation_seconds(task, recipe, speed)
+    updates = max(1, len(task.held.split(TRAIN)) // speed.batch)  # of an epoch
+    # Embeddings are computed without PyTorch, no slower than the module answers.
+    probe = len(task.dataset.split(TRAIN)) * speed.asked + FITTING
+    others = {"probe": probe if spent is None else spent, "evaluation": _evaluation_seconds(task, recipe, speed)}
     if minutes is not None:
         left = max(0.0, 60 * minutes * (1 - SPARE) - sum(others.values()))
-        recipe = _that_fits(task, recipe, left / (updates(learn, speed) * speed.update), notes)
+        recipe = _that_fits(task, recipe, left / (updates * speed.update), notes)
         if "loop.minutes" not in task.given:
             recipe = replace(recipe, loop=replace(recipe.loop, minutes=max(1.0, left) / 60))
-    steps = recipe.schedule.epochs.steps(updates(learn, speed), speed.batch)
+    steps = recipe.schedule.epochs.steps(updates, speed.batch)
     seconds = others | {"training": steps * speed.update}
     return replace(plan, recipe=recipe, notes=tuple(notes), speed=speed, seconds=seconds)
 
 
-def updates(images: int, speed: Speed) -> int:
-    """Of an epoch."""
-    return max(1, images // speed.batch)
-
-
 def _with_batch(task: Task, images: int) -> tuple[Recipe, list[str]]:
-    """Smaller batches where there are few images; the rate follows by the recipe's scaling."""
+    """A smaller batch for few images; the rate follows by the recipe's scaling."""
     # What could not be read is known already: the head has looked at every image.
     recipe = override(task.recipe, ["loop.max_bad=1"])
     batch = recipe.loop.batch_size
@@ -351,7 +336,7 @@ def _with_batch(task: Task, images: int) -> tuple[Recipe, list[str]]:
 
 
 def _that_fits(task: Task, recipe: Recipe, fit: float, notes: list[str]) -> Recipe:
-    """The recipe with the epochs that fit, down to a tenth of one; with none of them the head is the model."""
+    """The recipe with the epochs that fit, down to a tenth; with none the head is the model."""
     if "schedule.epochs" in task.given or fit >= recipe.schedule.epochs.value:
         return recipe
     notes.append(f"{recipe.schedule.epochs} would be better, and do not fit into the time")
@@ -368,13 +353,8 @@ def _images(task: Task) -> dict[str, int]:
     return {name: len(split) for name, split in found.items()}
 
 
-def _probe_seconds(task: Task, speed: Speed) -> float:
-    """Embeddings are computed without PyTorch, no slower than the module answers."""
-    return len(task.dataset.split(TRAIN)) * speed.asked + FITTING
-
-
 def _evaluation_seconds(task: Task, recipe: Recipe, speed: Speed) -> float:
-    """Of the held-out split on the way, with the average and without, and for blends; of both splits at the end."""
+    """Time of the evaluations: the held-out split during training and for blends, both splits at the end."""
     epochs, every = recipe.schedule.epochs, recipe.loop.eval_every
     total = epochs.steps(1000, 1)
     times = max(1, total // max(1, every.steps(1000, 1, total))) * (1 if recipe.ema.decay is None else 2)

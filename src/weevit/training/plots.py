@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 CURVES, SAMPLES = "curves.png", "samples.png"
 
 _TITLES = {"loss": "loss", "top1": "top-1, %", "map": "mAP, %", "lr": "learning rate", "grad_norm": "gradient norm"}
-_PANELS: dict[str, tuple[tuple[str, str], ...]] = {
-    "loss": (("loss", "training"), ("val_loss", "validation"), ("ema_val_loss", "validation, average")),
-    "top1": (("top1", "weights"), ("ema_top1", "average")),
-    "map": (("map", "weights"), ("ema_map", "average")),
+PANELS: dict[str, tuple[tuple[str, str], ...]] = {
+    "loss": (("loss", "training"), ("val_loss", "validation"), ("ema_val_loss", "validation, averaged weights")),
+    "top1": (("top1", "weights"), ("ema_top1", "averaged weights")),
+    "map": (("map", "weights"), ("ema_map", "averaged weights")),
     "lr": (("lr", ""),),
     "grad_norm": (("grad_norm", ""),),
 }
@@ -33,13 +34,9 @@ _PANELS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def draw_curves(path: Path, rows: list[Row], steps_per_epoch: int) -> bool:
-    """Curves over epochs as a PNG of one panel a kind of figure.
-
-    Returns:
-        Whether it was drawn: not before there is a row, and not without matplotlib.
-    """
+    """Write the curves over epochs as a PNG, a panel per kind of figure; False without rows or matplotlib."""
     panels = {
-        name: lines for name, lines in _PANELS.items() if any(column in row for column, _ in lines for row in rows)
+        name: lines for name, lines in PANELS.items() if any(column in row for column, _ in lines for row in rows)
     }
     keep_caches_in(cache_folder())
     try:
@@ -78,20 +75,23 @@ def _line(axes: Axes, column: str, label: str, rows: list[Row], steps_per_epoch:
     axes.plot(x, [value * scale for value in y], label=label or None, linewidth=1.4, **few)
 
 
-def draw_samples(path: Path, images: Tensor, spec: Preprocessing, columns: int = 8, rows: int = 4) -> None:
-    """The first images of a batch, as they are given to the model, as one PNG.
+def to_pixels(images: Tensor, spec: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Normalised images [B, 3, H, W] as uint8 [B, H, W, 3]."""
+    channels_last = images.float().cpu().permute(0, 2, 3, 1).numpy()
+    pixels = (channels_last * np.array(spec.std) + np.array(spec.mean)) * 255
+    found: npt.NDArray[np.uint8] = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+    return found
 
-    Args:
-        path: of the file.
-        images: [B, 3, H, W] normalised.
-        spec: of it, `mean` and `std`, to undo the normalisation.
-        columns, rows: of the sheet, at most.
-    """
-    shown = images[: columns * rows].float().cpu().permute(0, 2, 3, 1).numpy()
-    pixels = (shown * np.array(spec.std) + np.array(spec.mean)) * 255
-    pixels = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+
+_COLUMNS, _ROWS = 8, 4
+"""Size of the sheet of samples, at most."""
+
+
+def draw_samples(path: Path, images: Tensor, spec: Preprocessing) -> None:
+    """Write the first images of a batch [B, 3, H, W], as the model sees them, as one PNG."""
+    pixels = to_pixels(images[: _COLUMNS * _ROWS], spec)
     height, width, gap = pixels.shape[1], pixels.shape[2], 4
-    across = min(columns, len(pixels))
+    across = min(_COLUMNS, len(pixels))
     down = -(-len(pixels) // across)
     sheet = Image.new("RGB", (across * (width + gap) + gap, down * (height + gap) + gap), "white")
     for index, own in enumerate(pixels):

@@ -1,12 +1,12 @@
-"""RandAugment (arXiv:1909.13719) in timm's small language: what is drawn. What is done to pixels stands in `pixels.py`.
+"""RandAugment (arXiv:1909.13719) in timm's notation: the draws. Their application is in `pixels.py`.
 
     rand-m6-inc1-mstd1.0-n3
-         m     magnitude, 0 to mmax                                     10 where it is not said
-         mstd  spread of the magnitude; above 100: even from 0 to m      0
+         m     magnitude, 0 to mmax                                     default 10
+         mstd  spread of the magnitude; above 100: even from 0 to m     0
          mmax  greatest magnitude                                       10
-         inc   1: what a greater magnitude makes stronger, all of it     0
+         inc   1: a greater magnitude makes every treatment stronger    0
          n     treatments of an image                                   2
-         p     probability of each                                       0.5
+         p     probability of each                                      0.5
          tweights  turns and shifts often, colours seldom, none twice
 
 Neither numpy nor torch is imported, so that recipes are checked without them.
@@ -28,9 +28,9 @@ class Op:
     """One treatment of an image.
 
     Attributes:
-        name: of `pixels.OPS`.
-        value: in its own unit (degrees, a share of the side, bits, a factor, ...); 0 where there is none.
-        interpolation: of turns and shifts: `bilinear` or `bicubic`; empty for others.
+        name: name in `pixels.OPS`.
+        value: in its own unit (degrees, a share of the side, bits, a factor, ...); 0 without one.
+        interpolation: `bilinear` or `bicubic`, of turns and shifts; empty for others.
     """
 
     name: str
@@ -68,13 +68,13 @@ def _down_from(most: int, factor: int | None = None) -> Level:
 
 @dataclass(frozen=True)
 class _Row:
-    """How one treatment follows from a magnitude.
+    """The values of one treatment.
 
     Attributes:
-        level: plainly; of some, a greater magnitude is then a weaker treatment.
+        level: without inc1; for some treatments a greater magnitude is then weaker.
         increasing: with inc1.
         weight: with tweights, which always increases.
-        moves: whether it reads between pixels.
+        moves: whether it interpolates between pixels.
     """
 
     name: str
@@ -107,7 +107,7 @@ _ROWS = (
 
 @dataclass(frozen=True)
 class RandAugment:
-    """A sentence of the language, read. The attributes are its words, in the order of the module's docstring."""
+    """A parsed text; the attributes are its words, in the order of the module's docstring."""
 
     magnitude: int = 10
     spread: float = 0.0
@@ -119,11 +119,7 @@ class RandAugment:
 
     @classmethod
     def parse(cls, text: str) -> RandAugment:
-        """Read a sentence.
-
-        Raises:
-            RecipeError: an unknown or doubled word, an invalid number.
-        """
+        """Read an `augment.auto` text; RecipeError for an unknown or repeated word or an invalid number."""
         first, *words = text.split("-")
         if first != "rand":
             raise RecipeError(f"augment.randaugment is {text!r}; it begins with 'rand', as in {_EXAMPLE}.")
@@ -142,12 +138,7 @@ class RandAugment:
         return found
 
     def draw(self, rng: Random, interpolation: str) -> tuple[Op, ...]:
-        """The treatments of one image, in order; fewer than `layers`, since each is left out with some probability.
-
-        Args:
-            rng: to draw from.
-            interpolation: of turns and shifts: `bilinear`, `bicubic`, or one of them at `random` for each.
-        """
+        """The treatments of one image, in order; fewer than `layers`, since each has a probability."""
         rows = self._rows(rng)
         return tuple(self._op(row, rng, interpolation) for row in rows if self.prob == 1 or rng.random() < self.prob)
 
@@ -156,8 +147,8 @@ class RandAugment:
             return [_ROWS[int(rng.random() * len(_ROWS))] for _ in range(self.layers)]
         left, chosen = list(_ROWS), []
         for _ in range(self.layers):
-            place = rng.random() * sum(row.weight for row in left)
-            row = next((row for row in left if (place := place - row.weight) < 0), left[-1])
+            rest = rng.random() * sum(row.weight for row in left)
+            row = next((row for row in left if (rest := rest - row.weight) < 0), left[-1])
             left.remove(row)
             chosen.append(row)
         return chosen
@@ -174,7 +165,7 @@ class RandAugment:
 
 
 def draw_interpolation(rng: Random, interpolation: str) -> str:
-    """The one that was asked for, or one of two at `random`."""
+    """The given interpolation, or one of two at `random`."""
     return interpolation if interpolation != "random" else ("bilinear" if rng.random() < 0.5 else "bicubic")
 
 
@@ -183,7 +174,7 @@ _EXAMPLE = "rand-m6-inc1-mstd1.0-n3"
 
 @dataclass(frozen=True)
 class _Word:
-    """One word of the language: the attribute that it sets, the type of its number, and the range."""
+    """One word of the notation: its attribute, the type of its number, and the range."""
 
     field: str
     kind: type[int] | type[float] | type[bool]

@@ -1,8 +1,8 @@
-"""Recipes: a whole training in one YAML file that a person can read, run, diff and trust.
+"""Recipes: a whole training in one YAML file that a person can read, run and compare.
 
-The schema stands in `schema.py`. Reading is strict: an unknown key, a wrong unit or a combination that excludes itself
-is an error that names the line and the nearest key. The shipped recipes stand in `weevit/recipes/`; a recipe that says
-`based_on: NAME` takes from that one what it does not say itself, and `deviations` lists what it changed.
+The schema is in `schema.py`. Reading is strict: an unknown key, a wrong unit or values that exclude each other are
+errors that name the line and the nearest key. The shipped recipes are in `weevit/recipes/`; a recipe with `based_on:
+NAME` takes its other values from that one, and `deviations` lists the changes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ NO_RESULT = frozenset(
         *("loop.checkpoint_every", "loop.checkpoint_minutes"),
     ]
 )
-"""Keys that change nothing about what comes out."""
+"""Keys without influence on the result."""
 
 
 def names() -> list[str]:
@@ -79,7 +79,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """Read a recipe.
 
     Args:
-        name_or_path: a shipped recipe's name, a YAML file, or a run folder (its `recipe.yaml` is meant).
+        name_or_path: a shipped recipe's name, a YAML file, or a run folder (for its `recipe.yaml`).
         overrides: `key=value` words, such as `optim.lr=2e-4`; the last of two equal keys counts.
 
     Raises:
@@ -90,11 +90,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The file of a recipe.
-
-    Raises:
-        RecipeError: neither a shipped name nor a file.
-    """
+    """The file of a recipe; RecipeError where it is neither a shipped name nor a file."""
     given = str(name_or_path)
     if given in names():
         return FOLDER / f"{given}.yaml"
@@ -116,9 +112,9 @@ def parse_recipe(content: str, source: str, overrides: Sequence[str] = (), name:
 
     Args:
         content: the text.
-        source: what to call it in errors.
+        source: its name in errors.
         overrides: as for `load_recipe`.
-        name: the recipe's, where the text says none.
+        name: the recipe's name, where the text has none.
 
     Raises:
         RecipeError: it has an invalid value.
@@ -136,26 +132,19 @@ def parse_recipe(content: str, source: str, overrides: Sequence[str] = (), name:
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Change some values of a recipe, and check it again.
-
-    Raises:
-        RecipeError: an unknown key, a wrong value, or a combination that excludes itself.
-    """
+    """Change values of a recipe and check it again; RecipeError for an unknown key or an invalid value."""
     return parse_recipe(to_yaml(recipe), f"recipe {recipe.name}", overrides, recipe.name)
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The recipe as YAML, every value said; `parse_recipe` gives the same recipe back."""
+    """The recipe as YAML with every value; `parse_recipe` reads it back."""
     lines = [f"{key}: {write_value(value)}" for key, value in _top(recipe)]
     for part in PARTS:
         lines += ["", f"{part}:"]
         for key, value in plain_part(getattr(recipe, part)):
-            lines.append(f"  {key}: {write_value(value)}" + _remark(recipe, f"{part}.{key}"))
+            remark = "  # not seen" if f"{part}.{key}" in recipe.not_seen else ""
+            lines.append(f"  {key}: {write_value(value)}{remark}")
     return "\n".join(lines) + "\n"
-
-
-def _remark(recipe: Recipe, key: str) -> str:
-    return "  # not seen" if key in recipe.not_seen else ""
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -174,11 +163,7 @@ def difference(first: Recipe, second: Recipe) -> list[tuple[str, Any, Any]]:
 
 
 def deviations(recipe: Recipe) -> list[str]:
-    """What differs from the shipped recipe that this one is based on, and what nobody here has seen of the published.
-
-    Returns:
-        One line for each key; empty for a recipe that is based on none.
-    """
+    """A line for each difference from the shipped recipe it is based on, and for each published value not seen."""
     if not recipe.based_on:
         return []
     published = load_recipe(recipe.based_on)
@@ -196,14 +181,14 @@ def deviations(recipe: Recipe) -> list[str]:
 
 
 def header(name_or_path: str | Path) -> str:
-    """The comment at the top of a recipe's file: what it reproduces, with which command, what to expect."""
+    """The comment at the top of a recipe's file: what it reproduces, the command, the expected result."""
     lines = _text(find(name_or_path)).splitlines()
     count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(lines[:count])
 
 
 def _top(recipe: Recipe) -> Iterator[tuple[str, Any]]:
-    """The values that stand in no part; names that are empty are left out."""
+    """The values outside of parts; empty names are left out."""
     for declared in fields(Recipe):
         if declared.name not in PARTS:
             value = kind_of(declared).plain(getattr(recipe, declared.name))
@@ -231,7 +216,7 @@ def _all_kinds() -> dict[str, Kind]:
 
 
 KINDS = _all_kinds()
-"""Dotted key -> what may stand there, for all keys."""
+"""Dotted key -> its kind."""
 
 
 def _base(name: Any, raw: Raw) -> Raw:

@@ -1,7 +1,7 @@
-"""A recipe's text: YAML with one reading, where each key stands, words of the command line, and values written back.
+"""The text of a recipe: unambiguous YAML, the line of each key, overrides of the command line, and values written back.
 
 A recipe may be a stranger's. YAML can say much in few bytes: an alias stands for all that its anchor holds, a tag for
-a type, `1:30` for 90, `010` for 8. A recipe needs none of it, so none of it is read: what is read is as large as the
+a type, `1:30` for 90, `010` for 8. A recipe needs none of it, and none of it is read: the result is as large as the
 file.
 """
 
@@ -19,35 +19,35 @@ from weevit.training.values import Kind, unknown_key
 from weevit.zoo.strict_json import shorten
 
 MAX_BYTES = 1 << 16
-"""Thirty times the longest recipe that is shipped; the slowest text of that size is read in less than one second."""
+"""Thirty times the longest shipped recipe; any text of that size is read in less than one second."""
 
 MAX_DEPTH = 8
 
 _SHOWN = 120
-"""Characters of what was given that an error shows."""
+"""Characters of a value in an error."""
 
 SOURCE = ""
-"""The key in `Raw.origins` that stands for the whole file."""
+"""The key of the whole file in `Raw.origins`."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A recipe as it was written.
+    """A recipe as written.
 
     Attributes:
-        values: as YAML gives them.
-        origins: dotted key -> where it stands, in words.
+        values: values as YAML gives them.
+        origins: dotted key -> its line, in words.
     """
 
     values: Mapping[str, Any]
     origins: Mapping[str, str]
 
     def at(self, key: str) -> str:
-        """Where a key stands, in words; the file for a key that stands nowhere."""
+        """The line of a key, in words; the file for a key without one."""
         return self.origins.get(key, self.origins[SOURCE])
 
     def over(self, base: Raw) -> Raw:
-        """These values, and those of `base` where there are none."""
+        """These values on top of those of `base`."""
         values = dict(base.values)
         for key, value in self.values.items():
             below = values.get(key)
@@ -60,7 +60,7 @@ class _Refused(yaml.MarkedYAMLError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Makes nodes of what a recipe may hold: no aliases, anchors and tags, and nothing nested deep."""
+    """Composes only what a recipe may hold: no aliases, anchors or tags, and no deep nesting."""
 
     _depth = 0
 
@@ -81,11 +81,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(content: str, source: str) -> Raw:
-    """Parse YAML that has one reading: plain values only, and no key twice in one place.
+    """Parse unambiguous YAML: plain values only, and no key twice.
 
     Raises:
-        RecipeError: it is not YAML, not a mapping, too large or too deep, a key stands there twice, or a value means
-            one thing to one program and another to the next.
+        RecipeError: not YAML, not a mapping, too large or too deep, a key twice, or a value that programs read in
+            different ways.
     """
     if len(content) > MAX_BYTES:
         raise RecipeError(f"{source} has {len(content):,} characters; a recipe has at most {MAX_BYTES:,}.")
@@ -111,7 +111,7 @@ def _line(error: yaml.MarkedYAMLError) -> int:
 
 
 def _plain(node: Any, path: str, source: str, origins: dict[str, str]) -> Any:
-    """A YAML node as dicts, lists and plain values; notes where each key stands."""
+    """A YAML node as dicts, lists and plain values; the line of each key is noted."""
     line = f"{source}, line {node.start_mark.line + 1}"
     if isinstance(node, yaml.ScalarNode):
         return _value(node, line)
@@ -132,7 +132,7 @@ def _plain(node: Any, path: str, source: str, origins: dict[str, str]) -> Any:
 
 
 _DIGITS = 40
-"""Of a number. One with more is left as text, which no kind of number takes."""
+"""Digits of a number. One with more is left as text, which no kind of number accepts."""
 
 _WHOLE = re.compile(rf"[-+]?(0|[1-9][0-9_]{{0,{_DIGITS}}})")
 _FLAGS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
@@ -158,11 +158,11 @@ _TAGS: dict[str, Callable[[str], Any]] = {
     "tag:yaml.org,2002:int": _whole,
     "tag:yaml.org,2002:float": _number,
 }
-"""What YAML 1.1 takes a value for -> its value; None where YAML 1.2 would take it for something else."""
+"""YAML 1.1's tag of a value -> its reader; None where YAML 1.2 reads the value in another way."""
 
 
 def _value(node: Any, line: str) -> Any:
-    """One value. Octal and sexagesimal numbers, dates and `<<` are refused: they are text to other readers of YAML."""
+    """One value. Octal and sexagesimal numbers, dates and `<<` are refused: other readers take them for text."""
     if node.tag == "tag:yaml.org,2002:null":
         return None
     read = _TAGS.get(node.tag)
@@ -177,15 +177,10 @@ def _value(node: Any, line: str) -> Any:
 
 
 def apply_overrides(raw: Raw, overrides: Sequence[str], kinds: Mapping[str, Kind]) -> Raw:
-    """The recipe with the `key=value` words of the command line over it.
-
-    Args:
-        raw: the recipe.
-        overrides: the words; the last of two for one key counts.
-        kinds: dotted key -> what may stand there.
+    """The recipe with `key=value` words on top; the last of two for one key counts.
 
     Raises:
-        RecipeError: a word without `=`, or a key that no recipe has.
+        RecipeError: a word without `=`, or an unknown key.
     """
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.values.items()}
     origins = dict(raw.origins)
@@ -196,8 +191,8 @@ def apply_overrides(raw: Raw, overrides: Sequence[str], kinds: Mapping[str, Kind
         if key not in kinds:
             raise unknown_key(key, word[:_SHOWN], list(kinds))
         part, dot, name = key.rpartition(".")
-        place = _part(values, part, raw) if dot else values
-        place[name] = kinds[key].from_text(value)
+        target = _part(values, part, raw) if dot else values
+        target[name] = kinds[key].from_text(value)
         origins[key] = word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
     return Raw(values, origins)
 
@@ -207,8 +202,8 @@ def _part(values: dict[str, Any], part: str, raw: Raw) -> dict[str, Any]:
         values[part] = {}
     if not isinstance(values[part], dict):
         raise RecipeError(f"{raw.at(part)}: {part} is {shorten(values[part])}; expected keys and values below it.")
-    place: dict[str, Any] = values[part]
-    return place
+    found: dict[str, Any] = values[part]
+    return found
 
 
 def write_value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves behind for others: the best weights as a model, tables, images, and the record of its end."""
+"""The results of a run: the best weights as a model, tables, images, and the record of its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -27,21 +28,21 @@ from weevit.zoo.decision import Decision
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a run.
+    """The result of a run.
 
     Attributes:
-        folder: of it.
-        stopped: `done`, `time budget`, `early stop` or `interrupted`; `resume` resumes all but the first.
-        step, total: updates done, and with which its schedule ends.
-        best: the best evaluation; None where there was none yet.
-        figures: of the last evaluation.
+        folder: folder of the run.
+        stopped: `done`, `time budget`, `early stop` or `interrupted`; all but the first can be resumed.
+        step, total: updates done, and at the end of the schedule.
+        best: the best evaluation; None before the first.
+        figures: figures of the last evaluation.
         digest: sha256 over weights, moments, averages, counts and metrics: equal runs have equal ones.
-        bad: kind -> how many images could not be read.
-        minutes: that it took, all sittings together.
+        bad: kind -> number of unreadable images.
+        minutes: time of all sittings together.
         metrics: every row.
         worked: whether updates were made in this sitting.
-        planned: updates of its schedule as the recipe says.
-        ends: what was decided on the way about where it ends, as `weevit.training.pace.Pace` has it.
+        planned: updates of the schedule by the recipe.
+        ends: decisions on the end of the schedule, as in `weevit.training.pace.Pace`.
     """
 
     folder: Path
@@ -63,14 +64,15 @@ class Run:
         """The folder of the best weights, in the hub's format."""
         return self.folder / run_folder.MODEL
 
+    def as_json(self) -> dict[str, Any]:
+        """The end of the run as plain data."""
+        names = ("stopped", "step", "total", "figures", "digest", "bad")
+        best = vars(self.best) if self.best else None
+        return {name: getattr(self, name) for name in names} | {"best": best, "minutes": round(self.minutes, 3)}
+
 
 def publish(work: Work, path: Path) -> None:
-    """Write the best weights as `model/`: the hub's format, with class names and preprocessing.
-
-    Args:
-        work: the run.
-        path: the checkpoint of the best evaluation.
-    """
+    """Write the best weights, from the checkpoint at `path`, as `model/`: the hub's format with classes."""
     assert work.state.best is not None
     module: VisionTransformer = rebuild(work.facts["model"])
     module.load_state_dict(read_weights(path, work.state.best.weights))
@@ -80,7 +82,7 @@ def publish(work: Work, path: Path) -> None:
 
 
 def publish_again(work: Work) -> None:
-    """Make `model/` what the state says is the best: a process that was killed may have been further than its state."""
+    """Write `model/` from the best checkpoint of the state: a killed process may have written a later one."""
     best = work.state.best
     path = checkpoints(work.folder / run_folder.STATE).get(best.step) if best else None
     if path is not None and damage(path) is None:
@@ -102,9 +104,9 @@ def show_metrics(work: Work) -> None:
 
 
 def write_report(work: Work, run: Run) -> str:
-    """Evaluate `model/` as `weevit eval` does, and write the page of the run; returns what to say of it.
+    """Evaluate `model/` as `weevit eval` does, and write the page of the run; returns a sentence on it.
 
-    A report that cannot be written is no reason for a run to fail: it can be made again.
+    A report that cannot be written does not fail the run: it can be made again.
     """
     from weevit.evaluation.evaluate import evaluate
     from weevit.training.pages import write_evaluated, write_run_page
@@ -122,7 +124,7 @@ def write_report(work: Work, run: Run) -> str:
 
 
 def failures(work: Work) -> list[Failure]:
-    """Images that could not be read, of both splits; the reason begins with its kind."""
+    """The unreadable images of both splits; each reason begins with its kind."""
     splits = {TRAIN: work.state.bad, VALIDATION: work.validation.bad}
     return [
         (name, split, STATUSES.get(kind, kind), f"{kind}: {error}")
@@ -132,13 +134,13 @@ def failures(work: Work) -> list[Failure]:
 
 
 def last_figures(rows: list[Row]) -> dict[str, float]:
-    """Those of the last evaluation; empty before the first."""
+    """The figures of the last evaluation; empty before the first."""
     last: Row = next((row for row in reversed(rows) if row["kind"] == "eval"), {})
     return {name: value for name, value in last.items() if name not in ("step", "epoch", "kind", "seen")}
 
 
 def outcome(work: Work, stopped: str, digest: str, worked: bool = True) -> Run:
-    """The typed result, which also stands in `run.json`."""
+    """The result, which is also recorded in `run.json`."""
     state = work.state
     run = Run(
         folder=work.folder,
@@ -155,15 +157,5 @@ def outcome(work: Work, stopped: str, digest: str, worked: bool = True) -> Run:
         planned=work.plan.total,
         ends=tuple(state.ends),
     )
-    end = {
-        "stopped": run.stopped,
-        "step": run.step,
-        "total": run.total,
-        "best": vars(run.best) if run.best else None,
-        "figures": run.figures,
-        "digest": run.digest,
-        "bad": run.bad,
-        "minutes": round(run.minutes, 3),
-    }
-    run_folder.write_run(work.folder, {**work.facts, "end": end})
+    run_folder.write_run(work.folder, {**work.facts, "end": run.as_json()})
     return run

@@ -1,4 +1,4 @@
-"""The data of a run: its splits and their order, and whether it is still what the run was begun with."""
+"""The data of a run: its splits and their order, and the check that it is unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from weevit.training import run_folder
 from weevit.training.schema import Recipe
 
 CONTENTS = "contents"
-"""The key of `run.json` for the images' bytes, beside the fingerprint of their sizes and times."""
+"""The key of `run.json` for the digest of the images' bytes."""
 
 
 def splits_of(recipe: Recipe) -> Dataset:
@@ -34,24 +34,17 @@ def splits_of(recipe: Recipe) -> Dataset:
     return dataset if recipe.data.hold_out is None else held_out(dataset, recipe.data.hold_out, recipe.seed)
 
 
-def held_out(dataset: Dataset, share: float, seed: int, hashes: Sequence[str | None] | None = None) -> Dataset:
-    """The data with a part of its training split as the validation split; what was the validation split is left out.
-
-    Args:
-        dataset: with a training split.
-        share: of the training split, as alike to it as can be; copies of an image stay on one side.
-        seed: of the draw.
-        hashes: the sha256 of the training images, if they are known.
-    """
+def held_out(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """The data with a held-out share of its training split in place of the validation split."""
     rest = {name: split for name, split in dataset.splits.items() if name != "validation"}
-    return with_validation(replace(dataset, splits=rest), share, seed, hashes)
+    return with_validation(replace(dataset, splits=rest), share, seed)
 
 
 def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """A data set with its classes, whose names do not change, in another order."""
+    """A data set with its classes in another order."""
     if dataset.classes == tuple(classes):
         return dataset
-    indices = {name: place for place, name in enumerate(classes)}
+    indices = {name: index for index, name in enumerate(classes)}
     moved = np.array([indices[name] for name in dataset.classes])
     back = np.argsort(moved)
     splits = {
@@ -62,7 +55,7 @@ def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
 
 
 def data_facts(dataset: Dataset) -> dict[str, Any]:
-    """What `run.json` records of the data."""
+    """The record of the data in `run.json`."""
     return _facts(dataset) | _contents(dataset)
 
 
@@ -72,7 +65,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _contents(dataset: Dataset) -> dict[str, str]:
-    """What is in the files, as far as it can be had in some seconds: by it, data with other times is known again."""
+    """The digest of the files' bytes, if small enough: it recognises data with other times."""
     digest = contents(dataset)
     return {} if digest is None else {CONTENTS: digest}
 
@@ -80,7 +73,7 @@ def _contents(dataset: Dataset) -> dict[str, str]:
 def refuse_other_data(
     folder: Path, facts: dict[str, Any], dataset: Dataset, warn: Callable[[str], None]
 ) -> Iterator[str]:
-    """Refuse other data than was recorded; where only times of files differ, their bytes decide. Gives what to say."""
+    """Refuse data that differs from the record; where only times differ, the bytes decide. Yields notes."""
     then, now = dict(facts["data"]), _facts(dataset)
     known = then.pop(CONTENTS, None)
     if now == then:

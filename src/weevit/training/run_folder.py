@@ -1,10 +1,10 @@
-"""The folder of a run: what is in it, who may write it, and what the run was begun with.
+"""The folder of a run.
 
-model/        the best weights in the hub's format: what every other verb, and timm, can load
-recipe.yaml   as resolved
+model/        the best weights in the hub's format, for every other verb and for timm
+recipe.yaml   the resolved recipe
 run.json      what is trained on what, with which versions, on which machine
 metrics.jsonl, metrics.csv   the same rows twice
-failures.csv  images that could not be read
+failures.csv  unreadable images
 report.html, evaluation.html, plots/, log.txt
 state/        checkpoints to resume from
 """
@@ -57,7 +57,7 @@ TRAINING = Kind(
 )
 
 BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
-"""What of `run.json` decides what comes out; a run resumes with exactly this, or not at all."""
+"""The keys of `run.json` that determine the result; a run resumes with exactly these."""
 
 
 @contextmanager
@@ -65,13 +65,13 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
     """Hold the folder of a run against other processes.
 
     Args:
-        folder: made if the run is new.
-        new: whether a run is begun in it; else one must be there.
-        inputs: what it is begun with.
+        folder: made for a new run.
+        new: whether the run is new; otherwise one must be there.
+        inputs: inputs of the run.
 
     Raises:
-        UsageError: the folder is an invalid output, or holds a run where one is begun, or none where one is resumed.
-        OutputError: another process works in it, or it cannot be made or written.
+        UsageError: an invalid output, a run where a new one is to begin, or none where one is to resume.
+        OutputError: another process works in the folder, or it cannot be written.
     """
     check_folder(folder, TRAINING, inputs)
     if not new and not (folder / RUN).is_file():
@@ -89,7 +89,7 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
 
 
 def _clear_unbegun(folder: Path) -> None:
-    """Delete what a process has left that was killed before there was a run."""
+    """Delete the files of a process that was killed before there was a run."""
     (folder / RECIPE).unlink(missing_ok=True)
     shutil.rmtree(folder / STATE, ignore_errors=True)
 
@@ -98,7 +98,7 @@ def _clear_unbegun(folder: Path) -> None:
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """sha256 of what of a run decides its outcome; stands in every checkpoint."""
+    """sha256 of everything in a run that determines its result; recorded in every checkpoint."""
     binding = {key: facts[key] for key in BINDING}
     return hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()
 
@@ -116,11 +116,7 @@ def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read `run.json`.
-
-    Raises:
-        TrainingError: damaged, or of another schema.
-    """
+    """Read `run.json`; TrainingError where it is damaged, or of another schema."""
     path = folder / RUN
     try:
         content = parse_json_object(read_own(path, MAX_RECORD_BYTES), str(path))
@@ -133,12 +129,12 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Compare what a run was begun with and what it would resume with.
+    """Compare the record of a run with its current values.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         recorded: `run.json`.
-        found: the same keys, as they are now; those that are absent are not compared.
+        found: current values; absent keys are not compared.
 
     Raises:
         TrainingError: a difference; the message lists all of them.
@@ -155,13 +151,13 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
 
 
 def append_row(folder: Path, row: Row) -> None:
-    """Add a row to `metrics.jsonl`; whoever follows the file sees it at once."""
+    """Append a row to `metrics.jsonl`."""
     with TRAINING.writing(folder), (folder / METRICS).open("a", encoding="utf-8") as file:
         file.write(to_lines([row]))
 
 
 def write_metrics(folder: Path, rows: list[Row]) -> None:
-    """Write `metrics.jsonl` and `metrics.csv` anew, from what the state holds."""
+    """Write `metrics.jsonl` and `metrics.csv` from the rows of the state."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     TRAINING.write(folder, METRICS, to_lines(rows))
     TRAINING.write(folder, CSV, csv_bytes(columns, [[row.get(name) for name in columns] for row in rows]))
@@ -175,7 +171,7 @@ def log(folder: Path, line: str) -> None:
 
 @contextmanager
 def logging(folder: Path) -> Iterator[None]:
-    """What ends a run stands in its log too: who started it may not be there to read the screen."""
+    """Log an error that ends the run."""
     try:
         yield
     except WeevitError as error:

@@ -1,6 +1,6 @@
-"""What the files of a checkpoint may say: read as records, and compared with the run that resumes from them.
+"""The schema of a checkpoint's files, and the comparison with the run that resumes from them.
 
-A manifest's digests show that nothing was damaged, not that weevit wrote it: a run folder may come from anybody.
+A manifest's digests show that nothing was damaged, not that weevit wrote it: a run folder may be a stranger's.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from weevit.zoo.records import (
     Number,
     Seconds,
     either,
+    having,
     items,
     number,
     parse_line,
@@ -45,7 +46,7 @@ SCHEMA = "weevit.state/1"
 MAX_METRICS_BYTES = 1 << 30
 
 DISK_ERRORS = (OSError, SafetensorError)
-"""What writing tensors may raise: the library has an error of its own for a full disk."""
+"""Errors of writing tensors: the library has its own for a full disk."""
 
 MAX_BAD = 10_000_000
 MAX_ENDS = 100_000
@@ -68,10 +69,10 @@ class Best:
     """The best evaluation so far.
 
     Attributes:
-        step: after which it was.
-        figure: that decides: `ema_top1`, `val_loss`, ...
-        value: of it.
-        weights: `model` or `ema`: whose it is.
+        step: updates before it.
+        figure: the deciding figure: `ema_top1`, `val_loss`, ...
+        value: its value.
+        weights: `model` or `ema`.
     """
 
     step: Count
@@ -82,11 +83,11 @@ class Best:
 
 @dataclass
 class Clock:
-    """How long a run has taken; what equal runs do not share.
+    """The time of a run; not equal in equal runs.
 
     Attributes:
         seconds: of all sittings together, evaluation and saving included.
-        rows: `step`, `images_per_second` and `data_wait` (share of the time that was spent waiting for data).
+        rows: `step`, `images_per_second` and `data_wait` (share of the time spent waiting for data).
     """
 
     seconds: Seconds = 0.0
@@ -95,7 +96,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Saved:
-    """The contents of `state.json`; what they mean stands at `weevit.training.state.State`."""
+    """The contents of `state.json`; see `weevit.training.state.State`."""
 
     run: Name
     step: Count
@@ -111,16 +112,12 @@ class Saved:
 
 
 def to_lines(rows: list[Row]) -> str:
-    """Rows as text, one JSON object per line; equal rows give equal bytes."""
+    """Rows as text, a JSON object per line; equal rows give equal bytes."""
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def read_saved(path: Path) -> Saved:
-    """`state.json` of a checkpoint.
-
-    Raises:
-        TrainingError: of another schema, thus of another version of weevit; or not what weevit writes.
-    """
+    """Read `state.json` of a checkpoint; TrainingError for another schema, or what weevit does not write."""
     file = path / STATE
     try:
         content = parse_json_object(read_own(file, MAX_RECORD_BYTES), str(file))
@@ -136,11 +133,7 @@ def read_saved(path: Path) -> Saved:
 
 
 def read_clock(path: Path, step: int) -> Clock:
-    """`clock.json` of a checkpoint of that step.
-
-    Raises:
-        TrainingError: not what weevit writes.
-    """
+    """Read `clock.json` of the checkpoint of a step; TrainingError for what weevit does not write."""
     try:
         clock = read_record_file(Clock, path / CLOCK, limit=MAX_METRICS_BYTES)
     except (MalformedFileError, OSError) as error:
@@ -150,15 +143,11 @@ def read_clock(path: Path, step: int) -> Clock:
 
 
 def read_metrics(path: Path, step: int) -> list[Row]:
-    """`metrics.jsonl` of a checkpoint of that step.
-
-    Raises:
-        TrainingError: not what weevit writes.
-    """
+    """Read `metrics.jsonl` of the checkpoint of a step; TrainingError for what weevit does not write."""
     file, rows = path / METRICS, []
     try:
-        for place, line in enumerate(read_own(file, MAX_METRICS_BYTES).splitlines(), 1):
-            where = f"{file}, line {place}"
+        for row, line in enumerate(read_own(file, MAX_METRICS_BYTES).splitlines(), 1):
+            where = f"{file}, line {row}"
             rows.append(read_record(_Metrics, {"row": parse_line(line, where)}, where).row)
     except (MalformedFileError, OSError) as error:
         raise _forged(str(error)) from error
@@ -166,26 +155,23 @@ def read_metrics(path: Path, step: int) -> list[Row]:
     return rows
 
 
+_row = having(
+    table(words(64), _value, 64),
+    "a row",
+    {
+        **dict.fromkeys(("step", "epoch", "seen"), whole(0, MAX_COUNT)),
+        "kind": one_of("train", "eval", shown="kind of row"),
+    },
+)
+
+
 def _metrics_row(value: Any) -> Row:
-    """A row of metrics; the loop looks at these four."""
-    row: Row = table(words(64), _value, 64)(value)
-    for name, check in _ALWAYS.items():
-        try:
-            check(row.get(name))
-        except ValueError as error:
-            raise ValueError(f"a row whose {name} is {error}") from None
+    """A row of metrics: numbers, but for its kind."""
+    row: Row = _row(value)
     wrong = [name for name, one in row.items() if name != "kind" and isinstance(one, str)]
     if wrong:
         raise ValueError(f"a row whose {wrong[0]} is a number")
     return row
-
-
-_ALWAYS = {
-    "step": whole(0, MAX_COUNT),
-    "epoch": whole(0, MAX_COUNT),
-    "seen": whole(0, MAX_COUNT),
-    "kind": one_of("train", "eval", shown="kind of row"),
-}
 
 
 @dataclass(frozen=True)
@@ -200,17 +186,7 @@ def _refuse_later(file: Path, rows: list[Row], step: int) -> None:
 
 
 def refuse_outside(saved: Saved, path: Path, total: int, batch: int) -> None:
-    """Hold the counts of a state against the schedule and against each other.
-
-    Args:
-        saved: of `read_saved`.
-        path: of the checkpoint, whose name has the step too.
-        total: updates of the schedule.
-        batch: images of an update.
-
-    Raises:
-        TrainingError: a count that this run cannot come to.
-    """
+    """Refuse counts that a run of `total` updates of `batch` images cannot have, with a TrainingError."""
     step, best, sums = saved.step, saved.best, saved.window
     limits = {
         "step": (step, total),
@@ -236,11 +212,7 @@ def refuse_outside(saved: Saved, path: Path, total: int, batch: int) -> None:
 
 
 def refuse_unlike(path: Path, tensors: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Hold the tensors of a file against the module that they are to fill.
-
-    Raises:
-        TrainingError: other names or shapes.
-    """
+    """Raise a TrainingError if a file's tensors differ from the module's in names or shapes."""
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -256,16 +228,16 @@ def refuse_strange_moments(
     plain: Mapping[str, Any],
     state: tuple[nn.Module, torch.optim.Optimizer, int],
 ) -> None:
-    """Hold moments against the parameters and the optimiser that they are for.
+    """Refuse moments that do not fit the parameters and the optimiser.
 
     Args:
-        path: of the file.
+        path: path of the file.
         tensors: `parameter.moment` -> tensor.
         plain: parameter -> moments that are no tensors.
         state: the module, its optimiser, and the updates so far.
 
     Raises:
-        TrainingError: of a parameter that there is not, not what this optimiser keeps, of another shape or count.
+        TrainingError: an unknown parameter, or another set, shape or count of moments.
     """
     module, optimizer, step = state
     parameters = dict(module.named_parameters())

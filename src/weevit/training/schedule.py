@@ -1,4 +1,4 @@
-"""How the learning rate moves: a pure function of the updates done, as timm's `CosineLRScheduler` once per update."""
+"""The learning rate as a function of the updates done, as timm's `CosineLRScheduler` once per update."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Schedule:
     """A recipe's schedule, in updates.
 
     Attributes:
-        kind: how it goes from the peak to `min_lr`: `cosine`, `linear`, or `constant`: not at all.
+        kind: the course from the peak to `min_lr`: `cosine`, `linear`, or `constant` (none).
         peak, warmup_lr, min_lr: rates.
-        length: updates of the way down to `min_lr`.
+        length: updates of the course down to `min_lr`.
         warmup: updates in which the rate rises from `warmup_lr` to the peak.
-        cooldown: updates at `min_lr` (at the peak where constant) in the end.
-        warmup_prefix: the way down begins after the warmup; otherwise at the first update, and the warmup hides its
+        cooldown: updates at `min_lr` (at the peak where constant) at the end.
+        warmup_prefix: the course begins after the warmup; otherwise at the first update, and the warmup replaces its
             beginning.
     """
 
@@ -48,11 +48,11 @@ class Schedule:
 
     @property
     def _first(self) -> int:
-        """The update with which the way down begins."""
+        """The first update of the course down."""
         return self.warmup if self.warmup_prefix else 0
 
     def rate(self, step: float) -> float:
-        """The rate of the update that comes after `step` others."""
+        """The rate of the update after `step` updates; a group's own is this times its `lr_scale`."""
         if step < self.warmup:
             return self.warmup_lr + step * (self.peak - self.warmup_lr) / self.warmup
         if self.kind == "constant":
@@ -62,8 +62,3 @@ class Schedule:
             return self.min_lr
         left = 1 - done if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
         return self.min_lr + (self.peak - self.min_lr) * left
-
-
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The rate of the update that comes after `step` others; a group's own is this times its `lr_scale`."""
-    return Schedule.of(recipe, steps_per_epoch).rate(step)

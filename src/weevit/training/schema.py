@@ -20,7 +20,7 @@ Pair = tuple[float, float]
 RGB = tuple[float, float, float]
 
 _LONGEST_SENTENCE = 200
-"""Characters of RandAugment's language: its seven words have fewer than a hundred."""
+"""Characters of RandAugment's notation: its seven words have fewer than a hundred."""
 
 
 def _sentence(value: Any) -> str:
@@ -298,11 +298,7 @@ class Recipe:
 
     @property
     def learning_rate(self) -> float:
-        """The peak rate: `optim.lr`, or `optim.base_lr` scaled with the batch.
-
-        Raises:
-            RecipeError: a shipped recipe whose published rate nobody here has seen, and none was given.
-        """
+        """The peak rate: `optim.lr`, or `optim.base_lr` scaled with the batch; RecipeError where neither is given."""
         optim = self.optim
         if optim.lr is not None:
             return optim.lr

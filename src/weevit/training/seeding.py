@@ -1,7 +1,7 @@
-"""Random numbers that follow from a key and from nothing that was drawn before.
+"""Random numbers that follow from a key and not from earlier draws.
 
-A key names what is drawn, such as ("picture", seed, epoch, sample, repeat): whoever draws it, in which process, thread
-or order, and after how many restarts, gets the same numbers.
+A key names the draw, such as ("picture", seed, epoch, sample, repeat): any process, thread or order, and any number of
+restarts, gives the same numbers.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ Key = tuple[int | str, ...]
 
 
 def keyed(*key: int | str) -> random.Random:
-    """A generator of its own for a key. Python promises that `random()` stays as it is in every version."""
+    """A generator for a key. Python promises the same `random()` in every version."""
     return random.Random(_number(key))
 
 
 def permutation(count: int, *key: int | str) -> npt.NDArray[np.int64]:
-    """0 to `count` - 1 in an order that the key decides; the same with every version of NumPy."""
+    """0 to `count` - 1 in an order given by the key; equal in every version of NumPy."""
     return np.argsort(np.random.Philox(key=_number(key)).random_raw(count), kind="stable")
 
 
 def noise(shape: tuple[int, ...], *key: int | str) -> npt.NDArray[np.float32]:
-    """Standard normal numbers, float32, that may not be written to.
+    """Standard normal numbers, float32, read-only.
 
-    They are read out of a million that are drawn once, from an index that the key decides, which takes a twentieth of
-    the time of drawing them.
+    They are a slice of a million numbers drawn once, from an index given by the key: a twentieth of the time of
+        drawing.
     """
     count, start = math.prod(shape), _number(key) % _DRAWN
     found = _drawn()[start : start + count]
@@ -44,9 +44,9 @@ _DRAWN = 1 << 20
 
 @lru_cache(maxsize=1)
 def _drawn() -> npt.NDArray[np.float32]:
-    """Twice `_DRAWN` numbers: one of 65,536 quantiles each, so that they are the same everywhere."""
+    """Twice `_DRAWN` numbers out of 65,536 quantiles, so that they are equal everywhere."""
     normal = NormalDist()
-    upper = np.array([normal.inv_cdf(0.5 + (place + 0.5) / 65536) for place in range(32768)], np.float32)
+    upper = np.array([normal.inv_cdf(0.5 + (index + 0.5) / 65536) for index in range(32768)], np.float32)
     quantiles = np.concatenate([-upper[::-1], upper])
     indices = np.random.SFC64(_number(("noise",))).random_raw(_DRAWN // 2).view(np.uint16)
     numbers = quantiles[indices]
@@ -55,5 +55,5 @@ def _drawn() -> npt.NDArray[np.float32]:
 
 
 def _number(key: Key) -> int:
-    """128 bits."""
+    """128 bits of the key's sha256."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:16], "little")

@@ -1,4 +1,4 @@
-"""All that a run needs before its first step: put together anew, or as it was recorded."""
+"""Everything that a run needs before its first step, new or as recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weevit.datasets.dataset import Dataset, Split
+from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import check_there
 from weevit.engine.threads import choose_threads
 from weevit.errors import RecipeError, UsageError
@@ -38,20 +38,20 @@ from weevit.training.state import State, load, newest, save
 from weevit.training.validation import Validation
 
 RESUMABLE = ("loop.keep", "loop.max_bad", "loop.workers")
-"""What may be another value when a run is resumed: it changes nothing about what comes out."""
+"""Keys that may change when a run resumes, because they have no influence on the result."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run computes; part of what it is, since sums in another order are other numbers.
+    """The machine of a run; it belongs to the run, since sums in another order are other numbers.
 
     Attributes:
-        device: of PyTorch.
-        threads: of the CPU.
+        device: device of PyTorch.
+        threads: threads of the CPU.
         precision: of autocast: `fp32`, `bf16` or `fp16`.
-        pieces: micro-batches that a batch is computed in.
+        pieces: micro-batches per batch.
     """
 
     device: torch.device
@@ -59,8 +59,14 @@ class Machine:
     precision: str
     pieces: int = 1
 
+    @classmethod
+    def of(cls, device: str, threads: int | None, precision: str) -> Machine:
+        """This machine, by the names that a user gives; UsageError for a device that it does not have."""
+        found = choose_device(device)
+        return cls(found, choose_threads(threads).count, choose_precision(precision, found))
+
     def autocast(self) -> AbstractContextManager[object]:
-        """For forward passes."""
+        """The context of forward passes."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.precision])
@@ -68,13 +74,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is, in updates of the weights.
+    """The length of a run, in updates of the weights.
 
     Attributes:
-        total: all of it, cooldown included.
+        total: the whole run, cooldown included.
         steps_per_epoch: one pass over the training split.
-        eval_every, checkpoint_every: between two of them.
-        mix_until: mixing of images ends there.
+        eval_every, checkpoint_every: updates between two of them.
+        mix_until: end of mixing.
     """
 
     total: int
@@ -102,23 +108,23 @@ class Plan:
 
 @dataclass
 class Work:
-    """A run, ready to go.
+    """A run, ready to start.
 
     Attributes:
-        folder: of the run.
-        recipe: as resolved.
+        folder: folder of the run.
+        recipe: the resolved recipe.
         facts: `run.json`.
         dataset: with a validation split; its classes are those of the head, in their order.
-        machine: where it computes.
-        schedule: of the learning rate.
-        plan: how long it is.
+        machine: the machine.
+        schedule: schedule of the learning rate.
+        plan: its length.
         model: the weights in training; `state.model` is the same module.
-        state: what a checkpoint holds.
-        loader: of the training split.
-        validation: of the other.
+        state: the contents of a checkpoint.
+        loader: loader of the training split.
+        validation: the validation split.
         class_weights: of the loss; None for none.
-        checkpoint: that the state is that of.
-        notes: what the user should hear before it begins.
+        checkpoint: the latest checkpoint of the state.
+        notes: notes for the user before it begins.
     """
 
     folder: Path
@@ -138,7 +144,7 @@ class Work:
 
     @property
     def pace(self) -> Pace:
-        """Where the run is on its schedule."""
+        """The position of the run on its schedule."""
         return Pace(self.plan.total, self.state.ends)
 
     @property
@@ -148,11 +154,7 @@ class Work:
 
 
 def resolved(recipe: str | Path | Recipe, data: str | Path | None, overrides: Sequence[str]) -> Recipe:
-    """The recipe of a run, its data named by an absolute path.
-
-    Raises:
-        RecipeError: it has an invalid value, or neither it nor `data` says where the images are.
-    """
+    """The recipe of a run with an absolute path of its data; RecipeError for an invalid value or no data."""
     found = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     path = data if data is not None else found.data.path
     if path is None:
@@ -175,36 +177,34 @@ def begin(
     """A new run; writes `recipe.yaml`, `run.json` and the checkpoint of step 0.
 
     Args:
-        folder: of the run, held and empty.
-        recipe: of `resolved`.
-        start: a module to start from, its head for the classes of the data in their order; what the recipe names where
-            None.
+        folder: folder of the run, held and empty.
+        recipe: result of `resolved`.
+        start: a module to start from, with a head for the data's classes in their order; None for the recipe's.
         device: `auto`, or one of PyTorch's.
-        threads: to compute with; chosen where None.
+        threads: threads to compute with; chosen where None.
         in_time: as for `weevit.train`.
 
     Raises:
-        DatasetError, ModelError: the data or the first weights cannot be had or used.
+        DatasetError, ModelError: the data or the first weights cannot be read or used.
         UsageError: no such device, or `start` has another head.
     """
     check_there(recipe.data.path)
     checkpoint = first_weights(recipe) if start is None else None
     dataset = splits_of(recipe)
     dataset = in_order(dataset, class_order(checkpoint, dataset.classes))
-    found = choose_device(device)
-    machine = Machine(found, choose_threads(threads).count, choose_precision(recipe.loop.precision, found))
+    machine = Machine.of(device, threads, recipe.loop.precision)
     with settled(machine.threads):
         draw_from(recipe.seed)
         first = given(start, recipe, dataset.classes) if start else build(recipe, checkpoint, dataset.classes)
         model = _placed(first.model, machine, recipe)
-        machine = replace(machine, pieces=_pieces(model, machine, recipe))
+        machine = replace(machine, pieces=pieces_for(model, machine, recipe))
     facts: dict[str, Any] = {
         "recipe": flat(recipe),
         "data": data_facts(dataset),
         "classes": list(dataset.classes),
         "weights": first.weights,
         "model": describe(model),
-        "device": found.type,
+        "device": machine.device.type,
         "threads": machine.threads,
         "precision": machine.precision,
         "pieces": machine.pieces,
@@ -229,17 +229,17 @@ def reopen(
     warn: Callable[[str], None],
     overrides: Sequence[str] = (),
 ) -> Work:
-    """A run as it was recorded, at its newest complete checkpoint.
+    """A recorded run, at its newest complete checkpoint.
 
     Args:
-        folder: of the run, held.
-        data: where the data lies now, if it was moved.
+        folder: folder of the run, held.
+        data: new path of the data, if it was moved.
         minutes: another time budget.
-        warn: is told of damaged checkpoints.
+        warn: told of damaged checkpoints.
         overrides: `key=value` words for this sitting, of `RESUMABLE` keys.
 
     Raises:
-        TrainingError: nothing to resume from, or recipe, data or weights are not those that were recorded.
+        TrainingError: no checkpoint, or recipe, data or weights differ from the record.
     """
     facts = run_folder.read_run(folder)
     recipe = load_recipe(folder / run_folder.RECIPE)
@@ -284,7 +284,7 @@ def _place(work: Work) -> str:
 
 
 def _other_versions(facts: dict[str, Any]) -> Iterator[str]:
-    """Versions that have changed since the run began: it resumes, but perhaps not to the same bytes."""
+    """A note on versions that changed since the run began: the last bits may differ."""
     now = run_folder.machine()["versions"]
     changed = {name: then for name, then in facts["versions"].items() if now.get(name) != then}
     if changed:
@@ -307,6 +307,7 @@ def _work(
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
     ema = Ema(model, recipe.ema) if recipe.ema.decay is not None else None
     at_once = min(256, max(1, batch // machine.pieces))
+    weights = class_weights(torch.from_numpy(training.targets), len(dataset.classes))
     return Work(
         folder=folder,
         recipe=recipe,
@@ -319,22 +320,12 @@ def _work(
         state=State(model, optimizer, ema, scaler, run_folder.fingerprint(facts)),
         loader=loader,
         validation=Validation(dataset.split("validation"), spec, at_once, machine.threads),
-        class_weights=_class_weights(recipe, training, len(dataset.classes), machine.device),
+        class_weights=None if recipe.loss.class_weights == "none" else weights.to(machine.device),
     )
 
 
-def _class_weights(recipe: Recipe, split: Split, num_classes: int, device: torch.device) -> Tensor | None:
-    if recipe.loss.class_weights == "none":
-        return None
-    return class_weights(torch.from_numpy(split.targets), num_classes).to(device)
-
-
 def choose_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
+    """The device of this name, for `auto` a GPU where there is one; UsageError where it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -347,7 +338,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(asked: str, device: torch.device) -> str:
-    """`auto` is bfloat16 on a GPU that computes it, float16 on another, float32 on a CPU."""
+    """The given precision; for `auto` bfloat16 on a GPU that has it, float16 on another, float32 on a CPU."""
     if asked != "auto":
         return asked
     if device.type != "cuda":
@@ -363,7 +354,9 @@ def _placed(model: VisionTransformer, machine: Machine, recipe: Recipe) -> Visio
     return model.to(machine.device)
 
 
-def _pieces(model: VisionTransformer, machine: Machine, recipe: Recipe) -> int:
+def pieces_for(model: VisionTransformer, machine: Machine, recipe: Recipe) -> int:
+    """The number of micro-batches of a recipe's batch: the recipe's own, or as few as fit into memory."""
+
     def attempt(size: int) -> None:
         # What the first update adds: two moments and an average for each weight.
         ballast = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(3)]

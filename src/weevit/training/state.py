@@ -1,16 +1,16 @@
-"""Where a run is: all that the rest of it depends on, onto the disk and back to the last bit.
+"""The state of a run: everything that its rest depends on, written to the disk and read back bit by bit.
 
-A checkpoint is a folder, and what it holds of the past is complete: no other file of the run is needed to resume.
+A checkpoint is a folder, and complete: no other file of the run is needed to resume.
 
     state/step-000412/
         model.safetensors  optimizer.safetensors  ema.safetensors     float32, by the names of the parameters
         state.json             step, best, counts, the optimiser's groups
         metrics.jsonl          every row of metrics so far
-        clock.json             how long it took: the one file in which two equal runs differ
+        clock.json             its time: the one file in which two equal runs differ
         weevit-manifest.json   sha256 of each, written last
 
-It is written under another name, synced, and renamed; a folder of the final name without a manifest, or with a file
-that is not the recorded one, is damage, and the newest complete one before it is used.
+It is written under another name, synced, and renamed. A folder of the final name without a manifest, or with a file
+that differs from it, is damaged, and the newest complete one before it is used.
 """
 
 from __future__ import annotations
@@ -69,18 +69,18 @@ class State:
         model: the weights in training.
         optimizer: with its moments.
         ema: averages of the weights; None where the recipe has none.
-        scaler: of gradients, for float16; it does nothing in other precisions.
-        run: the fingerprint of what is trained on what (`weevit.training.run_folder.fingerprint`).
+        scaler: of gradients, for float16; inactive in other precisions.
+        run: fingerprint of the run (`weevit.training.run_folder.fingerprint`).
         step: updates done.
         seen: images trained on.
-        skipped: updates that float16 left out because the scale of the gradients was too high.
-        best: of the evaluations so far.
+        skipped: updates that float16 skipped because the scale of the gradients was too high.
+        best: the best evaluation so far.
         metrics: every row so far, in order.
         window: sums since the last row of training metrics: `steps`, `loss`, `grad_norm`.
-        bad: image -> (kind, error), of those that could not be read.
-        ends: what was decided on the way about the end of the schedule, as `weevit.training.pace.Pace` has it.
-        clock: how long it has taken.
-        lock: held while any of this changes, and while it is saved: whoever holds it finds a run between two updates.
+        bad: image -> (kind, error), of unreadable images.
+        ends: decisions on the end of the schedule, as in `weevit.training.pace.Pace`.
+        clock: its time.
+        lock: held while any of this changes or is saved: its holder sees a run between two updates.
     """
 
     model: nn.Module
@@ -104,7 +104,7 @@ class State:
         return {"model": self.model} | ({} if self.ema is None else {"ema": self.ema.module})
 
     def count(self, loss: float, grad_norm: float) -> None:
-        """Add an update to the row in the making; one that float16 left out has no norm and counts as skipped."""
+        """Add an update to the current row; one that float16 skipped has no norm and counts as skipped."""
         if not math.isfinite(grad_norm):
             self.skipped += 1
             return
@@ -112,7 +112,7 @@ class State:
             self.window[name] = self.window.get(name, 0.0) + value
 
     def take_window(self) -> dict[str, float]:
-        """The means since the last row, and begin the next; empty where every update was left out."""
+        """The means since the last row, and start of the next; empty where every update was skipped."""
         steps = self.window.pop("steps", 0.0)
         means = {name: value / steps for name, value in self.window.items()}
         self.window.clear()
@@ -123,19 +123,19 @@ class State:
 
 
 def save(state: State, folder: Path, keep: int = 2) -> Path:
-    """Write a checkpoint, whole or not at all, and delete older ones than the last `keep`; the best one stays.
+    """Write a checkpoint, whole or not at all, and delete all but the last `keep` and the best.
 
     Args:
-        state: of a run; its lock is taken.
+        state: state of a run; its lock is taken.
         folder: `state/` of the run.
-        keep: how many of the newest checkpoints to keep.
+        keep: number of the newest checkpoints to keep.
 
     Returns:
         The folder of the checkpoint.
 
     Raises:
-        TrainingError: a weight, an average or a moment is NaN or infinite; nothing is written then.
-        OutputError: it cannot be written; the message names the bytes needed, and earlier checkpoints stand.
+        TrainingError: a weight, an average or a moment is NaN or infinite; nothing is written.
+        OutputError: it cannot be written; the message names the bytes needed, and earlier checkpoints stay.
     """
     with state.lock:
         return _save(state, folder, keep)
@@ -171,7 +171,7 @@ def _save(state: State, folder: Path, keep: int) -> Path:
 
 
 def _reached(point: str) -> None:
-    """Where tests kill a save."""
+    """A point at which tests kill a save."""
 
 
 def _tensor_files(state: State) -> dict[str, dict[str, Tensor]]:
@@ -197,11 +197,7 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def refuse_not_finite(what: str, tensors: Mapping[str, Tensor], step: int) -> None:
-    """Look at every number.
-
-    Raises:
-        TrainingError: NaN or infinity; the message names the tensor and the step.
-    """
+    """Raise a TrainingError that names the tensor and the step if a number is NaN or infinite."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise TrainingError(
@@ -234,7 +230,7 @@ def _to_json(state: State, files: Mapping[str, Any]) -> str:
 
 
 def _plain_moments(state: State) -> dict[str, dict[str, Any]]:
-    """What an optimiser keeps for a parameter besides tensors."""
+    """The optimiser's values of a parameter that are no tensors."""
     names = _names(state)
     found = {
         names[parameter]: {key: value for key, value in values.items() if not isinstance(value, Tensor)}
@@ -260,7 +256,7 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Step -> folder of everything that has a checkpoint's name, newest first."""
+    """Step -> folder with a checkpoint's name, newest first."""
     found = {}
     for path in folder.glob("step-*"):
         if match := re.fullmatch(r"step-([0-9]{6,15})", path.name):
@@ -269,15 +265,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Path:
-    """The newest checkpoint that is complete.
-
-    Args:
-        folder: `state/` of the run.
-        warn: is told of each that is newer and damaged, and what is wrong with it.
-
-    Raises:
-        TrainingError: there is none.
-    """
+    """The newest complete checkpoint, TrainingError without one; `warn` is told of newer, damaged ones."""
     problems: list[str] = []
     for path in checkpoints(folder).values():
         problem = damage(path)
@@ -291,7 +279,7 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Path:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, every byte of it read; None where all is well."""
+    """The damage of a checkpoint, every byte of it read; None where it is sound."""
     try:
         refuse_links(path, ["*"])
         recorded = read_manifest(path) or {}
@@ -308,17 +296,17 @@ def damage(path: Path) -> str | None:
 
 
 def load(state: State, path: Path, total: int = MAX_COUNT, batch: int = MAX_COUNT) -> None:
-    """Put a checkpoint into a state that was built as the run was begun; `damage` has found nothing wrong with it.
+    """Load a sound checkpoint into a new state.
 
     Args:
-        state: to fill.
-        path: of the checkpoint.
+        state: the state to fill.
+        path: path of the checkpoint.
         total: updates of the run's schedule.
         batch: images of an update.
 
     Raises:
-        TrainingError: it is of another run: another recipe, data or weights; or it says what this run cannot come to.
-        CheckpointError: it changed since it was looked at.
+        TrainingError: a checkpoint of another run, or values that this run cannot have.
+        CheckpointError: it changed since it was checked.
     """
     saved = read_saved(path)
     if saved.run != state.run:
@@ -366,11 +354,11 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _load_moments(state: State, tensors: Mapping[str, Tensor], plain: Mapping[str, Mapping[str, Any]]) -> None:
-    """Through the optimiser's own `load_state_dict`, which knows on which device each of its values belongs."""
+    """Load moments by the optimiser's own `load_state_dict`, which puts each value on its device."""
     content = state.optimizer.state_dict()
     names = _names(state)
     order = [names[parameter] for group in state.optimizer.param_groups for parameter in group["params"]]
-    indices = {name: place for place, name in enumerate(order)}
+    indices = {name: index for index, name in enumerate(order)}
     found: dict[int, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition(".")
@@ -381,7 +369,7 @@ def _load_moments(state: State, tensors: Mapping[str, Tensor], plain: Mapping[st
 
 
 def digest(path: Path) -> str:
-    """One sha256 for all of a checkpoint but its clock: weights, moments, averages, counts and metrics."""
+    """One sha256 of a checkpoint without its clock: weights, moments, averages, counts and metrics."""
     recorded = read_manifest(path) or {}
     lines = "".join(f"{name} {recorded[name]}\n" for name in sorted(recorded) if name != CLOCK)
     return hashlib.sha256(lines.encode()).hexdigest()

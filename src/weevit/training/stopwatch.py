@@ -1,4 +1,4 @@
-"""How fast a run is and how long it still takes; nothing of it changes what comes out."""
+"""The speed of a run and its remaining time; no result depends on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stopwatch:
 
     Attributes:
         trained: images since the last lap.
-        evaluation: seconds that the last evaluation took.
+        evaluation: seconds of the last evaluation.
     """
 
     def __init__(self, before: float) -> None:
@@ -31,11 +31,11 @@ class Stopwatch:
         self._speed = self._share = 0.0
 
     def seconds(self) -> float:
-        """Of all sittings together."""
+        """Seconds of all sittings together."""
         return self._before + time.perf_counter() - self._start
 
     def waiting(self, items: Iterator[Item]) -> Item:
-        """The next item, the wait for it counted."""
+        """The next item; the wait for it is counted."""
         start = time.perf_counter()
         item = next(items)
         self._waited += time.perf_counter() - start
@@ -47,7 +47,7 @@ class Stopwatch:
         self._lap += self.evaluation
 
     def lap(self, step: int) -> Row:
-        """The figures since the last lap, which end it."""
+        """The figures since the last lap, which this ends."""
         self._measure()
         self.trained, self._waited, self._lap = 0, 0.0, time.perf_counter()
         return {"step": step, "images_per_second": self._speed, "data_wait": self._share}
@@ -57,7 +57,7 @@ class Stopwatch:
         self._speed, self._share = self.trained / elapsed, min(1.0, self._waited / elapsed)
 
     def into(self, progress: Progress, state: State, doing: str, minutes: float | None = None) -> Progress:
-        """Say in `progress` what is known."""
+        """Set the times of `progress`."""
         if self.trained:
             self._measure()
         progress.step, progress.doing = state.step, doing
@@ -66,7 +66,7 @@ class Stopwatch:
         return progress
 
     def _left(self, progress: Progress, minutes: float | None) -> float | None:
-        """At the pace of this sitting, evaluations and checkpoints included."""
+        """Remaining seconds at the pace of this sitting, evaluations and checkpoints included."""
         if self._first_step is None:
             self._first_step = progress.step
         steps = progress.step - self._first_step

@@ -1,4 +1,4 @@
-"""What a fine-tuning is given: images, published weights, a recipe, and the held-out split."""
+"""The input of a fine-tuning: images, published weights, a recipe, and the held-out split."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from weevit.zoo.records import Sha256, Text, items, read_record_file, words
 from weevit.zoo.resolve import resolve
 
 FEWEST, MOST = 60, 500
-"""Images of the held-out split, where the recipe's share of the training split would be fewer or more."""
+"""Bounds of the held-out split, where the recipe's share would be fewer or more images."""
 
 LARGEST_SHARE = 0.25
-"""Share of the training split that is held out at most, even from few images."""
+"""Largest share of the training split that is held out."""
 
 
 STARTED = "begun.json"
@@ -34,13 +34,13 @@ STARTED = "begun.json"
 
 @dataclass(frozen=True)
 class Started:
-    """What a fine-tuning was asked for, so that a stopped one resumes as it began.
+    """The arguments of a fine-tuning, so that it resumes as it began.
 
     Attributes:
-        model: its name, or a path.
-        sha256: of its weights.
-        recipe: to begin with.
-        overrides: on top of it.
+        model: name or path of the weights.
+        sha256: their digest.
+        recipe: recipe to begin with.
+        overrides: words on top of it.
     """
 
     model: Text
@@ -50,11 +50,7 @@ class Started:
 
     @classmethod
     def read(cls, folder: Path) -> Started | None:
-        """What a folder records; None where nothing was begun in it.
-
-        Raises:
-            UsageError: the record is damaged.
-        """
+        """The record of a folder, None for a folder without one; UsageError where it is damaged."""
         path = folder / STARTED
         try:
             return read_record_file(cls, path)
@@ -68,11 +64,7 @@ class Started:
         TRAINING.write(folder, STARTED, vars(self))
 
     def refuse_other(self, folder: Path, model: str | Path | None, overrides: Sequence[str]) -> None:
-        """Refuse to resume with other values than those it was begun with; what is left out stays as it was.
-
-        Raises:
-            UsageError: other weights or other overrides.
-        """
+        """Refuse to resume with other weights or overrides, with a UsageError; None keeps the recorded values."""
         if resolve(self.model if model is None else model).sha256 != self.sha256:
             raise UsageError(
                 f"{folder} was begun with the weights of {self.model}; {model or 'those there now'} has others.",
@@ -88,12 +80,13 @@ class Started:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done, before anything is measured.
+    """A fine-tuning, before anything is measured.
 
     Attributes:
         recipe: with the model's preprocessing and the data's kind.
         checkpoint: the published weights.
-        start: what training starts from: they, or they with the probe's head.
+        start: the weights that training starts from: the published ones, with the probe's head if it is better than
+            none.
         dataset: with a training and a validation split.
         held: the data set with the held-out split in place of the validation split.
         given: keys of the recipe that the user has set.
@@ -111,10 +104,10 @@ class Task:
 
     @classmethod
     def of(cls, data: str | Path, model: str | Path, recipe: str | Path, overrides: Sequence[str]) -> Task:
-        """Read them.
+        """Read data, model and recipe.
 
         Raises:
-            DatasetError, ModelError: the data or the model cannot be had or used.
+            DatasetError, ModelError: the data or the model cannot be read or used.
             RecipeError: the recipe has an invalid value.
         """
         found = load_recipe(recipe, overrides)
@@ -130,7 +123,7 @@ class Task:
         return cls(found, checkpoint, checkpoint, dataset, held_out(dataset, share, found.seed), given)
 
     def starting_from(self, probe: Fit) -> Task:
-        """Start from the probe's head, if that is right more often than the name of the commonest class would be."""
+        """Start from the probe's head if it is right more often than the most frequent class."""
         if probe.chosen.score <= _commonest(self.held):
             return self
         recipe = override(self.recipe, [f"model.name={probe.checkpoint.path.parent.absolute()}"])
@@ -138,7 +131,7 @@ class Task:
 
 
 def _of(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
-    """What the model and the data say of a recipe."""
+    """The recipe values of the model and the data."""
     spec, several = checkpoint.preprocessing, dataset.multi_label
     local = Path(checkpoint.source).exists()
     return {
@@ -155,7 +148,7 @@ def _of(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
 
 
 def _share(recipe: Recipe, images: int, given: frozenset[str]) -> float:
-    """Of the training split, what is held out."""
+    """The share of the training split to hold out."""
     share = recipe.data.hold_out or 0.1
     if "data.hold_out" in given:
         return share
@@ -163,7 +156,7 @@ def _share(recipe: Recipe, images: int, given: frozenset[str]) -> float:
 
 
 def _commonest(dataset: Dataset) -> float:
-    """The accuracy (for labels, the mean average precision) of knowing nothing but how common classes are."""
+    """The accuracy (for labels, the mean average precision) of always answering by class frequency."""
     targets = dataset.split(TRAIN).targets
     counts = targets.mean(axis=0) if targets.ndim == 2 else np.bincount(targets) / len(targets)
     return float(counts.mean() if targets.ndim == 2 else counts.max())

@@ -1,8 +1,8 @@
-"""The model asked about the validation split, with the pixels of `weevit eval` and of timm's evaluation transform."""
+"""Evaluation on the validation split, with the pixels of `weevit eval` and of timm's evaluation transform."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,18 +20,18 @@ from weevit.images.source import Source, open_image
 from weevit.zoo.weights import Preprocessing
 
 KEPT_BYTES = 512 << 20
-"""Prepared images are kept between evaluations up to so much memory: most validation splits are small."""
+"""Prepared images are kept in memory up to this size: most validation splits are small."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 class Validation:
-    """A split, prepared once where it fits into memory, and asked about again and again.
+    """A split, prepared once where it fits into memory.
 
     Attributes:
         split: the images and their classes.
-        spec: how they are prepared.
-        bad: image -> (kind, error), of those that cannot be read; they have no logits.
+        spec: their preprocessing.
+        bad: image -> (kind, error), of unreadable images; they have no logits.
     """
 
     def __init__(self, split: Split, spec: Preprocessing, batch: int, threads: int) -> None:
@@ -46,11 +46,10 @@ class Validation:
         autocast: Callable[[], AbstractContextManager[Any]],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]] | None:
-        """Ask a model about all of them.
+        """The logits of a model on the split.
 
         Returns:
-            ((n, K) float32 logits, their n targets) of the images that could be read, in their order; None where
-            `should_stop` said so on the way.
+            ((n, K) float32 logits, their n targets) of the readable images, in order; None after a request to stop.
 
         Raises:
             TrainingError: no image could be read.
@@ -89,7 +88,7 @@ class Validation:
                 indices, images = [], []
 
     def _images(self) -> Iterator[Pixels | None]:
-        """Each of them prepared, None where it cannot be read."""
+        """Each image prepared, None for an unreadable one."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -113,7 +112,7 @@ class Validation:
 
 
 def figures(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> dict[str, float]:
-    """What is said of an evaluation: `val_loss`, `top1`, `top5` (of more than five classes); of labels also `map`.
+    """The figures of an evaluation: `val_loss`, `top1`, `top5` (of more than five classes); of labels also `map`.
 
     Args:
         logits: (n, K).
@@ -128,8 +127,3 @@ def figures(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> dict[
     judged = metrics.judge(logits, targets)
     found = dict(metrics.accuracy(judged, logits.shape[1]))
     return {"val_loss": metrics.log_loss(judged)} | {name: found[name] for name in ("top1", "top5") if name in found}
-
-
-def with_prefix(found: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """The figures of the average's weights under names of their own: `ema_top1`."""
-    return {f"{prefix}{name}": value for name, value in found.items()}

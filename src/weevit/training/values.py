@@ -1,8 +1,8 @@
-"""What the values of a recipe may be, and how YAML and the command line spell them.
+"""The kinds of values in a recipe, and their spelling in YAML and on the command line.
 
-A recipe's dataclasses declare each field with `setting(default, kind)`. A `Kind` reads a value as YAML gives it, reads
-the same from a word of the command line, and writes it back. Types come from here and never from YAML's guesses:
-YAML takes `2e-4` for a string and `no` for false.
+A recipe's dataclasses declare each field with `setting(default, kind)`. A `Kind` reads a value from YAML or from a
+word of the command line, and writes it back. Types come from here and never from YAML's guesses: YAML takes `2e-4` for
+a string and `no` for false.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Kind:
     """One kind of value.
 
     Attributes:
-        expected: what would be right, for errors.
-        read: a value as YAML gives it -> the typed value; a ValueError where it is none.
-        from_text: a word of the command line -> what `read` takes.
-        plain: the typed value -> what YAML writes.
+        expected: the allowed values, for errors.
+        read: a YAML value -> the typed value; a ValueError for another.
+        from_text: a word of the command line -> a value for `read`.
+        plain: the typed value -> a YAML value.
     """
 
     expected: str
@@ -57,7 +57,7 @@ def whole(low: int, high: int) -> Kind:
 
 
 _SIGNS = re.compile(r"\s*[-+]?[0-9._][-+0-9._eE]{0,39}\s*")
-"""All that a number can be written with: neither `nan` nor the digits of other scripts, and no thousand of them."""
+"""The spelling of a number: no `nan`, no digits of other scripts, at most 40 characters."""
 
 
 def _whole_or_word(word: str) -> int | str:
@@ -97,11 +97,11 @@ def flag() -> Kind:
 
 
 _LONGEST = 4096
-"""Characters of a path, as Linux has it."""
+"""Maximum characters of a path on Linux."""
 
 
 def text() -> Kind:
-    """A string that is not empty, and that a file or its name can hold."""
+    """A non-empty string that fits into a file name."""
 
     def read(value: Any) -> str:
         if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _LONGEST:
@@ -141,7 +141,7 @@ def duration(bare: Unit | None = None, allowed: tuple[Unit, ...] = ("epochs", "s
 
 
 def several(kind: Kind, low: int, high: int) -> Kind:
-    """A list of `low` to `high` values of one kind; on the command line with commas between."""
+    """A list of `low` to `high` values of one kind; on the command line separated by commas."""
 
     def read(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or not low <= len(value) <= high:
@@ -158,7 +158,7 @@ def several(kind: Kind, low: int, high: int) -> Kind:
 
 
 def optional(kind: Kind, word: str = "null") -> Kind:
-    """A value of a kind, or none; `word` is how a recipe says none (`null` always does)."""
+    """A value of a kind, or none; `word` spells none in a recipe (`null` always does)."""
     none = {word, "null", "none"}
     return Kind(
         f"{kind.expected}, or {word}",
@@ -175,11 +175,7 @@ def kind_of(declared: Field[Any]) -> Kind:
 
 
 def read_value(kind: Kind, value: Any, key: str, origin: str) -> Any:
-    """A value with its type.
-
-    Raises:
-        RecipeError: it is not of the kind; the message says where it stands and what would be right.
-    """
+    """A value with its type; a RecipeError names the key and the allowed values."""
     try:
         return kind.read(value)
     except ValueError as error:
@@ -191,13 +187,13 @@ def read_part(cls: type[Part], raw: Any, prefix: str, origins: Mapping[str, str]
     """One part of a recipe from its mapping.
 
     Args:
-        cls: a dataclass whose fields were declared with `setting`.
-        raw: the mapping, as YAML gives it; None stands for an empty one.
+        cls: a dataclass with fields from `setting`.
+        raw: the mapping from YAML; None for an empty one.
         prefix: the part's name.
-        origins: dotted key -> where it stands, for errors; "" -> the recipe.
+        origins: dotted key -> its line, for errors; "" -> the recipe.
 
     Raises:
-        RecipeError: an unknown key, or a value that is not of its kind.
+        RecipeError: an unknown key, or a value of another kind.
     """
     where = origins.get(prefix, origins[""])
     if raw is not None and not isinstance(raw, dict):
@@ -213,7 +209,7 @@ def read_part(cls: type[Part], raw: Any, prefix: str, origins: Mapping[str, str]
 
 
 def unknown_key(key: str, origin: str, allowed: list[str]) -> RecipeError:
-    """The error about a key that no recipe has."""
+    """The error for a key that no recipe has."""
     leaf = key.rpartition(".")[2]
     same = [name for name in allowed if name.rpartition(".")[2] == leaf]
     near = f"Did you mean {' or '.join(map(repr, same))}?" if same else did_you_mean(key, allowed)
@@ -221,6 +217,6 @@ def unknown_key(key: str, origin: str, allowed: list[str]) -> RecipeError:
 
 
 def plain_part(part: Any) -> Iterator[tuple[str, Any]]:
-    """(key, value as YAML writes it) of one part, in the order of its declaration."""
+    """(key, YAML value) of one part, in the order of its declaration."""
     for declared in fields(part):
         yield declared.name, kind_of(declared).plain(getattr(part, declared.name))

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: figures for a table or a line; drawing them is the command line's work."""
+"""What a run tells its watcher: figures for a table or a line; the command line draws them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from weevit.text import span
+
 if TYPE_CHECKING:
     from weevit.training.saved import Best
 
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         step, total: updates done, and planned.
         steps_per_epoch: updates in one pass over the training split.
         loss: mean since the last row of metrics; None before the first.
-        lr: of the last update, for groups without a scale of their own.
+        lr: rate of the last update, for groups without a scale.
         images_per_second: since the last row.
         data_wait: share of that time in which the model waited for data.
-        seconds_left: until the last planned update, at the speed so far, or until the time budget ends.
+        seconds_left: until the last planned update at the speed so far, or until the time budget ends.
         figures: of the last evaluation: `top1`, `ema_top1`, ...
-        best: of the evaluations so far.
+        best: the best evaluation so far.
         doing: `training`, `evaluating`, `saving`.
-        bad: images that could not be read so far.
+        bad: unreadable images so far.
     """
 
     step: int = 0
@@ -48,7 +50,7 @@ class Progress:
 
     @property
     def epochs(self) -> int:
-        """How many there are, a begun one included."""
+        """Number of epochs, rounded up."""
         return -(-self.total // self.steps_per_epoch)
 
     def line(self) -> str:
@@ -74,23 +76,15 @@ def shown(name: str, value: float) -> str:
     return f"{100 * value:.2f} %" if name.removeprefix("ema_") in SHARES else f"{value:.3f}"
 
 
-def span(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.4 h`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 @dataclass(frozen=True)
 class Watcher:
-    """Whoever watches a run; each part does nothing by default.
+    """Watches a run; each function does nothing by default.
 
     Attributes:
-        moved: is told after every update, evaluation and checkpoint.
-        say: is told, in a sentence, what a person should know: it stands in `log.txt` too.
-        should_stop: is asked between updates and in evaluations; the run then saves where it is and ends.
-        offer: is given a function that saves the run from another thread, where an update takes longer than one can
-            wait: what was done up to the last whole update.
+        moved: called after every update, evaluation and checkpoint.
+        say: called with a sentence for people, which `log.txt` gets too.
+        should_stop: asked between updates and in evaluations; if true, the run saves its state and ends.
+        offer: given a function that saves the last whole update from another thread, where an update takes too long.
     """
 
     moved: Callable[[Progress], None] = lambda progress: None

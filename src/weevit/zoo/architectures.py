@@ -22,7 +22,7 @@ SUB_NORM_EPS = 1e-5
 
 ROPE_TEMPERATURE = 10_000.0
 ROPE_REFERENCE_GRID = 16
-"""Side of the patch grid (256 / 16) that rotary positions are rescaled to at any other image size."""
+"""Side of the patch grid (256 / 16) to which rotary positions are rescaled at other image sizes."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,7 @@ ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in _ROWS}
 
 
 def get_architecture(name: str) -> Architecture:
-    """The row of that name.
-
-    Raises:
-        UnknownModelError: no such architecture; the message names the nearest ones.
-    """
+    """The row of this name; an UnknownModelError names the nearest."""
     if name not in ARCHITECTURES:
         raise UnknownModelError(
             f"No architecture {name!r} in this family of {len(ARCHITECTURES)}.",

@@ -1,8 +1,8 @@
 """Parameters, multiply-accumulates and activations, by arithmetic on a row.
 
-Two conventions are in use for the last two, and they differ by a seventh for the small models:
-timm's published tables count the two matrix products inside attention and five operations for each number that a
-LayerNorm puts out (as fvcore does); the model cards were made with a fused attention kernel that counted as nothing.
+There are two conventions for the last two, which differ by a seventh for the small models: timm's published tables
+count the two matrix products inside attention and five operations for each output of a LayerNorm (as fvcore does); the
+model cards were made with a fused attention kernel that counted as nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from weevit.zoo.layout import tensor_shapes
 
 @dataclass(frozen=True)
 class Counts:
-    """What a model costs for one image.
+    """The cost of a model for one image.
 
     Attributes:
         params: number of parameters.
         linear_macs: multiply-accumulates of the patch embedding, the linear layers and the head.
-        attention_macs: those of the two products inside attention (queries x keys, weights x values).
-        norm_macs: five for each number that a LayerNorm puts out.
-        linear_activations: numbers that the linear layers put out.
-        attention_activations: numbers that the two products put out.
+        attention_macs: of the two products inside attention (queries x keys, weights x values).
+        norm_macs: five for each output of a LayerNorm.
+        linear_activations: outputs of the linear layers.
+        attention_activations: outputs of the two products.
     """
 
     params: int
@@ -41,7 +41,7 @@ class Counts:
 
     @property
     def gmacs_linear(self) -> float:
-        """Those of the linear layers alone, as on the model cards."""
+        """10^9 multiply-accumulates of the linear layers alone, as on the model cards."""
         return self.linear_macs / 1e9
 
     @property

@@ -1,9 +1,9 @@
-"""How a checkpoint's logits become an answer, where that is not plain softmax: the key `weevit` of its `config.json`.
+"""The rule from a checkpoint's logits to an answer, where it is not plain softmax: key `weevit` of its `config.json`.
 
     {"unknown": {"threshold": 0.52, "coverage": 0.95}, "multi_label": false, "label_thresholds": null,
      "temperature": 0.7}
 
-timm and transformers pass the key over: they give the same logits, and name a class whatever its probability.
+timm and transformers ignore the key: they give the same logits, and name a class at any probability.
 """
 
 from __future__ import annotations
@@ -23,13 +23,11 @@ class Decision:
     """The rule.
 
     Attributes:
-        threshold: the answer is that the class is unknown where the best probability is below it; None where a class
-            is always named.
-        coverage: the share of images of known classes that was to keep its class when the threshold was chosen.
+        threshold: the answer is `unknown` where the best probability is below it; None if a class is always named.
+        coverage: the share of images of known classes that the threshold was chosen to keep.
         multi_label: probabilities are each label's own (sigmoid), and do not add up to 1.
-        label_thresholds: the probability from which each label is said to be there; 0.5 for all where None.
-        temperature: what logits were divided by so that probabilities are right as often as they say. For the record:
-            the head has it already.
+        label_thresholds: the probability from which each label is answered; 0.5 for all where None.
+        temperature: the divisor of the logits for calibrated probabilities. For the record: it is folded into the head.
     """
 
     threshold: float | None = None
@@ -50,16 +48,7 @@ class Decision:
 
 
 def parse_decision(raw: Mapping[str, Any], num_classes: int, where: str) -> Decision | None:
-    """The decision in a `config.json`; None where it has none.
-
-    Args:
-        raw: the parsed file.
-        num_classes: width of the head.
-        where: its path, for errors.
-
-    Raises:
-        CheckpointError: an invalid value; the message names the key.
-    """
+    """The decision in a `config.json` (`where`: its path), or None; a CheckpointError names the invalid key."""
     if raw.get(KEY) is None:
         return None
     fields = _object(raw[KEY], f"{where}: {KEY}")

@@ -1,6 +1,6 @@
-"""Look a key up in a `config.json` and say exactly what is wrong with its value.
+"""Look a key up in a `config.json`, with an error that says what is wrong with its value.
 
-Each check returns the value with its type, or raises a ValueError that says what would be right.
+Each check returns the typed value, or raises a ValueError with the allowed values.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class Fields:
-    """The three places where a key may stand: `model_args`, the top level, `pretrained_cfg`; the first that has it.
+    """The levels of a key: `model_args`, the top level, `pretrained_cfg`; the first that has it counts.
 
-    So timm reads them: `model_args` describe the saved weights, and the top level overrides `pretrained_cfg`.
+    This is timm's order: `model_args` describe the saved weights, and the top level overrides `pretrained_cfg`.
     """
 
     def __init__(self, raw: Mapping[str, Any], where: str) -> None:
@@ -32,15 +32,11 @@ class Fields:
             if not isinstance(value, Mapping):
                 raise self.wrong(key, value, "expected an object {...}")
         self.model_args: Mapping[str, Any] = args
-        self._places = (args, raw, pretrained)
+        self._levels = (args, raw, pretrained)
 
     def get(self, key: str, check: Callable[[Any], T]) -> T | None:
-        """The checked value; None where the key is nowhere (or null, which timm writes for the same).
-
-        Raises:
-            CheckpointError: the value is not what the check allows.
-        """
-        value = next((place[key] for place in self._places if place.get(key) is not None), None)
+        """The checked value, None where the key is absent or null; CheckpointError for a value that is not allowed."""
+        value = next((level[key] for level in self._levels if level.get(key) is not None), None)
         if value is None:
             return None
         try:
@@ -79,7 +75,7 @@ def whole(low: int, high: int) -> Callable[[Any], int]:
 
 
 def number(low: float, high: float, above: bool = False) -> Callable[[Any], float]:
-    """A number from `low` (above it, if so said) to `high`."""
+    """A number from `low` (excluded if `above`) to `high`."""
     allowed = f"a number above {low:g} and up to {high:g}" if above else f"a number from {low:g} to {high:g}"
 
     def check(value: Any) -> float:
@@ -109,7 +105,7 @@ def shares(value: Any) -> tuple[float, ...]:
 
 
 def rgb(low: float, high: float) -> Callable[[Any], RGB]:
-    """Three numbers, or one that counts for all three (as timm writes for grey images)."""
+    """Three numbers, or one for all three (as timm writes for grey images)."""
 
     def check(value: Any) -> RGB:
         if not isinstance(value, list) or len(value) not in (1, 3):
@@ -129,11 +125,7 @@ def side(value: Any) -> int:
 
 
 def check_side(value: int, name: str = "image_size") -> int:
-    """Check a side that a user asks for.
-
-    Raises:
-        UsageError: another number; the nearest side is named.
-    """
+    """Refuse an image side that is not allowed; a UsageError names the nearest side."""
     try:
         return side(value)
     except ValueError:
@@ -165,7 +157,7 @@ def channels(value: Any) -> int:
 
 
 def index_to_name(value: Any) -> dict[int, str]:
-    """`label_names`: a list, or an object from index to name, in which indices may be left out."""
+    """`label_names`: a list, or an object from index to name, which may skip indices."""
     if not isinstance(value, list | Mapping):
         raise ValueError("a list of names, or an object from index to name")
     pairs = list(value.items() if isinstance(value, Mapping) else enumerate(value))
@@ -190,7 +182,7 @@ def name_to_text(value: Any) -> dict[str, str]:
 MAX_CLASSES = 1_000_000
 
 MEAN, STD, CROP = (-10.0, 10.0), (1e-3, 10.0), (0.1, 1.0)
-"""Of pixels from 0 to 1. The least std that was published is 1/255; with 1e-38 every answer would be NaN."""
+"""Bounds, for pixels from 0 to 1. The smallest published std is 1/255; with 1e-38 every answer would be NaN."""
 
 NUMBERS: dict[str, Callable[[Any], Any]] = {
     "num_classes": whole(0, MAX_CLASSES),
@@ -205,4 +197,4 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "label_thresholds": shares,
     "temperature": number(1e-6, 1e6),
 }
-"""Every number that is read from a `config.json`, and what it may be."""
+"""Numbers of a `config.json` -> their checks."""

@@ -1,15 +1,15 @@
-"""Fetch a model from the hub into huggingface_hub's own cache, and let no byte in that does not match its hash.
+"""Fetch a model from the hub into huggingface_hub's own cache, and accept no byte that does not match its hash.
 
-A snapshot that is in the cache and was verified is used without asking the network: it answers at once, it answers
-offline, and it cannot change under a running experiment. `refresh=True` asks the hub for a newer one.
+A verified snapshot in the cache is used without the network: it answers at once and offline, and cannot change under a
+running experiment. `refresh=True` asks the hub for a newer one.
 
 huggingface_hub downloads (progress, retries within a download, HF_TOKEN, redirects, Xet) but checks only the size.
 The name of each file in its cache is the hub's hash of it, sha256 for large files and git's sha1 for small ones;
 weevit computes both, deletes what differs, and then records the sha256 in `weevit-manifest.json` beside the files,
-which `read_checkpoint` checks at every load. A snapshot without that record counts as not there.
+which `read_checkpoint` checks at every load. A snapshot without that record counts as absent.
 
-HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean to huggingface_hub, but are read
-when a model is asked for.
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have huggingface_hub's meaning, but are read at each
+request.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Progress = Callable[[str, int, int], None]
 """Called with the file's name, bytes done, bytes in all (0 where not known)."""
 
 FILES = {CONFIG_FILE: MAX_CONFIG_BYTES, WEIGHTS_FILE: MAX_FILE_BYTES}
-"""What a model consists of, and how large each file may be."""
+"""The files of a model, and their maximum sizes."""
 
 ANSWER_SECONDS = 1.2
-"""How long the hub may take to say where a file is; HF_HUB_ETAG_TIMEOUT overrides it."""
+"""Seconds that the hub may take to locate a file; HF_HUB_ETAG_TIMEOUT overrides it."""
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -66,15 +66,15 @@ def fetch(
         repo_id: `organisation/name`.
         revision: branch, tag or commit; `main` where None.
         refresh: ask the hub even if there is a snapshot, and replace files that no longer match their hash;
-            HF_HUB_OFFLINE is stronger.
-        progress: is told how the download gets on; nothing is printed.
-        cache_dir: where models are kept; by default where huggingface_hub keeps them.
+            HF_HUB_OFFLINE overrides it.
+        progress: called with the progress of the download; nothing is printed.
+        cache_dir: folder of the models; by default huggingface_hub's.
 
     Returns:
         A folder with `config.json`, `model.safetensors` and the manifest.
 
     Raises:
-        HubError: not in the cache, and the hub is not to be asked, not to be reached, or has no such model.
+        HubError: not in the cache, and the hub is offline, unreachable, or has no such model.
         ChecksumError: the hub sent other bytes than it promised; they have been deleted.
         CheckpointError: the repository has no `model.safetensors`, or a file is over the size limit.
     """
@@ -99,9 +99,9 @@ def fetch(
 
 
 def cached_snapshot(repo_id: str, revision: str, cache: Path) -> Path | None:
-    """The verified snapshot in the cache; None where there is none. Asks no network.
+    """The verified snapshot in the cache, or None. Uses no network.
 
-    What another program put there (timm shares this cache) is verified on the way, by the hashes that are its names.
+    Files of other programs (timm shares this cache) are verified by the hashes in their names.
     """
     folder = _repo_folder(repo_id, cache)
     commit = revision if _COMMIT.fullmatch(revision) else _ref(folder, revision)
@@ -119,17 +119,13 @@ def cached_snapshot(repo_id: str, revision: str, cache: Path) -> Path | None:
 
 
 def _ref(folder: Path, revision: str) -> str:
-    """The commit that a branch or tag stood for when it was fetched; empty where it was not."""
+    """The commit of a branch or tag when it was fetched; empty if it was not."""
     path = folder / "refs" / revision
     return path.read_text(errors="replace").strip() if path.is_file() else ""
 
 
 def cache_folder() -> Path:
-    """Where huggingface_hub keeps models, from the environment as it is now.
-
-    Raises:
-        HubError: nothing says where, and there is no home folder.
-    """
+    """The folder in which huggingface_hub keeps models, by the environment; HubError where there is none."""
     env = os.environ
     home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE") or str(Path(home) / "hub")
@@ -143,7 +139,7 @@ def cache_folder() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether the environment says not to use the network."""
+    """Whether the environment forbids the network."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in {"1", "ON", "YES", "TRUE"}
 
@@ -178,7 +174,7 @@ def _answer_seconds() -> float:
 
 @dataclass(frozen=True)
 class _Remote:
-    """What the hub promises about a file: the commit it belongs to, its hash and its size."""
+    """The hub's promise about a file: its commit, its hash and its size."""
 
     commit: str
     digest: str
@@ -215,7 +211,7 @@ def _download(repo_id: str, revision: str, progress: Progress | None, cache: Pat
 
 
 def _ask(repo_id: str, name: str, revision: str) -> _Remote:
-    """What the hub says about a file, or a clear error in a moment; huggingface_hub itself would retry for a minute."""
+    """The hub's answer about a file, or an error at once; huggingface_hub itself would retry for a minute."""
     try:
         url = _client().hf_hub_url(repo_id, name, revision=revision, endpoint=endpoint())
         answer = _client().get_hf_file_metadata(
@@ -246,7 +242,7 @@ def _get(repo_id: str, name: str, commit: str, progress: Progress | None, cache:
 
 
 def _bar(name: str, progress: Progress | None) -> Any:
-    """A silent stand-in for huggingface_hub's progress bar that reports to a function instead."""
+    """A silent progress bar for huggingface_hub that reports to a function."""
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
@@ -278,7 +274,7 @@ def _matches(path: Path, digest: str, size: int | None = None) -> bool:
 
 
 def _discard(path: Path, cache: Path) -> None:
-    """Delete a file of the cache and every link on the way to it, so that nothing takes it for good."""
+    """Delete a file of the cache and every link to it on the path."""
     (path.parent / MANIFEST).unlink(missing_ok=True)
     while path.is_symlink():
         target = path.parent / path.readlink()
@@ -302,7 +298,7 @@ def _repo_folder(repo_id: str, cache: Path) -> Path:
 
 
 def _hub_error(error: Exception, repo_id: str, name: str) -> CheckpointError | HubError:
-    """Say in one line what huggingface_hub, or the HTTP client below it, ran into, and what to do about it."""
+    """The error of huggingface_hub or its HTTP client in one line, with a remedy."""
     disk = _on_disk(error)
     if disk is not None:
         return _disk_error(disk, repo_id, cache_folder())
@@ -334,7 +330,7 @@ def _hub_error(error: Exception, repo_id: str, name: str) -> CheckpointError | H
 
 
 def _on_disk(error: BaseException | None) -> OSError | None:
-    """What of the error's causes is about a file; errors of a connection are of the same class, but name none."""
+    """The cause of an error that concerns a file; errors of a connection have the same class, but no file name."""
     while error is not None:
         number = error.errno if isinstance(error, OSError) else None
         named = isinstance(error, OSError) and error.filename is not None
@@ -347,7 +343,7 @@ def _on_disk(error: BaseException | None) -> OSError | None:
 
 
 def _disk_error(error: OSError, repo_id: str, cache: Path) -> HubError:
-    """Say that the connection is well, and the cache is not."""
+    """The error for an unusable cache."""
     where = f" ({error.filename})" if error.filename is not None else ""
     hint = "Free some room there, or set" if error.errno in _FULL else "Make it writable, or set"
     return HubError(

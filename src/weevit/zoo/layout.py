@@ -1,7 +1,7 @@
-"""Which tensors an architecture has: names, shapes, and what other spellings of the names there are.
+"""The tensors of an architecture: names, shapes, and other spellings of the names.
 
-Names inside weevit are those of timm's `VisionTransformer`. Two other spellings exist in the wild:
-timm's RoPE models call the layer scales `gamma_1` and `gamma_2`, and wrappers put a word in front of every name.
+Names inside weevit are those of timm's `VisionTransformer`. Two other spellings exist: timm's RoPE models call the
+layer scales `gamma_1` and `gamma_2`, and wrappers put a word in front of every name.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from weevit.zoo.architectures import PATCH, Architecture
 Shape = tuple[int, ...]
 
 WRAPPER_PREFIXES = ("timm_model.", "module.", "_orig_mod.", "model.")
-"""Words that transformers' TimmWrapper, DistributedDataParallel, torch.compile and Lightning's modules (whose authors
-nearly all write `self.model = ...`) put in front of every name."""
+"""Prefixes of every name from transformers' TimmWrapper, DistributedDataParallel, torch.compile and Lightning's modules
+(mostly `self.model = ...`)."""
 
 _ROPE_SPELLING = {".ls1.gamma": ".gamma_1", ".ls2.gamma": ".gamma_2"}
-"""Endings inside weevit -> in timm's RoPE checkpoints."""
+"""Endings inside weevit -> endings in timm's RoPE checkpoints."""
 
 
 def tensor_shapes(
@@ -25,8 +25,8 @@ def tensor_shapes(
 
     Args:
         arch: the row.
-        num_classes: width of the head; 0 means that there is no head.
-        grid: rows and columns of patches that the learned positions cover; the native grid where None.
+        num_classes: width of the head; 0 for none.
+        grid: rows and columns of patches of the learned positions; the native grid where None.
         in_chans: image channels.
 
     Returns:
@@ -104,7 +104,7 @@ def _diff(prefix: str, arch: Architecture) -> dict[str, Shape]:
 
 
 def to_timm_name(name: str, arch: Architecture) -> str:
-    """Weevit's spelling of a tensor's name -> timm's, as it stands in the checkpoint file."""
+    """Weevit's spelling of a tensor's name -> timm's, as in checkpoint files."""
     if arch.position == "rope":
         for ours, theirs in _ROPE_SPELLING.items():
             if name.endswith(ours):
@@ -113,13 +113,9 @@ def to_timm_name(name: str, arch: Architecture) -> str:
 
 
 def from_timm_name(name: str, arch: Architecture) -> str:
-    """A name as found in a file, wrapper words and all -> weevit's spelling (unknown names come back as they are)."""
-    changed = True
-    while changed:
-        changed = False
-        for prefix in WRAPPER_PREFIXES:
-            if name.startswith(prefix):
-                name, changed = name.removeprefix(prefix), True
+    """A name in a file, with or without wrapper words -> weevit's spelling; unknown names are unchanged."""
+    while prefix := next((word for word in WRAPPER_PREFIXES if name.startswith(word)), ""):
+        name = name.removeprefix(prefix)
     if arch.position == "rope":
         for ours, theirs in _ROPE_SPELLING.items():
             if name.endswith(theirs):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from weevit.errors import CheckpointError, TensorMismatchError
-from weevit.text import one_line
+from weevit.text import signed
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture
 from weevit.zoo.config import ModelConfig
 from weevit.zoo.labels import imagenet_labels
@@ -17,7 +17,7 @@ from weevit.zoo.safetensors_file import FLOAT_DTYPES, Entry
 from weevit.zoo.weights import BY_NAME, find_weight
 
 _SHOWN = 12
-"""Lines of each kind in the error: enough to see the pattern, and it stays on one screen."""
+"""Lines of each kind in the error: enough to see the pattern on one screen."""
 
 
 def check_tensors(
@@ -28,11 +28,7 @@ def check_tensors(
     in_chans: int,
     where: str,
 ) -> None:
-    """Check that a file has exactly the tensors of an architecture.
-
-    Raises:
-        TensorMismatchError: lists what is missing (-), unexpected (+) and of another shape or dtype (~).
-    """
+    """Refuse missing (-), unexpected (+) and different (~) tensors; a TensorMismatchError lists them all."""
     expected: dict[str, tuple[Sequence[str], Shape]]
     if holds_quantized(header):
         own = expected_tensors(header, arch, num_classes, grid, in_chans)
@@ -45,36 +41,32 @@ def check_tensors(
     for entry in header.values():
         name = from_timm_name(entry.name, arch)
         if name not in expected:
-            unexpected.append(f"+ {entry.name} {list(entry.shape)}")
+            unexpected.append(f"{entry.name} {list(entry.shape)}")
         elif name in found:
-            unexpected.append(f"+ {entry.name} (a second {name}, beside {found[name].name})")
+            unexpected.append(f"{entry.name} (a second {name}, beside {found[name].name})")
         else:
             found[name] = entry
-    missing = [f"- {name} {list(shape)}" for name, (_, shape) in expected.items() if name not in found]
+    missing = [f"{name} {list(shape)}" for name, (_, shape) in expected.items() if name not in found]
     wrong = [line for name, entry in found.items() for line in _differences(name, entry, *expected[name])]
-    if missing or unexpected or wrong:
+    differences = {"-": missing, "+": unexpected, "~": wrong}
+    if any(differences.values()):
         head = f"head of {num_classes} classes" if num_classes else "no head"
         raise TensorMismatchError(
             f"{where} does not hold {arch.name} ({grid[0]} x {grid[1]} patches, {head}): {len(missing)} tensors are "
             f"missing (-), {len(unexpected)} unexpected (+), {len(wrong)} of another shape or dtype (~).\n"
-            + "\n".join([*_cut(missing), *_cut(unexpected), *_cut(wrong)])
+            + "\n".join([line for sign, names in differences.items() for line in signed(sign, names, _SHOWN)])
         )
 
 
 def _differences(name: str, entry: Entry, dtypes: Sequence[str], shape: Shape) -> Iterator[str]:
     if entry.shape != shape:
-        yield f"~ {name}: {list(entry.shape)}, expected {list(shape)}"
+        yield f"{name}: {list(entry.shape)}, expected {list(shape)}"
     if entry.dtype not in dtypes:
-        yield f"~ {name}: {entry.dtype}, expected {'' if len(dtypes) == 1 else 'one of '}{', '.join(dtypes)}"
-
-
-def _cut(lines: list[str]) -> list[str]:
-    shown = [f"  {one_line(line)}" for line in lines[:_SHOWN]]
-    return shown if len(lines) <= _SHOWN else [*shown, f"  {lines[0][0]} ... and {len(lines) - _SHOWN} more"]
+        yield f"{name}: {entry.dtype}, expected {'' if len(dtypes) == 1 else 'one of '}{', '.join(dtypes)}"
 
 
 def tensor_shape(header: Mapping[str, Entry], name: str) -> Shape | None:
-    """The shape of a tensor outside the blocks, whose name has one spelling but for wrapper words; None if absent."""
+    """The shape of a tensor outside the blocks, whose name has one spelling apart from wrapper words, or None."""
     any_row = next(iter(ARCHITECTURES.values()))
     return next((entry.shape for entry in header.values() if from_timm_name(entry.name, any_row) == name), None)
 
@@ -92,14 +84,14 @@ def fitting_grid(
 
 
 def infer_config(header: Mapping[str, Entry], file: Path) -> ModelConfig:
-    """What a bare `.safetensors` file can be, from its tensors alone.
+    """The configuration of a bare `.safetensors` file, from its tensors alone.
 
     The file's own name counts where it is a full tag (`architecture.tag.safetensors`); otherwise the preprocessing is
-    that of the architecture's default weight, and no class names are claimed.
+    that of the architecture's default weight, and no class names are assumed.
 
     Raises:
-        CheckpointError: no architecture of the family has these tensors, more than one has, or the one that has was
-            never published, so that nobody can say how its images are prepared.
+        CheckpointError: no architecture, or several, have these tensors, or none of its weights was published, so that
+            the preprocessing is unknown.
     """
     head, patch = tensor_shape(header, "head.weight"), tensor_shape(header, "patch_embed.proj.weight")
     num_classes = head[0] if head else 0
@@ -133,7 +125,7 @@ def infer_config(header: Mapping[str, Entry], file: Path) -> ModelConfig:
 
 
 def _variants() -> Iterator[Architecture]:
-    """Every row, and those with a class token pooled by mean as well, since that changes a tensor's name."""
+    """Every row, and each with a class token also with average pooling, which changes a tensor's name."""
     for row in ARCHITECTURES.values():
         yield row
         if row.class_token:

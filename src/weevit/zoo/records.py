@@ -1,6 +1,6 @@
-"""Records that somebody else may have written: JSON objects read into dataclasses, every value within its bounds.
+"""Records that a stranger may have written: JSON objects read into dataclasses, every value within its bounds.
 
-A field's type says what may stand there, and reading is strict: no unknown key, none missing, nothing converted.
+A field's type gives its check, and reading is strict: no unknown key, none missing, nothing converted.
 
     @dataclass(frozen=True)
     class Best:
@@ -8,8 +8,8 @@ A field's type says what may stand there, and reading is strict: no unknown key,
         figure: Name
         value: Number
 
-Whatever weevit keeps in a folder of its own and reads back later is read so: job, run and fit folders travel, and a
-value that weevit would not have written is an error that names it, before anything is done with it.
+Every file that weevit keeps in a folder and reads back is read this way: job, run and fit folders travel, and a value
+that weevit would not have written is an error that names it, before it is used.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from weevit.zoo.strict_json import parse_json_object, shorten
 T = TypeVar("T")
 
 Check = Callable[[Any], Any]
-"""Gives the value with its type, or raises a ValueError that says what would be right."""
+"""Returns the typed value, or raises a ValueError with the allowed values."""
 
 MAX_RECORD_BYTES = 64 << 20
-"""Of a file that is one record; the longest list in one is of images that could not be read."""
+"""Size of a file that is one record; the longest list in one is of unreadable images."""
 
 MAX_LINE_BYTES = 1 << 16
-"""Of a record on a line of its own; the longest that weevit writes has about 2 kB."""
+"""Size of a record on a line; the longest that weevit writes has about 2 kB."""
 
 MAX_COUNT = (1 << 53) - 1
-"""The greatest whole number that every reader of JSON has exactly."""
+"""The greatest integer that every reader of JSON represents exactly."""
 
 
 # ---- what may stand in a field
 
 
 def words(limit: int = 4096, pattern: str = "", shown: str = "") -> Check:
-    """Text of at most `limit` characters; of a pattern, which `shown` describes."""
+    """Text of at most `limit` characters, matching a pattern that `shown` describes."""
     compiled = re.compile(pattern, re.ASCII) if pattern else None
 
     def check(value: Any) -> str:
@@ -61,7 +61,7 @@ def words(limit: int = 4096, pattern: str = "", shown: str = "") -> Check:
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A finite number from `low` to `high`, whole or not as it is written: what is written again keeps its bytes."""
+    """A finite number from `low` to `high`, int or float as written: writing it again keeps its bytes."""
     bounds = "" if math.isinf(low) and math.isinf(high) else f" from {low:g} to {high:g}"
 
     def check(value: Any) -> float:
@@ -97,8 +97,23 @@ def table(key: Check, check: Check, most: int) -> Check:
     return checked
 
 
+def having(check: Check, what: str, keys: Mapping[str, Check]) -> Check:
+    """What `check` allows, with some of its keys checked further; `what` names the object in errors."""
+
+    def checked(value: Any) -> dict[str, Any]:
+        found: dict[str, Any] = check(value)
+        for name, own in keys.items():
+            try:
+                own(found.get(name))
+            except ValueError as error:
+                raise ValueError(f"{what} whose {name} is {error}") from None
+        return found
+
+    return checked
+
+
 def either(*checks: Check) -> Check:
-    """What one of several allows."""
+    """A value that one of several checks allows."""
 
     def checked(value: Any) -> Any:
         allowed = []
@@ -113,7 +128,7 @@ def either(*checks: Check) -> Check:
 
 
 def anything(value: Any) -> Any:
-    """A value that is only compared or shown, never used."""
+    """Any value; for keys that are only compared or shown."""
     return value
 
 
@@ -124,7 +139,7 @@ def nothing(value: Any) -> None:
 
 
 def record(cls: type[Any]) -> Check:
-    """Another record."""
+    """A nested record."""
     return lambda value: _read(cls, value)
 
 
@@ -145,11 +160,11 @@ def read_record(cls: type[T], raw: object, where: str) -> T:
 
     Args:
         cls: the dataclass; `Annotated` types, other such dataclasses, or either of them or None.
-        raw: what was parsed.
-        where: the file's name for the error.
+        raw: the object.
+        where: the file's name, for errors.
 
     Raises:
-        MalformedFileError: a key is missing or unknown, or a value is not what the field's type allows.
+        MalformedFileError: a key is missing or unknown, or a value is invalid.
     """
     try:
         return _read(cls, raw)
@@ -162,14 +177,13 @@ def read_record_file(cls: type[T], path: Path, schema: str = "", limit: int = MA
 
     Args:
         cls: as for `read_record`.
-        path: of a folder that weevit wrote.
-        schema: what stands under the key `schema`; empty where there is no such key.
-        limit: bytes that it may have.
+        path: a file that weevit wrote.
+        schema: value of the key `schema`; empty without such a key.
+        limit: maximum size in bytes.
 
     Raises:
-        FileNotFoundError: it is not there.
-        MalformedFileError: it is no plain file, too large, not JSON with one reading, of another schema, or not such a
-            record.
+        FileNotFoundError: it does not exist.
+        MalformedFileError: no plain file, too large, ambiguous JSON, another schema, or no such record.
     """
     raw = parse_json_object(read_own(path, limit), str(path))
     if schema and raw.pop("schema", None) != schema:
@@ -178,11 +192,7 @@ def read_record_file(cls: type[T], path: Path, schema: str = "", limit: int = MA
 
 
 def parse_line(line: bytes, where: str) -> dict[str, Any]:
-    """A JSON object on a line of its own, as `to_line` writes it, or without a check, as older versions did.
-
-    Raises:
-        MalformedFileError: it is none, has more than `MAX_LINE_BYTES`, or is not what was written.
-    """
+    """The JSON object on a line of `to_line`, or without check sum as older versions wrote; else MalformedFileError."""
     if len(line) > MAX_LINE_BYTES:
         raise MalformedFileError(f"{where} has {len(line):,} bytes; the limit is {MAX_LINE_BYTES:,}.")
     values = parse_json_object(line, where)
@@ -193,7 +203,7 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
 
 
 def to_line(values: Mapping[str, Any]) -> bytes:
-    """A JSON object on a line of its own, with a check of it: a flipped bit in a number is a number, too."""
+    """A JSON object on a line, with a check sum: a flipped bit in a number would be a valid number."""
     return json.dumps({**values, CHECK: _digest(values)}, allow_nan=False).encode() + b"\n"
 
 
@@ -205,7 +215,7 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 
 class _WrongError(ValueError):
-    """What is wrong with a record, in a sentence."""
+    """The fault of a record, in a sentence."""
 
 
 def _read(cls: type[T], raw: object) -> T:

@@ -1,4 +1,4 @@
-"""From what a user calls a model to a verified checkpoint."""
+"""From a model's name to a verified checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 FOLDER_PREFIX = "local-dir:"
 
 EMBEDDED = Path(__file__).with_name("embedded")
-"""The models that come with weevit, a folder each in the hub's format."""
+"""The models in weevit's package, a folder each in the hub's format."""
 
 _LIST = "weevit models   lists them all"
 
@@ -30,25 +30,25 @@ def resolve(
     progress: Progress | None = None,
     cache_dir: str | Path | None = None,
 ) -> Checkpoint:
-    """Find a model, fetch it if need be, and check it.
+    """Find a model, fetch it if needed, and verify it.
 
     A name that weevit knows means the published model, even where a folder of that name exists (write `./tiny` for the
-    folder): the same command means the same in every folder.
+    folder): a command means the same in every folder.
 
     Args:
-        model: an alias (`pwee`), a full tag (`architecture.tag`), an architecture (its default tag is meant),
+        model: an alias (`pwee`), a full tag (`architecture.tag`), an architecture (for its default tag),
             `hf-hub:organisation/name[@revision]`, a folder in the hub's format (with or without `local-dir:`),
             a run folder, or a `.safetensors` file.
-        revision: of a model on the hub.
+        revision: revision of a model on the hub.
         refresh: ask the hub even if the model is in the cache.
-        progress: is told how a download gets on.
-        cache_dir: where models of the hub are kept; by default where huggingface_hub keeps them.
+        progress: called with the progress of a download.
+        cache_dir: folder of the hub's models; by default huggingface_hub's.
 
     Raises:
-        UnknownModelError: nothing has this name.
-        UsageError: a revision for something that is not on the hub, or two of them.
-        HubError: not in the cache, and the hub could not give it.
-        CheckpointError: found, but not to be trusted or used.
+        UnknownModelError: no model has this name.
+        UsageError: a revision of a local model, or two revisions.
+        HubError: not in the cache, and not to be had from the hub.
+        CheckpointError: the model cannot be trusted or used.
     """
     if isinstance(model, str):
         repo_id, weight = _on_hub(model)
@@ -67,7 +67,7 @@ def resolve(
 
 
 def needs_fetching(model: str | Path) -> bool:
-    """Whether `resolve` would have to ask the hub; asks no network itself."""
+    """Whether `resolve` would ask the hub; uses no network."""
     if not isinstance(model, str):
         return False
     repo_id, weight = _on_hub(model)
@@ -81,7 +81,7 @@ def needs_fetching(model: str | Path) -> bool:
 
 
 def _on_hub(model: str) -> tuple[str, Weight | None]:
-    """The repository that a name means, with its revision if it has one; empty for what is not on the hub."""
+    """The repository of a name, with its revision if any, and the weight; empty for a local model."""
     for prefix in HUB_PREFIXES:
         if model.startswith(prefix):
             return model.removeprefix(prefix), None
@@ -114,19 +114,13 @@ def _from_package(weight: Weight, revision: str | None) -> Checkpoint:
 
 
 def _as_path(model: str) -> Path:
-    """The local path that a name means, if it can mean one."""
+    """The local path of a name, if it can be one."""
     path = expand_home(model.removeprefix(FOLDER_PREFIX))
     looks_like_one = model.startswith((FOLDER_PREFIX, ".", "~", os.sep))
-    if looks_like_one or path.suffix.lower() in (".safetensors", *PICKLE_ENDINGS) or (model and _exists(path)):
+    there = bool(model) and os.path.exists(path)  # noqa: PTH110 - raises for no path
+    if looks_like_one or there or path.suffix.lower() in (".safetensors", *PICKLE_ENDINGS):
         return path
     raise _unknown(model)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # longer than a path can be, or behind a folder that may not be read
-        return False
 
 
 def _unknown(model: str) -> UnknownModelError:

@@ -1,7 +1,7 @@
-"""JSON from files that other people made: one reading only, or an error.
+"""JSON from strangers' files: one reading only, or an error.
 
-Python's own reader takes the last of two equal keys, `NaN`, and UTF-16 without a word; each of these lets one file
-mean two things to two programs.
+Python's own reader accepts the last of two equal keys, `NaN`, and UTF-16 in silence; with each of these, one file means
+two things to two programs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
     """Parse one JSON object.
 
     Args:
-        text: UTF-8 bytes; the caller has limited their number.
-        what: the file's name for the error.
+        text: UTF-8 bytes, of a size that the caller has limited.
+        what: the file's name, for errors.
 
     Raises:
-        MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, nested too deep, a
-            lone surrogate.
+        MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, nested too deep, a lone
+            surrogate.
     """
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -34,19 +34,14 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         raise MalformedFileError(f"{what} is nested too deep to be what it claims.") from None
     except ValueError as error:
         raise MalformedFileError(f"{what} is not valid JSON: {error}.") from None
-    if _HALF.search(text) and not _is_text(value):
-        raise MalformedFileError(f"{what} has half a character in it (a lone surrogate), which no file can hold.")
+    try:
+        if _HALF.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise MalformedFileError(f"{what} has half a character in it (a lone surrogate), which is not text.") from None
     if not isinstance(value, dict):
         raise MalformedFileError(f"{what} holds a JSON {type(value).__name__}, where an object {{...}} is expected.")
     return value
-
-
-def _is_text(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

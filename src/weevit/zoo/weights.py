@@ -26,13 +26,13 @@ TEST_SETS = ("imagenet", "imagenet-real", "imagenetv2", "imagenet-a", "imagenet-
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the model's input; the meaning of every field is that of timm's evaluation transform.
+    """The preprocessing of a model; every field has the meaning of timm's evaluation transform.
 
     Attributes:
         height, width: input size in pixels.
-        crop_pct: the share of the resized image that the crop keeps, along each side.
-        crop_mode: `center` (resize the short side, cut the middle), `squash` (resize both sides, cut the middle)
-            or `border` (resize the long side, pad with the mean colour).
+        crop_pct: share of the resized image that the crop keeps, along each side.
+        crop_mode: `center` (resize the short side, crop the centre), `squash` (resize both sides, crop the centre) or
+            `border` (resize the long side, pad with the mean colour).
         interpolation: resampling filter.
         mean, std: normalisation of pixels in [0, 1], for each of red, green, blue.
     """
@@ -46,15 +46,14 @@ class Preprocessing:
     std: RGB
 
     def of_channels(self, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """`mean` and `std` of a model with so many channels: of one their average, else red, green, blue in turn.
+        """`mean` and `std` of a model with `count` channels: for one their average, else red, green, blue in turn.
 
-        So are the weights of three channels made into those of others (timm's `adapt_input_conv`).
+        Weights of three channels are adapted to others in the same way (timm's `adapt_input_conv`).
         """
         if count == 1:
             return (sum(self.mean) / 3,), (sum(self.std) / 3,)
-        return tuple(self.mean[index % 3] for index in range(count)), tuple(
-            self.std[index % 3] for index in range(count)
-        )
+        indices = [index % 3 for index in range(count)]
+        return tuple(self.mean[index] for index in indices), tuple(self.std[index] for index in indices)
 
 
 @dataclass(frozen=True)
