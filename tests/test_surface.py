@@ -73,7 +73,10 @@ LAYERS = (
     ("zoo", "images", "datasets"),
     ("graph", "engine", "nn"),
     ("answers", "predict", "data", "reports", "explain", "reduction", "recipes"),
-    ("jobs", "embeddings", "search", "evaluation", "checking", "fitting", "batches", "training", "finetuning"),
+    (
+        *("jobs", "embeddings", "search", "evaluation", "checking", "fitting", "quantization"),
+        *("batches", "training", "finetuning"),
+    ),
     ("cli", ""),
 )
 """Rooms, and modules beside them; `weevit` itself has no name. Imports point to a lower layer, and to no sibling."""
@@ -97,6 +100,8 @@ SIBLINGS = {
     ("checking", "evaluation"): "its folder and its page are made as those of an evaluation",
     ("fitting", "embeddings"): "a head is fitted to embeddings",
     ("fitting", "evaluation"): "a head is evaluated",
+    ("fitting", "quantization"): "a head may be fitted to the embeddings of an int8 backbone",
+    ("quantization", "evaluation"): "the gate compares answers as an evaluation does",
     ("training", "embeddings"): "a fine-tuning begins with a head on embeddings",
     ("training", "evaluation"): "what was trained is evaluated",
     ("training", "fitting"): "a fine-tuning begins with a head on embeddings",
@@ -106,6 +111,7 @@ SIBLINGS = {
 
 CIRCLES = {
     frozenset({"results", "columns", "notebook"}): "a result gives itself as columns, and draws itself in a notebook",
+    frozenset({"ops", "int8"}): "operations on integers name the builder that they add to in their types",
     frozenset({"vit", "features", "initialise"}): "taps and initialisation name the module in their types",
     frozenset({"pages", "results", "judging", "loop", "baseline"}): "goes when recipes, batches and training part",
 }

@@ -8,6 +8,7 @@ __all__ = [
     "imagenet",
     "metrics",
     "model",
+    "paired",
     "report",
     "results",
     "saved",

@@ -10,7 +10,7 @@ import numpy as np
 
 from weevit.answers.results import unit_length
 from weevit.engine.ahead import batches
-from weevit.engine.protocol import Pixels
+from weevit.engine.session import Pixels
 from weevit.engine.timing import Ratio, interleaved
 from weevit.evaluation.metrics import wilson
 from weevit.evaluation.paired import mcnemar

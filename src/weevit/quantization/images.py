@@ -11,7 +11,7 @@ import numpy as np
 from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.read import check_there, read_dataset
 from weevit.engine.ahead import map_ahead
-from weevit.engine.protocol import Pixels
+from weevit.engine.session import Pixels
 from weevit.errors import DatasetError, ImageError
 from weevit.evaluation.model import match_classes
 from weevit.images.source import Source

@@ -16,7 +16,7 @@ import numpy as np
 from weevit.datasets.dataset import Dataset
 from weevit.engine.ahead import batches
 from weevit.engine.machine import cpu
-from weevit.engine.protocol import Pixels
+from weevit.engine.session import Pixels
 from weevit.errors import DatasetError
 from weevit.predict import Predictor, load
 from weevit.quantization.choose import Model, Tensors, quantized

@@ -153,9 +153,11 @@ class Quantized:
         """Whether it was written."""
         return not self.failed
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Everything as plain data."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("folder", "checkpoint")}
+        plain: dict[str, Any] = {
+            name: value for name, value in vars(self).items() if name not in ("folder", "checkpoint")
+        }
         for name in ("quantization", "settings", "agreement", "speed"):
             plain[name] = None if plain[name] is None else asdict(plain[name])
         sha256 = None if self.checkpoint is None else self.checkpoint.sha256
