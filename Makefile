@@ -4,6 +4,8 @@ VENV ?= .venv
 # A model for the demo's photos: a folder, an alias or a tag. Empty means digits alone, which need no hub.
 MODEL ?=
 PYTEST_ARGS ?=
+# A process per core; the tests of a file stay together, since what they prepare they share.
+WORKERS ?= -n auto --dist loadfile
 
 BIN := $(VENV)/bin
 WEEVIT := $(BIN)/weevit
@@ -31,7 +33,7 @@ endif
 	@echo "All of them:   $(WEEVIT) models"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 check: types
 	$(BIN)/ruff check .
