@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +20,10 @@ import pytest
 if importlib.util.find_spec("torch") is None:
     pytest.skip("needs torch", allow_module_level=True)
 
+import pretended_gpu
 import torch
 
 import weevit
-from weevit.engine import choice
 from weevit.engine import torch as engine
 from weevit.engine.session import Request, open_session
 from weevit.engine.torch import SIZES, STEADY, Answers, TorchSession, cut
@@ -251,9 +250,7 @@ def test_what_cannot_be_captured_runs_as_it_is(
 
 @pytest.fixture
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with one, whose work the CPU does."""
-    monkeypatch.setattr(choice, "_no_cuda", lambda: "")
-    monkeypatch.setattr(engine, "TorchSession", partial(TorchSession, device="cpu", compiles=False))
+    pretended_gpu.pretend(monkeypatch)
 
 
 @pytest.mark.usefixtures("a_gpu")
