@@ -137,6 +137,16 @@ def test_feeding(short: tuple[dict[str, Any], str]) -> None:
     assert found["end to end"]["of_step_alone"] > 0
 
 
+def test_answering(short: tuple[dict[str, Any], str]) -> None:
+    found = figures(short, "answering")
+    sessions = {f"session {batch}" for batch in (1, 64, 256)}
+    assert set(found) == {"rows", "fp32", "files", "files, steady", "decoding", *sessions}
+    assert all(found[name]["within"] is True for name in ("rows", "fp32", "files", "files, steady"))
+    assert found["fp32"]["apart"] < 1e-5 < found["fp32"]["bf16_apart"] < 5e-2
+    for name in (*sessions, "files", "files, steady", "decoding"):
+        assert found[name]["images_per_s"] > 0
+
+
 # ---- sections that go wrong
 
 

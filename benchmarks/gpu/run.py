@@ -1,6 +1,6 @@
 """weevit on one GPU in under eight minutes: is it correct, and how fast; timm's modules beside it in the same process.
 
-    PYTHONPATH=src python benchmarks/gpu/run.py [--short] [--out FILE.json] [--only correct,inference,training,feeding]
+    PYTHONPATH=src python benchmarks/gpu/run.py [--short] [--out FILE.json] [--only correct,inference,...]
 
 `--short` runs every section in miniature on any machine, with or without a GPU; a test does so. What each section
 measures, how to read the file and what is to be reached stand in benchmarks/gpu/README.md.
@@ -45,7 +45,7 @@ from weevit.store.provenance import provenance
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-SHARES = {"correct": 20, "inference": 34, "training": 32, "feeding": 14}
+SHARES = {"correct": 20, "inference": 30, "training": 28, "feeding": 12, "answering": 10}
 """Section -> its share of the time; what one leaves over, the next ones have."""
 
 WARMED = ("inference", "training")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import pickle
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,10 +20,10 @@ import pytest
 if importlib.util.find_spec("torch") is None:
     pytest.skip("needs torch", allow_module_level=True)
 
+import pretended_gpu
 import torch
 
 import weevit
-from weevit.engine import choice
 from weevit.engine import torch as engine
 from weevit.engine.session import Request, open_session
 from weevit.engine.torch import SIZES, STEADY, Answers, TorchSession, cut
@@ -189,14 +190,67 @@ def test_large_batches_are_compiled_and_small_ones_are_not(
     assert computed == [8, 64, 64, 64]  # the second for the compiler
 
 
+class FakeCuda:
+    """What `_captured` asks of CUDA, with a note of each call; a replay does nothing, as no graph is there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> None:
+        self.said: list[str] = []
+        self.error = error
+        for name in ("Stream", "CUDAGraph", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda: self)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+
+    def wait_stream(self, other: Any) -> None:
+        self.said.append("waits")
+
+    @contextmanager
+    def graph(self, graph: Any, capture_error_mode: str) -> Iterator[None]:
+        self.said.append(f"captures, {capture_error_mode}")
+        if self.error:
+            raise self.error
+        yield
+
+    def replay(self) -> None:
+        self.said.append("replays")
+
+
+def test_a_captured_program_is_fed_through_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of calls, on a CUDA that is none: whether a GPU takes them so is not tested here."""
+    cuda, given = FakeCuda(monkeypatch), []
+
+    def program(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given.append(pixels)
+        return (pixels.float(),)
+
+    captured = engine._captured(program, torch.zeros(2, 3, dtype=torch.uint8))
+    assert cuda.said == ["waits", "waits", "captures, thread_local"]
+    assert len(given) == engine._WARM_UP + 1
+    captured(torch.full((2, 3), 7, dtype=torch.uint8))
+    assert cuda.said[-1] == "replays"
+    assert len(given) == engine._WARM_UP + 1  # the graph computes, Python does not
+    assert (given[-1] == 7).all()  # in the memory that was captured
+
+
+def test_what_cannot_be_captured_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    FakeCuda(monkeypatch, RuntimeError("operation not permitted\nwhen stream is capturing"))
+
+    def program(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (pixels.float(),)
+
+    with caplog.at_level(logging.WARNING, "weevit"):
+        assert engine._captured(program, torch.zeros(2, 3, dtype=torch.uint8)) is program
+    assert caplog.messages == ["note: the model runs without a CUDA graph, and is slower: operation not permitted"]
+
+
 # ---- as users reach it
 
 
 @pytest.fixture
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with one, whose work the CPU does."""
-    monkeypatch.setattr(choice, "_no_cuda", lambda: "")
-    monkeypatch.setattr(engine, "TorchSession", partial(TorchSession, device="cpu", compiles=False))
+    pretended_gpu.pretend(monkeypatch)
 
 
 @pytest.mark.usefixtures("a_gpu")

@@ -19,8 +19,9 @@ from weevit.datasets.dataset import Split  # noqa: E402
 from weevit.errors import MissingImageError, TrainingError, UsageError  # noqa: E402
 from weevit.images.preprocess import normalize, preprocess  # noqa: E402
 from weevit.images.source import Source, open_image  # noqa: E402
+from weevit.training import data  # noqa: E402
 from weevit.training.augment import draw, finish  # noqa: E402
-from weevit.training.data import Batch, Loader, SampleKey, choose_workers  # noqa: E402
+from weevit.training.data import Batch, Left, Loader, SampleKey, choose_workers  # noqa: E402
 from weevit.training.schema import AugmentPart, DataPart, LoopPart, Recipe  # noqa: E402
 from weevit.zoo.weights import CLIP, Preprocessing  # noqa: E402
 
@@ -199,7 +200,32 @@ def test_a_gpus_way_of_finishing_gives_the_same_images() -> None:
         wanted = np.empty((4, 3, 48, 48), np.float32)
         for target, source, some in zip(wanted, planes.numpy(), holes, strict=True):
             finish(source, some, SPEC, target)
-        assert torch.equal(loader._finished(holes, planes), torch.from_numpy(wanted))
+        left = [Left((), some) for some in holes]
+        assert torch.equal(loader._finished(left, planes.clone()), torch.from_numpy(wanted))
+
+
+def test_treatments_on_the_device_change_no_draw_and_hardly_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops, flips, holes, order and names are the same; the treatment of an image is within a grey level."""
+    treated: list[Any] = []
+    real = data.treated_together
+
+    def together(images: Any, ops: Any, fill: Any) -> Any:
+        treated.extend(ops)
+        return real(images, ops, fill)
+
+    monkeypatch.setattr(data, "treated_together", together)
+    part = AugmentPart(randaugment="rand-m6-inc1-n1-p1", erase_prob=0.5)
+    theirs = loaded(a_split(12), a_recipe(augment=part))
+    assert treated == []  # the workers did it
+    ours = loaded(a_split(12), a_recipe(augment=replace(part, treated_by="device")))
+    assert [len(ops) for ops in treated] == [1] * 12
+    level = max(1 / (255 * std) for std in SPEC.std)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.keys, one.ids) == (other.keys, other.ids)
+        assert torch.equal(one.targets, other.targets)
+        assert one.images.dtype == torch.float32
+        assert (one.images - other.images).abs().max() < 1.01 * level
+        assert (one.images != other.images).double().mean() < 0.01
 
 
 def test_a_batch_that_is_kept_is_not_written_over() -> None:

@@ -145,6 +145,8 @@ class TorchSession:
         self._programs: dict[int, Program] = {}
         self._lock = Lock()
         self._on_gpu = self._device.type == "cuda"
+        # Of its own, so that pixels are copied over while the batch before them is computed.
+        self._copying = torch.cuda.Stream() if self._on_gpu else None
 
     def run(self, pixels: Pixels, steady: bool = False) -> Outputs:
         """As `Session.run`."""
@@ -168,11 +170,23 @@ class TorchSession:
         sent[: len(pixels)] = torch.from_numpy(np.ascontiguousarray(pixels))
         done = torch.cuda.Event() if self._on_gpu else None
         with self._lock, torch.inference_mode(), _no_tf32():
-            outputs = self._program(size)(sent.to(self._device, non_blocking=True))
+            program = self._program(size)
+            outputs = program(self._copied(sent))
             answers = [_received(output, self._on_gpu) for output in outputs]
             if done is not None:
                 done.record()
         return _Begun(sent, answers, done, len(pixels))
+
+    def _copied(self, sent: Tensor) -> Tensor:
+        """Pixels on the device, which this thread's stream waits for."""
+        if self._copying is None:
+            return sent.to(self._device)
+        with torch.cuda.stream(self._copying):
+            there = sent.to(self._device, non_blocking=True)
+        computing = torch.cuda.current_stream()
+        computing.wait_stream(self._copying)
+        there.record_stream(computing)  # its memory is not given to the next copy before it was read
+        return there
 
     def _program(self, size: int) -> Program:
         if size not in self._programs:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from weevit.images.preprocess import preprocess
-from weevit.training.pixels import Planes, planes_of, treated
+from weevit.training.pixels import Fill, Planes, planes_of, treated
 from weevit.training.randaugment import Op, RandAugment, draw_interpolation
 from weevit.training.schema import AugmentPart
 from weevit.training.seeding import Key, keyed, noise
@@ -178,13 +178,22 @@ def apply(image: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> 
     Returns:
         uint8, (3, spec.height, spec.width), C-contiguous.
     """
+    return treated(cropped(image, params, spec), params.ops, fill_of(spec))
+
+
+def fill_of(spec: Preprocessing) -> Fill:
+    """The mean colour, which fills what turns and shifts bring in."""
+    red, green, blue = (min(255, round(255 * mean)) for mean in spec.mean)
+    return red, green, blue
+
+
+def cropped(image: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> Planes:
+    """`apply` without the treatments: the part of the image at its size, flipped."""
     if params.crop is None:
         pixels = preprocess(Image.fromarray(image), spec)
     else:
         pixels = resized_part(image, params.crop, (spec.height, spec.width), params.interpolation)
-    planes = planes_of(pixels[:: -1 if params.vflip else 1, :: -1 if params.hflip else 1])
-    red, green, blue = (min(255, round(255 * mean)) for mean in spec.mean)
-    return treated(planes, params.ops, (red, green, blue))
+    return planes_of(pixels[:: -1 if params.vflip else 1, :: -1 if params.hflip else 1])
 
 
 def resized_part(image: npt.NDArray[np.uint8], part: Box, wanted: Size, interpolation: str) -> npt.NDArray[np.uint8]:

@@ -27,10 +27,12 @@ from weevit.datasets.dataset import Split
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, TrainingError
 from weevit.images.source import Source
-from weevit.training.augment import Hole, apply, draw, filling, finish
+from weevit.training.augment import Hole, Params, apply, cropped, draw, fill_of, filling, finish
 from weevit.training.decoding import read_pixels
+from weevit.training.randaugment import Op
 from weevit.training.schema import Recipe
 from weevit.training.seeding import permutation
+from weevit.training.together import treated_together
 from weevit.zoo.weights import Preprocessing
 
 ROUND = 256
@@ -99,7 +101,9 @@ class Loader:
         shown = len(split) // ROUND * ROUND if repeated else len(split)  # as timm's samplers count
         self._batch = min(recipe.loop.batch_size, shown)
         self.steps_per_epoch = shown // self._batch
-        self._memory = _Memory((self._batch, 3, spec.height, spec.width), self.device)
+        self._on_device = self._part.treated_by == "device"
+        shape = (self._batch, 3, spec.height, spec.width)
+        self._memory = _Memory(shape, self.device, self._on_device or self.device.type == "cuda")
         # On the device once: each copy of pageable memory waits for all that the device still has to do.
         self._mean, self._std = (torch.tensor(of).view(3, 1, 1).to(self.device) for of in (spec.mean, spec.std))
 
@@ -145,20 +149,20 @@ class Loader:
             for image, key in zip(read, keys, strict=True)
         ]
         planes = [
-            image if params is None else _tried(source, apply, image, params, self.spec)
+            image if params is None else _tried(source, cropped if self._on_device else apply, image, params, self.spec)
             for source, image, params in zip(sources, read, drawn, strict=True)
         ]
         return [
-            done if params is None or isinstance(done, Bad) else self._stored(done, params.holes, row)
+            done if params is None or isinstance(done, Bad) else self._stored(done, params, row)
             for done, params, row in zip(planes, drawn, rows, strict=True)
         ]
 
-    def _stored(self, planes: npt.NDArray[np.uint8], holes: tuple[Hole, ...], row: npt.NDArray[Any]) -> _Done:
+    def _stored(self, planes: npt.NDArray[np.uint8], params: Params, row: npt.NDArray[Any]) -> _Done:
         if row.dtype == np.uint8:
             row[:] = planes
-            return holes
-        finish(planes, holes, self.spec, row)
-        return ()
+            return Left(params.ops if self._on_device else (), params.holes)
+        finish(planes, params.holes, self.spec, row)
+        return Left((), ())
 
     def _batch_of(self, pending: _Pending) -> Batch:
         results = [result for wait in pending.waits for result in wait()]
@@ -175,19 +179,28 @@ class Loader:
             bad=tuple(result for result in results if isinstance(result, Bad)),
         )
 
-    def _finished(self, holes: list[tuple[Hole, ...]], images: Tensor) -> Tensor:
-        """`augment.finish` on a GPU. No GPU has run this yet: the tests run it on the CPU."""
-        sent = images.to(self.device, non_blocking=True).to(torch.float32)
+    def _finished(self, left: list[Left], images: Tensor) -> Tensor:
+        """Treatments and `augment.finish` on a GPU. No GPU has run this yet: the tests run it on the CPU."""
+        there = treated_together(
+            images.to(self.device, non_blocking=True), [one.ops for one in left], fill_of(self.spec)
+        )
+        sent = there.to(torch.float32)
         sent.div_(255).sub_(self._mean).div_(self._std)
-        for row, hole in ((row, hole) for row, some in zip(sent, holes, strict=True) for hole in some):
+        for row, hole in ((row, hole) for row, one in zip(sent, left, strict=True) for hole in one.holes):
             box = hole.box
             fill = torch.tensor(filling(hole)).to(self.device, non_blocking=True)
             row[:, box.top : box.top + box.height, box.left : box.left + box.width] = fill
         return sent
 
 
-_Done = tuple[Hole, ...] | Bad
-"""The holes of an image that a GPU still has to erase; empty on the CPU."""
+class Left(NamedTuple):
+    """What the device still has to do with an image; nothing where the CPU did all of it."""
+
+    ops: tuple[Op, ...]
+    holes: tuple[Hole, ...]
+
+
+_Done = Left | Bad
 
 _Task = Callable[[], list[_Done]]
 
@@ -231,17 +244,17 @@ class _Memory:
     PyTorch itself keeps pinned memory.
     """
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        self._shape, self._pinned = shape, device.type == "cuda"
+    def __init__(self, shape: tuple[int, ...], device: torch.device, as_pixels: bool) -> None:
+        self._shape, self._pinned, self._as_pixels = shape, device.type == "cuda", as_pixels
         self._free: list[npt.NDArray[np.float32]] = []
         # The same for what is needed on the way: glibc keeps freed blocks up to the largest one that it has seen freed,
         # and does not look beyond 32 MB. This one is never written to.
         np.empty(31 << 20, np.uint8)
 
     def take(self) -> Tensor:
-        """Memory for a batch of images: float32; pinned uint8 for a GPU."""
-        if self._pinned:
-            return torch.empty(self._shape, dtype=torch.uint8, pin_memory=True)
+        """Memory for a batch of images: float32; uint8 where the device finishes them, for a GPU pinned."""
+        if self._as_pixels:
+            return torch.empty(self._shape, dtype=torch.uint8, pin_memory=self._pinned)
         memory = self._free.pop() if self._free else np.empty(self._shape, np.float32)
         lent = memory.view()  # an array of its own, which lives as long as the tensor's storage does
         weakref.finalize(lent, self._free.append, memory).atexit = False

@@ -29,7 +29,9 @@ from weevit.store.own import read_own
 from weevit.store.provenance import provenance
 from weevit.text import csv_bytes, typed
 from weevit.training.facts import check_facts
+from weevit.training.recipe import flat
 from weevit.training.saved import DISK_ERRORS, METRICS, Row, to_lines
+from weevit.training.schema import Recipe
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 
@@ -145,6 +147,18 @@ def refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, 
             f"{folder} cannot be resumed, because this would be another run:\n" + "\n".join(lines),
             f"Put it back as it was, or begin a new run from these weights: weevit train --from {typed(folder)} -o NEW",
         )
+
+
+def refuse_other_recipe(folder: Path, recorded: Mapping[str, Any], recipe: Recipe) -> None:
+    """Compare the recipe that a run was begun with and the one in its folder.
+
+    A key that an earlier version did not know had the value that is its default now.
+
+    Raises:
+        TrainingError: a difference; the message lists all of them.
+    """
+    defaults, now = (json.loads(json.dumps(flat(one))) for one in (Recipe(), recipe))
+    refuse_other(folder, {"recipe": {**defaults, **recorded["recipe"]}}, {"recipe": now})
 
 
 # ---- what it writes

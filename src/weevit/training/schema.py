@@ -99,6 +99,8 @@ class AugmentPart:
         erase_prob: of random erasing (arXiv:1708.04896).
         erase_mode: filled with a `pixel` of noise each, one `rand` colour, or the mean colour (`const`).
         erase_count: rectangles, at most.
+        treated_by: what RandAugment, colour jitter and the rest are computed by: the `workers`, image by image, or the
+            `device`, batch by batch and within a grey level for each treatment. The draws are the same.
     """
 
     crop: Literal["random_resized", "as_validation"] = setting(
@@ -117,6 +119,7 @@ class AugmentPart:
     erase_prob: float = setting(0.2, number(0, 1))
     erase_mode: Literal["pixel", "rand", "const"] = setting("pixel", one_of("pixel", "rand", "const"))
     erase_count: int = setting(1, whole(1, 16))
+    treated_by: Literal["workers", "device"] = setting("workers", one_of("workers", "device"))
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def reopen(
     """
     facts = run_folder.read_run(folder)
     recipe = load_recipe(folder / run_folder.RECIPE)
-    run_folder.refuse_other(folder, facts, {"recipe": json.loads(json.dumps(flat(recipe)))})
+    run_folder.refuse_other_recipe(folder, facts, recipe)
     if data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=_absolute(data)))
     recipe = _for_this_sitting(recipe, overrides)

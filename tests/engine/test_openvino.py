@@ -1,0 +1,47 @@
+"""OpenVINO is told its precision in every case: by itself it takes bf16 where the processor has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+openvino = pytest.importorskip("openvino")
+
+from weevit.engine.session import Request, open_session  # noqa: E402 - after the skip
+from weevit.errors import UsageError  # noqa: E402
+from weevit.zoo.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(fake_tiny: Path) -> Checkpoint:
+    return read_checkpoint(fake_tiny)
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16")])
+def test_the_hint(checkpoint: Checkpoint, precision: Any, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of its two ways: all threads together, and pairs on streams."""
+    told: list[dict[str, Any]] = []
+
+    class Core(openvino.Core):  # type: ignore[name-defined,misc]  # OpenVINO has no types
+        def compile_model(self, model: Any, device: str, settings: dict[str, Any]) -> Any:
+            told.append(dict(settings))
+            return super().compile_model(model, device, {**settings, "INFERENCE_PRECISION_HINT": "f32"})
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    session = open_session(checkpoint, Request(32, 32), 2, "openvino", cache=False, precision=precision)
+    session.run(PIXELS[:1])
+    session.run(PIXELS)
+    assert told == [
+        {"INFERENCE_NUM_THREADS": 2, "NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": hint} for streams in (1, 2)
+    ]
+
+
+def test_onnxruntime_computes_no_bf16(checkpoint: Checkpoint) -> None:
+    with pytest.raises(UsageError, match="onnxruntime does not compute in bf16; it computes fp32 on cpu") as caught:
+        open_session(checkpoint, Request(32, 32), 2, precision="bf16")
+    assert caught.value.hint == "--precision bf16   without --engine chooses openvino"
