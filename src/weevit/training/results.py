@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -64,7 +63,7 @@ class Run:
         """The folder of the best weights, in the hub's format."""
         return self.folder / run_folder.MODEL
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The end of the run as plain data."""
         names = ("stopped", "step", "total", "figures", "digest", "bad")
         best = vars(self.best) if self.best else None
