@@ -8,7 +8,7 @@ sources ── decode, resize, crop (threads) ── batches ── one pass thr
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from weevit.answers.pipeline import Pipeline
-from weevit.answers.results import Answer, Array, Result, decide, refuse_not_finite, unit_length
+from weevit.answers.results import Answer, Array, Result, decide, refuse_not_finite, rows_not_finite, unit_length
 from weevit.arguments import MAX_BATCH, whole
 from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, Session, block_indices, open_session
@@ -248,7 +248,7 @@ class Predictor:
         session = self._session(self._request((), None))
         rows = [session.run(batch) for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
         answers = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        failed = [(f"row {row}", reason) for row, reason in _not_finite(answers)]
+        failed = [(f"row {row}", reason) for row, reason in rows_not_finite(answers)]
         if failed:
             raise InputsFailedError(failed, len(pixels))
         return answers
@@ -397,13 +397,3 @@ def load(
 def _is_wanted(name: str, outputs: Sequence[Output]) -> bool:
     """Whether an output of the graph was asked for; logits and embedding come with every one."""
     return name in outputs or name not in ("logits", "embedding")
-
-
-def _not_finite(answers: Mapping[str, Array]) -> Iterator[tuple[int, str]]:
-    """(row, reason) of each row of a batch that means nothing."""
-    finite = np.all([np.isfinite(values).all(axis=1) for values in answers.values()], axis=0)
-    for row in np.flatnonzero(~finite):
-        try:
-            refuse_not_finite({name: values[row] for name, values in answers.items()})
-        except NotFiniteError as error:
-            yield int(row), f"{error.kind}: {error.message}"

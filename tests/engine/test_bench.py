@@ -51,7 +51,6 @@ def test_every_way_that_is_here_with_every_batch(checkpoint: Checkpoint) -> None
     # a pixel is counted once: three images take three times as many operations as one
     per_image = [bound.gflops / bound.images_per_s for bound in found.bounds]
     assert per_image[0] == pytest.approx(per_image[1])
-    assert per_image[0] > 0
 
 
 class Fails:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -180,6 +180,16 @@ def refuse_not_finite(answers: Mapping[str, npt.NDArray[np.floating]]) -> None:
     bad = [name for name, values in answers.items() if not np.isfinite(values).all()]
     if bad:
         raise NotFiniteError(f"NaN or infinity in {', '.join(bad)}: the model's weights or its mean and std overflow")
+
+
+def rows_not_finite(answers: Mapping[str, Array]) -> Iterator[tuple[int, str]]:
+    """(row, reason) of each row of a batch that means nothing."""
+    finite = np.all([np.isfinite(values).all(axis=1) for values in answers.values()], axis=0)
+    for row in np.flatnonzero(~finite):
+        try:
+            refuse_not_finite({name: values[row] for name, values in answers.items()})
+        except NotFiniteError as error:
+            yield int(row), f"{error.kind}: {error.message}"
 
 
 def unit_length(rows: Array) -> Array:
