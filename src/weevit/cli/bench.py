@@ -99,7 +99,8 @@ def recommendation(found: Bench) -> str:
 
     best = found.recommended
     words = " ".join(filter(None, [best.way.options(), f"--batch-size {best.batch}"]))
-    numbers = "fp32" if best.way.precision == "fp32" else f"{best.way.precision}, {best.apart:.0e} apart from fp32"
+    plain = best.way.precision == "fp32"
+    numbers = found.numbers if plain else f"{best.way.precision}, {best.apart:.0e} apart from {found.numbers}"
     faster = "" if best.way == DEFAULT else f", {best.wall.median:.2f} times the default"
     return f"recommended: {words}   {best.way}, {best.images_per_s:.1f} images/s{faster}; {numbers}"
 
@@ -111,6 +112,7 @@ def as_json(found: Bench) -> dict[str, Any]:
         "date": found.date,
         "instruction_set": found.instruction_set,
         "rounds": found.rounds,
+        "numbers": found.numbers,
         "speeds": [_plain(one) for one in found.speeds],
         "bounds": [asdict(one) for one in found.bounds],
         "absent": [{**_named(way), "why": why} for way, why in found.absent.items()],
