@@ -18,7 +18,7 @@ from weevit.engine.machine import cpu
 from weevit.engine.openvino import open_openvino
 from weevit.engine.pairs import InPairs, Run
 from weevit.engine.protocol import Outputs, Pixels, Request, Session, block_indices
-from weevit.errors import EngineError, OutputError
+from weevit.errors import EngineError, OutputError, UsageError
 from weevit.store.cache import tell_unkept
 from weevit.zoo.checkpoint import Checkpoint
 
@@ -51,6 +51,12 @@ def open_session(
     """
     check(engine, precision)
     if engine == "openvino":
+        if _needs_exact(checkpoint):
+            raise UsageError(
+                f"OpenVINO's integer products overflow on this processor ({cpu().name}) with the 8-bit weights of "
+                f"{checkpoint.name}.",
+                "--engine onnxruntime   has exact ones; weevit quantize --bits 7   makes a model for both",
+            )
         return open_openvino(_build(checkpoint, request, "standard"), threads, precision)
     if engine == "torch":
         from weevit.engine.torch import TorchSession  # PyTorch is an extra, and takes 1 to 2 s
@@ -80,7 +86,7 @@ def graph_key(checkpoint: Checkpoint, request: Request) -> str:
 def _build(checkpoint: Checkpoint, request: Request, spelling: Literal["fused", "standard"]) -> bytes:
     from weevit.graph.vit import GraphOptions, build_graph  # onnx costs 0.2 s, which a cached graph does not need
 
-    options = GraphOptions(**asdict(request), spelling=spelling)
+    options = GraphOptions(**asdict(request), spelling=spelling, exact=_needs_exact(checkpoint))
     # Weights that overflow where they are folded give answers that are not finite, and those have a status.
     with np.errstate(over="ignore", invalid="ignore"):
         model = build_graph(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from onnx import TensorProto
 
 from weevit.graph.layers import Input, IntLinear, Range, Scores
 
@@ -114,7 +115,8 @@ def quantize_pair(g: GraphBuilder, query: str, key: str, scores: Scores) -> Inte
 
 
 def attention_map(g: GraphBuilder, own: IntegerScores, scores: Scores, head_dim: int, name: str) -> str:
-    """`softmax(query @ key^T / sqrt(head_dim))`.
+    """`softmax(query @ key^T / sqrt(head_dim))`; where it has to be `exact`, the product of integers is one of float32,
+    which holds each of them and their sums (up to 2^24).
 
     Args:
         g: the graph.
@@ -124,7 +126,13 @@ def attention_map(g: GraphBuilder, own: IntegerScores, scores: Scores, head_dim:
         name: of the map.
     """
     key = g.transpose(own.key, 0, 1, 3, 2, name=f"{name}.key")
-    if g.fused:  # the root goes into the query's scale
+    if g.exact:
+        query = g.node("Cast", own.query, name=f"{name}.query.float", to=TensorProto.FLOAT)
+        query = g.node("Sub", query, g.number(float(MIDDLE)), name=f"{name}.query.signed")
+        key = g.node("Cast", key, name=f"{name}.key.float", to=TensorProto.FLOAT)
+        scale = scores.query / 127 * scores.key / 127 * head_dim**-0.5
+        y = g.mul(g.matmul(query, key, f"{name}.scores"), g.number(scale), f"{name}.scaled")
+    elif g.fused:  # the root goes into the query's scale
         scale = g.constant(f"{name}.scale", np.float32(scores.query / 127 * head_dim**-0.5))
         inputs = (own.query, key, scale, own.scales[1], *own.zeros)
         y = g.node("MatMulIntegerToFloat", *inputs, name=f"{name}.scores", domain=MICROSOFT)

@@ -28,8 +28,9 @@ _IR_VERSION = 8
 class GraphBuilder:
     """Collects nodes and constants; every method that adds a node returns the name of its output."""
 
-    def __init__(self, spelling: Spelling) -> None:
+    def __init__(self, spelling: Spelling, exact: bool = False) -> None:
         self.fused = spelling == "fused"
+        self.exact = exact
         self._nodes: dict[str, onnx.NodeProto] = {}
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []

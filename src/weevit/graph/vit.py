@@ -39,6 +39,8 @@ class GraphOptions:
         features: indices of the blocks whose output is wanted (from 0).
         attention: indices of the blocks whose attention map is wanted.
         spelling: `fused` for onnxruntime, `standard` for everything else.
+        exact: whether integer products of two activations avoid kernels that overflow, as AVX2's do; onnxruntime knows
+            others only for those with weights.
         observed: whether the graph also tells what goes through it, as in `observing.py`; it is `fused` then.
     """
 
@@ -47,6 +49,7 @@ class GraphOptions:
     features: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
     spelling: Spelling = "fused"
+    exact: bool = False
     observed: bool = False
 
     @property
@@ -92,7 +95,7 @@ class _Forward:
         self.options = options
         rows, columns = options.grid
         count = arch.num_prefix + rows * columns
-        self.g = ObservingBuilder(count) if options.observed else GraphBuilder(options.spelling)
+        self.g = ObservingBuilder(count) if options.observed else GraphBuilder(options.spelling, options.exact)
         self.rope = rope_tables(arch, options.grid) if arch.position == "rope" else None
 
     def build(self, tensors: Tensors, spec: Preprocessing, old_grid: tuple[int, int]) -> onnx.ModelProto:
