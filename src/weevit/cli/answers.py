@@ -35,12 +35,12 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
             image_size=parse_image_size(loading.image_size),
             batch_size=loading.batch_size,
             threads=loading.threads,
-            engine=loading.engine,  # type: ignore[arg-type]  # open_session says which engines there are
+            engine=loading.engine,  # type: ignore[arg-type]  # open_session checks the engine's name
             limits=Limits(max_pixels=loading.max_pixels),
             reduced_jpeg=loading.reduced_jpeg,
             progress=progress,
         )
-    tell(model_line(predictor))  # also with --quiet: an answer without its model's name is worth nothing later
+    tell(model_line(predictor))  # also with --quiet: an answer needs its model's name
     for note in predictor.checkpoint.notes:
         tell(f"note: {note}")
     return predictor
@@ -88,7 +88,7 @@ def begin(words: Iterable[str], loading: Loading, quiet: bool) -> tuple[Expansio
     """The inputs and the model of a verb that answers."""
     words = list(words)
     check_there(words, loading.model)
-    sources = read_inputs(words, streamed=not loading.reduced_jpeg)  # for measuring, some are read before
+    sources = read_inputs(words, streamed=not loading.reduced_jpeg)  # measuring reads some images first
     predictor = load_model(loading, quiet)
     tell_reduction(predictor, sources)
     return sources, predictor
