@@ -50,7 +50,7 @@ def _number(value: object) -> int | None:
         return int(value) if re.fullmatch("-?[0-9]{1,40}", value.strip()) else None
     try:
         return None if isinstance(value, bool) else index(cast(SupportsIndex, value))
-    except TypeError:  # asking whether it is one takes ten times as long
+    except TypeError:  # an isinstance check takes ten times as long
         return None
 
 

@@ -7,9 +7,9 @@
     ├── MissingExtraError             an optional part is not installed
     ├── ModelError
     │   ├── CheckpointError           a checkpoint that cannot be trusted or used
-    │   │   ├── MalformedFileError    config.json or model.safetensors is not what it claims to be
+    │   │   ├── MalformedFileError    config.json or model.safetensors is malformed
     │   │   ├── TensorMismatchError   names, shapes or dtypes differ from the architecture's
-    │   │   └── ChecksumError         the bytes are not those that were published
+    │   │   └── ChecksumError         the bytes differ from the published ones
     │   └── HubError                  the hub could not be reached or said no
     ├── ImageError                    one input has no answer; `status` says why in one word
     │   ├── MissingImageError         missing        nothing is there
@@ -30,7 +30,7 @@
     ├── EngineError                   the graph could not be run
     └── OutputError                   the output cannot be written, or another process works in it
 
-Each carries a message that says what was given and what is allowed, and a `hint`: the next thing to type.
+Each carries a message (the given and the allowed value) and a `hint`: the next command.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from collections.abc import Iterable
 
 
 class WeevitError(Exception):
-    """The base of all of them: `except weevit.WeevitError` catches whatever weevit raises on purpose.
+    """The base of all errors that weevit raises on purpose.
 
     Args:
-        message: what was given, and what is allowed.
+        message: the given value, and the allowed ones.
         hint: the next command or the nearest valid value; may be empty.
     """
 
@@ -55,7 +55,7 @@ class WeevitError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors travel between processes as they are, whatever their constructors take."""
+        """Pickle an error with any constructor."""
         return _unpickled, (type(self), self.args), vars(self)
 
 

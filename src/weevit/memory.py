@@ -16,7 +16,7 @@ def keep_flat() -> None:
     glibc begins so, and raises the limit to the largest block that was ever freed: decoded images then lie in the
         heaps of
     all threads, and leave holes there. Measured over 2,500 images: 150 MB, as over 500. Half of that limit would map
-    every small photo anew, 1 % of a job's time.
+    every small photo again, 1 % of a job's time.
     """
     try:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
@@ -33,6 +33,6 @@ def give_back() -> None:
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library; on Windows there is no `None`
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows, which refuses `None`
         return
     trim(0)

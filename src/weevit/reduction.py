@@ -112,7 +112,7 @@ def _compare(predictor: Predictor, looked_at: int, pairs: list[_Pair]) -> Reduct
     difference = np.abs(small.astype(np.int16) - whole)
     try:
         answers = predictor.forward(small), predictor.forward(whole)
-    except InputsFailedError as error:  # a row without an answer is passed over, as an input without one
+    except InputsFailedError as error:  # a row without an answer is skipped, like such an input
         failed = {name for name, _ in error.failures}
         left = [pair for row, pair in enumerate(pairs) if f"row {row}" not in failed]
         return _compare(predictor, looked_at, left) if left else Reduction(looked_at)

@@ -21,7 +21,7 @@ SETTINGS = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime; read when it is imported
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub: library names in its requests to the hub
     "RAY_USAGE_STATS_ENABLED": "0",
-    "DO_NOT_TRACK": "1",  # what several others look at
+    "DO_NOT_TRACK": "1",  # several other libraries
 }
 """Environment variables, which child processes inherit."""
 

@@ -29,7 +29,7 @@ _LINE_ENDS = re.compile("[\\\\\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
 def on_screen(text: str) -> str:
-    """A text that is safe on a terminal: control characters and the like are spelled out. Line feeds stay."""
+    """A text that is safe on a terminal: control and direction characters are escaped. Line feeds stay."""
     return text if text.isprintable() else "".join(map(_seen, text))
 
 
@@ -105,7 +105,7 @@ def _cell(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         return str(int(value) if isinstance(value, bool) else value)
-    text = value.replace("\0", "\\x00")  # no reader agrees with another about that one
+    text = value.replace("\0", "\\x00")  # readers disagree about this one
     text = f"'{text}" if _COMPUTED.match(text) else text
     if _BARE.fullmatch(text):
         return text

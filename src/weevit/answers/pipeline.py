@@ -55,7 +55,7 @@ class Pipeline:
         return Pipeline, (self._open, self._threads, self._batch_size)
 
     def after_fork(self) -> None:
-        """Start again in a forked process, which has none of its parent's threads."""
+        """Start again in a forked process, which lacks its parent's threads."""
         _of_the_parent.append(self._sessions)
         self._renew()
 
@@ -117,7 +117,7 @@ class Pipeline:
     def _submit(self, pool: ThreadPoolExecutor, function: Callable[[Item], Made], item: Item) -> Future[Made]:
         try:
             return pool.submit(function, item)
-        except RuntimeError:  # closed meanwhile, by another thread
+        except RuntimeError:  # another thread closed it meanwhile
             self._refuse_closed()
             raise
 

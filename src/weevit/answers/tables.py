@@ -75,7 +75,7 @@ def _typed(text: str, kind: Kind) -> Any:
         return text
     if kind == "bool":
         return {"0": False, "1": True}.get(text, text)
-    with np.errstate(over="ignore"):  # of a number that no float32 holds: it is infinite then
+    with np.errstate(over="ignore"):  # a number above float32's range becomes infinite
         return int(text) if kind == "int32" else float(np.dtype(kind).type(text))
 
 

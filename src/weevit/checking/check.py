@@ -222,14 +222,12 @@ class _Check:
     def _copy_of(self) -> dict[int, int]:
         """Index -> index of the first copy, for images with copies."""
         first: dict[int, int] = {}
-        for group in sorted(
-            self.groups, key=lambda group: -len(group.members)
-        ):  # near ones have the exact ones in them
+        for group in sorted(self.groups, key=lambda group: -len(group.members)):  # near copies include exact ones
             for index in group.members:
                 first.setdefault(index, group.members[0])
         return first
 
-    # ---- what came of it
+    # ---- the report
 
     def unusual(self) -> list[UnusualImage]:
         """Images that a person should look at."""

@@ -130,7 +130,7 @@ def _judged(rows: Rows, images: Split, groups: Sequence[Hashable | None]) -> Cha
 def _by_regression(known: Rows, targets: Targets, asked: Rows, classes: int) -> Chances:
     model = require_sklearn()(C=_STRENGTH, max_iter=200)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not all the way to the optimum is near enough here
+        warnings.simplefilter("ignore")  # an approximate optimum suffices here
         model.fit(known, targets)
     chances = np.zeros((len(asked), classes))
     chances[:, model.classes_] = model.predict_proba(asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def check_page(check: DataCheck) -> str:
         unusual_count=len(check.unusual),
         classes=_class_chart(check),
         class_columns=("class", *check.counts, "together"),
-        class_rows=list(_class_rows(check)),
+        class_rows=_class_rows(check),
         sizes=_size_chart(check),
         kinds=_kinds(check),
         notes=list(check.notes),
@@ -162,9 +162,9 @@ def _totals(check: DataCheck) -> Any:
     return np.sum([*check.counts.values(), (0,) * len(check.classes)], axis=0)
 
 
-def _class_rows(check: DataCheck) -> Iterator[tuple[str, ...]]:
-    for index, (name, total) in enumerate(zip(check.classes, _totals(check), strict=True)):
-        yield (name, *(number(counts[index]) for counts in check.counts.values()), number(int(total)))
+def _class_rows(check: DataCheck) -> list[tuple[str, ...]]:
+    columns = [check.classes, *(map(number, counts) for counts in (*check.counts.values(), _totals(check).tolist()))]
+    return list(zip(*columns, strict=True))
 
 
 def _size_chart(check: DataCheck) -> Svg | None:

@@ -67,7 +67,7 @@ class Copies:
 
     @property
     def leak(self) -> bool:
-        """Whether they are in more than one split, so that a model is judged by what it learned from."""
+        """Whether they are in more than one split, so that a model is evaluated on its training images."""
         return len({image.split for image in self.members}) > 1
 
     @property
@@ -147,7 +147,7 @@ class DataCheck:
         classes: classes, in their order.
         counts: split -> number of images per class, in that order.
         multi_label: whether an image may have any number of labels.
-        notes: what was left out on reading.
+        notes: the inputs that reading left out.
         differences: splits with other classes than the first.
         images: all images.
         sizes: (images, 2) width and height, upright, in pixels; zeros for broken images.
@@ -158,7 +158,7 @@ class DataCheck:
         alike: pairs that are hard to tell apart, the nearest first.
         suspects: labels that similar images contradict, the surest first.
         unusual: other images to look at.
-        unchecked: what was not checked, and why.
+        unchecked: the checks that were left out, and why.
         model: name of the model of the embeddings; empty without one.
         seconds: time of the check.
         sources: the images' sources, in the order of `images`.

@@ -35,14 +35,14 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
             image_size=parse_image_size(loading.image_size),
             batch_size=loading.batch_size,
             threads=loading.threads,
-            engine=loading.engine,  # type: ignore[arg-type]  # load says which words there are
-            precision=loading.precision,  # type: ignore[arg-type]  # load says so
-            device=loading.device,  # type: ignore[arg-type]  # load says so
+            engine=loading.engine,  # type: ignore[arg-type]  # load checks the name
+            precision=loading.precision,  # type: ignore[arg-type]  # the same
+            device=loading.device,  # type: ignore[arg-type]  # the same
             limits=Limits(max_pixels=loading.max_pixels),
             reduced_jpeg=loading.reduced_jpeg,
             progress=progress,
         )
-    tell(model_line(predictor))  # also with --quiet: an answer without its model's name is worth nothing later
+    tell(model_line(predictor))  # also with --quiet: an answer needs its model's name
     for note in predictor.checkpoint.notes:
         tell(f"note: {note}")
     return predictor
@@ -91,7 +91,7 @@ def begin(words: Iterable[str], loading: Loading, quiet: bool) -> tuple[Expansio
     """The inputs and the model of a verb that answers."""
     words = list(words)
     check_there(words, loading.model)
-    sources = read_inputs(words, streamed=not loading.reduced_jpeg)  # for measuring, some are read before
+    sources = read_inputs(words, streamed=not loading.reduced_jpeg)  # measuring reads some images first
     predictor = load_model(loading, quiet)
     tell_reduction(predictor, sources)
     return sources, predictor

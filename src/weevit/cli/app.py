@@ -54,7 +54,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; tracebacks are shown only with -v."""
-    # What Pillow thinks of odd metadata is no news for a person who asked what is in the image.
+    # Pillow's warnings about odd metadata do not concern a user who asks for classes.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Arrow's own allocator (mimalloc) takes 14 MB to write a shard of 0.4 MB.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

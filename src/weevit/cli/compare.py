@@ -46,7 +46,8 @@ def compare(
     from weevit.cli import answers
     from weevit.cli.console import EXIT_NOTHING, say, say_json, tell
     from weevit.cli.dataset import read_told
-    from weevit.cli.eval import watching
+    from weevit.cli.progress import watching
+    from weevit.evaluation.ask import Progress
     from weevit.evaluation.compare import COMPARISON, comparison_json
     from weevit.evaluation.compare import compare as run
     from weevit.evaluation.saved import check_report
@@ -58,7 +59,7 @@ def compare(
     if data is not None:
         first, second = (answers.load_model(replace(loading, model=name), quiet) for name in (first, second))
     own: dict[str, Any] = {"split": split, "allow_missing": allow_missing, "seed": seed}
-    with watching(quiet) as watch:
+    with watching(quiet, Progress.line) as watch:
         comparison = run(first, second, dataset, output, watch=watch, **own)
     say_json(comparison_json(comparison)) if json_lines else say(*_lines(comparison))
     if output is not None and not quiet:

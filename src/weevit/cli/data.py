@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from weevit.text import kinds, typed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from weevit.checking.check import Progress, Watcher
+    from weevit.checking.check import Progress
     from weevit.checking.results import DataCheck
 
 _EXIT_LEAKS = 1
@@ -63,6 +62,7 @@ def check(
     from weevit.checking.check import check_data
     from weevit.checking.saved import check_output
     from weevit.checking.saved import json_lines as finding_lines
+    from weevit.cli.progress import watching
     from weevit.datasets.read import check_there
     from weevit.images.decode import Limits
 
@@ -70,7 +70,7 @@ def check(
     check_there(path)
     own: dict[str, Any] = {"fix_list": fix_list, "embeddings": not no_embeddings, "threads": loading.threads}
     limits = Limits(max_pixels=loading.max_pixels)
-    with _watching(quiet) as watch:
+    with watching(quiet, _stage) as watch:
         found = check_data(path, _model(loading, no_embeddings, quiet), output, limits=limits, watch=watch, **own)
     if json_lines:
         for values in finding_lines(found):
@@ -95,17 +95,9 @@ def _model(loading: options.Loading, no_embeddings: bool, quiet: bool) -> Any:
     return load_model(loading, quiet)
 
 
-@contextmanager
-def _watching(quiet: bool) -> Iterator[Watcher]:
-    from weevit.cli.progress import counted_progress
-
-    with counted_progress(quiet) as moved:
-
-        def watch(progress: Progress) -> None:
-            broken = f" · {progress.broken.total():,} broken ({kinds(progress.broken)})" if progress.broken else ""
-            moved(progress.done, progress.total, progress.stage + broken)
-
-        yield watch
+def _stage(progress: Progress) -> str:
+    broken = f" · {progress.broken.total():,} broken ({kinds(progress.broken)})" if progress.broken else ""
+    return progress.stage + broken
 
 
 def _lines(found: DataCheck) -> Iterator[str]:

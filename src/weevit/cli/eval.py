@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from weevit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from weevit.evaluation.ask import Progress, Watcher
     from weevit.evaluation.results import Evaluation, SetResult, SuiteEvaluation
 
 _FAILURES = 10
@@ -61,6 +59,8 @@ def eval(
     """
     from weevit.cli import answers
     from weevit.cli.dataset import read_told
+    from weevit.cli.progress import watching
+    from weevit.evaluation.ask import Progress
     from weevit.evaluation.evaluate import evaluate
     from weevit.evaluation.imagenet import find_sets
     from weevit.evaluation.saved import EVALUATION, as_json, check_report
@@ -72,7 +72,7 @@ def eval(
     if suite is not None:
         find_sets(suite)
     predictor = answers.load_model(loading, quiet)
-    with watching(quiet) as watch:
+    with watching(quiet, Progress.line) as watch:
         if suite is not None:
             sets = evaluate_suite(predictor, suite, output, table=table, watch=watch)
             found, values, lines = {one.name: one.evaluation for one in sets.sets}, suite_json(sets), _suite_lines(sets)
@@ -94,19 +94,6 @@ def _check(data: str | None, suite: Path | None, min_top1: float | None) -> None
         raise UsageError("Either DATA or --suite says what to measure on, and not both.", "weevit eval MODEL DATA")
     if min_top1 is not None and not 0 <= min_top1 <= 1:
         raise UsageError(f"--min-top1 is a share from 0 to 1: {min_top1:g} was given.", "--min-top1 0.9")
-
-
-@contextmanager
-def watching(quiet: bool) -> Iterator[Watcher]:
-    """A function for the progress of an evaluation."""
-    from weevit.cli.progress import counted_progress
-
-    with counted_progress(quiet) as moved:
-
-        def watch(progress: Progress) -> None:
-            moved(progress.done, progress.total, progress.line())
-
-        yield watch
 
 
 def _lines(evaluation: Evaluation) -> list[str]:
@@ -191,7 +178,7 @@ def _passes(evaluation: Evaluation, least: float) -> bool:
     if evaluation.multi_label:
         raise UsageError("--min-top1 is for images with one class each; these have labels.", "Leave it out.")
     top1 = evaluation.metrics["top1_worst"]
-    if top1 >= least:  # what is not a number passes no gate
+    if top1 >= least:  # False for NaN
         return True
     tell(f"gate: top-1 of all images is {_percent(top1, 2)}, below --min-top1 {least:g}")
     return False

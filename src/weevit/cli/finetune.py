@@ -56,7 +56,7 @@ def finetune(
     which neither sees, says which of the two is better; the validation split only judges. KEY=VALUE changes a value of
     the recipe, as in optim.lr=1e-4 or schedule.epochs=10. Rerun the command to resume a stopped one.
     """
-    from weevit import finetune as begin  # says what to install where PyTorch is not there
+    from weevit import finetune as begin  # raises MissingExtraError without PyTorch
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
     from weevit.training.finetune import plan_finetune
@@ -86,7 +86,7 @@ def _finish(done: FineTuned, stop: Stop, json_lines: bool, quiet: bool, data: st
 
 
 def _again(done: FineTuned, data: str) -> str:
-    assert done.run is not None  # where there is none, the head was chosen
+    assert done.run is not None  # None where the head was chosen
     return f"weevit finetune {shlex.quote(data)} -o {typed(done.folder)}   resumes from step {done.run.step:,}"
 
 

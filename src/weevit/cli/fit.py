@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +16,8 @@ from weevit.store.files import finite
 from weevit.text import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from weevit.evaluation.results import Evaluation
-    from weevit.fitting.fit import Stage, Watcher
+    from weevit.fitting.fit import Stage
     from weevit.fitting.results import Fit
 
 _FAILURES = 10
@@ -83,6 +80,7 @@ def fit(
     """
     from weevit.cli import answers
     from weevit.cli.dataset import read_told
+    from weevit.cli.progress import watching
     from weevit.fitting.fit import fit as fit_head
     from weevit.fitting.folder import FIT
     from weevit.fitting.heads import require_sklearn
@@ -103,7 +101,7 @@ def fit(
     int8 = loading.precision == "int8"
     predictor = answers.load_model(replace(loading, precision=None) if int8 else loading, quiet)
     try:
-        with watching(quiet) as watch:
+        with watching(quiet, _stage) as watch:
             done = fit_head(dataset, output, predictor, **vars(own), int8=int8, watch=watch)
     except KeyboardInterrupt:
         tell("", "Interrupted. What was embedded is kept. Rerun the command to resume.")
@@ -115,22 +113,13 @@ def fit(
     return EXIT_SOME_FAILED if strict and done.failures else 0
 
 
-@contextmanager
-def watching(quiet: bool) -> Iterator[Watcher]:
-    """A function for the progress of a fit."""
-    from weevit.cli.progress import counted_progress
-
-    with counted_progress(quiet) as moved:
-
-        def watch(stage: Stage) -> None:
-            moved(stage.done, stage.total, f"{stage.name}: {stage.words}" if stage.words else stage.name)
-
-        yield watch
+def _stage(stage: Stage) -> str:
+    return f"{stage.name}: {stage.words}" if stage.words else stage.name
 
 
 def _lines(done: Fit) -> list[str]:
     """The chosen head and its figures, a line each."""
-    compared = done.chosen.score == done.chosen.score  # NaN where there was nothing to compare it by
+    compared = done.chosen.score == done.chosen.score  # NaN without a cross-validation
     score = f"{done.measure} in cross-validation {done.chosen.score:.1%}" if compared else "nothing to compare it by"
     rows = [("chosen", f"{done.chosen.name} ({score})")]
     for name, evaluation in done.evaluations.items():
@@ -175,5 +164,5 @@ def _summary(done: Fit, data: str) -> None:
         f"report: {done.folder / 'report.html'}"
     )
     tell(f"next: weevit classify new.jpg --model {typed(done.folder)}")
-    if "test" in done.evaluations or not done.validation_cut:  # else what was fitted to would be in it
+    if "test" in done.evaluations or not done.validation_cut:  # else the evaluation would include training images
         tell(f"      weevit eval {typed(done.folder)} {typed(data)}")

@@ -40,7 +40,7 @@ def describe(model: str) -> dict[str, Any]:
     from weevit.zoo.weights import find_weight
 
     weight = find_weight(model)
-    if weight is None and model in ARCHITECTURES:  # the one architecture that nobody has published weights for
+    if weight is None and model in ARCHITECTURES:  # the one architecture without published weights
         row = ARCHITECTURES[model]
         return {"name": row.name, "published": "no weights", "architecture": asdict(row), "costs": _costs(row, 1000)}
     if weight is None or weight.embedded:

@@ -51,7 +51,7 @@ def answer_many(
     answers.check_there(inputs, loading.model)
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
-    if not (output / JOB).exists():  # said when it began
+    if not (output / JOB).exists():  # printed at the start
         answers.tell_reduction(predictor, sources)
     with _watching(quiet) as watch, _ctrl_c() as asked_to_stop:
         done = run_job(
@@ -127,7 +127,7 @@ def _watching(quiet: bool) -> Iterator[Watcher]:
     with counted_progress(quiet) as moved:
 
         def watch(progress: Progress) -> None:
-            left = "" if is_terminal() else f" · {_left(progress)}"  # a bar has the time itself
+            left = "" if is_terminal() else f" · {_left(progress)}"  # a bar shows the time
             moved(progress.finished, progress.total, _rate(progress) + left)
 
         yield watch

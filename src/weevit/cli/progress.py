@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from weevit.cli.console import Tally, drawing, drawing_console, is_terminal, tell
 from weevit.text import one_line
@@ -90,6 +90,30 @@ def counted_progress(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, words: tell(f"{done:,} of {total:,} · {words}") if due() else None
 
 
+class Counted(Protocol):
+    """The progress of a verb."""
+
+    @property
+    def done(self) -> int:
+        """Finished items."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """All items."""
+        ...
+
+
+Step = TypeVar("Step", bound=Counted)
+
+
+@contextmanager
+def watching(quiet: bool, words: Callable[[Step], str]) -> Iterator[Callable[[Step], None]]:
+    """A function that takes the progress of a verb, described by `words`."""
+    with counted_progress(quiet) as moved:
+        yield lambda step: moved(step.done, step.total, words(step))
+
+
 @contextmanager
 def download_progress(quiet: bool) -> Iterator[Progress | None]:
     """A function that takes a file's name, bytes done and bytes in all."""
@@ -109,7 +133,7 @@ def _download_bar() -> Iterator[Progress]:
     with ExitStack() as drawn:
 
         def moved(name: str, done: int, total: int) -> None:
-            nonlocal bar  # most of the time the model is in the cache, and nothing has to be drawn
+            nonlocal bar  # the model is usually in the cache: no bar
             bar = bar or drawn.enter_context(_download_display())
             if name not in tasks:
                 tasks[name] = bar.add_task(one_line(name), total=total or None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,6 @@ from weevit.errors import UsageError
 from weevit.text import typed
 
 if TYPE_CHECKING:
-    from weevit.quantization.quantize import Watcher
     from weevit.quantization.results import Agreement, Quantized
 
 
@@ -67,6 +64,7 @@ def quantize(
     are known, and speed. A model that misses a limit, or is not faster on this machine, is not written (exit code 1).
     """
     from weevit.cli import answers
+    from weevit.cli.progress import counted_progress
     from weevit.quantization.quantize import QUANTIZATION
     from weevit.quantization.quantize import quantize as run
     from weevit.quantization.results import Gate, Settings
@@ -82,10 +80,10 @@ def quantize(
     require_jinja()
     check_folder(output, QUANTIZATION, (loading.model, data))  # before the model is loaded
     predictor = answers.load_model(loading, quiet)
-    with _watching(quiet) as watch:
+    with counted_progress(quiet) as moved:
         found = run(
             predictor, data, output,
-            images=images, held_out=held_out, bits=bits, seed=seed, watch=watch,
+            images=images, held_out=held_out, bits=bits, seed=seed, watch=lambda stage, done, total: moved(done, total, stage),
             max_drop=max_drop, min_agreement=min_agreement, min_speedup=min_speedup,
         )  # fmt: skip
     say_json({"folder": str(found.folder), **_plain(found)}) if json_lines else say(*_lines(found))
@@ -98,19 +96,6 @@ def quantize(
         tell(f"{found.seconds:.1f} s · report: {found.folder / 'report.html'}")
         tell(f"next: weevit classify new.jpg --model {typed(found.folder)}")
     return 0
-
-
-@contextmanager
-def _watching(quiet: bool) -> Iterator[Watcher]:
-    """Gives what is told of each stage."""
-    from weevit.cli.progress import counted_progress
-
-    with counted_progress(quiet) as moved:
-
-        def watch(stage: str, done: int, total: int) -> None:
-            moved(done, total, stage)
-
-        yield watch
 
 
 def _plain(found: Quantized) -> dict[str, object]:

@@ -37,7 +37,7 @@ def resume(
     refused: a new run from its weights is `weevit train --from RUN -o NEW`. Of the recipe, loop.max_bad, loop.workers
     and loop.keep may be other values (KEY=VALUE): they change nothing about what comes out.
     """
-    from weevit import resume as go_on  # says what to install where PyTorch is not there
+    from weevit import resume as go_on  # raises MissingExtraError without PyTorch
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
 

@@ -94,7 +94,7 @@ def image_by(verb: str) -> Sign:
         try:
             with Image.open(path, formats=["PNG"]) as image:
                 return bool(image.info.get(SOFTWARE) == f"weevit {verb}")
-        except Exception:  # whatever is wrong with it, it is none of ours
+        except Exception:  # the error is not weevit's
             return False
 
     return drew

@@ -68,7 +68,7 @@ def train(
     KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
     run is resumed by `weevit resume RUN`, and ends with the same bytes as if nothing had happened.
     """
-    from weevit import train as begin  # says what to install where PyTorch is not there
+    from weevit import train as begin  # raises MissingExtraError without PyTorch
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
     from weevit.training.setup import resolved
@@ -103,7 +103,7 @@ def _recipe_of(recipe: str | None, changes: tuple[str, ...], source: str | None)
     if recipe is not None and not change:
         return recipe, changes
     changes = (recipe, *changes) if recipe is not None else changes
-    for folder in (Path(source), Path(source) / "tuned") if source else ():  # a run, or what finetune has made
+    for folder in (Path(source), Path(source) / "tuned") if source else ():  # a run, or the result of `weevit finetune`
         if (folder / "recipe.yaml").is_file():
             return str(folder), changes
     what = f"{source} is no run, which would have one" if source else "RECIPE was not given"

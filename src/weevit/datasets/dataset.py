@@ -58,7 +58,7 @@ class Dataset:
         classes: class names; a target is an index of this list.
         splits: name -> split, in the order of `ORDER`.
         multi_label: whether an image may have any number of labels.
-        notes: what was left out and why, for people.
+        notes: the inputs that were left out and why, for people.
     """
 
     path: str

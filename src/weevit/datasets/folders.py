@@ -43,7 +43,7 @@ class Listing:
 
     @property
     def has_images(self) -> bool:
-        """Whether a name in the folder ends like an image's."""
+        """Whether a name in the folder has an image's extension."""
         return any(os.path.splitext(name)[1].lower() in EXTENSIONS for name in self.files)  # noqa: PTH122 - text
 
 
@@ -168,7 +168,7 @@ def _read_class(found: Found, split: str, folder: Path) -> frozenset[str]:
     count = 0
     for source in walk:
         if source.name == printable(folder) and isinstance(source.value, MissingImageError):
-            continue  # which is what an empty folder gives
+            continue  # as an empty folder gives
         if own.holds(source):
             found.add(split, source, (name,))
             count += 1
@@ -187,7 +187,7 @@ def _read_class(found: Found, split: str, folder: Path) -> frozenset[str]:
 def _listed_or_empty(folder: Path) -> Listing:
     try:
         return list_folder(folder)
-    except DatasetError:  # the walk has said so: it is an image that cannot be read
+    except DatasetError:  # the walk lists it: an unreadable image
         return Listing(folder, (), (), ())
 
 

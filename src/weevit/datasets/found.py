@@ -50,7 +50,7 @@ class Found:
         inner: number of images whose split is a folder in an archive.
         unread: rows of tables that could not be read.
         multi_label: whether an image may have any number of labels.
-        notes: what was left out.
+        notes: the inputs that were left out.
     """
 
     path: str

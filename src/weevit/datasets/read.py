@@ -62,11 +62,11 @@ def find(path: str | os.PathLike[str]) -> Found:
     word = os.fspath(path)
     found = Found(printable(word))
     try:
-        if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False where the way is shut, not an error
+        if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False without permission, not an error
             _read_folder(found, Path(word))
         else:
             _read_file(found, word)
-    except ImageError as error:  # about the table or archive itself
+    except ImageError as error:  # an error of the table or archive itself
         raise DatasetError(f"{found.path} cannot be read: {error.message}.") from error
     _check_inner_splits(found)
     if ALL in found.rows and len(found.rows) > 1:

@@ -15,7 +15,7 @@ from weevit.evaluation.ask import Watcher
 from weevit.evaluation.comparison_report import comparison_page
 from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.paired import bootstrap_difference, mcnemar
-from weevit.evaluation.results import Comparison, Evaluation, Row
+from weevit.evaluation.results import Comparison, Evaluation
 from weevit.evaluation.saved import is_evaluation, read_evaluation, report, reporting, write_report
 from weevit.predict import Predictor
 from weevit.store.files import finite
@@ -71,7 +71,7 @@ def compare(
 
 def _model(given: Given) -> Model:
     if isinstance(given, Evaluation):
-        raise UsageError("An evaluation was given where a model is meant, since there is data.", "Leave the data out.")
+        raise UsageError("With data, both arguments must be models; an evaluation was given.", "Leave the data out.")
     return given
 
 
@@ -154,9 +154,10 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 for name, count, one, other in comparison.wins()
             ],
             "disagreements": [
-                _disagreement(comparison.first.rows[index], comparison.second.rows[index])
+                {"input": one.input, "target": one.target, "first": one.answer, "second": other.answer}
                 for second in (False, True)
                 for index in comparison.only(second)
+                for one, other in [(comparison.first.rows[index], comparison.second.rows[index])]
             ],
         }
     )
@@ -168,7 +169,3 @@ def _side(evaluation: Evaluation) -> dict[str, Any]:
         "metrics": dict(evaluation.metrics),
         "images_per_second": evaluation.images_per_second,
     }
-
-
-def _disagreement(one: Row, other: Row) -> dict[str, Any]:
-    return {"input": one.input, "target": one.target, "first": one.answer, "second": other.answer}

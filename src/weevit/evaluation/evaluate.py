@@ -113,7 +113,7 @@ def describe_data(dataset: Dataset, part: Split) -> DataFacts:
     """The data that a figure was measured on, as plain data."""
     try:
         fingerprint = dataset.fingerprint()
-    except UsageError:  # images in memory, which nothing could find again
+    except UsageError:  # images in memory have no address
         fingerprint = ""
     return {"path": dataset.path, "split": part.name, "fingerprint": fingerprint, "notes": list(dataset.notes)}
 

@@ -44,7 +44,7 @@ class TestSet:
         subset: the file with its classes, where it lacks some.
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of its name
+    __test__ = False  # keeps pytest from collecting it
 
     name: str
     title: str
@@ -144,7 +144,7 @@ def _columns(one: TestSet, labels: Sequence[Label]) -> Ints:
             f"The model lacks {len(lacking)} of the {len(wanted)} classes of {one.title}, for instance {lacking[0]}.",
             "weevit eval MODEL DATA   evaluates models with classes of their own",
         )
-    # Of the whole set, a head with other classes too has those as answers, right or wrong.
+    # On the whole set, a head with further classes keeps them as possible answers.
     chosen = [indices[synset] for synset in wanted] if one.subset else range(len(labels))
     return np.array(chosen, dtype=np.int64)
 

@@ -106,7 +106,7 @@ def joined(parts: Sequence[Judged]) -> Judged:
     return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in Judged.__dataclass_fields__))
 
 
-# ---- how often it is right
+# ---- accuracy
 
 
 def wilson(right: int, total: int, z: float = Z95) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def accuracy(judged: Judged, num_classes: int) -> Iterator[tuple[str, float]]:
             yield f"top{k}_high", high
 
 
-# ---- class by class
+# ---- per class
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def class_averages(classes: PerClass) -> Iterator[tuple[str, float]]:
         yield f"weighted_{name}", float((values * classes.support).sum() / total) if total else float("nan")
 
 
-# ---- how well it knows how sure it may be
+# ---- calibration
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ def classification(judged: Judged, num_classes: int) -> Iterator[tuple[str, floa
     yield from confidence_measures(judged)
 
 
-# ---- several classes in one image
+# ---- multilabel
 
 
 def average_precision(scores: Floats, targets: npt.ArrayLike) -> Floats:

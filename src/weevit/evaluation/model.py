@@ -37,7 +37,7 @@ Answers: TypeAlias = Generator[tuple[str, str | None, Array | None], None, None]
 
 @dataclass(frozen=True)
 class JudgedModel:
-    """A model with a classifier, or a stand-in for one.
+    """A model with a classifier, as an evaluation uses it.
 
     Attributes:
         checkpoint: its classes, and the rule from logits to an answer.
@@ -110,7 +110,9 @@ def describe(predictor: Predictor) -> ModelFacts:
         "source": checkpoint.source,
         "sha256": checkpoint.sha256,
         "parameters": count(checkpoint.architecture, checkpoint.num_classes, checkpoint.grid).params,
-        "preprocessing": json.loads(json.dumps(asdict(predictor.preprocessing))),  # as it is read back: no tuples
+        "preprocessing": json.loads(
+            json.dumps(asdict(predictor.preprocessing))
+        ),  # as it is read back: lists, not tuples
         "engine": predictor.engine,
         "precision": predictor.precision,
         "device": predictor.device,

@@ -25,7 +25,7 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
     if only_first == only_second:
         return 1.0, 1.0
     term = tail = 1
-    for index in range(fewer):  # whole numbers, however long: no rounding before the last step
+    for index in range(fewer):  # exact integers: rounding only in the last step
         term = term * (total - index) // (index + 1)
         tail += term
     return 2 * tail / (1 << total), (2 * tail - term) / (1 << total)

@@ -53,7 +53,7 @@ def prediction_columns(classes: Sequence[Label], multi_label: bool, unknown: boo
     return (*asked, *ranked_columns(top, 1)[1:], *said, *JUDGED)
 
 
-# ---- reading: what others may have written
+# ---- reading: untrusted files
 
 _text = either(words(1 << 16), nothing)
 _texts = either(items(words(1 << 16), MAX_CLASSES), nothing)

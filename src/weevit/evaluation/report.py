@@ -131,7 +131,7 @@ def _notices(evaluation: Evaluation) -> list[tuple[str, str]]:
     return notices
 
 
-# ---- what is mixed up
+# ---- confusions
 
 
 def _confusion(evaluation: Evaluation) -> Svg | None:
@@ -171,7 +171,7 @@ def named(evaluation: Evaluation, text: str | None) -> str:
     return names.get(text) or ", ".join(names.get(one, one) for one in text.split(BETWEEN) if one) or "nothing"
 
 
-# ---- how sure it is
+# ---- calibration
 
 
 def reliability_chart(evaluation: Evaluation, title: str) -> Svg | None:
@@ -188,7 +188,7 @@ def coverage_chart(evaluations: Mapping[str, Evaluation]) -> Svg | None:
     series = [_coverage(name, evaluation, band=len(evaluations) == 1) for name, evaluation in evaluations.items()]
     if not all(len(one.x) for one in series):
         return None
-    # Of few answers the interval is wide; it may leave the chart, so that the curve does not lie flat at the top.
+    # An interval from few answers is wide and may leave the chart; otherwise the curve would lie flat at the top.
     lowest = min(min(one.y) for one in series) - (0.1 if len(series) == 1 else 0.0)
     y = Axis("right, of the images that are answered", max(0.0, np.floor(lowest * 20) / 20), 1.0, percent=True)
     x = Axis("images that are answered, the surest first", 0.0, 1.0, percent=True)

@@ -127,11 +127,11 @@ def write_report(folder: Path, page: str, values: Mapping[str, Any]) -> None:
 
 
 def clear_evaluation(folder: Path) -> None:
-    """Delete the files of an evaluation, so that none of a replaced model stays; other files stay."""
+    """Delete the files of an evaluation of a replaced model; other files stay."""
     with writing(folder):
         for name in OURS:
             (folder / name).unlink(missing_ok=True)
-    with suppress(OSError):  # not there, or not empty
+    with suppress(OSError):  # missing, or not empty
         folder.rmdir()
 
 
@@ -145,7 +145,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, table: str = "csv") -
         folder.mkdir(parents=True, exist_ok=True)
     other = folder / f"{PREDICTIONS}.{TABLES[1 - TABLES.index(table)]}"
     with writing(other):
-        other.unlink(missing_ok=True)  # of an evaluation that was here before
+        other.unlink(missing_ok=True)  # from an earlier evaluation in this folder
     if table == "csv":
         write_file(path, b"".join(csv_lines(evaluation.rows, columns)))
     else:
@@ -246,7 +246,7 @@ def _class_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
     return columns, [[*label, *row] for label, *row in zip(evaluation.classes, *values, strict=True)]
 
 
-# ---- reading: what others may have written
+# ---- reading: untrusted files
 
 
 _plain = table(words(256), anything, 256)

@@ -117,7 +117,7 @@ def write_suite(suite: SuiteEvaluation, folder: Path, table: str = "csv") -> Non
     """Write both reports and a folder for each set; OutputError where the disk does not take them."""
     there = {one.name for one in suite.sets}
     for name in (one.name for one in SETS if one.name not in there):
-        clear_evaluation(folder / name)  # of a suite that was here before
+        clear_evaluation(folder / name)  # from an earlier suite in this folder
     for one in suite.sets:
         write_evaluation(one.evaluation, folder / one.name, table)
     write_report(folder, suite_page(suite), suite_json(suite))

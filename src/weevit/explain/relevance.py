@@ -87,7 +87,7 @@ def explain_source(model: Predictor, source: Source, layer: int = -1) -> Explana
     pixels = model.crop(source)
     (result,) = model.stream([source], ("logits", "features", "attention"), range(arch.depth))
     if not result.ok:
-        raise NotFiniteError((result.error or "").partition(": ")[2])  # whatever else may be wrong, `crop` has said
+        raise NotFiniteError((result.error or "").partition(": ")[2])  # `crop` has checked everything else
     attention = [result.attention[index] for index in range(arch.depth)]
     tokens = [  # the maps (D, rows, columns) as (patches, D)
         np.concatenate([result.prefix[i], result.features[i].reshape(arch.embed_dim, -1).T]) for i in range(arch.depth)

@@ -144,7 +144,7 @@ def _best_threshold(probabilities: Floats, truth: npt.NDArray[Any]) -> float:
     falling, hits = probabilities[order], np.cumsum(truth[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
     cuts = (falling + np.append(falling[1:], 0.0)) / 2
-    f1[np.append(falling[1:] == falling[:-1], False)] = -1  # no cut goes between equals
+    f1[np.append(falling[1:] == falling[:-1], False)] = -1  # no threshold separates equal scores
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     return float(np.clip(cuts[best[np.argmin(np.abs(cuts[best] - 0.5))]], 1e-6, 1.0))
 

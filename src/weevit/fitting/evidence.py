@@ -1,4 +1,4 @@
-"""The images for calibration: those that a head was not fitted to, if there are enough."""
+"""The images for calibration: held-out ones, if there are enough."""
 
 from __future__ import annotations
 

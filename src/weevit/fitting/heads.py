@@ -108,7 +108,7 @@ class _Scale:
     def of(cls, vectors: Array) -> _Scale:
         exact = np.asarray(vectors, np.float64)
         std = exact.std(axis=0)
-        least = _CONSTANT * np.sqrt((exact**2).mean())  # rounding alone has some: of equal images, all there is
+        least = _CONSTANT * np.sqrt((exact**2).mean())  # rounding leaves some variance even in equal images
         return cls(exact.mean(axis=0), np.where(std > least, std, 1.0))
 
     def standardised(self, vectors: Array) -> Floats:
@@ -158,7 +158,7 @@ class _Labels:
             if 0 < count < len(own):
                 model.set_params(C=strength).fit(self._x, own)
                 weight[index], bias[index] = model.coef_[0], model.intercept_[0]
-            else:  # always or never there: the probability by Laplace's rule
+            else:  # a constant label: the probability by Laplace's rule
                 bias[index] = np.log((count + 1) / (len(own) - count + 1))
         return self._scale.folded(weight, bias)
 

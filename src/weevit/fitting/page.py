@@ -1,4 +1,4 @@
-"""The page of a fit: what was tried, what was chosen, how good and how sure it is."""
+"""The page of a fit: the candidates, the chosen head, its accuracy and calibration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fit_page(fit: Fit, facts: Mapping[str, Any]) -> str:
 
     Args:
         fit: what came of it.
-        facts: what stands in `run.json` besides.
+        facts: the other facts of `run.json`.
     """
     validation = fit.evaluations["validation"]
     several = validation.multi_label

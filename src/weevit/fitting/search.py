@@ -124,7 +124,7 @@ class Search:
         clear: whether that is clearly better than the best head, which is written all the same.
         logits: (n, K) of the best kind of head, each image by the one that did not see it.
         seen: (n) different images of its class that head had seen; 0 where nothing was judged.
-        notes: what was left out.
+        notes: the parts that were left out.
     """
 
     measure: str
@@ -276,7 +276,7 @@ def _neighbours(images: Images, folds: Folds, known: Ints) -> Iterator[Candidate
             shape = (len(images.targets), images.num_classes)
             said.setdefault((count, weighting), np.full(shape, np.nan))[held_out] = votes
     for (count, weighting), votes in said.items():
-        if not np.isnan(votes).any():  # the smallest fold has so many images
+        if not np.isnan(votes).any():  # the size of the smallest fold
             settings = HeadSettings(count=count, weighting=weighting)
             yield _candidate("neighbours", settings, images.take(known), votes[known])
 

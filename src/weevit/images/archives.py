@@ -186,7 +186,7 @@ class _Archive(tarfile.TarFile):
     """
 
     names = everywhere = 0
-    members: list[tarfile.TarInfo]  # this one and those below: typeshed lacks them
+    members: list[tarfile.TarInfo]  # typeshed lacks this one and those below
 
 
 class _Header(tarfile.TarInfo):
@@ -257,7 +257,7 @@ class _Members:
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         try:
             while (member := self._next()) is not None:
-                self._archive.members = []  # otherwise tarfile keeps all of them
+                self._archive.members = []  # tarfile would keep every member
                 yield member
                 if self._position:
                     self._skip(self._position)

@@ -28,7 +28,7 @@ class Budget:
         self.reset()
 
     def reset(self) -> None:
-        """Make the total available again: a forked child has none of its parent's threads."""
+        """Make the total available again: a forked child lacks its parent's threads."""
         self._left = self.total
         self._first = threading.Lock()
         self._changed = threading.Condition()

@@ -107,7 +107,7 @@ def read_file(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> 
         _check_status(os.stat(path), path, limits)  # noqa: PTH116 - before opening: opening alone can act on a device
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
-            _check_status(status, path, limits)  # again: the path may lead to another file by now
+            _check_status(status, path, limits)  # again: the path may have changed meanwhile
             return file.read(status.st_size)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
         raise MissingImageError(f"{path}: no such file, or a link that leads nowhere") from error
@@ -157,7 +157,7 @@ def decode(
         UsageError: `ImageFile.LOAD_TRUNCATED_IMAGES` is set in this process.
     """
     check_bytes(memoryview(data).nbytes, limits)
-    data = bytes(data)  # no copy where it is bytes already
+    data = bytes(data)  # bytes are not copied
     if not data:
         raise EmptyImageError("zero bytes")
     kind = recognise(data, name)
@@ -301,7 +301,7 @@ def _typed_errors(name: str, ends_early: Callable[[], bool] = lambda: False) -> 
 def _reason(name: str, error: Exception) -> str:
     """The message of an error of Pillow, on one line of at most 200 characters."""
     text = str(error) or type(error).__name__
-    if text == "not identified by this driver":  # Pillow's words for a header that it could read
+    if text == "not identified by this driver":  # Pillow's message for a readable header
         text = "the header gives no width, no height or no known colours"
     return " ".join(f"{name}: {text}".split())[:200]
 
@@ -318,7 +318,7 @@ def _check_pillow_is_strict() -> None:
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     """Any mode of Pillow to RGB; turned first, since most modes are smaller than RGB."""
-    if image.mode == "La":  # Pillow converts it to no other mode
+    if image.mode == "La":  # Pillow has no conversion from this mode
         image.load()
         image = image.convert("LA")
     deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")

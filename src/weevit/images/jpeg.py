@@ -299,7 +299,7 @@ class StrictJpeg(JpegImageFile):
         """Decode, once."""
         if self.tile:
             if not self.layout.end:
-                JpegImageFile(io.BytesIO(self.data)).load()  # raises for nearly all; some have every pixel
+                JpegImageFile(io.BytesIO(self.data)).load()  # raises for most; some have every pixel
             room = pixels_of(self) if self.mode == "RGB" else None
             self.load_prepare()
             found = pixels(self.data, self.layout, self.size if self.decoderconfig else None, room)

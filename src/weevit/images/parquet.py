@@ -177,7 +177,7 @@ class Parquet:
         return values if names is None else [_named(value, names) for value in values]
 
     def image(self, index: int, group: int, row: int) -> tuple[bytes | None, str | None]:
-        """The bytes and the path in a cell with an image."""
+        """The bytes and the path in an image's value."""
         value = _reel(self._content, (id(self), group, index), self.names[index]).value(row)
         if not isinstance(value, dict):
             return value, None

@@ -29,7 +29,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         end = start + 8 + struct.unpack_from(">I", data, start)[0]
         if end + 4 > len(data):
-            return  # cut off inside this chunk: the decoder will say so if pixels are missing
+            return  # cut off inside this chunk: the decoder raises if pixels are missing
         yield data[start + 4 : start + 8], start, end
         start = end + 4
     raise TooLargeImageError(f"PNG: more than {MAX_CHUNKS:,} chunks")

@@ -1,7 +1,7 @@
 """Images at addresses (`s3://`, `gs://`, `hf://`, `https://`), through fsspec.
 
 An address means what a path would: a folder, a pattern, a list, a table, an archive, or one image. Comes with
-`pip install "weevit[remote]"`; credentials are those that fsspec's own packages look for.
+`pip install "weevit[remote]"`; credentials come from where fsspec's own packages look.
 
 The allowed addresses are decided here, not by fsspec, whose addresses can be small programs: `reference://` runs a
 template, `filecache::` writes files, `file://` leads back to this machine, and `::` chains them. Therefore:
@@ -129,7 +129,7 @@ def listed_file(address: str) -> RemoteFile:
         )
     try:
         return _file(address, trusted_host=_host(address) if allowed == "private" else None)
-    except (UsageError, MissingExtraError) as error:  # one odd row never ends a run
+    except (UsageError, MissingExtraError) as error:  # one invalid row does not end a run
         raise UnreadableImageError(" ".join(str(error).split())) from error
 
 
@@ -147,7 +147,7 @@ def _file(address: str, trusted_host: str | None) -> RemoteFile:
     try:
         path = str(kind._strip_protocol(address))
         system = kind(**kind._get_kwargs_from_urls(address), **options)
-    except Exception as error:  # an address that its own package cannot read
+    except Exception as error:  # the protocol's package rejects the address
         raise UsageError(f"{address[:80]}: {error}", _EXAMPLES) from error
     return RemoteFile(address, system, path)
 
@@ -217,7 +217,7 @@ def is_public(address: str) -> bool:
 
 
 def listing(file: RemoteFile) -> list[RemoteFile]:
-    """The files at or below an address, or those that match a pattern, in natural order."""
+    """The files at or below an address, or the matches of a pattern, in natural order."""
     try:
         ask = file.system.glob if is_pattern(file.name) else file.system.find
         listed: dict[str, Any] = ask(file.path, detail=True)
@@ -249,5 +249,5 @@ def _as_image_error(error: Exception, name: str) -> ImageError:
         return error
     if _is_absent(error):
         return MissingImageError(f"{name}: no such file")
-    told = error.__cause__ or error  # over HTTP the error itself is about a missing file, whatever went wrong
+    told = error.__cause__ or error  # over HTTP every error says that the file is missing
     return UnreadableImageError(f"{name}: {type(told).__name__}: {told}")

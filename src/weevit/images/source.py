@@ -151,7 +151,7 @@ MAX_PATH, MAX_NAME = 4095, 255
 
 
 def why_no_path(text: str) -> ImageError | None:
-    """The error of a text that no path can be, whatever is on the disk; None for a possible path."""
+    """The error of a text that cannot be a path on any disk; None for a possible path."""
     if len(text) <= MAX_NAME and text.isascii() and text.isprintable() and not text.isspace() and text[:5] != "data:":
         return None if text else MissingImageError("an empty path")
     if text.isspace():

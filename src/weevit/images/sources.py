@@ -126,7 +126,7 @@ class Expansion:
             ending = PurePosixPath(each.path).suffix.lower()
             if holds:
                 yield from read_container(each, self.left_out)
-            elif ending in EXTENSIONS or each.path == file.path:  # a file that is named, whatever its ending
+            elif ending in EXTENSIONS or each.path == file.path:  # a file given by name may have any extension
                 yield Source(each.name, each)
             else:
                 self.left_out[ending] += 1
@@ -226,7 +226,7 @@ def _listed_once(folder: str, seen: set[tuple[int, int]]) -> str:
     if (status.st_dev, status.st_ino) in seen:
         return ""
     seen.add((status.st_dev, status.st_ino))
-    with os.scandir(folder) as entries:  # which says what is a folder without asking for each
+    with os.scandir(folder) as entries:  # scandir knows folders without a call for each
         found = [
             f"{entry.name}/" if _leads_to_folder(entry) else entry.name
             for entry in entries
@@ -239,7 +239,7 @@ def _listed_once(folder: str, seen: set[tuple[int, int]]) -> str:
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that cannot be followed: reading it will say so
+    except OSError:  # a broken link: reading it raises
         return False
 
 

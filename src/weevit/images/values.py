@@ -45,7 +45,7 @@ class OpenFile:
         """
         try:
             data = self.file.read(limits.max_bytes + 1)
-        except Exception as error:  # whatever made the file raises what it likes: a broken zip, a lost connection
+        except Exception as error:  # the file object may raise anything: a broken zip, a lost connection
             raise UnreadableImageError(f"the open file cannot be read: {error}") from error
         if not isinstance(data, bytes):
             raise UsageError(f"an open file that gives {type(data).__name__} is not an image", 'open(path, "rb")')

@@ -60,7 +60,7 @@ def hold(folder: Path, settings: Settings, share: tuple[int, int], inputs: Itera
             JOBS.write(folder, JOB, {"schema": SCHEMA, **asdict(settings)})
         with JOBS.writing(folder):
             (folder / DATA).mkdir(exist_ok=True)
-            sync(folder)  # also where another worker made it: its name has to last as what is put into it does
+            sync(folder)  # also where another worker made it: its name must be on disk too
             if alone:
                 clear_leftovers(folder)
         yield alone

@@ -42,7 +42,7 @@ def read_results(
         `pyarrow.Table`; the schema's metadata names model, checkpoint, preprocessing and version.
 
     Raises:
-        JobError: no job, an unfinished job, or a file that differs from what was written.
+        JobError: no job, an unfinished job, or a file whose sha256 differs.
     """
     arrow = pyarrow()
     folder = Path(folder)

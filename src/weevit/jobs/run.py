@@ -133,27 +133,27 @@ def check_share(worker: int, workers: int) -> None:
         )
 
 
+@dataclass
 class _Job:
     """One run of one worker."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        settings: Settings,
-        folder: Path,
-        sources: Expansion,
-        share: tuple[int, int],
-        retry_failed: bool,
-    ) -> None:
-        self.predictor, self.settings, self.folder, self.sources = predictor, settings, folder, sources
-        self.share, self.retry_failed = share, retry_failed
-        self.manifest = folder / manifest_name(*share)
-        self.order = 1
-        self.progress = Progress()
-        self.plan: list[Shard] = []
-        self.missing: dict[int, Shard] = {}
-        self.renamed: dict[int, str] = {}
-        self.old: OldRows | None = None
+    predictor: Predictor
+    settings: Settings
+    folder: Path
+    sources: Expansion
+    share: tuple[int, int]
+    retry_failed: bool
+    order: int = 1
+    progress: Progress = field(default_factory=Progress)
+    plan: list[Shard] = field(default_factory=list)
+    missing: dict[int, Shard] = field(default_factory=dict)
+    renamed: dict[int, str] = field(default_factory=dict)
+    old: OldRows | None = None
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest of this share."""
+        return self.folder / manifest_name(*self.share)
 
     def prepare(self, alone: bool) -> None:
         """Make the plan, and find the finished shards."""
@@ -185,7 +185,7 @@ class _Job:
         recorded = None
         try:
             recorded = read_plan(self.folder)
-        except JobError:  # damaged: it is known anew, and those who work by it now would have read it
+        except JobError:  # damaged: rewritten, unless another worker uses it
             if not alone:
                 raise
         if recorded == self.plan:
@@ -200,7 +200,9 @@ class _Job:
     def _find_old_rows(self, lines: list[Line], there: dict[int, Line], names: Names) -> None:
         """Index the replaced versions of shards, and list vanished inputs."""
         current = {line.file for number, line in there.items() if number not in self.missing}
-        files = sorted({line.file for line in lines if line.file not in current and _is_sound(self.folder, line)})
+        data = self.folder / DATA
+        replaced = [line for line in lines if line.file not in current]
+        files = sorted({line.file for line in replaced if true_line(data / line.file, [line], hashed=True)})
         if not files:
             return
         columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
@@ -290,7 +292,3 @@ class _Job:
         with JOBS.writing(self.folder):
             write_failures(self.folder, [line.file for line in current if line.errors])
             tidy(self.folder, {line.file for line in current})
-
-
-def _is_sound(folder: Path, line: Line) -> bool:
-    return true_line(folder / DATA / line.file, [line], hashed=True) is not None

@@ -22,7 +22,7 @@ class Verb:
         outputs: as for `Predictor.stream`.
         defaults: its options and their usual values.
         check: options -> the same, complete and sound.
-        columns: options, predictor -> what is written beside what every answer has.
+        columns: options, predictor -> the columns beside those of every verb.
     """
 
     outputs: tuple[Output, ...]

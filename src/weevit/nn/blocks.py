@@ -40,7 +40,7 @@ class SerialBlock(nn.Module):
         self.norm2 = nn.LayerNorm(D, eps=NORM_EPS)
         self.mlp = Mlp(arch, drops.proj)
         self.drop_path2 = DropPath(drops.path)
-        # timm spells the two scales in two ways, and the keys have to be timm's.
+        # timm names the two scales differently, and the keys must be timm's.
         self.ls1: nn.Module = nn.Identity()
         self.ls2: nn.Module = nn.Identity()
         self.gamma_1 = self.gamma_2 = None

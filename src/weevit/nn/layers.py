@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 import torch.fx
-import torch.nn.functional as F  # noqa: N812 - what everybody calls it
+import torch.nn.functional as F  # noqa: N812 - the common name
 from torch import Tensor, nn
 
 from weevit.zoo.architectures import SUB_NORM_EPS, Architecture
@@ -39,7 +39,7 @@ class Context(NamedTuple):
 
 
 def is_traced(x: object) -> bool:
-    """Whether `x` is a stand-in for a tensor: torch.compile, torch.export or torch.fx are tracing the module."""
+    """Whether torch.compile, torch.export or torch.fx traces the module, so that `x` is no real tensor."""
     return torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy)
 
 
@@ -88,10 +88,8 @@ class DropPath(nn.Module):
             return x * (mask / keep)
         context = context or Context()
         if is_traced(x) or x.device.type != "cpu" or not mask.any():
-            return x + branch(x, context) * (
-                mask / keep
-            )  # gradients of zero, too, are gradients: weights decay by them
-        rows = mask.flatten().nonzero().flatten()  # of the images that keep it
+            return x + branch(x, context) * (mask / keep)  # with gradients of zero, weights still decay
+        rows = mask.flatten().nonzero().flatten()  # of the images that keep the branch
         kept = branch(x.index_select(0, rows), _take(context, rows, len(x)))
         return x.index_add(0, rows, kept.to(x.dtype), alpha=1 / keep)
 
@@ -202,7 +200,7 @@ class MultiHead(nn.Module):
             return
         self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * index)
         for name in ("q1", "k1", "q2", "k2"):
-            # float32 whatever the rest is in: their product stands in an exponent
+            # always float32: their product is an exponent
             vector = torch.empty(self.head_dim, dtype=torch.float32)
             setattr(self, f"lambda_{name}", nn.Parameter(nn.init.normal_(vector, std=0.1)))
         self.sub_norm = SubNorm(arch.head_dim, eps=SUB_NORM_EPS)
@@ -293,5 +291,5 @@ class Attention(MultiHead):
         if self.q_bias is None or self.v_bias is None:
             return self.qkv(x)
         # No bias on the keys: under rotary positions one would not cancel, and these weights have none.
-        # Given to the layer, not added to what it puts out: one pass over memory less, and timm's rounding.
+        # Passed to the layer, not added to its output: one pass over memory less, and timm's rounding.
         return self.qkv(x, torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]))

@@ -51,7 +51,7 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(x).flatten(2).transpose(1, 2))
 
     def _check(self, x: Tensor) -> None:
-        if is_traced(x):  # there is no size to look at
+        if is_traced(x):  # a traced tensor has no size
             return
         size = int(x.shape[-2]), int(x.shape[-1])
         if not self.strict_img_size:

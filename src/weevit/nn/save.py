@@ -57,7 +57,7 @@ def save(
             "This model does not know what it was made to see: its pretrained_cfg is empty.",
             "Make it with weevit.create_model, or set model.pretrained_cfg (input_size, mean, std, crop_pct, ...).",
         )
-    state = {  # without the words of wrappers around single blocks
+    state = {  # without the prefixes of wrappers around single blocks
         ".".join(word for word in name.split(".") if word not in _WRAPPERS): tensor
         for name, tensor in model.state_dict().items()
     }

@@ -197,14 +197,14 @@ class VisionTransformer(Taps):
             return None
         key = grid, self.patch_embed.proj.weight.device
         if key not in self._ropes:
-            with torch.inference_mode(False):  # kept for later calls too, which may be training
+            with torch.inference_mode(False):  # kept for later calls, which may train
                 pairs = (torch.from_numpy(table[self.arch.num_prefix :]) for table in rope_tables(self.arch, grid))
                 cosine, sine = (table.repeat_interleave(2, dim=-1).to(key[1]) for table in pairs)
             self._ropes[key] = cosine, sine
         cosine, sine = self._ropes[key]
         return (cosine, sine) if kept is None else (cosine[kept][:, None], sine[kept][:, None])
 
-    # ---- what timm's users call
+    # ---- timm's methods
 
     @property
     def img_size(self) -> Size:

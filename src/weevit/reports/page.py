@@ -88,7 +88,7 @@ def counted(count: int, one: str, several: str = "") -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A name with direction marks and the like spelled out; images are no names."""
+    """A name with its direction and control characters escaped; an image stays as it is."""
     return on_screen(value) if type(value) is str else value
 
 

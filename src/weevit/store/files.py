@@ -103,7 +103,7 @@ def _finite(value: Any) -> Any:
 
 
 def replace_file(path: Path, write: Callable[[Path], object], beside: Path | None = None) -> None:
-    """Write a file so that its name never stands for half of it.
+    """Write a file so that its name never leads to a half-written one.
 
     Args:
         path: the final name.
@@ -154,7 +154,7 @@ def append_line(path: Path, line: bytes) -> None:
 
 def sync(path: Path) -> None:
     """Flush a file or a folder to the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and orders renames itself
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and keeps renames in order
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

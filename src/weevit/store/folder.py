@@ -143,7 +143,7 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
         MissingExtraError: filelock is not installed.
     """
     local(folder)
-    with kind.writing(folder):  # a name that is too long, a folder on the way that may not be entered
+    with kind.writing(folder):  # a name that is too long, a parent without permission
         if os.path.lexists(folder) and not folder.is_dir():
             raise UsageError(f"{folder} is a file; a {kind.name} is a folder.", "Choose another --output.")
         refuse_inputs(folder, [one for one in inputs if isinstance(one, str | Path)], inside=True)
@@ -186,7 +186,7 @@ def held(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: str = LO
         taken = take_lock(folder / lock, _busy(folder, kind))
     try:
         with kind.writing(folder):
-            refuse_foreign(folder, kind.is_ours, kind.name)  # once more: another process may have been quicker
+            refuse_foreign(folder, kind.is_ours, kind.name)  # again: another process may have replaced it
             if kind.done and (folder / kind.done).exists():
                 raise UsageError(f"{folder} holds a {kind.name} already.", kind.next.format(typed(folder)))
             if lock == LOCK:

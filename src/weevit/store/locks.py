@@ -29,7 +29,7 @@ def take_lock(path: Path, busy: WeevitError) -> BaseFileLock:
         MissingExtraError: filelock is not installed.
     """
     filelock = require_filelock()
-    if path.is_symlink():  # the library would make, or empty, what it leads to
+    if path.is_symlink():  # the library would create or empty the link's target
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     lock: BaseFileLock = filelock.FileLock(path)
     try:
@@ -56,10 +56,10 @@ def is_taken(path: Path) -> bool | None:
 def _is_taken(path: Path, handle: int) -> bool | None:
     try:
         import fcntl
-    except ImportError:  # Windows has other locks, and no mount that may only be read
+    except ImportError:  # Windows has other locks, and no read-only mounts
         return _can_take(path)
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock takes them; this one may be had read-only
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # filelock's lock; this one works on a read-only file
     except BlockingIOError:
         return True
     except OSError:

@@ -59,7 +59,7 @@ class Params:
         crop: the part to take; None for an image that is prepared as for validation.
         interpolation: `bilinear` or `bicubic`, of the resize.
         hflip, vflip: whether to mirror.
-        ops: RandAugment, colour jitter and the like, in order.
+        ops: the operations of RandAugment, colour jitter and the other settings, in order.
         holes: parts to erase after normalisation.
     """
 
@@ -71,7 +71,7 @@ class Params:
     holes: tuple[Hole, ...]
 
 
-# ---- what is drawn
+# ---- the draws
 
 
 def draw(part: AugmentPart, given: Size, wanted: Size, *key: int | str) -> Params:
@@ -164,7 +164,7 @@ def _draw_hole(wanted: Size, count: int, rng: Random) -> Box | None:
     return None
 
 
-# ---- what is done
+# ---- the operations
 
 
 def apply(image: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> Planes:
@@ -172,7 +172,7 @@ def apply(image: npt.NDArray[np.uint8], params: Params, spec: Preprocessing) -> 
 
     Args:
         image: uint8, (H, W, 3), RGB.
-        params: what was drawn for it.
+        params: its draws.
         spec: its size, and the mean colour, which fills what turns and shifts bring in.
 
     Returns:
@@ -213,9 +213,9 @@ def resized_part(image: npt.NDArray[np.uint8], part: Box, wanted: Size, interpol
         uint8, (height, width, 3), C-contiguous.
     """
     cut = image[part.top : part.top + part.height, part.left : part.left + part.width]
-    cut = np.require(cut, requirements=["C", "W"])  # PyTorch warns of arrays that may not be written to
+    cut = np.require(cut, requirements=["C", "W"])  # PyTorch warns about read-only arrays
     rows, columns, _ = cut.shape
-    # The strides of a whole batch in this order of memory, without which the kernel takes it for another, and longer.
+    # The strides of a whole channels-last batch: with others the kernel takes a slower path.
     x = torch.from_numpy(cut).as_strided((1, 3, rows, columns), (3 * rows * columns, 1, 3 * columns, 3))
     if rows - wanted[0] > 2 * max(0, columns - wanted[1]):
         x = interpolate(x, (wanted[0], columns), mode=interpolation, antialias=True)

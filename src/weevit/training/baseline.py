@@ -1,7 +1,7 @@
 """The linear head that fine-tuning starts from and is held against, and the choice between it and the fine-tuned model.
 
 The folder of a fine-tuning:
-    begun.json     what was asked for
+    begun.json     the arguments
     probe/         the linear head, as `weevit fit` writes it
     tuned/         the run, as `weevit train` writes it
     blend/         the fine-tuned model: weights on the way from the head to what training ended with
@@ -11,7 +11,7 @@ The folder of a fine-tuning:
     report.html    what came of it, for people
     evaluation.html, report.json, ...   the better one on the validation split, as `weevit eval` writes it
     failures.csv   images that cannot be read, where there are any
-    finetune.json  what was planned, found and chosen; written last
+    finetune.json  the plan, the figures and the choice; written last
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ def better(scores: Mapping[str, float], losses: Mapping[str, float]) -> Literal[
 
 
 def _log_loss(metrics: Mapping[str, float]) -> float:
-    return metrics.get("log_loss", math.inf)  # labels have none
+    return metrics.get("log_loss", math.inf)  # a multilabel set has none
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""TensorBoard: the metrics as curves. A resumed run writes its event files again: no point stands twice."""
+"""TensorBoard: the metrics as curves. A resumed run writes its event files again, without duplicate points."""
 
 from __future__ import annotations
 

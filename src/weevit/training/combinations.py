@@ -70,7 +70,7 @@ def _loss(recipe: Recipe) -> Problems:
 def _optim(recipe: Recipe) -> Problems:
     optim = recipe.optim
     if optim.lr is None and optim.base_lr is None:
-        if "optim.base_lr" not in recipe.not_seen:  # such a recipe can be read, and says so when it is to be run
+        if "optim.base_lr" not in recipe.not_seen:  # reading accepts such a recipe; running it raises
             yield "optim", "there is no learning rate: optim.lr, or optim.base_lr to be scaled with the batch."
     elif recipe.schedule.min_lr > recipe.learning_rate:
         yield (

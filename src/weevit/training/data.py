@@ -104,7 +104,7 @@ class Loader:
         self._on_device = self._part.treated_by == "device"
         shape = (self._batch, 3, spec.height, spec.width)
         self._memory = _Memory(shape, self.device, self._on_device or self.device.type == "cuda")
-        # On the device once: each copy of pageable memory waits for all that the device still has to do.
+        # On the device once: a copy from pageable memory waits for the device's whole queue.
         self._mean, self._std = (torch.tensor(of).view(3, 1, 1).to(self.device) for of in (spec.mean, spec.std))
 
     def order(self, epoch: int) -> list[SampleKey]:
@@ -116,7 +116,7 @@ class Loader:
         """The batches of an epoch, from 0, starting at step `start`."""
         samples = self._samples(epoch)
         drafts: deque[_Pending] = deque()
-        # A model on the CPU has all cores at work on equal parts; whoever takes a core from it makes all of them wait.
+        # A model on the CPU uses all cores; preparing batches beside it would slow down every step.
         ahead = 1 if self.workers and self.device.type == "cuda" else 0
         with _helpers(self.workers) as hand_out:
             for step in range(start, self.steps_per_epoch):
@@ -228,8 +228,8 @@ def _helpers(count: int) -> Iterator[Callable[[_Task], _Task]]:
     if not count:
         yield lambda task: task
         return
-    # Each thread that computes with PyTorch would get helpers of its own, as many as there are cores; where there are
-    # more threads than cores, OpenMP puts those of the model to sleep between any two operations: a tenth of the time.
+    # Each thread that uses PyTorch would start one OpenMP thread per core. With more threads than cores, OpenMP
+    # suspends the model's threads between operations, which costs a tenth of the time.
     pool = ThreadPoolExecutor(count, "weevit-training", torch.set_num_threads, (1,))
     try:
         yield lambda task: pool.submit(task).result
@@ -247,8 +247,8 @@ class _Memory:
     def __init__(self, shape: tuple[int, ...], device: torch.device, as_pixels: bool) -> None:
         self._shape, self._pinned, self._as_pixels = shape, device.type == "cuda", as_pixels
         self._free: list[npt.NDArray[np.float32]] = []
-        # The same for what is needed on the way: glibc keeps freed blocks up to the largest one that it has seen freed,
-        # and does not look beyond 32 MB. This one is never written to.
+        # The same for temporary arrays: glibc keeps freed blocks up to the size of the largest one freed so far, but at
+        # most 32 MB. This block is never written to.
         np.empty(31 << 20, np.uint8)
 
     def take(self) -> Tensor:
@@ -256,7 +256,7 @@ class _Memory:
         if self._as_pixels:
             return torch.empty(self._shape, dtype=torch.uint8, pin_memory=self._pinned)
         memory = self._free.pop() if self._free else np.empty(self._shape, np.float32)
-        lent = memory.view()  # an array of its own, which lives as long as the tensor's storage does
+        lent = memory.view()  # a new array, which lives as long as the tensor's storage
         weakref.finalize(lent, self._free.append, memory).atexit = False
         return torch.from_numpy(lent)
 

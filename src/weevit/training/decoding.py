@@ -29,7 +29,7 @@ def read_pixels(source: Source, limits: Limits = DEFAULT_LIMITS) -> Pixels:
     try:
         if isinstance(value, bytes) and (layout := plain_layout(value, limits)):
             return pixels(value, layout)
-    except ImageError:  # the other decoder raises the error of the whole file
+    except ImageError:  # the whole-file decoder raises its error
         pass
     return np.asarray(open_image(Source(source.name, value), limits))
 

@@ -33,7 +33,7 @@ def settled(threads: int) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         try:
             torch.use_deterministic_algorithms(True)
-            memory.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
+            memory.fill_uninitialized_memory = False  # filling memory costs time, and nothing reads it unset
             torch.backends.cudnn.benchmark = False
             torch.set_num_threads(threads)
             yield

@@ -38,7 +38,7 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str, bare: Unit | None = None) -> Duration:
-        """Read `450 epochs`, `1000 steps`, `1M samples`, `5 %`; `K` and `M` stand for thousands and millions.
+        """Read `450 epochs`, `1000 steps`, `1M samples`, `5 %`; `K` and `M` are thousands and millions.
 
         Args:
             text: the text.

@@ -73,14 +73,14 @@ def finetune(
 
 
 def _finetune(task: Task, folder: Path, began: float, minutes: float | None, watcher: Watcher) -> FineTuned:
-    # ---- a linear head, and how good it is on images that it was not fitted to
+    # ---- a linear head, and its accuracy on held-out images
     watcher.say(task.dataset.contents())
     watcher.say(f"a linear head on {task.checkpoint.name}, fitted to {len(task.held.split(TRAIN)):,} images")
     probe = fit_probe(task, task.held, folder / PROBE, watcher)
     watcher.say(f"{probe.chosen.name}: {probe.measure} {probe.chosen.score:.2%} in cross-validation")
     found = judge_probe(task, folder, probe, watcher)
 
-    # ---- a run from there, or on from where it was stopped
+    # ---- a run that starts from this head, or a resumed run
     plan = draft(task.starting_from(probe))
     left = None if minutes is None else time_left(task, probe, minutes, time.perf_counter() - began)
     try:
@@ -91,7 +91,7 @@ def _finetune(task: Task, folder: Path, began: float, minutes: float | None, wat
     if run is not None:
         watcher.say(f"memory    {peak_memory(choose_device(task.device)) / 1e9:.1f} GB at most")
 
-    # ---- which of the two, by what neither has seen; then both by the validation split
+    # ---- the choice, on images that neither has seen; then both on the validation split
     done = choose(task, found, run, watcher)
     done = replace(done, plan=plan, minutes=(time.perf_counter() - began) / 60, budget=minutes)
     if done.chosen:
@@ -103,7 +103,7 @@ def _task(
     folder: Path, data: str | Path, model: str | Path | None, recipe: str | Path, overrides: Sequence[str]
 ) -> Task:
     """The task; in the folder of a stopped fine-tuning, the task that it began with."""
-    bound = (folder / TUNED / RUN).is_file()  # from here on, what it was begun with is part of what comes out
+    bound = (folder / TUNED / RUN).is_file()  # recorded in every result from here on
     begun = Started.read(folder)
     if begun is not None:
         if bound:

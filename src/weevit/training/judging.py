@@ -61,7 +61,7 @@ def still_evaluating(work: Work, clock: Stopwatch, seconds: float) -> float:
 
 def evaluated(state: State) -> bool:
     """Whether the current weights have been evaluated."""
-    last = state.metrics[-2:]  # an evaluation stands behind the row of its step
+    last = state.metrics[-2:]  # an evaluation follows the row of its step
     return any(row["kind"] == "eval" and row["step"] == state.step for row in last)
 
 
@@ -128,7 +128,7 @@ def evaluation_line(work: Work, found: dict[str, float], better: bool) -> str:
 
 def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split: str) -> None:
     """Raise a TrainingError that counts the unreadable images by kind, where they exceed the recipe's limit."""
-    if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # one image is no share of few
+    if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # a share of few images may be less than one image
         return
     run_folder.TRAINING.write_failures(work.folder, failures(work))
     reasons = kinds(Counter(kind for kind, _ in bad.values()))

@@ -103,7 +103,7 @@ def train(
     read = [recipe] if isinstance(recipe, str | Path) and Path(recipe).is_file() else []  # else it is a name
     with hold(folder, new=True, inputs=[*read, wanted.data.path]), closing(Board(folder, tensorboard)) as board:
         work = begin(folder, wanted, start, device, threads, in_time)
-        if not isinstance(recipe, Recipe):  # who made one in Python knows what is in it
+        if not isinstance(recipe, Recipe):  # the caller made it in Python
             work.notes += tuple(f"unlike the recipe it is based on: {line}" for line in work.facts["deviations"])
         with run_folder.logging(folder), _memory(work):
             return _run(work, board, watcher or Watcher(), report)
@@ -168,7 +168,7 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
         batches = _batches(work)
         model.train()
         while True:
-            # ---- evaluation: at its steps, and before the end
+            # ---- evaluation: at its steps, and at the end
             late = loop.minutes is not None and clock.seconds() + clock.evaluation >= 60 * loop.minutes
             due = is_due(work) or late
             better = False
@@ -192,24 +192,24 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             elif evaluated(state) and is_stale(work):
                 stopped = EARLY
 
-            # ---- checkpoint: at its steps, after some minutes, of a new best, and before the end
+            # ---- checkpoint: at its steps, by the clock, for a new best, and at the end
             old = state.step % plan.checkpoint_every == 0 or time.monotonic() - saved_at >= 60 * loop.checkpoint_minutes
             if (better or stopped or old) and _place(state) != saved:
                 watcher.moved(clock.into(progress, state, "saving"))
                 path, saved, saved_at = _save(work, clock), _place(state), time.monotonic()
                 if better:
                     publish(work, path)
-                stopped = stopped or (INTERRUPTED if watcher.should_stop() else "")  # asked while it was saved
+                stopped = stopped or (INTERRUPTED if watcher.should_stop() else "")  # asked for during the save
             if stopped:
                 break
 
-            # ---- the next batch: the same whatever came before, and mixed by draws of this step
+            # ---- the next batch: independent of what came before, and mixed by the draws of this step
             began, position = time.perf_counter(), pace.position(state.step)
             batch = clock.waiting(batches)
             _count_bad(work, batch)
             images = batch.images
             targets = smoothed(batch.targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
-            if not len(images):  # every image of it is unreadable, which was counted: there is nothing to learn
+            if not len(images):  # every image is unreadable, and counted: nothing to learn
                 with state.lock:
                     state.step += 1
                 continue
@@ -230,13 +230,13 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 scaler.scale(value).backward()
                 mean += value.detach()
 
-            # ---- update, if every number is finite; under the lock, since another thread may save between two updates
+            # ---- update, if all numbers are finite; under the lock, since another thread may save between two updates
             rate = work.schedule.rate(position)
             set_rate(optimizer, rate)
             with state.lock:
                 scaler.unscale_(optimizer)
                 norm = clip_gradients(model.parameters(), recipe.optim)
-                values = torch.stack([mean, norm.to(mean)]).tolist()  # the one moment that waits for the device
+                values = torch.stack([mean, norm.to(mean)]).tolist()  # the only wait for the device
                 _refuse_not_finite(work, values, batch)
                 scaler.step(optimizer)
                 scaler.update()
@@ -253,13 +253,13 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                     record("train", {"lr": rate, **state.take_window()})
                     state.clock.rows.append(clock.lap(state.step))
 
-            # ---- what is seen of it
+            # ---- progress
             progress.loss = next((row["loss"] for row in reversed(state.metrics) if "loss" in row), None)
             progress.lr, progress.bad, progress.total = rate, len(state.bad), pace.total
             watcher.moved(clock.into(progress, state, "training", loop.minutes))
 
     # ---- the end
-    if stopped != INTERRUPTED:  # who asked to stop does not wait for images
+    if stopped != INTERRUPTED:  # a stop does not wait for images
         show_metrics(work)
     run = outcome(work, stopped, digest(path), state.step > first)
     if report and stopped != INTERRUPTED and state.best is not None:

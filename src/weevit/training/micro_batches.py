@@ -55,7 +55,7 @@ def _by_trial(batch: int, attempt: Callable[[int], object]) -> int:
                     "The device's memory does not hold the training of this model on a single image.",
                     "loop.grad_checkpointing=true, a smaller model.image_size or a smaller model",
                 ) from error
-        # Outside of `except`: while the error lives, so do the tensors of the frames that it has seen.
+        # Outside of `except`: the error keeps its frames' tensors alive.
         gc.collect()
         torch.cuda.empty_cache()
         pieces *= 2
@@ -77,7 +77,7 @@ def activation_bytes(model: VisionTransformer) -> int:
     arch = model.arch
     tokens = model.num_prefix_tokens + (model.img_size[0] // PATCH) * (model.img_size[1] // PATCH)
     block = tokens * (_WIDTHS[arch.attention, arch.position] * arch.embed_dim + 2 * arch.mlp_dim)
-    # With gradient checkpointing only what goes into a block is kept, and one block is computed anew at a time.
+    # With gradient checkpointing only the inputs of blocks are kept, and one block is recomputed at a time.
     kept = block + tokens * arch.embed_dim * arch.depth if model.grad_checkpointing else block * arch.depth
     return 4 * kept
 

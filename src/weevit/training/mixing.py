@@ -117,7 +117,7 @@ def _mix_images(images: Tensor, drawn: Sequence[Mix]) -> None:
 
 
 def _shares(shares: Sequence[float], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Of an image and of its partner: (B, 1, ...) with as many dimensions as `like`, on its device."""
+    """The shares of an image and of its partner: (B, 1, ...) with the number of dimensions of `like`, on its device."""
     pair = torch.tensor([shares, [1 - share for share in shares]], dtype=torch.float64).to(like.dtype)
     own, other = pair.to(like.device, non_blocking=True).view(2, len(shares), *[1] * (like.ndim - 1))
     return own, other

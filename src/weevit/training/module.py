@@ -70,7 +70,7 @@ def build(recipe: Recipe, checkpoint: Checkpoint | None, classes: tuple[str, ...
     labels = checkpoint.labels if checkpoint else None
     fresh = not labels or tuple(label.id for label in labels) != classes
     if fresh and checkpoint and checkpoint.num_classes == len(classes) and isinstance(model.head, nn.Linear):
-        nn.init.trunc_normal_(model.head.weight, std=0.02)  # a head of this width was loaded, for other classes
+        nn.init.trunc_normal_(model.head.weight, std=0.02)  # the loaded head has this width, but other classes
         nn.init.zeros_(model.head.bias)
     if fresh and part.head_init_scale is not None:
         with torch.no_grad():

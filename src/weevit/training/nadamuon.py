@@ -79,7 +79,7 @@ def is_matrix(parameter: Tensor) -> bool:
 
 def _update(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     gradient = parameter.grad
-    assert gradient is not None  # `step` gives only such
+    assert gradient is not None  # `step` passes only these
     if not state:
         state["step"] = torch.zeros(())
         state["momentum_buffer"] = torch.zeros_like(parameter)
@@ -93,7 +93,7 @@ def _update(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> 
     ahead = gradient.lerp(mean, momentum)
     direction = orthogonal(ahead.flatten(1), group["ns_steps"], group["eps"]).view_as(parameter)
     square.mul_(beta2).addcmul_(direction, direction, value=1 - beta2)
-    # No correction for the first steps' bias: it is a common factor, and the norm takes it out.
+    # No bias correction: it is a common factor, which the norm removes.
     adapted = direction / square.sqrt().add_(group["eps"])
     adapted = adapted / adapted.norm().add_(group["eps"])
     parameter.add_(adapted, alpha=-group["lr"] * MATCHED_RMS * parameter.numel() ** 0.5)

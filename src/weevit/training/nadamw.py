@@ -76,7 +76,7 @@ def nadamw(parameters: Sequence[Tensor], state: MutableMapping[Any, Any], group:
 
 
 def chunks(parameters: Sequence[Tensor], limit: int = CHUNK) -> Iterator[list[Tensor]]:
-    """Lists of parameters with at most `limit` numbers each; a larger parameter stands alone."""
+    """Lists of parameters with at most `limit` numbers each; a larger parameter has a list of its own."""
     found: list[Tensor] = []
     size = 0
     for parameter in parameters:

@@ -57,7 +57,7 @@ def write_evaluated(evaluation: Evaluation, folder: Path) -> None:
 def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
     """The page of a training run."""
     name = "map" if evaluation.multi_label else "top1"
-    best = run.best
+    best, what = run.best, "right" if name == "top1" else "mean average precision"
     assert best is not None  # it was evaluated
     when = f"after {_epochs(best.step, work.plan.steps_per_epoch)} of {_epochs(run.total, work.plan.steps_per_epoch)}"
     write_file(
@@ -67,7 +67,7 @@ def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
             verb="weevit train",
             title=f"{short_name(evaluation.model)}: {number(len(work.dataset.classes))} classes",
             lede=f"{model_line(evaluation.model)} · {short_path(str(work.recipe.data.path))}",
-            verdict=f"The best weights: {_figure(evaluation, name)} of the {_answered(evaluation)}.",
+            verdict=f"The best weights: {percent(evaluation.metrics[name])} {what} of the {_answered(evaluation)}.",
             kind="note",
             tiles=[_tile("validation", evaluation, name), *_time_tiles(run, None), tile("best", when)],
             bars=None,
@@ -114,11 +114,7 @@ def write_finetune_page(done: FineTuned, task: Task) -> None:
     )
 
 
-# ---- how good
-
-
-def _figure(evaluation: Evaluation, name: str) -> str:
-    return percent(evaluation.metrics[name]) + (" right" if name == "top1" else " mean average precision")
+# ---- accuracy
 
 
 def _answered(evaluation: Evaluation) -> str:
@@ -159,7 +155,7 @@ def _bars(sides: Sequence[tuple[str, Evaluation | None]], measure: str) -> Svg |
     return charts.bars(rows, Axis(what, 0.0, 1.0, percent=True), f"The fine-tuned model and the head: {what}")
 
 
-# ---- how it went
+# ---- curves
 
 
 def _how_it_went(

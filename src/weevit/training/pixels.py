@@ -47,7 +47,7 @@ def _autocontrast(image: Planes, op: Op, fill: Fill) -> Planes:
 def _equalize(image: Planes, op: Op, fill: Fill) -> Planes:
     """Each channel with about equally frequent grey levels."""
     counts = np.array([Image.fromarray(plane).histogram() for plane in image])
-    lightest = counts[range(3), image.max(axis=(1, 2))][:, None]  # pixels as light as any
+    lightest = counts[range(3), image.max(axis=(1, 2))][:, None]  # equally light pixels
     step = (counts.sum(axis=1, keepdims=True) - lightest) // 255
     before = np.cumsum(counts, axis=1) - counts
     table = np.minimum((step // 2 + before) // np.maximum(step, 1), 255)
@@ -293,7 +293,7 @@ def _sheared(image: Planes, shifts: npt.NDArray[np.floating], interpolation: str
 
     wide = np.empty((3, rows, columns + 4), np.float32)
     wide[:, :, 2:-2], wide[:, :, :2], wide[:, :, -2:] = image, image[:, :, :1], image[:, :, -1:]
-    between = np.empty_like(wide)  # indices -1 to columns - 1, and three of no meaning
+    between = np.empty_like(wide)  # indices -1 to columns - 1, and three unused ones
     parts = np.broadcast_to(part[:, None], wide.shape).reshape(-1)
     _BETWEEN[interpolation](wide.reshape(-1), parts[:-3], between.reshape(-1)[:-3])
 

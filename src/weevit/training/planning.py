@@ -163,7 +163,7 @@ class Plan:
         ]
 
 
-# ---- what is measured
+# ---- measurements
 
 
 def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: str, threads: int | None) -> Speed:
@@ -253,7 +253,7 @@ def peak_memory(device: torch.device) -> int:
     return int(most) if sys.platform == "darwin" else int(most) * 1024
 
 
-# ---- what is chosen
+# ---- the plan
 
 
 def draft(task: Task) -> Plan:
@@ -308,8 +308,8 @@ def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
     plan = draft(task)
     recipe, notes = plan.recipe, list(plan.notes)
     speed = measure(recipe, task.start, task.held, task.device, task.threads)
-    updates = max(1, len(task.held.split(TRAIN)) // speed.batch)  # of an epoch
-    # Embeddings are computed without PyTorch, no slower than the module answers.
+    updates = max(1, len(task.held.split(TRAIN)) // speed.batch)  # per epoch
+    # Embeddings come from the engine, at least as fast as the module's forward pass.
     probe = len(task.dataset.split(TRAIN)) * speed.asked + FITTING
     others = {"probe": probe if spent is None else spent, "evaluation": _evaluation_seconds(task, recipe, speed)}
     if minutes is not None:
@@ -324,7 +324,7 @@ def make_plan(task: Task, minutes: float | None, spent: float | None) -> Plan:
 
 def _with_batch(task: Task, images: int) -> tuple[Recipe, list[str]]:
     """A smaller batch for few images; the rate follows by the recipe's scaling."""
-    # What could not be read is known already: the head has looked at every image.
+    # Unreadable images are known already: the head's fit read every image.
     recipe = override(task.recipe, ["loop.max_bad=1"])
     batch = recipe.loop.batch_size
     while batch > SMALLEST and images < batch * UPDATES:

@@ -127,13 +127,13 @@ class RandAugment:
         for word in words:
             name, value = _read(word, text)
             if name in values:
-                raise RecipeError(f"augment.randaugment {text!r}: {word!r} says again what was said before.")
+                raise RecipeError(f"augment.randaugment {text!r}: {word!r} repeats an earlier word.")
             values[name] = value
         found = cls(**values)
         if found.magnitude > found.most:
             raise RecipeError(
                 f"augment.randaugment {text!r}: m{found.magnitude} is above the greatest magnitude, {found.most}.",
-                f"Add -mmax{found.magnitude} where it is meant.",
+                f"Add -mmax{found.magnitude} to allow it.",
             )
         return found
 

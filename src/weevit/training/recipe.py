@@ -181,7 +181,7 @@ def deviations(recipe: Recipe) -> list[str]:
 
 
 def header(name_or_path: str | Path) -> str:
-    """The comment at the top of a recipe's file: what it reproduces, the command, the expected result."""
+    """The comment at the top of a recipe's file: its paper, the command, the expected result."""
     lines = _text(find(name_or_path)).splitlines()
     count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(lines[:count])
@@ -230,7 +230,7 @@ def _base(name: Any, raw: Raw) -> Raw:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:  # `find` saw a regular file; no more of it is read than a recipe has
+        with path.open("rb") as file:  # `find` saw a regular file; reading stops at a recipe's greatest size
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise RecipeError(f"{path} has more than {MAX_BYTES:,} bytes; a recipe has fewer.")

@@ -1,6 +1,6 @@
 """The text of a recipe: unambiguous YAML, the line of each key, overrides of the command line, and values written back.
 
-A recipe may be a stranger's. YAML can say much in few bytes: an alias stands for all that its anchor holds, a tag for
+A recipe may be a stranger's. YAML can say much in few bytes: an alias repeats its anchor's whole value, a tag gives
 a type, `1:30` for 90, `010` for 8. A recipe needs none of it, and none of it is read: the result is as large as the
 file.
 """

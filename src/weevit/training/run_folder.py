@@ -2,7 +2,7 @@
 
 model/        the best weights in the hub's format, for every other verb and for timm
 recipe.yaml   the resolved recipe
-run.json      what is trained on what, with which versions, on which machine
+run.json      model, data, recipe, versions and machine
 metrics.jsonl, metrics.csv   the same rows twice
 failures.csv  unreadable images
 report.html, evaluation.html, plots/, log.txt
@@ -48,7 +48,7 @@ TRAINING = Kind(
         "": (MODEL, STATE, PLOTS, BOARD, RECIPE, RUN, LOG, CSV, FAILURES, REPORT, EVALUATION, LOCK, METRICS),
         STATE: ("step-*", ".*"),
     },
-    # `run.json` is written last; without a lock, these are somebody's
+    # `run.json` is written last; without a lock, the files are not a run's
     unfinished=dict.fromkeys((RECIPE, STATE), lambda path: (path.parent / LOCK).is_file()),
     resumed=True,
     done=RUN,
@@ -86,7 +86,7 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
                 _clear_unbegun(folder)
             yield
         finally:
-            if not (folder / RUN).exists():  # nothing was begun: leave nothing
+            if not (folder / RUN).exists():  # nothing began: leave no folder
                 _clear_unbegun(folder)
 
 
@@ -96,7 +96,7 @@ def _clear_unbegun(folder: Path) -> None:
     shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
-# ---- what the run was begun with
+# ---- the run's inputs
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -161,7 +161,7 @@ def refuse_other_recipe(folder: Path, recorded: Mapping[str, Any], recipe: Recip
     refuse_other(folder, {"recipe": {**defaults, **recorded["recipe"]}}, {"recipe": now})
 
 
-# ---- what it writes
+# ---- the run's files
 
 
 def append_row(folder: Path, row: Row) -> None:

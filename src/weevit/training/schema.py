@@ -280,7 +280,7 @@ class Recipe:
 
     Attributes:
         name: of the recipe; the file's where it says none.
-        based_on: the shipped recipe that what is not said is taken from; itself for a shipped one, empty for none.
+        based_on: the shipped recipe that gives the omitted values; itself for a shipped one, empty for none.
         not_seen: keys whose published value nobody here has seen, so that the value is weevit's own default.
         seed: of every draw.
     """

@@ -213,7 +213,7 @@ def begin(
         "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **run_folder.machine(),
     }
-    facts = json.loads(json.dumps(facts))  # as it is read back: tuples are lists
+    facts = json.loads(json.dumps(facts))  # as it is read back: lists, not tuples
     work = _work(folder, recipe, facts, dataset, machine, model)
     work.notes = _first_notes(first, dataset, facts)
     run_folder.TRAINING.write(folder, run_folder.RECIPE, to_yaml(recipe))
@@ -358,7 +358,7 @@ def pieces_for(model: VisionTransformer, machine: Machine, recipe: Recipe) -> in
     """The number of micro-batches of a recipe's batch: the recipe's own, or as few as fit into memory."""
 
     def attempt(size: int) -> None:
-        # What the first update adds: two moments and an average for each weight.
+        # Memory that the first update adds: two moments and an average for each weight.
         ballast = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(3)]
         x = torch.zeros(size, 3, *model.img_size, device=machine.device)
         with machine.autocast():

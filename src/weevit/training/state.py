@@ -184,7 +184,7 @@ def _tensor_files(state: State) -> dict[str, dict[str, Tensor]]:
         for key, value in values.items()
         if isinstance(value, Tensor)
     }
-    # A file of no tensors would be refused on reading: before the first update there are no moments.
+    # Before the first update there are no moments, and reading refuses a file without tensors.
     return files | ({OPTIMIZER: _on_cpu(moments)} if moments else {})
 
 
@@ -248,7 +248,7 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
     there = checkpoints(folder)
     for step, path in list(there.items())[keep:]:
         if step != best:
-            (path / MANIFEST).unlink(missing_ok=True)  # from here on it does not exist, whenever this is cut short
+            (path / MANIFEST).unlink(missing_ok=True)  # from here on it does not exist, even if deleting stops
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -95,7 +95,7 @@ class Validation:
         keep = len(self.split) * self.spec.height * self.spec.width * 3 <= KEPT_BYTES
         kept: list[Pixels | None] = []
         with ThreadPoolExecutor(self.threads, "weevit-validation") as pool:
-            for start in range(0, len(self.split), self.batch):  # so that no more than a batch lies decoded ahead
+            for start in range(0, len(self.split), self.batch):  # at most one batch is decoded ahead
                 for image in pool.map(self._prepare, self.split.sources[start : start + self.batch]):
                     if keep:
                         kept.append(image)

@@ -64,7 +64,7 @@ def _whole_or_word(word: str) -> int | str:
     try:
         return int(word) if _SIGNS.fullmatch(word) else word
     except ValueError:
-        return word  # `read` says what is wrong with it
+        return word  # `read` raises its error
 
 
 def number(low: float, high: float, above: bool = False) -> Kind:

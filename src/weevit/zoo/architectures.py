@@ -40,10 +40,10 @@ class Architecture:
         qkv_bias: which of query, key and value have a bias: `qkv`, `qv` or `none`.
         layer_scale: initial value of the residual branches' scale (arXiv:2103.17239), None where there is none.
         registers: number of register tokens (arXiv:2309.16588), in front of the patches.
-        class_token: whether a class token stands before the registers.
+        class_token: whether a class token precedes the registers.
         embeds_prefix: whether the learned position table also covers class token and registers.
         pool: `token` (the class token) or `avg` (mean over patch tokens).
-        norm: the last LayerNorm stands `before_pool` (keys `norm.*`) or `after_pool` (keys `fc_norm.*`).
+        norm: the last LayerNorm comes `before_pool` (keys `norm.*`) or `after_pool` (keys `fc_norm.*`).
     """
 
     name: str

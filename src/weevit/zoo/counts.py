@@ -68,7 +68,7 @@ def count(arch: Architecture, num_classes: int, grid: tuple[int, int] | None = N
     D, H, N = arch.embed_dim, arch.mlp_dim, patches + arch.num_prefix
     # The same four matrices in every kind of block: qkv, output, and the two of the MLP.
     block_macs = N * (3 * D * D + D * D + 2 * D * H)
-    # Whether the outputs of the last two are two tensors or one fused sum is the only difference between blocks.
+    # The kinds differ only in the outputs of the last two: two tensors, or one fused sum.
     fused_output = arch.block == "parallel" and arch.attention == "diff"
     block_activations = N * (3 * D + H + (D if fused_output else 2 * D))
     norms = arch.depth * (1 if arch.block == "parallel" else 2) * N + (N if arch.norm == "before_pool" else 1)

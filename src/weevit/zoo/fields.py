@@ -1,4 +1,4 @@
-"""Look a key up in a `config.json`, with an error that says what is wrong with its value.
+"""Look a key up in a `config.json`, with an error for a wrong value.
 
 Each check returns the typed value, or raises a ValueError with the allowed values.
 """

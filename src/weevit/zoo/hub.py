@@ -158,7 +158,7 @@ def _client() -> Any:
     before = os.environ.get(name)
     os.environ[name] = before or "1"
     try:
-        import huggingface_hub.constants  # reads the environment once, now
+        import huggingface_hub.constants  # reads the environment once, at import
     finally:
         if before is None:
             del os.environ[name]
@@ -205,7 +205,7 @@ def _download(repo_id: str, revision: str, progress: Progress | None, cache: Pat
     if not _COMMIT.fullmatch(revision):
         ref = folder / "refs" / revision
         ref.parent.mkdir(parents=True, exist_ok=True)
-        # Last, so that a download that breaks off leaves the snapshot that was used before in use.
+        # Last: an interrupted download leaves the previous snapshot in use.
         replace_file(ref, lambda tmp: tmp.write_text(first.commit))
     return snapshot
 
@@ -217,7 +217,7 @@ def _ask(repo_id: str, name: str, revision: str) -> _Remote:
         answer = _client().get_hf_file_metadata(
             url, timeout=_answer_seconds(), endpoint=endpoint(), library_name="weevit"
         )
-    except Exception as error:  # the HTTP client below huggingface_hub changes its name and its errors with versions
+    except Exception as error:  # huggingface_hub's HTTP client and its errors change with versions
         raise _hub_error(error, repo_id, name) from error
     digest, commit = answer.etag or "", answer.commit_hash or ""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest) or not _COMMIT.fullmatch(commit):
@@ -289,7 +289,7 @@ def _record(snapshot: Path, repo_id: str) -> None:
     try:
         write_manifest(snapshot, digests, source=f"hf-hub:{repo_id}", revision=snapshot.name)
     except OSError:
-        # A cache that may only be read (a container's image) is as good: it is verified by its names each time.
+        # A read-only cache (a container's image) also works: its names are verified each time.
         return
 
 

@@ -71,10 +71,10 @@ def _serial_block(arch: Architecture) -> dict[str, Shape]:
 def _parallel_block(arch: Architecture) -> dict[str, Shape]:
     D, H = arch.embed_dim, arch.mlp_dim
     shapes = _norm("in_norm", D)
-    shapes.update(_linear("in_proj", D, H + 3 * D))  # the MLP's part first, then query, key, value
+    shapes.update(_linear("in_proj", D, H + 3 * D))  # the MLP's rows first, then query, key, value
     shapes.update(_diff("", arch))
     if arch.attention == "diff":
-        shapes.update(_linear("out_proj", D + H, D))  # attention's part first, then the MLP's
+        shapes.update(_linear("out_proj", D + H, D))  # attention's columns first, then the MLP's
     else:
         shapes.update(_linear("attn_out_proj", D, D))
         shapes.update(_linear("mlp_out_proj", H, D))

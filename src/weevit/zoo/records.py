@@ -45,7 +45,7 @@ MAX_COUNT = (1 << 53) - 1
 """The greatest integer that every reader of JSON represents exactly."""
 
 
-# ---- what may stand in a field
+# ---- checks of fields
 
 
 def words(limit: int = 4096, pattern: str = "", shown: str = "") -> Check:

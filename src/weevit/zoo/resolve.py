@@ -76,7 +76,7 @@ def needs_fetching(model: str | Path) -> bool:
         return False
     try:
         return cached_snapshot(name, revision or "main", cache_folder()) is None
-    except (OSError, ValueError, RuntimeError):  # a strange name, or no folder to look in: `resolve` says so
+    except (OSError, ValueError, RuntimeError):  # an invalid name or an unreadable folder: `resolve` raises
         return True
 
 

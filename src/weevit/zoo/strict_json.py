@@ -48,7 +48,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         differing = (name for (name, _), own in zip(pairs, result, strict=False) if name != own)
-        twice = next(differing, pairs[len(result)][0])  # the first that stands where another was to come
+        twice = next(differing, pairs[len(result)][0])  # the first name out of order repeats one
         raise ValueError(f"the key {shorten(twice)} stands there more than once")
     return result
 

@@ -1,4 +1,4 @@
-"""Every published weight of the family is one row: what it was trained to see, under which licence, how good it is.
+"""Every published weight of the family is one row: input, licence and published accuracy.
 
 Nothing is inherited: betwixt with RoPE wants another mean and std than its three siblings, and says so in its row.
 Figures are timm's published results, in percent, on six test sets; a row without figures has none published.
@@ -170,10 +170,10 @@ ALIASES: dict[str, Weight] = {row.alias: row for row in WEIGHTS if row.alias}
 
 
 def find_weight(name: str) -> Weight | None:
-    """The weight that an alias, a full tag or a bare architecture name means; None where it means none.
+    """The weight of an alias, a full tag or a bare architecture name; None for an unknown name.
 
-    A bare architecture name means timm's default tag, which is the first row of that architecture. One default of
-    timm's is not in this family: for `vit_base_patch16_224` the row here is meant. What was loaded is always printed.
+    A bare architecture name selects timm's default tag, the first row of that architecture; for `vit_base_patch16_224`,
+    whose default is not in this family, it selects the row here. The loaded name is always printed.
     """
     if name in ALIASES:
         return ALIASES[name]
