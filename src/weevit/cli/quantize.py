@@ -83,7 +83,7 @@ def quantize(
     with counted_progress(quiet) as moved:
         found = run(
             predictor, data, output,
-            images=images, held_out=held_out, bits=bits, seed=seed, watch=lambda stage, done, total: moved(done, total, stage),
+            images=images, held_out=held_out, bits=bits, seed=seed, watch=moved,
             max_drop=max_drop, min_agreement=min_agreement, min_speedup=min_speedup,
         )  # fmt: skip
     say_json({"folder": str(found.folder), **_plain(found)}) if json_lines else say(*_lines(found))

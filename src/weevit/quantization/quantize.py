@@ -36,8 +36,8 @@ from weevit.zoo.writing import write_checkpoint
 MODEL = "model"
 QUANTIZATION = Kind("quantized model", "report.json", ("weevit.quantization",), dict.fromkeys(("", MODEL), ("*",)))
 
-Watcher = Callable[[str, int, int], None]
-"""Told of a stage in words, of the images that are done in it, and of their number."""
+Watcher = Callable[[int, int, str], None]
+"""Told of the images that are done, of their number, and of the stage in words."""
 
 _BATCH = 8
 
@@ -54,7 +54,7 @@ def quantize(
     min_agreement: float = 96.0,
     min_speedup: float = 1.2,
     seed: int = 0,
-    watch: Watcher = lambda stage, done, total: None,
+    watch: Watcher = lambda done, total, stage: None,
 ) -> Quantized:
     """Make an int8 model, measure it against the original, and write it if it passes.
 
@@ -112,7 +112,7 @@ class _Run:
         original = self.predictor.checkpoint
         original.check_floats()
         observed = None if data is None else self._look(data)
-        self.watch("choosing ranges", 0, 1)
+        self.watch(0, 1, "choosing ranges")
         tensors, how = quantized_tensors(self.predictor, observed, self.settings.bits)
         try:
             with QUANTIZATION.writing(self.folder), replacing_folder(self.folder / MODEL) as stage:
@@ -138,7 +138,7 @@ class _Run:
     def _crops(self, stage: str, images: Sequence[Labelled]) -> Iterator[tuple[Pixels, int | None]]:
         """The images that can be read, as the model sees them."""
         for number, (pixels, target) in enumerate(crops(self.predictor, images)):
-            self.watch(stage, number, len(images))
+            self.watch(number, len(images), stage)
             if pixels is not None:
                 yield pixels, target
             else:
@@ -148,9 +148,9 @@ class _Run:
         """Measure the model that was set aside; one that does not pass is not kept."""
         first, settings = self.predictor, self.settings
         second = answering_like(first, checkpoint)
-        self.watch("comparing", 0, 1)
+        self.watch(0, 1, "comparing")
         agreement = agree(first, second, self.pixels, self.targets) if self.pixels else None
-        self.watch("measuring speed", 0, 1)
+        self.watch(0, 1, "measuring speed")
         speed = race(first, second, np.stack(self.pixels[:TIMED]) if self.pixels else noise(first))
         assert checkpoint.quantization is not None
         found = Quantized(
