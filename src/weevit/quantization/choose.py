@@ -3,7 +3,7 @@
 The recipe, with figures for each choice, is in `docs/quantization.md`. In short:
 
 - The input channels of a layer are scaled so that those with large numbers lend some of it to the weights (SmoothQuant,
-  arXiv:2211.10438, with exponent 0.5); the norm or the layer in front takes the inverse, so that nothing is computed
+  arXiv:2211.10438, with exponent 0.6); the norm or the layer in front takes the inverse, so that nothing is computed
   for it.
 - Ranges are the smallest and the largest number seen. Behind GELU the upper end is the one with the least error of the
   product: there clipping a rare large number costs little. Clipping a norm's output made single images wrong.
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 Named = Iterator[tuple[str, npt.NDArray[np.generic]]]
 
-SMOOTHING = 0.5
+SMOOTHING = 0.6
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Shares of the largest number that are tried as the upper end behind GELU."""
 
