@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -42,12 +47,32 @@ def open_openvino(model: bytes, threads: int, precision: Literal["fp32", "bf16"]
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
         try:
-            core = openvino.Core()
-            return _Compiled(core.compile_model(core.read_model(model), "CPU", settings), names)
+            with _interrupts_kept():
+                core = openvino.Core()
+                return _Compiled(core.compile_model(core.read_model(model), "CPU", settings), names)
         except Exception as error:  # OpenVINO's errors share no base class but this
             raise EngineError(f"OpenVINO could not load the graph: {error}") from error
 
     return InPairs(opens, threads)
+
+
+_compiling = Lock()
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Leave Ctrl-C as it was: with several streams OpenVINO 2026.4 puts a handler of its own in the place of Python's,
+    and an interrupt then ends the process with a segmentation fault. Any thread may compile, so Python's own C
+    functions are called, and not `signal.signal`, which is for the main thread alone."""
+    getsig, setsig = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    getsig.restype = setsig.restype = ctypes.c_void_p
+    setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    with _compiling:
+        before = getsig(signal.SIGINT)
+        try:
+            yield
+        finally:
+            setsig(signal.SIGINT, before)
 
 
 class _Compiled:
