@@ -26,7 +26,7 @@ MOST_BYTES = 4 << 30
 def content_hashes(sources: Sequence[Source]) -> list[str | None]:
     """The sha256 of each source's encoded bytes, 64 hex digits, in order.
 
-    The hash is None for a file that is unreadable, empty or over the default limit, and for images and arrays in memory,
+    It is None for a file that is unreadable, empty or over the default limit, and for images and arrays in memory,
     which have no encoded bytes.
     """
     hashes: list[str | None] = []
