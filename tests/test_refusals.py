@@ -67,7 +67,7 @@ def test_a_model_without_a_classifier_classifies_nothing(headless: Checkpoint, t
 def test_a_model_whose_classes_nobody_knows_is_not_evaluated(digits: Predictor) -> None:
     from weevit.evaluation.model import labels_of
 
-    with pytest.raises(UsageError, match="does not say what its 10 classes are"):
+    with pytest.raises(UsageError, match="names none of its 10 classes"):
         labels_of(replace(digits.checkpoint, labels=None))
     assert [label.id for label in labels_of(digits.checkpoint)] == list("0123456789")
 
@@ -202,7 +202,7 @@ def test_a_transform_is_told_everything_and_nothing_else() -> None:
         create_transform(32, crop_pckt=0.9, **SPEC)
     with pytest.raises(UsageError, match="for evaluation"):
         create_transform(32, is_training=True, **SPEC)
-    with pytest.raises(UsageError, match="std stand"):
+    with pytest.raises(UsageError, match="std are missing"):
         resolve_data_config(
             {}, {name: value for name, value in {**SPEC, "input_size": (3, 32, 32)}.items() if name != "std"}
         )
@@ -320,7 +320,7 @@ def test_an_evaluation_that_is_not_whole(digits: Predictor, tmp_path: Path) -> N
         (["classify", "x.png", "-o", "out/", "--shard", "3/2"], "3/2"),
         (["features", "x.png", "-o", "out.npz", "--layers", "1,a"], "list of block numbers"),
         (["eval", "digits", "data", "--min-top1", "90"], "share from 0 to 1"),
-        (["eval", "digits"], "Either DATA or --suite"),
+        (["eval", "digits"], "either DATA or --suite"),
         (["embed", "x.png"], "Where should the vectors go"),
         (["explain", "x.png"], "--output"),
         (["fit", "data"], "--output says which"),

@@ -91,7 +91,7 @@ def resolve_data_config(
         found["input_size"] = (given.get("in_chans", 3), given["img_size"], given["img_size"])
     missing = [key for key in _KEYS if key not in found]
     if missing:
-        raise UsageError(f"Preprocessing is not known: {', '.join(missing)} stand nowhere.", "Give them in args.")
+        raise UsageError(f"Preprocessing is unknown: {', '.join(missing)} are missing.", "Give them in args.")
     chosen = {key: tuple(value) if isinstance(value := found[key], list | tuple) else value for key in _KEYS}
     return cast(DataConfig, chosen)
 

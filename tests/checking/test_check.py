@@ -122,7 +122,7 @@ def test_the_list_says_what_to_do_with_each_file_once(messy: Path, tmp_path: Pat
             "remove",
         ),
         ("train/dress/tiny.png", "train", "dress", "tiny", "", "look: 20 x 20 pixels"),
-        ("train/dress/tiny.png", "train", "dress", "one colour", "", "look: nothing to be seen but one colour"),
+        ("train/dress/tiny.png", "train", "dress", "one colour", "", "look: every pixel has the same colour"),
     ]
     removed = [fix.path for fix in fixes(found) if fix.suggestion == "remove"]
     assert len(set(removed)) == len(removed)

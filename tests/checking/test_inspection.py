@@ -79,7 +79,7 @@ def test_unusual(tmp_path: Path) -> None:
         "fine.jpg": [],
         "wrong.jpg": [("ending", "its name ends in .jpg, but it is PNG")],
         "tiny.png": [("tiny", "90 x 20 pixels")],
-        "wall.png": [("one colour", "nothing to be seen but one colour")],
+        "wall.png": [("one colour", "every pixel has the same colour")],
         "no_ending": [],
         "broken.png": [],
     }

@@ -66,7 +66,7 @@ def test_a_user_without_a_name_and_a_home(
     said = weevit(*words, nobody=True, HF_HUB_OFFLINE="1")
     assert said.returncode == code, said.stderr
     assert "mistake of ours" not in said.stderr
-    assert said.stderr.count("built graphs are not kept") == (words[0] in ("classify", "embed") and code == 0)
+    assert said.stderr.count("built graphs are not cached") == (words[0] in ("classify", "embed") and code == 0)
     assert {path.name for path in image.parent.iterdir()} - {path.name for path in before} <= {"v.npy", "v.ids.txt"}
 
 
@@ -100,7 +100,7 @@ def test_a_full_cache_disk(image: Path, tmp_path: Path, limit: int) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=NAMED | own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "a.png: " in done.stdout
-    assert done.stderr.count("built graphs are not kept") == 1
+    assert done.stderr.count("built graphs are not cached") == 1
     assert not list(cache.rglob("*.onnx"))
 
 
@@ -108,7 +108,7 @@ def test_a_cache_that_may_only_be_read(image: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = weevit("classify", image, "-m", "digits", WEEVIT_CACHE=str(tmp_path / "file"), HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("built graphs are not kept") == 1
+    assert done.stderr.count("built graphs are not cached") == 1
 
 
 def test_ctrl_c_says_what_a_folder_would_have_kept(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_what_would_destroy_something_is_refused(says: Says, folder: Path, line:
     assert state(folder) == before
     assert code in (1, 2), err
     assert err.count("\n") <= 3
-    assert any(word in err for word in ("would be lost", "did not write", "is not empty", "lies in the folder")), err
+    assert any(word in err for word in ("would be lost", "is not replaced", "is not empty", "lies in the folder")), err
     assert "note: digits" not in err  # no model was loaded for it
 
 
@@ -131,7 +131,7 @@ def test_what_a_verb_wrote_it_replaces(says: Says, folder: Path) -> None:
         "embed cat.png -m digits -o a.parquet",
     ):
         code, err = says(f"{line} -m digits")
-        assert (code, "did not write" in err) == (2, True), line  # another verb's
+        assert (code, "is not replaced" in err) == (2, True), line  # another verb's
 
 
 def test_reports_replace_their_own_kind(says: Says, folder: Path) -> None:
@@ -223,7 +223,7 @@ def test_other_capitals_are_the_same_file(folder: Path, monkeypatch: pytest.Monk
 
 def test_what_is_no_file_is_never_ours(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.csv")  # reading it would wait for ever
-    with pytest.raises(UsageError, match="did not write"):
+    with pytest.raises(UsageError, match="is not replaced"):
         refuse_foreign(tmp_path / "a.csv", lambda path: True, "table")
     with pytest.raises(UsageError, match="empty one was given"):
         local("")

@@ -86,7 +86,7 @@ def test_a_path_that_begins_like_an_image_is_a_path(given: Any) -> None:
 
 
 def test_nothing_on_stdin_is_an_error(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="Nothing came"):
+    with pytest.raises(UsageError, match="which is empty"):
         given(b"")
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="closed"):

@@ -70,8 +70,8 @@ def test_exit_codes(weevit_says: Says, colour_model: Path, images: Path, tmp_pat
     weevit_says(*words, "--strict", code=3)
     weevit_says(*words, "--strict", "--min-top1", 0.95, code=1)
     assert "share from 0 to 1: 90" in weevit_says(*words, "--min-top1", 90, code=2).stderr
-    assert "Either DATA or --suite" in weevit_says("eval", colour_model, code=2).stderr
-    assert "Either DATA or --suite" in weevit_says(*words, "--suite", tmp_path, code=2).stderr
+    assert "either DATA or --suite" in weevit_says("eval", colour_model, code=2).stderr
+    assert "either DATA or --suite" in weevit_says(*words, "--suite", tmp_path, code=2).stderr
     shutil.copytree(images / "red", tmp_path / "data" / "red")
     refused = weevit_says("eval", colour_model, tmp_path / "data", code=1)
     assert "- green" in refused.stderr

@@ -183,7 +183,7 @@ def test_models_that_cannot_be_evaluated(images: Path, colour_model: Path, fake_
     del config["label_names"]
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "weevit-manifest.json").unlink()
-    with pytest.raises(UsageError, match="does not say what its 7 classes are"):
+    with pytest.raises(UsageError, match="names none of its 7 classes"):
         weevit.evaluate(folder, images)
     with pytest.raises(DatasetError, match=r"\+ black"):
         weevit.evaluate(fake_tiny, images)

@@ -13,7 +13,8 @@ pytest.importorskip("sklearn")
 pytest.importorskip("filelock")
 pytest.importorskip("jinja2")
 
-from weevit.cli.fit import watching
+from weevit.cli.fit import _stage
+from weevit.cli.progress import watching
 from weevit.fitting.fit import Stage, fit
 from weevit.predict import Predictor
 
@@ -43,7 +44,7 @@ def test_a_stage_is_shown_with_what_else_there_is_to_say(monkeypatch: pytest.Mon
         yield lambda done, total, words: shown.append((done, total, words))
 
     monkeypatch.setattr("weevit.cli.progress.counted_progress", counted)
-    with watching(quiet=False) as watch:
+    with watching(quiet=False, words=_stage) as watch:
         watch(Stage("embedding", 1, 2, "3 failed"))
         watch(Stage("writing", 0, 1))
     assert shown == [(1, 2, "embedding: 3 failed"), (0, 1, "writing")]

@@ -410,7 +410,7 @@ def test_shares_make_the_whole(predictor: weevit.Predictor, images: Path, tmp_pa
     def late(progress: Progress) -> None:
         if progress.computed == 1:
             draw(images / "0.png", 88)
-            with pytest.raises(weevit.JobError, match="not those that the other workers"):
+            with pytest.raises(weevit.JobError, match="differ from those of the other workers"):
                 run(predictor, images, folder, shard=(1, 3))
 
     run(predictor, images, folder, shard=(3, 3), watch=late)

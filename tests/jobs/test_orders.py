@@ -158,7 +158,7 @@ def test_a_flipped_bit_in_the_plan_is_no_other_plan(order: job_orders.Order) -> 
     order.run()
     path = order.folder / "plan.jsonl"
     path.write_text(path.read_text().replace('"rows": 4', '"rows": 6', 1))
-    with pytest.raises(weevit.JobError, match="not what was written"):
+    with pytest.raises(weevit.JobError, match="changed after it was written"):
         job_status(order.folder)
     order.run()
     assert job_status(order.folder).total == 26

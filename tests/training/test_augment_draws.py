@@ -241,7 +241,7 @@ def test_levels_are_timms(magnitude: int, increasing: bool) -> None:
         ("rand-m12", "m12 is above the greatest magnitude, 10"),
         ("rand-w0", "tweights"),
         ("random-m3", "begins with 'rand'"),
-        ("rand-m6-m5", "'m5' says again"),
+        ("rand-m6-m5", "'m5' repeats"),
         ("rand-n3.0", "n is 3.0; expected a whole number from 1 to 15"),
         ("rand-n0", "expected a whole number from 1"),
         ("rand-mst1", "Did you mean 'mstd'"),

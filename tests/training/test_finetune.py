@@ -209,12 +209,12 @@ def test_it_goes_on_as_it_was_begun(data: Path, tmp_path: Path) -> None:
     )
     stopped = finetune(data, folder, MODEL, SHORT, threads=1, watcher=stop)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    with pytest.raises(UsageError, match=r"was begun with .*data\.hold_out=0\.25; optim\.lr=1 is given now"):
+    with pytest.raises(UsageError, match=r"started with .*data\.hold_out=0\.25; optim\.lr=1 is given now"):
         finetune(data, folder, MODEL, ["optim.lr=1"], threads=1)
     other = weevit.save(
         weevit.create_model("vit_micro_patch16_reg1_gap_64", num_classes=3), tmp_path / "other"
     ).path.parent
-    with pytest.raises(UsageError, match="was begun with the weights of"):
+    with pytest.raises(UsageError, match="started with the weights of"):
         finetune(data, folder, other, threads=1)
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     done = finetune(data, folder, threads=1)  # neither model nor overrides

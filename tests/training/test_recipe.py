@@ -177,7 +177,7 @@ WRONG = [
     ("augment: {randaugment: rand-x9}", "a sentence such as rand-m6-inc1-mstd1.0-n3, or null"),
     ("model: {name: 7}", "model.name is 7; expected a word or a path"),
     ("seed: -1", "seed is -1"),
-    ("optim:\n  lr: 1\n  lr: 2", "my.yaml, line 3: optim.lr stands there twice; the first is at line 2"),
+    ("optim:\n  lr: 1\n  lr: 2", "my.yaml, line 3: optim.lr is given twice; the first is at line 2"),
     ("a: [", "my.yaml, line 1: this is not YAML"),
     ("a: 2020-99-99", "is not YAML"),
     ("a: !!python/object/apply:os.system [ls]", "is no kind of value that a recipe has"),

@@ -66,7 +66,7 @@ def test_what_is_right_is_read() -> None:
         ({"name": "x" * 257}, "name is 'xxx"),
         ({"digest": "G" * 64}, "digest is .* expected 64 hex digits"),
         ({"digest": "0" * 63}, "digest is .* expected 64 hex digits"),
-        ({"best": []}, r"best: \[\] stands where an object"),
+        ({"best": []}, r"best: \[\] is given where an object"),
         ({"best": {"step": -5, "value": 0}}, "best: step is -5; expected a whole number from 0 to"),
         ({"best": {"step": True, "value": 0}}, "best: step is True"),
         ({"best": {"step": 1.0, "value": 0}}, r"best: step is 1\.0"),
@@ -110,7 +110,7 @@ def test_lines(tmp_path: Path) -> None:
     append_line(path, to_line({"a": "ü\n"}))
     append_line(path, to_line({"b": 1}))
     assert [parse_line(line, "f") for line in path.read_bytes().splitlines()] == [{"a": "ü\n"}, {"b": 1}]
-    with pytest.raises(MalformedFileError, match="not what was written"):
+    with pytest.raises(MalformedFileError, match="changed after it was written"):
         parse_line(to_line({"a": 1}).replace(b"1", b"2", 1), "f")
     with pytest.raises(MalformedFileError, match="the limit is 65,536"):
         parse_line(b" " * 65_537, "f")

@@ -118,7 +118,7 @@ def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list
     unusual: list[UnusualImage] = []
     if found.rows:
         unusual = [
-            UnusualImage(CheckedImage(source.name, split, ()), "no class", "nothing says what it is")
+            UnusualImage(CheckedImage(source.name, split, ()), "no class", "it has no label")
             for split, source in found.unlabelled
         ]
         found.unlabelled = []

@@ -54,7 +54,7 @@ class Look:
         if self.facts is not None and min(self.width, self.height) < TINY:
             found.append(("tiny", f"{self.width} x {self.height} pixels"))
         if self.thumb is not None and self.thumb.std(axis=(0, 1)).max() < _FLAT:
-            found.append(("one colour", "nothing to be seen but one colour"))
+            found.append(("one colour", "every pixel has the same colour"))
         ending = PurePath(name).suffix.lower()
         if self.facts is not None and ending in EXTENSIONS and ending not in self.facts.endings:
             found.append(("ending", f"its name ends in {ending}, but it is {self.facts.format}"))

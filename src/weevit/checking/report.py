@@ -27,7 +27,7 @@ _SAME = 0.9
 
 _KINDS = {
     EXACT: "the same bytes",
-    NEAR: "the same image, compressed or scaled anew",
+    NEAR: "the same image, compressed or scaled again",
     MIRRORED: "the same image, mirrored",
 }
 
@@ -87,7 +87,7 @@ def _notices(check: DataCheck) -> list[tuple[str, str]]:
             (f"The classes of {difference.split} are not those of the first split: it {' and '.join(parts)}.", "bad")
         )
     if check.leaks:
-        text = f"{counted(len(check.leaks), 'image')} in two splits: a model is judged by what it was shown."
+        text = f"{counted(len(check.leaks), 'image')} in two splits: a model is evaluated on its training images."
         notices.append((text, "bad"))
     notices += [(f"Not checked: {text}.", "note") for text in check.unchecked]
     clean = not (check.leaks or check.broken or check.copies or check.suspects or check.differences)

@@ -46,7 +46,7 @@ def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs
         ours = CHECK.unfinished[FIX_LIST]
         check_file(Path(fix_list), ours, "list of weevit data check", inputs, "--fix-list", made=True)
         if Path(fix_list).suffix.lower() != ".csv":
-            raise UsageError(f"A list of what to do ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
+            raise UsageError(f"A fix list ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
 
 
 @contextmanager

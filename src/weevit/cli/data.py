@@ -37,7 +37,7 @@ def data() -> None:
 @options.allow_urls
 @options.loading
 @click.option("--no-embeddings", is_flag=True, help="Ask no model; labels and crops are then not checked.")
-@click.option("--fix-list", type=options.Output(), help="Write what to remove or look at: FILE.csv.")
+@click.option("--fix-list", type=options.Output(), help="Write the images to remove or check: FILE.csv.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if an image is in two splits, with 3 if one is broken.")
 @options.output
 @options.json_lines

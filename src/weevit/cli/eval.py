@@ -91,7 +91,7 @@ def eval(
 
 def _check(data: str | None, suite: Path | None, min_top1: float | None) -> None:
     if (data is None) == (suite is None):
-        raise UsageError("Either DATA or --suite says what to measure on, and not both.", "weevit eval MODEL DATA")
+        raise UsageError("Give either DATA or --suite, not both.", "weevit eval MODEL DATA")
     if min_top1 is not None and not 0 <= min_top1 <= 1:
         raise UsageError(f"--min-top1 is a share from 0 to 1: {min_top1:g} was given.", "--min-top1 0.9")
 

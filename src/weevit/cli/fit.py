@@ -120,7 +120,7 @@ def _stage(stage: Stage) -> str:
 def _lines(done: Fit) -> list[str]:
     """The chosen head and its figures, a line each."""
     compared = done.chosen.score == done.chosen.score  # NaN without a cross-validation
-    score = f"{done.measure} in cross-validation {done.chosen.score:.1%}" if compared else "nothing to compare it by"
+    score = f"{done.measure} in cross-validation {done.chosen.score:.1%}" if compared else "without a cross-validation"
     rows = [("chosen", f"{done.chosen.name} ({score})")]
     for name, evaluation in done.evaluations.items():
         rows.append((name, _figures(evaluation)))
@@ -157,7 +157,7 @@ def _summary(done: Fit, data: str) -> None:
     if done.neighbours_better and done.neighbours:
         tell(
             f"ATTENTION: {done.neighbours.name} would be clearly better ({done.neighbours.score:.1%} against "
-            f"{done.chosen.score:.1%}). A checkpoint has a linear head: that is what was written."
+            f"{done.chosen.score:.1%}). A checkpoint has a linear head, so that one was written."
         )
     tell(
         f"{done.computed:,} images embedded, {done.cached:,} known · {done.seconds['total']:.1f} s · "

@@ -71,7 +71,7 @@ def verify(folder: Path) -> int:
     if wrong:
         files = "1 file is not as it" if wrong == 1 else f"{wrong:,} files are not as they"
         say(f"{files} should be; the job has {len(plan):,}.")
-        say("Delete those that differ, and give the command that wrote them again: it makes what is not there.")
+        say("Delete these files and give the job's command again: it writes the missing ones.")
         return 1
     files = "1 file" if len(plan) == 1 else f"{len(plan):,} files"
     say(f"{files}, {sum(shard.rows for shard in plan):,} rows: all as they were written")

@@ -91,7 +91,7 @@ def _summary(done: Progress, output: Path) -> None:
         words.append(f"{done.finished - done.computed:,} were there already")
     tell(" · ".join(words))
     if done.lost:
-        tell(f"{done.lost:,} files were gone or not what had been written; they were made again.")
+        tell(f"{done.lost:,} files were missing or had changed; they were written again.")
     if done.vanished:
         tell(f"{done.vanished:,} of the inputs of an earlier run are gone, and so are their rows: {output / VANISHED}")
     if done.interrupted:
@@ -140,5 +140,5 @@ def _rate(progress: Progress) -> str:
 
 def _left(progress: Progress) -> str:
     if not progress.answered:
-        return "just begun"
+        return "just started"
     return f"{span(progress.seconds / progress.answered * (progress.total - progress.finished))} left"

@@ -30,12 +30,12 @@ _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 def stdin_inputs() -> Iterator[str | Source]:
     """The image, or the paths as they come, ended by line breaks or NULs; UsageError for a closed or empty stdin."""
     if sys.stdin is None:
-        raise UsageError("Stdin is closed, and `-` means what comes there.", "ls *.jpg | weevit classify -")
+        raise UsageError("`-` reads stdin, which is closed.", "ls *.jpg | weevit classify -")
     given: Any = sys.stdin.buffer
     raw = given if hasattr(given, "peek") else io.BufferedReader(given)
     head = raw.peek(1)[:_BEGINNING]
     if not head:
-        raise UsageError("Nothing came on stdin, and `-` means what comes there.", "ls *.jpg | weevit classify -")
+        raise UsageError("`-` reads stdin, which is empty.", "ls *.jpg | weevit classify -")
     if _is_image(head):
         return iter([Source(NAME, raw.read(DEFAULT_LIMITS.max_bytes + 1))])
     wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

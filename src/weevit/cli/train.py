@@ -106,10 +106,8 @@ def _recipe_of(recipe: str | None, changes: tuple[str, ...], source: str | None)
     for folder in (Path(source), Path(source) / "tuned") if source else ():  # a run, or the result of `weevit finetune`
         if (folder / "recipe.yaml").is_file():
             return str(folder), changes
-    what = f"{source} is no run, which would have one" if source else "RECIPE was not given"
-    raise UsageError(
-        f"Which recipe is to be followed? {what}.", "weevit recipe list   names those that come with weevit"
-    )
+    what = f"{source} is no run with one" if source else "RECIPE was not given"
+    raise UsageError(f"No recipe: {what}.", "weevit recipe list   names the shipped recipes")
 
 
 def _options_as_changes(

@@ -181,9 +181,9 @@ def _more(count: int) -> str:
 def _hint(extra: Sequence[str], known: Sequence[str]) -> str:
     if extra:
         near = did_you_mean(extra[0], known)
-        return f"{extra[0]!r}: {near}" if near else "Rename, move or remove what is too much."
+        return f"{extra[0]!r}: {near}" if near else "Rename, move or remove the extra classes."
     return (
-        "Add images of what lacks, or take it out of the other splits. With --allow-missing (allow_missing=True), "
+        "Add images of the missing classes, or remove these elsewhere. With --allow-missing (allow_missing=True), "
         "weevit eval, compare and fit take splits that lack classes: each class keeps its index."
     )
 

@@ -50,7 +50,7 @@ class Progress:
 
     def line(self) -> str:
         """`38.2 images/s · 3 failed (2 truncated, 1 missing)`."""
-        speed = f"{self.speed:.1f} images/s" if self.answered else "just begun"
+        speed = f"{self.speed:.1f} images/s" if self.answered else "just started"
         return f"{speed} · {self.failed.total():,} failed ({kinds(self.failed)})" if self.failed else speed
 
 

@@ -95,7 +95,7 @@ def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
         )
     if checkpoint.labels is None:
         raise UsageError(
-            f"{checkpoint.name} does not say what its {checkpoint.num_classes:,} classes are; those of the data are "
+            f"{checkpoint.name} names none of its {checkpoint.num_classes:,} classes; the data's classes are "
             "matched by name.",
             "Write them into its config.json, in the order of the head: label_names.",
         )

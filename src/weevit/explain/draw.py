@@ -78,7 +78,7 @@ def draw_explanation(explanation: Explanation, with_heads: bool) -> Image.Image:
     rows = [
         [
             (f"{best.probability:.0%} {best.name}", Image.fromarray(pixels)),
-            ("what it rests on", overlay(pixels, explanation.relevance)),
+            ("relevance", overlay(pixels, explanation.relevance)),
         ]
     ]
     if with_heads:

@@ -43,6 +43,6 @@ def check_floor(
         named = some([f"{dataset.classes[index][:_LONGEST]} ({counts[index]})" for index in few], _NAMED)
         raise DatasetError(
             f"{len(few):,} of {len(dataset.classes):,} classes have fewer than {FEWEST} different images to learn from "
-            f"(what validation and test hold is not counted): {named}.",
+            f"(images of validation and test do not count): {named}.",
             "Add images of them, or take their folders away. weevit fit --allow-missing takes them as they are.",
         )

@@ -70,7 +70,7 @@ def _notices(fit: Fit) -> list[tuple[str, str]]:
     if fit.neighbours_better and fit.neighbours:
         text = (
             f"{fit.neighbours.name} would be clearly better: {percent(fit.neighbours.score)} in cross-validation, the "
-            f"best linear head {percent(fit.chosen.score)}. A checkpoint has a linear head: that is what was written."
+            f"best linear head {percent(fit.chosen.score)}. A checkpoint has a linear head, so that one was written."
         )
         notices.insert(0, (text, "bad"))
     if fit.failures:

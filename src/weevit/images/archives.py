@@ -88,7 +88,7 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
             yield from sample.end()
         if members.broken:
             yield Source(
-                f"{file.name}#rest", TruncatedImageError(f"{file.name}: {members.broken}; what follows is lost")
+                f"{file.name}#rest", TruncatedImageError(f"{file.name}: {members.broken}; later images are lost")
             )
 
 

@@ -215,7 +215,7 @@ def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         UsageError: as `decode`.
     """
     if min(image.size) <= 0:
-        raise UsageError(f"an image of {image.width} x {image.height} pixels has nothing to look at")
+        raise UsageError(f"an image of {image.width} x {image.height} pixels is empty")
     with _typed_errors(image.format or "image"):
         check_pixels(image.size, limits)
         if image.format in ("JPEG", "MPO"):

@@ -106,6 +106,6 @@ def read_plan(folder: Path) -> list[Shard] | None:
         return None
     except MalformedFileError as error:
         raise JobError(
-            f"{path} is damaged: {error.message}", f"Run the job again, which writes it anew; or delete {path} first."
+            f"{path} is damaged: {error.message}", f"Run the job again, which writes a new one; or delete {path} first."
         ) from error
     return plan

@@ -62,7 +62,7 @@ def read_results(
         path = folder / DATA / there[number].file
         if verify and sha256_file(path) != there[number].sha256:
             raise JobError(
-                f"{path} is not what was written: its sha256 differs.", f"weevit jobs verify {typed(folder)}"
+                f"{path} changed after it was written: its sha256 differs.", f"weevit jobs verify {typed(folder)}"
             )
         tables.append(read_table(path, columns))
         _refuse_other(path, tables[0].schema, tables[-1].schema, settings)
@@ -176,7 +176,7 @@ def _wrong(path: Path, lines: list[Line], settings: Settings) -> str:
         return "gone, though the manifest has it"
     line = true_line(path, lines, hashed=True)
     if line is None:
-        return "not what was written: its sha256 differs"
+        return "changed after it was written: its sha256 differs"
     try:
         table = read_table(path, ["input", "fingerprint", "target", "status"])
     except JobError as error:

@@ -192,7 +192,7 @@ class _Job:
             return
         if recorded is not None and not alone:
             raise JobError(
-                f"The inputs are not those that the other workers on {self.folder} see.",
+                f"The inputs differ from those of the other workers on {self.folder}.",
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
             )
         write_plan(self.folder, self.plan)
@@ -238,8 +238,8 @@ class _Job:
         watch(progress)
         if left and not progress.interrupted:
             raise JobError(
-                "The inputs changed while the job ran: the shard in work would not be what was planned.",
-                "Give the same command again: what is finished is kept, and what changed is asked anew.",
+                "The inputs changed while the job ran: the current shard would differ from the plan.",
+                "Give the same command again: finished shards are kept, and changed inputs are answered again.",
             )
 
     def _tasks(self, left: set[int], record: Callable[[Line], None]) -> Iterator[Task]:

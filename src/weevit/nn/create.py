@@ -180,7 +180,7 @@ def _move_norm(tensors: dict[str, Tensor], model: VisionTransformer, keep: bool)
     moved = {part: tensors.pop(f"{old}.{part}") for part in ("weight", "bias")}
     if not keep:
         warnings.warn(
-            f"With global_pool={model.global_pool!r} the last norm stands elsewhere; as in timm it starts fresh there, "
+            f"With global_pool={model.global_pool!r} the last norm is another layer; as in timm it starts fresh,  "
             f"and the checkpoint's {old}.weight and {old}.bias are not used.",
             stacklevel=2,
         )

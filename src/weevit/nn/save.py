@@ -54,7 +54,7 @@ def save(
     cfg = model.pretrained_cfg
     if not cfg:
         raise UsageError(
-            "This model does not know what it was made to see: its pretrained_cfg is empty.",
+            "This model's preprocessing is unknown: its pretrained_cfg is empty.",
             "Make it with weevit.create_model, or set model.pretrained_cfg (input_size, mean, std, crop_pct, ...).",
         )
     state = {  # without the prefixes of wrappers around single blocks

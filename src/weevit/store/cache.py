@@ -18,7 +18,7 @@ _told: set[str] = set()
 
 def tell_unkept(what: str, why: object) -> None:
     """Say once that a cache is unusable. By the log, whose lines go to stderr: no setting of it can cost an answer."""
-    text = f"note: {what} are not kept, and are made anew each time: {why}"
+    text = f"note: {what} are not cached, and are computed each time: {why}"
     if text not in _told:
         _told.add(text)
         logging.getLogger("weevit").warning(text)

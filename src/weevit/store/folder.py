@@ -55,7 +55,7 @@ class Kind:
             Nothing of that is a link, a pipe or a device.
         unfinished: pattern -> whether a file of that name is the verb's own, where there is no record yet, or no more.
         resumed: what is there is used again, so that a damaged record is a damaged folder, and not somebody else's.
-        done: the file that says that nothing more is to be written into the folder, and none is begun in it.
+        done: the file of a finished folder, into which nothing more is written.
         next: the hint then; in all hints `{0}` stands for the folder.
         kept: what is there all the same when something could not be written.
         again: the hint then.

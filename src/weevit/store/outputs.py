@@ -88,7 +88,7 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
             )
     elif not output.is_file() or not ours(output):  # reading a pipe would wait for ever
         raise UsageError(
-            f"{output} is there, and is no {what}: what weevit did not write it does not replace.",
+            f"{output} exists and is no {what}, so it is not replaced.",
             f"{option} {typed(free_name(output))}",
         )
 

@@ -44,8 +44,8 @@ def _is_plain(entry: os.DirEntry[str]) -> bool:
 
 def _not_plain(path: Path) -> MalformedFileError:
     return MalformedFileError(
-        f"{path} is a link, a pipe or the like, and no file of its own: it could lead out of the folder.",
-        "Put in its place what it stands for, or delete it.",
+        f"{path} is a link, a pipe or a device, not a file: it could lead out of the folder.",
+        "Replace it by the file itself, or delete it.",
     )
 
 

@@ -83,7 +83,7 @@ def write_finetune_page(done: FineTuned, task: Task) -> None:
     measure, compared = done.measure, done.comparison
     tuned = compared.second if compared else None
     sides = [("fine-tuned", tuned), ("linear head", done.head)]
-    links = [(EVALUATION_PAGE, "what is kept, evaluated: mistakes, calibration, class by class")]
+    links = [(EVALUATION_PAGE, "the evaluation of the kept weights: mistakes, calibration, each class")]
     links += [("comparison/report.html", "both compared, image by image")] if compared else []
     links += [("probe/report.html", "the linear head")]
     assert done.plan is not None

@@ -125,7 +125,7 @@ def _plain(node: Any, path: str, source: str, origins: dict[str, str]) -> Any:
         key = f"{path}.{key_node.value}" if path else key_node.value
         if key_node.value in found:
             first = origins[key].partition(", ")[2]
-            raise RecipeError(f"{line}: {shorten(key)[1:-1]} stands there twice; the first is at {first}.")
+            raise RecipeError(f"{line}: {shorten(key)[1:-1]} is given twice; the first is at {first}.")
         origins[key] = line
         found[key_node.value] = _plain(value_node, key, source, origins)
     return found

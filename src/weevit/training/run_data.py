@@ -82,11 +82,11 @@ def refuse_other_data(
     if now | {"fingerprint": ""} == then | {"fingerprint": ""}:
         found = contents(dataset) if known is not None else None
         if known is not None and known == found:
-            yield "the files of the data have other times than when the run was begun, and the same contents"
+            yield "the times of the data's files changed since the run began, their contents did not"
             return
         if known is None:
             warn(
-                "Sizes or times of the data's files are others than when the run was begun, and what is in them was "
+                "Sizes or times of the data's files changed since the run began, and their contents were "
                 "not recorded then (by an older version, or of more than 4 GB). Unpack them with their times."
             )
     run_folder.refuse_other(folder, facts, {"data": now | ({CONTENTS: found} if known is not None else {})})

@@ -54,7 +54,7 @@ TRAINING = Kind(
     done=RUN,
     next="weevit resume {0}   resumes it; a new run from its weights: weevit train --from {0} --epochs N -o NEW",
     errors=DISK_ERRORS,
-    kept="The checkpoints stand.",
+    kept="The checkpoints are kept.",
     again="Free some room, or make it writable, then: weevit resume {0}",
 )
 

@@ -269,8 +269,7 @@ def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     other = sorted({word.partition("=")[0].strip() for word in overrides} - set(RESUMABLE))
     if other:
         raise UsageError(
-            f"A run resumes with the values it was begun with; {', '.join(other)} cannot be changed, only "
-            f"{', '.join(RESUMABLE)}.",
+            f"A run resumes with its first values; {', '.join(other)} cannot be changed, only {', '.join(RESUMABLE)}.",
             "Other values make a new run: weevit train --from RUN -o NEW KEY=VALUE",
         )
     return override(recipe, overrides) if overrides else recipe
@@ -289,7 +288,7 @@ def _other_versions(facts: dict[str, Any]) -> Iterator[str]:
     changed = {name: then for name, then in facts["versions"].items() if now.get(name) != then}
     if changed:
         words = ", ".join(f"{name} {then} then, {now.get(name)} now" for name, then in changed.items())
-        yield f"begun with other versions, so the last bits may differ: {words}"
+        yield f"started with other versions, so the last bits may differ: {words}"
 
 
 def _work(
@@ -307,7 +306,9 @@ def _work(
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
     ema = Ema(model, recipe.ema) if recipe.ema.decay is not None else None
     at_once = min(256, max(1, batch // machine.pieces))
-    weights = class_weights(torch.from_numpy(training.targets), len(dataset.classes))
+    weights = None
+    if recipe.loss.class_weights != "none":
+        weights = class_weights(torch.from_numpy(training.targets), len(dataset.classes)).to(machine.device)
     return Work(
         folder=folder,
         recipe=recipe,
@@ -320,7 +321,7 @@ def _work(
         state=State(model, optimizer, ema, scaler, run_folder.fingerprint(facts)),
         loader=loader,
         validation=Validation(dataset.split("validation"), spec, at_once, machine.threads),
-        class_weights=None if recipe.loss.class_weights == "none" else weights.to(machine.device),
+        class_weights=weights,
     )
 
 

@@ -147,7 +147,7 @@ def _save(state: State, folder: Path, keep: int) -> Path:
         refuse_not_finite(name.partition(".")[0], tensors, state.step)
     final = folder / f"step-{state.step:06d}"
     needed = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
-    kept = f"It needs {needed:,} bytes; {_free(folder):,} were free. Checkpoints that were there before still stand."
+    kept = f"It needs {needed:,} bytes; {_free(folder):,} were free. Earlier checkpoints are kept."
     again = f"Free some room, then: weevit resume {typed(folder.parent)}"
     with writing(folder, kept, again, DISK_ERRORS):
         folder.mkdir(parents=True, exist_ok=True)
@@ -311,8 +311,8 @@ def load(state: State, path: Path, total: int = MAX_COUNT, batch: int = MAX_COUN
     saved = read_saved(path)
     if saved.run != state.run:
         raise TrainingError(
-            f"{path} is of another run: of another recipe, other data or other first weights than this folder records.",
-            "It was copied here, or run.json was. Put back what was there, or begin another run with --from.",
+            f"{path} is of another run: its recipe, data or first weights differ from this folder's record.",
+            "The checkpoint or run.json was copied here. Put the original back, or begin another run with --from.",
         )
     refuse_outside(saved, path, total, batch)
     metrics, clock = read_metrics(path, saved.step), read_clock(path, saved.step)

@@ -67,12 +67,12 @@ class Started:
         """Refuse to resume with other weights or overrides, with a UsageError; None keeps the recorded values."""
         if resolve(self.model if model is None else model).sha256 != self.sha256:
             raise UsageError(
-                f"{folder} was begun with the weights of {self.model}; {model or 'those there now'} has others.",
+                f"{folder} started with the weights of {self.model}; {model or 'the model'} has others now.",
                 f"--model {self.model}, or leave it out; or choose a new --output.",
             )
         if overrides and tuple(overrides) != self.overrides:
             raise UsageError(
-                f"{folder} was begun with {' '.join(self.overrides) or 'the recipe as it is'}; "
+                f"{folder} started with {' '.join(self.overrides) or 'the recipe as it is'}; "
                 f"{' '.join(overrides)} is given now.",
                 "Leave that out to resume as it began, or choose a new --output.",
             )

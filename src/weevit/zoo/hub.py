@@ -221,7 +221,7 @@ def _ask(repo_id: str, name: str, revision: str) -> _Remote:
         raise _hub_error(error, repo_id, name) from error
     digest, commit = answer.etag or "", answer.commit_hash or ""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest) or not _COMMIT.fullmatch(commit):
-        raise HubError(f"{endpoint()} gives no hash for {name} of {repo_id}, so what it sends could not be verified.")
+        raise HubError(f"{endpoint()} gives no hash for {name} of {repo_id}, so the download could not be verified.")
     return _Remote(commit, digest, answer.size)
 
 

@@ -198,7 +198,7 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
     values = parse_json_object(line, where)
     digest = values.pop(CHECK, None)
     if digest is not None and digest != _digest(values):
-        raise MalformedFileError(f"{where} is not what was written: its {CHECK} differs.")
+        raise MalformedFileError(f"{where} changed after it was written: its {CHECK} differs.")
     return values
 
 
@@ -220,7 +220,7 @@ class _WrongError(ValueError):
 
 def _read(cls: type[T], raw: object) -> T:
     if not isinstance(raw, Mapping):
-        raise _WrongError(f"{_shown(raw)} stands where an object {{...}} is expected")
+        raise _WrongError(f"{_shown(raw)} is given where an object {{...}} is expected")
     checks, required = _checks(cast(Any, cls))
     for name in raw:
         if name not in checks:
@@ -264,4 +264,4 @@ def _check_of(hint: Any) -> Check:
     if get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint):
         (other,) = [_check_of(one) for one in get_args(hint) if one is not NoneType]
         return lambda value: None if value is None else other(value)
-    raise TypeError(f"{hint} says nothing of what may stand there")
+    raise TypeError(f"{hint} has no check")

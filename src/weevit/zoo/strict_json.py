@@ -31,7 +31,7 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{what} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
     except RecursionError:
-        raise MalformedFileError(f"{what} is nested too deep to be what it claims.") from None
+        raise MalformedFileError(f"{what} is nested too deep.") from None
     except ValueError as error:
         raise MalformedFileError(f"{what} is not valid JSON: {error}.") from None
     try:
@@ -49,7 +49,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         differing = (name for (name, _), own in zip(pairs, result, strict=False) if name != own)
         twice = next(differing, pairs[len(result)][0])  # the first name out of order repeats one
-        raise ValueError(f"the key {shorten(twice)} stands there more than once")
+        raise ValueError(f"the key {shorten(twice)} is given more than once")
     return result
 
 
