@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from weevit.errors import UsageError
 
 Pixels = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -24,22 +21,6 @@ class Request:
     features: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
     observed: bool = False
-
-
-def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    """Blocks as indices from 0, each once, in order; None means the last.
-
-    Raises:
-        UsageError: there is no such block.
-    """
-    wanted = (depth - 1,) if layers is None else tuple(layers)
-    wrong = [layer for layer in wanted if not -depth <= layer < depth]
-    if wrong:
-        raise UsageError(
-            f"The blocks are 0 to {depth - 1} (or -{depth} to -1 from the end); there is no block {wrong[0]}.",
-            f"The last one is {depth - 1}.",
-        )
-    return tuple(sorted({layer % depth for layer in wanted}))
 
 
 class Session(Protocol):

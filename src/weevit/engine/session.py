@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,28 @@ from weevit.engine.choice import DEFAULT, Engine, Precision, check
 from weevit.engine.machine import cpu
 from weevit.engine.openvino import open_openvino
 from weevit.engine.pairs import InPairs, Run
-from weevit.engine.protocol import Outputs, Pixels, Request, Session, block_indices
+from weevit.engine.protocol import Outputs, Pixels, Request, Session
 from weevit.errors import EngineError, OutputError, UsageError
 from weevit.store.cache import tell_unkept
 from weevit.zoo.checkpoint import Checkpoint
 
 __all__ = ["Outputs", "Pixels", "Request", "Session", "block_indices", "graph_key", "open_session"]
+
+
+def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Blocks as indices from 0, each once, in order; None means the last.
+
+    Raises:
+        UsageError: there is no such block.
+    """
+    wanted = (depth - 1,) if layers is None else tuple(layers)
+    wrong = [layer for layer in wanted if not -depth <= layer < depth]
+    if wrong:
+        raise UsageError(
+            f"The blocks are 0 to {depth - 1} (or -{depth} to -1 from the end); there is no block {wrong[0]}.",
+            f"The last one is {depth - 1}.",
+        )
+    return tuple(sorted({layer % depth for layer in wanted}))
 
 
 def open_session(
