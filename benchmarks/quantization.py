@@ -86,7 +86,7 @@ def quantized(predictor: Predictor, observed: Observed, folder: Path) -> dict[st
     for name, bits in WAYS_OF_INT8.items():
         tensors, how = quantized_tensors(predictor, None if bits is None else observed, bits)
         own = folder / f"{predictor.checkpoint.architecture.name} {name}"
-        found[name] = write_quantized(own, predictor.checkpoint, tensors, how)
+        found[name] = write_quantized(own, predictor, tensors, how)
     return found
 
 
@@ -127,7 +127,9 @@ def accuracy(given: argparse.Namespace, folder: Path) -> None:
     pixels = crops(first, files)
     for name, checkpoint in made.items():
         for engine, precision in ways():
-            own = agree(first, Predictor(checkpoint, engine=engine, precision=precision), pixels, truth)  # type: ignore[arg-type]
+            own = agree(
+                first, Predictor(checkpoint, engine=engine, precision=precision), zip(pixels, truth, strict=True)
+            )  # type: ignore[arg-type]
             size = checkpoint.path.stat().st_size / first.checkpoint.path.stat().st_size
             called = f"{engine}, {name}{' and bf16' * (precision == 'bf16')}"
             told = [

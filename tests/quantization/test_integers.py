@@ -102,7 +102,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             bits = WAYS[way]
             observed = None if bits is None else observe(predictor, [images(8)])
             tensors, how = quantized_tensors(predictor, observed, bits or 8)
-            known[original.name, way] = write_quantized(tmp_path_factory.mktemp("int8") / "q", original, tensors, how)
+            known[original.name, way] = write_quantized(tmp_path_factory.mktemp("int8") / "q", predictor, tensors, how)
         return known[original.name, way]
 
     return quantised

@@ -33,7 +33,8 @@ for needed in ("pyarrow", "filelock", "jinja2", "sklearn"):
     pytest.importorskip(needed)
 
 LOADING = tuple(map(import_module, ("weevit.predict", "weevit.fitting.fit", "weevit.evaluation.model",
-                                    "weevit.evaluation.suite", "weevit.checking.check")))  # fmt: skip
+                                    "weevit.evaluation.suite", "weevit.checking.check",
+                                    "weevit.quantization.quantize")))  # fmt: skip
 """Where models are loaded."""
 
 TRAINS = ("train", "resume", "finetune")
@@ -102,6 +103,10 @@ VERBS = {
     "compare": Verb(
         "compare digits digits data --allow-missing -o OUT",
         lambda out: weevit.compare("digits", "digits", "data", out, allow_missing=True),
+    ),
+    "quantize": Verb(
+        "quantize digits --no-data --min-speedup 0 -o OUT",
+        lambda out: weevit.quantize("digits", None, out, min_speedup=0),
     ),
     "train": Verb("train recipe.yaml --data data --no-report -o OUT", train),
     "resume": Verb("resume OUT --no-report", lambda out: weevit.resume(out, report=False)),
@@ -247,7 +252,7 @@ def test_an_input(refused: Ask, world: Path, name: str) -> None:
         if not out.exists():
             shutil.copy(world / "photos" / "0.png", out)
     said = refused(name, out, UsageError)
-    assert any(words in said for words in ("would be lost", "is not replaced", "holds no run"))
+    assert any(words in said for words in ("would be lost", "is not replaced", "holds no"))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link to nowhere"])

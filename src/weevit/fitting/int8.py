@@ -47,7 +47,7 @@ def in_int8(predictor: Predictor, dataset: Dataset, folder: Path) -> Predictor:
         )
     observed = observe(predictor, (np.stack(some) for some in batches(seen, 8)))
     tensors, how = quantized_tensors(predictor, observed)
-    return answering_like(predictor, write_quantized(folder, predictor.checkpoint, tensors, how))
+    return answering_like(predictor, write_quantized(folder, predictor, tensors, how))
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from statistics import median
 
 import numpy as np
 
-from weevit.answers.results import unit_length
+from weevit.answers.results import Array, unit_length
 from weevit.engine.ahead import batches
 from weevit.engine.session import Pixels
 from weevit.engine.timing import Ratio, interleaved
+from weevit.errors import DatasetError
 from weevit.evaluation.metrics import wilson
 from weevit.evaluation.paired import mcnemar
 from weevit.predict import Predictor
@@ -21,26 +22,33 @@ ROUNDS, TIMED = 8, 16
 """Rounds, and images per round, by which speed is measured."""
 
 
-def agree(first: Predictor, second: Predictor, pixels: Sequence[Pixels], targets: Sequence[int | None]) -> Agreement:
-    """Compare two models' answers to the same images.
+def agree(first: Predictor, second: Predictor, images: Iterable[tuple[Pixels, int | None]]) -> Agreement:
+    """Compare two models' answers to the same images; a batch of them is held at a time.
 
     Args:
         first, second: the original, and the quantised model.
-        pixels: (height, width, channels) uint8 each, as both see it.
-        targets: index in the head of each image's class; None where it is not known.
+        images: (height, width, channels) uint8, as both see it, and the index of its class in the head, None where
+            that is not known.
 
     Raises:
+        DatasetError: there is no image.
         InputsFailedError: an answer is NaN or infinite.
     """
-    parts = [(first.forward(np.stack(some)), second.forward(np.stack(some))) for some in batches(pixels, TIMED)]
-    one, other = (
-        {name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][0]} for side in (0, 1)
-    )
+    parts: tuple[list[dict[str, Array]], list[dict[str, Array]]] = [], []
+    targets: list[int | None] = []
+    for some in batches(images, TIMED):
+        pixels = np.stack([own for own, _ in some])
+        targets += [target for _, target in some]
+        for own, predictor in zip(parts, (first, second), strict=True):
+            own.append(predictor.forward(pixels))
+    if not targets:
+        raise DatasetError("None of the held-out images can be read.", "weevit data check   lists why")
+    one, other = ({name: np.concatenate([part[name] for part in own]) for name in own[0]} for own in parts)
     cosine = (unit_length(one["embedding"]) * unit_length(other["embedding"])).sum(axis=1)
     cosines = float(cosine.mean()), float(cosine.min())
     if "logits" not in one:
         nothing = float("nan")
-        return Agreement(len(pixels), None, nothing, nothing, nothing, nothing, *cosines)
+        return Agreement(len(targets), None, nothing, nothing, nothing, nothing, *cosines)
     difference = np.abs(one["logits"].astype(np.float64) - other["logits"])
     answers = one["logits"].argmax(axis=1), other["logits"].argmax(axis=1)
     same = int((answers[0] == answers[1]).sum())
@@ -49,9 +57,9 @@ def agree(first: Predictor, second: Predictor, pixels: Sequence[Pixels], targets
     rights = [(own == truth)[labelled] for own in answers]
     only_first, only_second = (int((a & ~b).sum()) for a, b in (rights, rights[::-1]))
     return Agreement(
-        len(pixels),
+        len(targets),
         same,
-        *wilson(same, len(pixels)),
+        *wilson(same, len(targets)),
         float(difference.mean()),
         float(difference.max()),
         *cosines,

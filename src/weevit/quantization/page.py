@@ -32,7 +32,7 @@ def quantization_page(found: Quantized, original: Checkpoint, machine: dict[str,
     return render(
         "quantization.html",
         title=f"{original.name} in int8",
-        lede=f"{found.quantization}, measured against the original on images that it was not calibrated on.",
+        lede=f"{found.quantization}; {_judged(found)}.",
         tiles=list(_tiles(found)),
         notices=found.notes,
         columns=("", "original", "int8"),
@@ -41,6 +41,12 @@ def quantization_page(found: Quantized, original: Checkpoint, machine: dict[str,
         gate=[(name.replace("_", " "), f"{value:g}") for name, value in vars(found.settings.gate).items()],
         facts=_facts(found, original, machine),
     )
+
+
+def _judged(found: Quantized) -> str:
+    if found.agreement is None:
+        return "without images, so that only its speed was measured"
+    return "measured against the original on images that it was not calibrated on"
 
 
 def _tiles(found: Quantized) -> Iterator[dict[str, str]]:

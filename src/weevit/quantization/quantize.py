@@ -5,6 +5,7 @@ images ── calibration ── ranges and weights ── a checkpoint, set asi
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,14 @@ from weevit.errors import DatasetError
 from weevit.predict import Predictor, load
 from weevit.quantization.choose import Model, Tensors, quantized
 from weevit.quantization.gate import TIMED, agree, noise, race
-from weevit.quantization.images import FEWEST_CALIBRATED, FEWEST_HELD_OUT, Labelled, choose_images, crops
+from weevit.quantization.images import (
+    FEWEST_CALIBRATED,
+    FEWEST_HELD_OUT,
+    Images,
+    Labelled,
+    choose_images,
+    crops,
+)
 from weevit.quantization.observe import Observed, observe
 from weevit.quantization.page import write_quantization
 from weevit.quantization.results import Gate, Quantized, Settings, misses
@@ -101,38 +109,39 @@ class _Run:
 
     def __init__(self, predictor: Predictor, folder: Path, settings: Settings, watch: Watcher) -> None:
         self.predictor, self.folder, self.settings, self.watch = predictor, folder, settings, watch
-        self.pixels: list[Pixels] = []
-        self.targets: list[int | None] = []
-        self.notes: list[str] = []
         self.left_out = 0
 
     def quantize(self, data: str | Path | Dataset | None) -> Quantized:
         """All of it, one step after another."""
         start = time.monotonic()
-        original = self.predictor.checkpoint
-        original.check_floats()
-        observed = None if data is None else self._look(data)
+        predictor, counts = self.predictor, (self.settings.images, self.settings.held_out)
+        predictor.checkpoint.check_floats()
+        # ---- integers
+        images = None if data is None else choose_images(data, predictor, counts, self.settings.seed)
+        observed = None if images is None else self._observe(images.calibration)
         self.watch(0, 1, "choosing ranges")
-        tensors, how = quantized_tensors(self.predictor, observed, self.settings.bits)
+        tensors, how = quantized_tensors(predictor, observed, self.settings.bits)
         try:
             with QUANTIZATION.writing(self.folder), replacing_folder(self.folder / MODEL) as stage:
-                found = self._judge(write_quantized(stage, original, tensors, how), start)
+                # ---- the gate
+                second = answering_like(predictor, write_quantized(stage, predictor, tensors, how))
+                found = self._judge(second, images, start)
+                if not found.passed:
+                    raise _NotPassed(found)
         except _NotPassed as refused:
             return refused.found
+        # ---- the report
         found = replace(found, checkpoint=read_checkpoint(self.folder / MODEL))
-        write_quantization(found, original)
+        try:
+            write_quantization(found, predictor.checkpoint)
+        except BaseException:
+            shutil.rmtree(self.folder / MODEL, ignore_errors=True)  # without its figures nobody could judge it
+            raise
         return found
 
-    def _look(self, data: str | Path | Dataset) -> Observed:
-        """Calibrate, and keep the held-out images as the model sees them."""
-        chosen = choose_images(data, self.predictor, (self.settings.images, self.settings.held_out), self.settings.seed)
-        self.notes += chosen.notes
-        seen = [pixels for pixels, _ in self._crops("calibrating", chosen.calibration)]
-        for pixels, target in self._crops("reading", chosen.held_out):
-            self.pixels.append(pixels)
-            self.targets.append(target)
-        if len(seen) < FEWEST_CALIBRATED or len(self.pixels) < FEWEST_HELD_OUT:
-            raise DatasetError(f"Too few images could be read: {self.left_out} could not.", "weevit data check")
+    def _observe(self, images: Sequence[Labelled]) -> Observed:
+        seen = [pixels for pixels, _ in self._crops("calibrating", images)]
+        self._check_enough(len(seen), FEWEST_CALIBRATED)
         return observe(self.predictor, (np.stack(some) for some in batches(seen, _BATCH)))
 
     def _crops(self, stage: str, images: Sequence[Labelled]) -> Iterator[tuple[Pixels, int | None]]:
@@ -144,34 +153,47 @@ class _Run:
             else:
                 self.left_out += 1
 
-    def _judge(self, checkpoint: Checkpoint, start: float) -> Quantized:
-        """Measure the model that was set aside; one that does not pass is not kept."""
-        first, settings = self.predictor, self.settings
-        second = answering_like(first, checkpoint)
-        self.watch(0, 1, "comparing")
-        agreement = agree(first, second, self.pixels, self.targets) if self.pixels else None
+    def _check_enough(self, count: int, fewest: int) -> None:
+        if count < fewest:
+            raise DatasetError(
+                f"{count} images could be read, {self.left_out} could not; {fewest} are the fewest.",
+                "weevit data check   lists what cannot be read",
+            )
+
+    def _judge(self, second: Predictor, images: Images | None, start: float) -> Quantized:
+        """Measure the model that was set aside."""
+        first, settings, agreement, timed = self.predictor, self.settings, None, noise(self.predictor)
+        if images is not None:
+            kept: list[Pixels] = []
+            agreement = agree(first, second, _keeping(self._crops("comparing", images.held_out), kept))
+            self._check_enough(agreement.images, FEWEST_HELD_OUT)
+            timed = np.stack(kept)
         self.watch(0, 1, "measuring speed")
-        speed = race(first, second, np.stack(self.pixels[:TIMED]) if self.pixels else noise(first))
-        assert checkpoint.quantization is not None
-        found = Quantized(
+        speed = race(first, second, timed)
+        assert second.checkpoint.quantization is not None
+        return Quantized(
             folder=self.folder,
             checkpoint=None,
             original=first.checkpoint.name,
-            quantization=checkpoint.quantization,
+            quantization=second.checkpoint.quantization,
             settings=settings,
             agreement=agreement,
             speed=speed,
-            size=(first.checkpoint.path.stat().st_size, checkpoint.path.stat().st_size),
+            size=(first.checkpoint.path.stat().st_size, second.checkpoint.path.stat().st_size),
             processor=cpu().name,
             engine=first.engine,
             left_out=self.left_out,
             failed=tuple(misses(settings.gate, agreement, speed)),
-            notes=tuple(self.notes),
+            notes=() if images is None else images.notes,
             seconds=time.monotonic() - start,
         )
-        if not found.passed:
-            raise _NotPassed(found)
-        return found
+
+
+def _keeping(images: Iterator[tuple[Pixels, int | None]], kept: list[Pixels]) -> Iterator[tuple[Pixels, int | None]]:
+    """Pass images on, and keep the first ones for the race."""
+    for pixels, target in images:
+        kept += [pixels] if len(kept) < TIMED else []
+        yield pixels, target
 
 
 def quantized_tensors(
@@ -193,15 +215,21 @@ def quantized_tensors(
     return quantized(model, chosen, observed), how
 
 
-def write_quantized(folder: Path, original: Checkpoint, tensors: Tensors, how: Quantization) -> Checkpoint:
+def write_quantized(folder: Path, predictor: Predictor, tensors: Tensors, how: Quantization) -> Checkpoint:
     """Write a quantised checkpoint with the classes, the licence and the decision of the original.
+
+    Args:
+        folder: for the checkpoint.
+        predictor: of the original; the model that is written has its image size.
+        tensors, how: as `quantized_tensors` gives them.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    about = {"description": f"{original.name} in {how}."} | ({"license": original.license} if original.license else {})
-    grid = None if original.architecture.position == "rope" else original.grid
-    own = (original.architecture, tensors, original.preprocessing, original.labels, about, original.decision, grid)
+    base = predictor.checkpoint
+    about = {"description": f"{base.name} in {how}."} | ({"license": base.license} if base.license else {})
+    grid = None if base.architecture.position == "rope" else base.grid
+    own = (base.architecture, tensors, predictor.preprocessing, base.labels, about, base.decision, grid)
     return write_checkpoint(folder, *own, quantization=how)
 
 
