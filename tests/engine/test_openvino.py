@@ -12,6 +12,7 @@ import pytest
 
 openvino = pytest.importorskip("openvino")
 
+from weevit.engine import openvino as engine  # noqa: E402
 from weevit.engine.session import Request, open_session  # noqa: E402 - after the skip
 from weevit.errors import UsageError  # noqa: E402
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
@@ -40,7 +41,7 @@ def test_the_hint(checkpoint: Checkpoint, precision: Any, hint: str, monkeypatch
             told.append(dict(settings))
             return core.compile_model(model, device, {**settings, "INFERENCE_PRECISION_HINT": "f32"})
 
-    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr(engine, "_core", Core)
     session = open_session(checkpoint, Request(32, 32), 2, "openvino", cache=False, precision=precision)
     session.run(PIXELS[:1])
     session.run(PIXELS)
@@ -56,15 +57,18 @@ def test_onnxruntime_computes_no_bf16(checkpoint: Checkpoint) -> None:
 
 
 def test_ctrl_c_is_pythons_after_streams(checkpoint: Checkpoint) -> None:
-    """In a process of its own: where OpenVINO keeps its handler, this is a segmentation fault."""
+    """In a process of its own: where OpenVINO is unloaded with its handler, this is a segmentation fault."""
     code = f"""
-import signal
+import gc, signal
 import numpy as np
 from pathlib import Path
+from weevit.engine import openvino as engine  # noqa: E402
 from weevit.engine.session import Request, open_session
 from weevit.zoo.checkpoint import read_checkpoint
 session = open_session(read_checkpoint(Path({str(checkpoint.path.parent)!r})), Request(32, 32), 2, "openvino")
 session.run(np.zeros((4, 32, 32, 3), np.uint8), steady=True)
+del session
+gc.collect()
 try:
     signal.raise_signal(signal.SIGINT)
 except KeyboardInterrupt:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +30,7 @@ def open_openvino(model: bytes, threads: int, precision: Literal["fp32", "bf16"]
     import onnx
 
     try:
-        import openvino
+        _core()
     except ImportError as error:
         raise missing("openvino", "The engine 'openvino' is not installed.") from error
     # OpenVINO keeps the order of the outputs, but may call them by another name that the same value has.
@@ -47,32 +43,20 @@ def open_openvino(model: bytes, threads: int, precision: Literal["fp32", "bf16"]
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
         try:
-            with _interrupts_kept():
-                core = openvino.Core()
-                return _Compiled(core.compile_model(core.read_model(model), "CPU", settings), names)
+            return _Compiled(_core().compile_model(_core().read_model(model), "CPU", settings), names)
         except Exception as error:  # OpenVINO's errors share no base class but this
             raise EngineError(f"OpenVINO could not load the graph: {error}") from error
 
     return InPairs(opens, threads)
 
 
-_compiling = Lock()
+@cache
+def _core() -> Any:
+    """OpenVINO itself, once and for good: with several streams it puts a handler in the place of Python's for
+    Ctrl-C; when the last of it is gone its library is unloaded, and an interrupt ends in memory that is no more."""
+    import openvino
 
-
-@contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Leave Ctrl-C as it was: with several streams OpenVINO 2026.4 puts a handler of its own in the place of Python's,
-    and an interrupt then ends the process with a segmentation fault. Any thread may compile, so Python's own C
-    functions are called, and not `signal.signal`, which is for the main thread alone."""
-    getsig, setsig = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
-    getsig.restype = setsig.restype = ctypes.c_void_p
-    setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
-    with _compiling:
-        before = getsig(signal.SIGINT)
-        try:
-            yield
-        finally:
-            setsig(signal.SIGINT, before)
+    return openvino.Core()
 
 
 class _Compiled:
