@@ -59,18 +59,25 @@ def test_onnxruntime_computes_no_bf16(checkpoint: Checkpoint) -> None:
 def test_ctrl_c_is_pythons_after_streams(checkpoint: Checkpoint) -> None:
     """In a process of its own: where OpenVINO is unloaded with its handler, this is a segmentation fault."""
     code = f"""
-import gc, signal
+import gc, signal, time
 import numpy as np
 from pathlib import Path
-from weevit.engine import openvino as engine  # noqa: E402
 from weevit.engine.session import Request, open_session
 from weevit.zoo.checkpoint import read_checkpoint
-session = open_session(read_checkpoint(Path({str(checkpoint.path.parent)!r})), Request(32, 32), 2, "openvino")
-session.run(np.zeros((4, 32, 32, 3), np.uint8), steady=True)
-del session
+
+def ask():
+    checkpoint = read_checkpoint(Path({str(checkpoint.path.parent)!r}))
+    sessions = [open_session(checkpoint, Request(32, 32), threads, "openvino", cache=False) for threads in (1, 2)]
+    for session in sessions:
+        session.run(np.zeros((5, 32, 32, 3), np.uint8), steady=True)
+        session.run(np.zeros((1, 32, 32, 3), np.uint8))
+
+ask()
 gc.collect()
+time.sleep(0.5)  # its threads end
 try:
     signal.raise_signal(signal.SIGINT)
+    time.sleep(0.2)
 except KeyboardInterrupt:
     print("interrupted")
 """
