@@ -1,12 +1,13 @@
 """int8 and bf16 against fp32: speed, and what it costs; every way that this machine has, in turn.
 
-    python benchmarks/quantization.py [speed accuracy timm fit] [--models tiny pwee mediumd] [--rounds 8]
+    python benchmarks/quantization.py [variants speed accuracy timm fit] [--models tiny pwee mediumd] [--rounds 8]
 
 speed     each model in fp32, int8 (8-bit weights on VNNI or AMX), 7-bit weights, and a range for each row; with
           onnxruntime, and with OpenVINO where it is installed; bf16 where the processor multiplies it. ViT-Ti is real;
           the others have random tensors, which say nothing of accuracy, and are calibrated on photos
 accuracy  ViT-Ti on the shared photos that were not calibrated on: top-1, agreement, difference of logits, size
 timm      pwee: timm eager against the fastest way that keeps its promise, in turn
+variants  ViT-Ti's embeddings, where the recipe differs in one thing
 fit       clothing with ViT-Ti: `fit` on int8 embeddings against fp32, accuracy and wall time from nothing
 
 To reach, on VNNI, by processor time: int8 in onnxruntime 2.1, 2.25 and 2.6 times fp32 (ViT-Ti, pwee, mediumd); top-1
@@ -33,6 +34,7 @@ from weevit.engine.timing import Ratio, interleaved
 from weevit.images.source import Source
 from weevit.images.sources import expand
 from weevit.predict import Predictor, load
+from weevit.quantization import choose
 from weevit.quantization.gate import agree
 from weevit.quantization.observe import Observed, observe
 from weevit.quantization.quantize import quantized_tensors, write_quantized
@@ -182,7 +184,49 @@ def fit(given: argparse.Namespace, folder: Path) -> None:
         print(f"fit, {name}: {right}, {wall:.1f} s, {cpu:.1f} s of processor time; {parts}", flush=True)
 
 
-PARTS = {"speed": speed, "accuracy": accuracy, "timm": timm, "fit": fit}
+def variants(given: argparse.Namespace, folder: Path) -> None:
+    """How near ViT-Ti's embeddings are where the recipe differs in one thing."""
+    del folder
+    first = load(vit_tiny())
+    observed, half = calibrated(first, given.photos), min(CALIBRATED, given.photos // 2)
+    pixels = np.stack(crops(first, shuffled(given.photos)[half : half + 120]))
+    expected = first.forward(pixels)["embedding"]
+    made = dict(quantized_tensors(first, observed, 8)[0])
+
+    def without(*ends: str) -> dict:
+        return {name: array for name, array in made.items() if not name.endswith(ends)}
+
+    told = {
+        "the recipe": made,
+        "query and key in float32": without(".scores"),
+        **{f"a range per row for {name}": without(f".{name}.range") for name in ("norm1", "norm2", "proj", "fc2")},
+        "a range per row for proj and fc2": without(".proj.range", ".fc2.range"),
+        "a range per row for all": without(".range"),
+    }
+    for exponent in (0.4, 0.5, 0.7):
+        choose.SMOOTHING = exponent
+        told[f"smoothing with exponent {exponent}"] = dict(quantized_tensors(first, observed, 8)[0])
+    for name, tensors in told.items():
+        found = _embeddings(first, tensors, pixels)
+        apart = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        print(f"ViT-Ti   {name:<38} embeddings {apart:.4f} of their length apart", flush=True)
+
+
+def _embeddings(first: Predictor, tensors: dict, pixels: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    from weevit.graph.vit import GraphOptions, build_graph
+
+    spec, checkpoint = first.preprocessing, first.checkpoint
+    options = GraphOptions(spec.height, spec.width)
+    model = build_graph(checkpoint.architecture, tensors, spec, checkpoint.grid, options)
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(["embedding"], {"pixels": some})[0] for some in np.array_split(pixels, 15)])
+
+
+PARTS = {"variants": variants, "speed": speed, "accuracy": accuracy, "timm": timm, "fit": fit}
 
 if __name__ == "__main__":
     main()

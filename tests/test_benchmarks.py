@@ -76,3 +76,13 @@ def test_fine_tuning_within_a_budget() -> None:
     for name in ("digits, 0.1 min", "digits, 0.1 min, disturbed"):
         found = re.search(rf"{name} +kept (tuned|probe): probe [\d.]+%.* 64 px .* ([\d.]+) of 0\.1 min · good\n", out)
         assert found, out
+
+
+def test_what_int8_brings_and_costs(photos: list[Path]) -> None:
+    assert photos
+    out = said("quantization.py", "variants speed accuracy --models tiny --rounds 1 --photos 32")
+    assert re.search(r"^ViT-Ti +the recipe +embeddings 0\.\d+ of their length apart$", out, re.MULTILINE), out
+    assert re.search(r"^tiny +onnxruntime, int8 +[\d.]+ images/s +CPU [\d.]+ \(", out, re.MULTILINE), out
+    found = re.search(r"^ViT-Ti +onnxruntime, int8 +top-1 (\d+) -> (\d+) of 16 .*, size 0\.2\d\d$", out, re.MULTILINE)
+    assert found, out
+    assert abs(int(found[1]) - int(found[2])) <= 2
