@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from weevit.engine.session import Request, Session
-from weevit.errors import UsageError
+from weevit.errors import ImageError, UsageError
 from weevit.images.source import PAUSE, Source
 
 Decoded = TypeVar("Decoded")
@@ -104,7 +104,7 @@ class Pipeline:
                 if source is PAUSE:
                     yield from the_rest()
                     continue
-                decoding.append(self._submit(self._decoding, decode, source))
+                decoding.append(self._decoded(decode, source))
                 if len(decoding) >= 2 * self._batch_size:
                     begin_batch()
                     if len(computing) >= _COMPUTING:
@@ -113,6 +113,13 @@ class Pipeline:
         finally:
             left: list[Future[Any]] = [*decoding, *computing]
             wait([future for future in left if not future.cancel()])
+
+    def _decoded(self, decode: Callable[[Source], Decoded], source: Source) -> Future[Decoded]:
+        if not isinstance(source.value, ImageError):
+            return self._submit(self._decoding, decode, source)
+        done: Future[Decoded] = Future()  # of a row that cannot be read: a thread would take longer than the answer
+        done.set_result(decode(source))
+        return done
 
     def _submit(self, pool: ThreadPoolExecutor, function: Callable[[Item], Made], item: Item) -> Future[Made]:
         try:

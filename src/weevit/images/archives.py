@@ -38,6 +38,9 @@ _MAX_BYTES, _MAX_RATIO = 1 << 30, 200
 """Unpacked size that any compressed archive may have, and the ratio to the packed size that a larger one may have."""
 
 _STEP = 16 << 20
+_BUFFER = 2048
+"""Bytes of a compressed archive per step. tarfile copies what a step unpacks for each member that it reads of it."""
+
 _MAX_WAITING = 1000
 """Images of a sample that wait for their classes; an archive of names like `2026.11.26.jpg` is one sample."""
 
@@ -70,7 +73,7 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
         size = handle.seek(0, 2)
         handle.seek(0)
         try:
-            archive = _Archive.open(fileobj=handle, mode="r|gz" if packed else "r:", tarinfo=_Header)
+            archive = _Archive.open(fileobj=handle, mode="r|gz" if packed else "r:", bufsize=_BUFFER, tarinfo=_Header)
         except Exception as error:  # tarfile raises about any type for bytes that are no archive
             raise UnreadableImageError(
                 f"{file.name}: not a tar archive, or one without a beginning: {error}"

@@ -156,7 +156,7 @@ def why_no_path(text: str) -> ImageError | None:
         return None if text else MissingImageError("an empty path")
     if text.isspace():
         return MissingImageError("a path of spaces only")
-    shown = printable(text) if len(text) <= MAX_NAME else shortened(printable(text), MAX_NAME)
+    shown = printable(text) if len(text) <= MAX_NAME else f"{printable(text[:100])}... ({len(text):,} characters)"
     if text[:5] == "data:" and ("," in text[:200] or text.startswith("data:image/")):
         return UnsupportedImageError(
             f"{shown}: a data URI, not a path", "Decode it, and give the bytes or a file with them."
@@ -167,14 +167,16 @@ def why_no_path(text: str) -> ImageError | None:
 def _why_no_name(text: str, shown: str) -> ImageError | None:
     if "\0" in text:
         return MissingImageError(f"{shown!r}: a NUL in a path")
+    limit = f"the limit is {MAX_NAME} in a name, {MAX_PATH:,} in a path"
+    if len(text) > 4 * MAX_PATH:  # megabytes are not looked through
+        return MissingImageError(f"{shown}: a name of more than {4 * MAX_PATH:,} bytes; {limit}")
     try:
         data = os.fsencode(text)
     except UnicodeEncodeError:
         return MissingImageError(f"{shown}: half a surrogate pair in a path, which no file has")
     longest = max(map(len, data.split(os.fsencode(os.sep))))
     if longest > MAX_NAME or len(data) > MAX_PATH:
-        limit = f"{MAX_NAME} in a name, {MAX_PATH:,} in a path"
-        return MissingImageError(f"{shown}: a name of {max(longest, len(data)):,} bytes; the limit is {limit}")
+        return MissingImageError(f"{shown}: a name of {max(longest, len(data)):,} bytes; {limit}")
     return None
 
 
@@ -190,7 +192,7 @@ def shortened(text: str, length: int = MAX_PATH) -> str:
     """A text of about `length` characters at most; a longer one keeps its beginning and gets a hash."""
     if len(text) <= length:
         return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{text[:100]}... ({len(text):,} characters, {digest})"
 
 
