@@ -3,8 +3,8 @@
     python benchmarks/reliability/containers.py [--share 1.0] [WORD ...]
 
 For each: its size, rows and how many of them are images, the peak of the process (with the imports), and seconds of
-processor time. Limits: 600 MB, for a file that is as large as what it holds a multiple of its size; 10 s beside 2 ms for
-each image that is decoded. WORDs choose those whose names have one of them.
+processor time. Limits: 600 MB, for a file that is as large as what it holds a multiple of its size; 10 s beside 2 ms
+for each image that is decoded. WORDs choose those whose names have one of them.
 """
 
 from __future__ import annotations
