@@ -29,9 +29,10 @@ from weevit.engine import torch as engine
 from weevit.engine.protocol import Request
 from weevit.engine.torch import TorchSession
 from weevit.images.source import Source
-from weevit.zoo.checkpoint import Checkpoint, write_checkpoint
+from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.layout import from_timm_name
 from weevit.zoo.weights import ALIASES
+from weevit.zoo.writing import write_checkpoint
 
 SIDES = (500, 375)
 EQUAL = 1e-4

@@ -116,7 +116,7 @@ def test_refused_before_a_model_is_fetched(
 def test_choices_stand_in_the_help(capfd: pytest.CaptureFixture[str]) -> None:
     app._run(["fit", "--help"])
     said = capfd.readouterr().out
-    for words in ("[onnxruntime|openvino|torch]", "[fp32|bf16]", "[none|balanced]", "[folds|validation]"):
+    for words in ("[onnxruntime|openvino|torch]", "[fp32|bf16|int8]", "[none|balanced]", "[folds|validation]"):
         assert words in said
 
 

@@ -122,7 +122,7 @@ def test_what_cannot_be_compared(comparison: Comparison, colour_model: Path, ima
     first = comparison.first
     with pytest.raises(UsageError, match="no data"):
         weevit.compare(colour_model, colour_model)
-    with pytest.raises(UsageError, match="An evaluation was given"):
+    with pytest.raises(UsageError, match="both arguments must be models"):
         weevit.compare(first, colour_model, images)
     fewer = replace(first, rows=first.rows[1:])
     with pytest.raises(DatasetError, match=f"- {first.rows[0].input}"):

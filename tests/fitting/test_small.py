@@ -217,7 +217,7 @@ def test_what_no_fold_had_learned_is_not_judged() -> None:
 def test_an_error_leaves_no_model(
     where: str, shop: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("Out of range float values are not JSON compliant: nan")
 
     with monkeypatch.context() as patched:

@@ -20,6 +20,9 @@ from weevit.engine.protocol import Request
 from weevit.engine.session import open_session
 from weevit.quantization.quantize import quantize
 
+for needed in ("filelock", "jinja2", "sklearn"):
+    pytest.importorskip(needed)
+
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 AVX2 = Cpu("AVX2", known=True, avx2=True)
 

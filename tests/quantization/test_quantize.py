@@ -17,6 +17,9 @@ from weevit.engine.timing import Ratio
 from weevit.quantization.results import Agreement, Gate, Speed, misses
 from weevit.zoo.quantized import MARK
 
+for needed in ("filelock", "jinja2", "sklearn"):
+    pytest.importorskip(needed)
+
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples" / "digits"
 LAX = {"min_speedup": 0.0, "min_agreement": 50.0, "max_drop": 50.0}

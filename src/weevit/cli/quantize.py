@@ -73,9 +73,9 @@ def quantize(
 
     if output is None or (data is None) != no_data:
         what = "It is written into a folder" if output is None else "It takes either --data or --no-data"
-        given = "--no-data" if no_data else f"--data {typed(data or 'photos/')}"
-        command = f"weevit quantize {typed(loading.model)} {given} -o {typed(output or 'mine-int8')}"
-        raise UsageError(f"A model is quantised by one command. {what}.", command)
+        command = f"weevit quantize {typed(loading.model)} -o {typed(output or 'mine-int8')}"
+        given = " --no-data" if no_data else f" --data {typed(data or 'photos/')}"
+        raise UsageError(f"A model is quantised by one command. {what}.", command + given)
     Settings(images, held_out, bits, seed, Gate(max_drop, min_agreement, min_speedup)).check()
     require_jinja()
     check_folder(output, QUANTIZATION, (loading.model, data))  # before the model is loaded
