@@ -195,6 +195,13 @@ def test_a_module_is_made_of_floating_point(made, tmp_path: Path) -> None:
         weevit.create_model(str(made.folder), pretrained=True)
 
 
+def test_a_fine_tuning_takes_floating_point(made, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(UsageError, match="take floating point"):
+        weevit.finetune(DIGITS, tmp_path / "tuned", str(made.folder))
+    assert not (tmp_path / "tuned").exists()  # refused before a head was fitted
+
+
 def test_timm_refuses_it_by_name(made) -> None:
     timm = pytest.importorskip("timm")
     with pytest.raises(RuntimeError, match=MARK):

@@ -42,7 +42,11 @@ class Start:
 
 def first_weights(recipe: Recipe) -> Checkpoint | None:
     """The checkpoint that a recipe starts from; None for fresh weights."""
-    return resolve(recipe.model.name) if recipe.model.pretrained else None
+    if not recipe.model.pretrained:
+        return None
+    checkpoint = resolve(recipe.model.name)
+    checkpoint.check_floats()
+    return checkpoint
 
 
 def class_order(checkpoint: Checkpoint | None, classes: Sequence[str]) -> tuple[str, ...]:

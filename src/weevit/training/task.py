@@ -113,6 +113,7 @@ class Task:
         found = load_recipe(recipe, overrides)
         check_there(data)
         checkpoint = resolve(model)
+        checkpoint.check_floats()
         read = read_dataset(data)
         given = frozenset(word.partition("=")[0].strip() for word in overrides)
         words = [f"{key}={value}" for key, value in _of(checkpoint, read).items() if key not in given]
