@@ -44,7 +44,7 @@ def typed(path: object) -> str:
 
 
 def some(names: Sequence[str], shown: int) -> str:
-    """`a, b and 3 more`: the first `shown` names, and the number of the others."""
+    """`a, b and 3 more`: the first `shown` names, and how many more there are."""
     more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 

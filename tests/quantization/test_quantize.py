@@ -70,7 +70,9 @@ def test_every_verb_takes_it(made, tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     for words in commands:
         assert _code(words) == 0, (words, capsys.readouterr().err)
-    assert "8" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert made.checkpoint.quantization.original in said  # by info
+    assert "recommended:" in said  # by bench
     fitted = weevit.load(tmp_path / "fit").checkpoint
     assert fitted.quantization == made.checkpoint.quantization  # a new head on the same int8 backbone
 

@@ -39,6 +39,7 @@ from weevit.fitting.int8 import in_int8, set_aside
 from weevit.fitting.results import Calibration, Fit, Settings
 from weevit.fitting.search import Images, Search, final, search
 from weevit.predict import Predictor, load
+from weevit.quantization.quantize import answering_like
 from weevit.reports.page import require_jinja
 from weevit.store.files import replacing_folder, stamped
 from weevit.store.folder import held
@@ -350,14 +351,7 @@ class _Run:
         own = (stage, base.architecture, tensors, seen, labels, about, decision, grid)
         found = write_checkpoint(*own, quantization=base.quantization)
         name = f"{base.architecture.name} ({self.folder.resolve().name})"
-        return Predictor(
-            replace(found, name=name, source=str(self.folder / MODEL)),
-            threads=self.predictor.threads.count,
-            engine=self.predictor.engine,
-            precision=self.predictor.precision,
-            device=self.predictor.device,
-            limits=self.predictor.limits,
-        )
+        return answering_like(self.predictor, replace(found, name=name, source=str(self.folder / MODEL)))
 
     def _report(self, fit: Fit, dataset: Dataset) -> None:
         facts = {

@@ -23,7 +23,7 @@ IMAGES = 128
 
 
 def in_int8(predictor: Predictor, dataset: Dataset, folder: Path) -> Predictor:
-    """The same backbone in int8, which answers as the predictor does otherwise.
+    """A backbone in int8, with the image size, threads and limits of its original.
 
     The draw and the file are the same every time, so that embeddings that are kept are found again.
 

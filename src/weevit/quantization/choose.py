@@ -260,7 +260,7 @@ def _balance(block: Block, seen: _Seen, arch: Architecture) -> tuple[Block, Arra
 
 
 class _Gelu:
-    """fc2's input: which channels stay in float32, and the range of the others.
+    """fc2's input: the channels that stay in float32, and the range of all that become integers.
 
     Args:
         tokens: (tokens, inputs) of calibration.

@@ -162,8 +162,10 @@ class _Run:
 
     def _judge(self, second: Predictor, images: Images | None, start: float) -> Quantized:
         """Measure the model that was set aside."""
-        first, settings, agreement, timed = self.predictor, self.settings, None, noise(self.predictor)
-        if images is not None:
+        first, settings, agreement = self.predictor, self.settings, None
+        if images is None:
+            timed = noise(first)
+        else:
             kept: list[Pixels] = []
             agreement = agree(first, second, _keeping(self._crops("comparing", images.held_out), kept))
             self._check_enough(agreement.images, FEWEST_HELD_OUT)
@@ -234,7 +236,7 @@ def write_quantized(folder: Path, predictor: Predictor, tensors: Tensors, how: Q
 
 
 def answering_like(predictor: Predictor, checkpoint: Checkpoint) -> Predictor:
-    """Another model, with a predictor's image size, threads, engine and limits."""
+    """Another model, with a predictor's image size, threads, engine, precision, device and limits."""
     spec = predictor.preprocessing
     return Predictor(
         checkpoint,
@@ -242,5 +244,6 @@ def answering_like(predictor: Predictor, checkpoint: Checkpoint) -> Predictor:
         threads=predictor.threads.count,
         engine=predictor.engine,
         precision=predictor.precision,
+        device=predictor.device,
         limits=predictor.limits,
     )

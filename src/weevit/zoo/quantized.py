@@ -191,7 +191,7 @@ def check_values(tensors: Mapping[str, np.ndarray], quantization: Quantization, 
     for name, array in tensors.items():
         check, why = allowed.get(f".{name.rpartition('.')[2]}", (lambda own: True, ""))
         if array.dtype == np.int8:
-            check, why = (lambda own: abs(own.astype(np.int16)).max() <= most), f"weights are from -{most} to {most}"
+            check, why = (lambda own: own.min() >= -most and own.max() <= most), f"weights are from -{most} to {most}"
         if name.endswith(".outliers") and array.max() >= len(tensors[name.replace(".outliers", ".weight")]):
             check, why = (lambda own: False), "an input beyond the last"
         if not check(array):
