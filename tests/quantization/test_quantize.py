@@ -219,6 +219,8 @@ HARM = {
     "a range of nothing": lambda t: t["blocks.0.norm1.range"].fill(0),
     "a range backwards": lambda t: t["blocks.0.norm1.range"].__setitem__(slice(None), (1, -1)),
     "a range that is not finite": lambda t: t["blocks.0.norm1.range"].fill(np.inf),
+    "a range narrower than a step": lambda t: t["blocks.0.norm1.range"].__setitem__(slice(None), (-1e-45, 0)),
+    "scores smaller than a step": lambda t: t["blocks.0.scores"].fill(1e-45),
     "scores of zero": lambda t: t["blocks.0.scores"].fill(0),
     "the one weight without its negative": lambda t: t["blocks.0.fc1.weight"].__setitem__((0, 0), -128),
     "an outlier beyond the last input": lambda t: _outliers(t, [10_000]),

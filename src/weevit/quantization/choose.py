@@ -23,6 +23,7 @@ from weevit.graph.folds import fold_block, fold_patch_embedding
 from weevit.graph.layers import Array, Block, Layer, Linear, Norm
 from weevit.quantization.observe import Observed
 from weevit.zoo.architectures import Architecture
+from weevit.zoo.quantized import LEAST as LEAST_RANGE
 from weevit.zoo.quantized import PATCH_EMBEDDING
 from weevit.zoo.weights import Preprocessing
 
@@ -224,7 +225,7 @@ def _factor(size: Floats, weights: list[Array]) -> Floats:
 
 def _range(bounds: tuple[Floats, Floats], factor: Floats) -> tuple[float, float]:
     low, high = min(0.0, float((bounds[0] / factor).min())), max(0.0, float((bounds[1] / factor).max()))
-    return low, high if high > low else low + 1.0  # nothing but zeros: any range is right
+    return low, high if high - low >= LEAST_RANGE else low + 1.0  # nothing but zeros: any range is right
 
 
 def _divided(norm: Norm, factor: Floats) -> Norm:
@@ -252,7 +253,7 @@ def _balance(block: Block, seen: _Seen, arch: Architecture) -> tuple[Block, Arra
         queries.append(_columns(query, factor))
         keys.append(_columns(key, 1 / factor))
         sizes = float((asked * factor).max()), float((known / factor).max())
-        scores.append([size if size > 0 else 1.0 for size in sizes])
+        scores.append([size if size >= LEAST_RANGE else 1.0 for size in sizes])
     return replace(block, queries=tuple(queries), keys=tuple(keys)), np.array(scores, np.float32)
 
 

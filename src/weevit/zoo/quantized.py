@@ -37,6 +37,9 @@ MARK = "int8_for_weevit_only_"
 
 PATCH_EMBEDDING = "patch_embed"
 MAX_OUTLIERS = 64
+LEAST = 1e-30
+"""Of a range and of a query's or key's size: a step of less is zero in float32, and nothing can be divided by it."""
+
 MAX_IMAGES = 1_000_000_000
 
 Kind = Literal["static", "rows"]
@@ -184,8 +187,8 @@ def check_values(tensors: Mapping[str, np.ndarray], quantization: Quantization, 
     most = 2 ** (quantization.bits - 1) - 1
     allowed = {
         ".scale": (lambda own: own.min() > 0, "scales are above 0"),
-        ".range": (lambda own: own[0] <= 0 <= own[1] and own[0] < own[1], "a range has 0 in it, and two ends"),
-        ".scores": (lambda own: own.min() > 0, "sizes are above 0"),
+        ".range": (lambda own: own[0] <= 0 <= own[1] and own[1] - own[0] >= LEAST, "a range has 0 in it, and is wide"),
+        ".scores": (lambda own: own.min() >= LEAST, f"sizes are {LEAST:g} or more"),
         ".outliers": (lambda own: len(set(own.tolist())) == len(own) and own.min() >= 0, "inputs are named once"),
     }
     for name, array in tensors.items():
