@@ -25,14 +25,14 @@ import torch
 from common import interleave, photos, ratios
 from PIL import Image
 
+from weevit.batches.augment import Box, resized_part
+from weevit.batches.loader import Loader
+from weevit.batches.pixels import OPS, planes_of
 from weevit.datasets.dataset import Split
 from weevit.images.decode import decode, read_file
 from weevit.images.source import Source
-from weevit.training.augment import Box, resized_part
-from weevit.training.data import Loader
-from weevit.training.pixels import OPS, planes_of
-from weevit.training.randaugment import Op
-from weevit.training.recipe import load_recipe
+from weevit.recipes.randaugment import Op
+from weevit.recipes.recipe import load_recipe
 from weevit.zoo.weights import HALF, Preprocessing
 
 RECIPE, BATCH = "sbb_in1k_wee", 32

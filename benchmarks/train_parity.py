@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import timm_loop
 
-from weevit.training.duration import Duration
-from weevit.training.schema import EmaPart, LoopPart, MixPart, OptimPart, Recipe, SchedulePart
+from weevit.recipes.duration import Duration
+from weevit.recipes.schema import EmaPart, LoopPart, MixPart, OptimPart, Recipe, SchedulePart
 from weevit.zoo.architectures import get_architecture
 
 NAMES = [

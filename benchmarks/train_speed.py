@@ -84,7 +84,7 @@ def run_theirs(args: argparse.Namespace) -> None:
     from timm.utils import ModelEmaV3, dispatch_clip_grad
 
     from weevit.engine.threads import choose_threads
-    from weevit.training.recipe import load_recipe
+    from weevit.recipes.recipe import load_recipe
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(choose_threads().count)

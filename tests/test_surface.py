@@ -102,9 +102,13 @@ SIBLINGS = {
     ("fitting", "evaluation"): "a head is evaluated",
     ("fitting", "quantization"): "a head may be fitted to the embeddings of an int8 backbone",
     ("quantization", "evaluation"): "the gate compares answers as an evaluation does",
-    ("training", "embeddings"): "a fine-tuning begins with a head on embeddings",
+    ("training", "batches"): "a run trains on batches",
     ("training", "evaluation"): "what was trained is evaluated",
-    ("training", "fitting"): "a fine-tuning begins with a head on embeddings",
+    ("finetuning", "batches"): "its page shows the images of a batch",
+    ("finetuning", "embeddings"): "it begins with a head on embeddings",
+    ("finetuning", "evaluation"): "the head and the fine-tuned model are compared",
+    ("finetuning", "fitting"): "it begins with a head on embeddings",
+    ("finetuning", "training"): "it is a run that starts from a head",
     ("cli", ""): "without PyTorch the public name of a training says what to install",
 }
 """(room, its sibling) -> why it may."""
@@ -113,7 +117,6 @@ CIRCLES = {
     frozenset({"results", "columns", "notebook"}): "a result gives itself as columns, and draws itself in a notebook",
     frozenset({"ops", "int8"}): "operations on integers name the builder that they add to in their types",
     frozenset({"vit", "features", "initialise"}): "taps and initialisation name the module in their types",
-    frozenset({"pages", "results", "judging", "loop", "baseline"}): "goes when recipes, batches and training part",
 }
 """Modules of one room that import each other -> why they may."""
 
@@ -185,7 +188,7 @@ def test_every_form_of_import_is_seen(text: str, module: str) -> None:
 
 def test_torch_is_imported_beside_only() -> None:
     for module, path in imports.MODULES.items():
-        if room(module) not in ("nn", "training", "data") and module != "weevit.engine.torch":
+        if room(module) not in ("nn", "batches", "training", "finetuning", "data") and module != "weevit.engine.torch":
             nodes = (node for node in ast.walk(ast.parse(path.read_text())) if not isinstance(node, ast.Constant))
             names = {name.partition(".")[0] for node in nodes for name, _ in imports.named(node)}
             assert not names & {"torch", "torchvision", "timm"}, module

@@ -21,9 +21,9 @@ from timing import synchronize
 
 import weevit
 from training import RECIPE, Case
+from weevit.batches.loader import Batch, Loader, choose_workers
 from weevit.datasets.read import read_dataset
-from weevit.training.data import Batch, Loader, choose_workers
-from weevit.training.recipe import load_recipe
+from weevit.recipes.recipe import load_recipe
 from weevit.training.watch import Progress, Watcher
 from weevit.zoo.weights import ALIASES, Preprocessing
 

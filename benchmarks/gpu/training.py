@@ -22,11 +22,11 @@ from record import Section
 from timing import clear, compared, compiled_graphs, matmul_peak, peak_memory, rates, synchronize, wall
 
 import weevit
+from weevit.batches.loader import Batch
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
-from weevit.training.data import Batch
-from weevit.training.recipe import load_recipe
-from weevit.training.schema import Recipe
+from weevit.recipes.recipe import load_recipe
+from weevit.recipes.schema import Recipe
 from weevit.training.watch import Progress, Watcher
 from weevit.zoo.architectures import PATCH, Architecture
 from weevit.zoo.counts import count
@@ -194,7 +194,7 @@ def largest_that_fits(guess: int, attempt: Callable[[int], None], tries: int = 4
 
 
 class Lying:
-    """Batches that lie on the GPU already, in place of `weevit.training.data.Loader`."""
+    """Batches that lie on the GPU already, in place of `weevit.batches.loader.Loader`."""
 
     def __init__(self, split: Any, recipe: Recipe, spec: Any, device: torch.device) -> None:
         self.split, self.steps_per_epoch = split, 1_000_000

@@ -61,7 +61,7 @@ ROWS = {
     "M2": ("bombs: refused by declared size", ["tests/zoo", "-k", "size or zip or gzip or compressed"]),
     "M3": ("malformed safetensors: refused before a tensor is made", ["tests/zoo/test_safetensors_file.py"]),
     "M5": ("a hub that cuts, lies and fails: nothing unverified stays", ["tests/zoo/test_hub.py"]),
-    "M12": ("recipes that grow, wait or overflow: refused at once", ["tests/training/test_recipe.py", "-k", "m12_"]),
+    "M12": ("recipes that grow, wait or overflow: refused at once", ["tests/recipes/test_recipe.py", "-k", "m12_"]),
     "M10": (
         "control characters, marks of direction, formulas in names: none on a screen, no table split",
         ["tests/test_text.py", "tests/cli/test_screen.py"],

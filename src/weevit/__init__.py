@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from weevit.evaluation.compare import compare
     from weevit.evaluation.evaluate import evaluate
     from weevit.evaluation.suite import evaluate_suite
+    from weevit.finetuning.finetune import finetune
     from weevit.fitting.fit import fit
     from weevit.images.decode import Limits
     from weevit.jobs.results import read_results
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from weevit.predict import Predictor, load
     from weevit.quantization.quantize import quantize
     from weevit.reduction import measure_reduction
-    from weevit.training.finetune import finetune
     from weevit.training.loop import resume, train
 
 _HOMES = {
@@ -68,7 +68,7 @@ _HOMES = {
     "list_models": "weevit.nn.create",
     "save": "weevit.nn.save",
     "train": "weevit.training.loop",
-    "finetune": "weevit.training.finetune",
+    "finetune": "weevit.finetuning.finetune",
     "resume": "weevit.training.loop",
     "data": "weevit",
     "Predictor": "weevit.predict",

@@ -197,7 +197,7 @@ def test_options_of_a_verb_reach_its_function(
             | {"overrides": ["optim.lr=1e-4", "seed=17"], "device": "cuda:3", "threads": 5},
         ),
         (
-            "weevit.training.finetune:plan_finetune",
+            "weevit.finetuning.finetune:plan_finetune",
             "finetune DATA optim.lr=1e-4 -m some/folder --plan --minutes 7 --recipe mine.yaml --device cuda:3 "
             "--threads 5",
             {"data": "DATA", "model": "some/folder", "minutes": 7.0, "recipe": "mine.yaml"}

@@ -101,7 +101,7 @@ def test_broken_images_and_copies_count_for_nothing(predictor: Predictor, tmp_pa
 @pytest.mark.parametrize("call", ["finetune", "plan_finetune"])
 def test_finetune_has_the_floor_of_fit(call: str, backbone: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from weevit.training.finetune import finetune, plan_finetune
+    from weevit.finetuning.finetune import finetune, plan_finetune
 
     data = both(tmp_path / "data", [40, 40, 1])
     with pytest.raises(weevit.DatasetError, match=r"1 of 3 classes have fewer than 2 .*blue \(1\)"):

@@ -129,7 +129,7 @@ class Run:
     @staticmethod
     def seal(folder: Path) -> None:
         """The recipe in `run.json`, its fingerprint in the states, and the digests of all."""
-        from weevit.training.recipe import flat, load_recipe
+        from weevit.recipes.recipe import flat, load_recipe
         from weevit.training.run_folder import fingerprint
 
         with suppress(Exception):

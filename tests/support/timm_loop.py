@@ -11,14 +11,14 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from weevit.batches.mixing import Mix, draw, mix
+from weevit.batches.seeding import keyed
 from weevit.nn.vit import Options, VisionTransformer
+from weevit.recipes.schema import Recipe
 from weevit.training.ema import Ema
 from weevit.training.loss import loss, smoothed
-from weevit.training.mixing import Mix, draw, mix
 from weevit.training.optim import clip_gradients, create_optimizer, set_rate
 from weevit.training.schedule import Schedule
-from weevit.training.schema import Recipe
-from weevit.training.seeding import keyed
 from weevit.zoo.architectures import Architecture
 
 NUM_CLASSES = 10

@@ -19,7 +19,8 @@ import numpy as np  # noqa: E402 - after the skips
 import runs  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
 
-from weevit.training import data, loop, nadamw, setup  # noqa: E402
+from weevit.batches import loader  # noqa: E402
+from weevit.training import loop, nadamw, setup  # noqa: E402
 from weevit.training.board import Board  # noqa: E402
 from weevit.training.setup import Machine, Work  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
@@ -67,7 +68,7 @@ def test_an_update_finds_everything_on_the_gpu_and_waits_for_it_once(
 ) -> None:
     waits: list[torch.device] = []
     monkeypatch.setattr(FakeTensor, "tolist", lambda self: waits.append(self.device) or [1.0] * len(self))
-    monkeypatch.setattr(data._Memory, "take", lambda memory: Pinned(memory._shape))
+    monkeypatch.setattr(loader._Memory, "take", lambda memory: Pinned(memory._shape))
     written = {"_save": Path(), "digest": "", "show_samples": None, "outcome": SimpleNamespace(digest="", total=3)}
     for name, value in written.items():
         monkeypatch.setattr(loop, name, lambda *_, value=value: value)

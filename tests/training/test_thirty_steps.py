@@ -13,8 +13,8 @@ pytest.importorskip("timm")
 
 import timm_loop  # noqa: E402 - after the skip
 
-from weevit.training.duration import Duration  # noqa: E402
-from weevit.training.schema import (  # noqa: E402
+from weevit.recipes.duration import Duration  # noqa: E402
+from weevit.recipes.schema import (  # noqa: E402
     EmaPart,
     LoopPart,
     LossPart,

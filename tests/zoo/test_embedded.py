@@ -48,7 +48,7 @@ def test_it_is_found_without_a_hub() -> None:
 
 def test_it_is_small_and_says_where_it_is_from() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 2_000_000
-    from weevit.training.recipe import difference, load_recipe
+    from weevit.recipes.recipe import difference, load_recipe
 
     changed = [key for key, *_ in difference(load_recipe(FOLDER / "recipe.yaml"), load_recipe("digits_micro"))]
     assert set(changed) <= {"data.path", "loop.workers", "loop.accumulate"}

@@ -16,7 +16,7 @@ from weevit.text import typed
 
 if TYPE_CHECKING:
     from weevit.cli.stopping import Stop
-    from weevit.training.baseline import FineTuned
+    from weevit.finetuning.baseline import FineTuned
 
 
 @click.command()
@@ -59,7 +59,7 @@ def finetune(
     from weevit import finetune as begin  # raises MissingExtraError without PyTorch
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
-    from weevit.training.finetune import plan_finetune
+    from weevit.finetuning.finetune import plan_finetune
 
     words = [*changes, *([] if seed is None else [f"seed={seed}"])]
     how: dict[str, Any] = {"recipe": recipe, "minutes": minutes, "device": device, "threads": threads}

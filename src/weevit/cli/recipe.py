@@ -11,7 +11,7 @@ from weevit.cli.console import say, say_json
 from weevit.text import one_line
 
 if TYPE_CHECKING:
-    from weevit.training.recipe import Recipe
+    from weevit.recipes.recipe import Recipe
 
 overrides = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 
@@ -26,7 +26,7 @@ def recipe() -> None:
 @options.verbose
 def list_(json_lines: bool) -> None:
     """List the recipes that come with weevit."""
-    from weevit.training.recipe import header, load_recipe, names
+    from weevit.recipes.recipe import header, load_recipe, names
 
     rows = [summary(load_recipe(name), header(name)) for name in names()]
     if json_lines:
@@ -71,7 +71,7 @@ def show(name: str, changes: tuple[str, ...], json_lines: bool) -> None:
 
     What is printed can be saved, changed and run.
     """
-    from weevit.training.recipe import flat, header, load_recipe
+    from weevit.recipes.recipe import flat, header, load_recipe
 
     found, head = load_recipe(name, changes), header(name)
     if json_lines:
@@ -90,7 +90,7 @@ def diff(first: str, second: str, json_lines: bool) -> None:
 
     FIRST and SECOND are names, YAML files or run folders.
     """
-    from weevit.training.recipe import difference, load_recipe
+    from weevit.recipes.recipe import difference, load_recipe
 
     one, two = load_recipe(first), load_recipe(second)
     rows = difference(one, two)
@@ -111,12 +111,12 @@ def diff(first: str, second: str, json_lines: bool) -> None:
 
 def yaml_lines(recipe: Recipe) -> list[str]:
     """A recipe as printed, a line each."""
-    from weevit.training.recipe import to_yaml
+    from weevit.recipes.recipe import to_yaml
 
     return to_yaml(recipe).removesuffix("\n").split("\n")
 
 
 def _said(recipe: Recipe, key: str, value: Any) -> str:
-    from weevit.training.recipe_file import write_value
+    from weevit.recipes.recipe_file import write_value
 
     return one_line(write_value(value)) + (" (not seen)" if key in recipe.not_seen else "")

@@ -1,5 +1,16 @@
-"""Training: recipes, the data they see, the loop that follows them, exact to resume. Needs `weevit[train]`, but for
-recipes themselves: `recipe`, `duration` and `schema` import neither torch nor numpy.
-"""
+"""A run: one step, everything that it is resumed from, and what comes of it. Needs `weevit[train]`."""
 
-__all__ = ["augment", "baseline", "finetune", "loop", "recipe", "recipe_file", "results", "schema", "setup", "watch"]
+__all__ = [
+    "determinism",
+    "loop",
+    "loss",
+    "module",
+    "optim",
+    "pages",
+    "results",
+    "run_data",
+    "run_folder",
+    "setup",
+    "validation",
+    "watch",
+]

@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from weevit.training.schema import EmaPart
+from weevit.recipes.schema import EmaPart
 
 
 class Ema:

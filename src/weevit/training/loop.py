@@ -14,13 +14,15 @@ from pathlib import Path
 
 import torch
 
+from weevit.batches.loader import Batch
+from weevit.batches.mixing import mix
 from weevit.errors import DivergedError, TrainingError
 from weevit.nn.vit import VisionTransformer
+from weevit.recipes.schema import Recipe
 from weevit.store.outputs import local
 from weevit.text import some, typed
 from weevit.training import run_folder
 from weevit.training.board import Board
-from weevit.training.data import Batch
 from weevit.training.determinism import draw_from, settled
 from weevit.training.judging import (
     REMEDY,
@@ -34,9 +36,9 @@ from weevit.training.judging import (
     take_best,
 )
 from weevit.training.loss import loss, shares, smoothed
-from weevit.training.mixing import mix
 from weevit.training.optim import clip_gradients, set_rate
 from weevit.training.pace import Lookout
+from weevit.training.pages import write_report
 from weevit.training.results import (
     Run,
     last_figures,
@@ -45,11 +47,9 @@ from weevit.training.results import (
     publish_again,
     show_metrics,
     show_samples,
-    write_report,
 )
 from weevit.training.run_folder import STATE, hold
 from weevit.training.saved import Row
-from weevit.training.schema import Recipe
 from weevit.training.setup import Work, begin, reopen, resolved
 from weevit.training.state import State, digest, save
 from weevit.training.stopwatch import Stopwatch

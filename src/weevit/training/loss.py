@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from weevit.training.schema import LossPart
+from weevit.recipes.schema import LossPart
 
 
 def smoothed(targets: Tensor, num_classes: int, part: LossPart, multi_label: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from weevit.errors import UsageError
 from weevit.nn.create import create_model, from_checkpoint
 from weevit.nn.vit import Options, VisionTransformer
-from weevit.training.schema import Recipe
+from weevit.recipes.schema import Recipe
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.resolve import resolve

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from weevit.nn.vit import VisionTransformer
+from weevit.recipes.schema import OptimPart, Recipe
 from weevit.training.nadamuon import NAdaMuon
 from weevit.training.nadamw import NAdamW
-from weevit.training.schema import OptimPart, Recipe
 
 __all__ = ["AdamW", "NAdaMuon", "NAdamW", "clip_gradients", "create_optimizer", "param_groups", "set_rate"]
 

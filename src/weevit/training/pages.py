@@ -1,4 +1,4 @@
-"""The pages of `train` and `finetune`: quality, course, samples and settings."""
+"""The page of a run: quality, course, samples and settings."""
 
 from __future__ import annotations
 
@@ -7,44 +7,59 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-from weevit.datasets.dataset import TRAIN, Dataset
+from weevit.batches.loader import Loader
+from weevit.batches.mixing import mix
+from weevit.datasets.dataset import Dataset
+from weevit.errors import WeevitError
+from weevit.evaluation.evaluate import evaluate
 from weevit.evaluation.report import model_line, short_name, short_path, tile
 from weevit.evaluation.results import Evaluation
 from weevit.evaluation.saved import REPORT_HTML, write_evaluation
+from weevit.recipes.recipe import flat
+from weevit.recipes.recipe_file import write_value
+from weevit.recipes.schema import Recipe
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
-from weevit.reports.page import counted, interval, number, percent, points, render
+from weevit.reports.page import counted, interval, number, percent, render
 from weevit.reports.thumbnails import in_page
 from weevit.store.files import write_file
 from weevit.text import span
-from weevit.training.data import Loader
-from weevit.training.mixing import mix
 from weevit.training.plots import PANELS, to_pixels
-from weevit.training.recipe import flat
-from weevit.training.recipe_file import write_value
 from weevit.training.results import Run, failures
-from weevit.training.run_folder import EVALUATION, TRAINING
-from weevit.training.schema import Recipe
-from weevit.training.watch import SHARES
+from weevit.training.run_folder import EVALUATION, MODEL, REPORT, TRAINING
+from weevit.training.watch import SHARES, shown
 
 if TYPE_CHECKING:
-    from weevit.training.baseline import FineTuned
     from weevit.training.setup import Work
-    from weevit.training.task import Task
 
 EVALUATION_PAGE = EVALUATION
 
 _SHOWN = 12
 """Training images on the page."""
 
-_LISTED = 200
+LISTED = 200
+"""Unreadable images on the page."""
 
 _TITLES = {"loss": "loss", "top1": "right answers", "map": "mean average precision", "lr": "learning rate"}
 """Panel of `PANELS` -> its title."""
+
+
+def write_report(work: Work, run: Run) -> str:
+    """Evaluate `model/` as `weevit eval` does, and write the page of the run; returns a sentence on it.
+
+    A report that cannot be written does not fail the run: it can be made again.
+    """
+    try:
+        found = evaluate(work.folder / MODEL, work.dataset, split="validation")
+        write_evaluated(found, work.folder)
+        write_run_page(work, run, found)
+    except WeevitError as error:
+        return f"No report: {error.message}"
+    name = "map" if found.multi_label else "top1"
+    return f"model/ on the validation split: {name} {shown(name, found.metrics[name])} · {work.folder / REPORT}"
 
 
 def write_evaluated(evaluation: Evaluation, folder: Path) -> None:
@@ -69,47 +84,11 @@ def write_run_page(work: Work, run: Run, evaluation: Evaluation) -> None:
             lede=f"{model_line(evaluation.model)} · {short_path(str(work.recipe.data.path))}",
             verdict=f"The best weights: {percent(evaluation.metrics[name])} {what} of the {_answered(evaluation)}.",
             kind="note",
-            tiles=[_tile("validation", evaluation, name), *_time_tiles(run, None), tile("best", when)],
+            tiles=[accuracy_tile("validation", evaluation, name), *time_tiles(run, None), tile("best", when)],
             bars=None,
             links=[(EVALUATION_PAGE, "the evaluation: mistakes, calibration, class by class")],
-            failures=[(name, status, error) for name, _, status, error in failures(work)][:_LISTED],
-            **_how_it_went(run, work.recipe, work.loader, work.dataset),
-        ),
-    )
-
-
-def write_finetune_page(done: FineTuned, task: Task) -> None:
-    """The page of a fine-tuning."""
-    measure, compared = done.measure, done.comparison
-    tuned = compared.second if compared else None
-    sides = [("fine-tuned", tuned), ("linear head", done.head)]
-    links = [(EVALUATION_PAGE, "the evaluation of the kept weights: mistakes, calibration, each class")]
-    links += [("comparison/report.html", "both compared, image by image")] if compared else []
-    links += [("probe/report.html", "the linear head")]
-    assert done.plan is not None
-    recipe, held = done.plan.recipe, task.held.split(TRAIN)
-    went: dict[str, Any] = {"curves": [], "samples": [], "happened": [], "looks": "", "settings": [], "recipe": []}
-    if done.run is not None:
-        loader = Loader(held, recipe, task.checkpoint.preprocessing, torch.device("cpu"))
-        went = _how_it_went(done.run, recipe, loader, task.held, done.budget)
-    write_file(
-        done.folder / REPORT_HTML,
-        render(
-            "training.html",
-            verb="weevit finetune",
-            title=f"{short_path(task.dataset.path)}: {number(len(task.dataset.classes))} classes",
-            lede=f"{task.checkpoint.name} · {task.dataset.contents()}",
-            verdict=f"Kept is {done.verdict()}.",
-            kind="good" if done.chosen == "tuned" else "note",
-            tiles=[
-                *(_tile(name, side, measure) for name, side in sides if side),
-                *_difference(done),
-                *([] if done.run is None else _time_tiles(done.run, done.minutes)),
-            ],
-            bars=_bars(sides, measure),
-            links=links,
-            failures=[(name, status, error) for _, name, status, error in done.failures][:_LISTED],
-            **went,
+            failures=[(name, status, error) for name, _, status, error in failures(work)][:LISTED],
+            **how_it_went(run, work.recipe, work.loader, work.dataset),
         ),
     )
 
@@ -121,7 +100,8 @@ def _answered(evaluation: Evaluation) -> str:
     return counted(sum(row.ok for row in evaluation.rows), "validation image")
 
 
-def _tile(name: str, evaluation: Evaluation, measure: str) -> dict[str, str]:
+def accuracy_tile(name: str, evaluation: Evaluation, measure: str) -> dict[str, str]:
+    """The accuracy of a model on the validation split, or its mean average precision."""
     found = evaluation.metrics
     if measure != "top1":
         return tile(f"{name}: mean average precision", percent(found[measure]), _answered(evaluation))
@@ -129,38 +109,19 @@ def _tile(name: str, evaluation: Evaluation, measure: str) -> dict[str, str]:
     return tile(f"{name}: right", percent(found["top1"]), note)
 
 
-def _difference(done: FineTuned) -> Iterator[dict[str, str]]:
-    compared = done.comparison
-    if compared is not None and done.measure == "top1":
-        note = f"{points(compared.low)} to {points(compared.high)} at 95 %"
-        yield tile("difference, points", points(compared.difference), note)
-        alone = f"right alone: {compared.only_second:,} fine-tuned, {compared.only_first:,} head"
-        yield tile("paired test (McNemar)", f"p = {compared.p_value:.2g}", alone)
-
-
-def _time_tiles(run: Run, minutes: float | None) -> Iterator[dict[str, str]]:
+def time_tiles(run: Run, minutes: float | None) -> Iterator[dict[str, str]]:
+    """The time of training, and of all steps (`minutes`)."""
     whole = run.minutes if minutes is None else minutes
     yield tile("time", span(60 * whole), f"of it training: {span(60 * run.minutes)}")
-
-
-def _bars(sides: Sequence[tuple[str, Evaluation | None]], measure: str) -> Svg | None:
-    rows = [
-        charts.Bar(name, side.metrics[measure], side.metrics.get("top1_low"), side.metrics.get("top1_high"))
-        for name, side in sides
-        if side is not None
-    ]
-    if measure != "top1":
-        rows = [charts.Bar(row.name, row.value) for row in rows]
-    what = "right on the validation images" if measure == "top1" else "mean average precision"
-    return charts.bars(rows, Axis(what, 0.0, 1.0, percent=True), f"The fine-tuned model and the head: {what}")
 
 
 # ---- curves
 
 
-def _how_it_went(
+def how_it_went(
     run: Run, recipe: Recipe, loader: Loader, dataset: Dataset, budget: float | None = None
 ) -> dict[str, Any]:
+    """The course of a run, for its template; `budget` are the minutes of all steps, where training is one of them."""
     epoch = loader.steps_per_epoch
     return {
         "curves": [chart for panel in _TITLES if (chart := _curves(panel, run.metrics, epoch))],

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from weevit.datasets.dataset import TRAIN, VALIDATION
-from weevit.errors import STATUSES, WeevitError
+from weevit.errors import STATUSES
 from weevit.nn.save import save as save_module
 from weevit.nn.vit import VisionTransformer
 from weevit.store.files import replacing_folder
@@ -21,7 +21,6 @@ from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
 from weevit.training.saved import Best, Row
 from weevit.training.setup import Work
 from weevit.training.state import checkpoints, damage, read_weights
-from weevit.training.watch import shown
 from weevit.zoo.decision import Decision
 
 
@@ -100,26 +99,6 @@ def show_metrics(work: Work) -> None:
     run_folder.TRAINING.write_failures(work.folder, failures(work))
     with run_folder.TRAINING.writing(work.folder):
         draw_curves(work.folder / run_folder.PLOTS / CURVES, work.state.metrics, work.plan.steps_per_epoch)
-
-
-def write_report(work: Work, run: Run) -> str:
-    """Evaluate `model/` as `weevit eval` does, and write the page of the run; returns a sentence on it.
-
-    A report that cannot be written does not fail the run: it can be made again.
-    """
-    from weevit.evaluation.evaluate import evaluate
-    from weevit.training.pages import write_evaluated, write_run_page
-
-    try:
-        found = evaluate(work.folder / run_folder.MODEL, work.dataset, split="validation")
-        write_evaluated(found, work.folder)
-        write_run_page(work, run, found)
-    except WeevitError as error:
-        return f"No report: {error.message}"
-    name = "map" if found.multi_label else "top1"
-    return (
-        f"model/ on the validation split: {name} {shown(name, found.metrics[name])} · {work.folder / run_folder.REPORT}"
-    )
 
 
 def failures(work: Work) -> list[Failure]:

@@ -14,8 +14,8 @@ from weevit.datasets.hashing import contents
 from weevit.datasets.read import read_dataset
 from weevit.datasets.splitting import with_validation
 from weevit.errors import DatasetError
+from weevit.recipes.schema import Recipe
 from weevit.training import run_folder
-from weevit.training.schema import Recipe
 
 CONTENTS = "contents"
 """The key of `run.json` for the digest of the images' bytes."""

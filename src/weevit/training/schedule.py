@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from weevit.training.schema import Recipe
+from weevit.recipes.schema import Recipe
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weevit.batches.loader import Loader
 from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import check_there
 from weevit.engine.threads import choose_threads
 from weevit.errors import RecipeError, UsageError
 from weevit.nn.vit import VisionTransformer
+from weevit.recipes.duration import Duration
+from weevit.recipes.recipe import deviations, flat, load_recipe, override, to_yaml
+from weevit.recipes.schema import Recipe
 from weevit.store.folder import clear_leftovers
 from weevit.store.home import expand_home
 from weevit.training import run_folder
-from weevit.training.data import Loader
 from weevit.training.determinism import draw_from, settled
-from weevit.training.duration import Duration
 from weevit.training.ema import Ema
 from weevit.training.loss import class_weights
 from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import Start, build, class_order, describe, first_weights, given, preprocessing, rebuild
 from weevit.training.optim import create_optimizer
 from weevit.training.pace import Pace
-from weevit.training.recipe import deviations, flat, load_recipe, override, to_yaml
 from weevit.training.run_data import data_facts, in_order, refuse_other_data, splits_of
 from weevit.training.schedule import Schedule
-from weevit.training.schema import Recipe
 from weevit.training.state import State, load, newest, save
 from weevit.training.validation import Validation
 

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from weevit.datasets.dataset import TRAIN
 from weevit.errors import DivergedError
+from weevit.finetuning.baseline import FINETUNE, PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe
+from weevit.finetuning.pages import write_finetune_page
+from weevit.finetuning.planning import Plan, draft, make_plan, peak_memory, time_left
+from weevit.finetuning.task import Started, Task
 from weevit.fitting.floor import check_floor
+from weevit.recipes.recipe import deviations
 from weevit.store.folder import held
 from weevit.store.outputs import local
-from weevit.training.baseline import FINETUNE, PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe
 from weevit.training.loop import resume, train
-from weevit.training.pages import write_finetune_page
-from weevit.training.planning import Plan, draft, make_plan, peak_memory, time_left
-from weevit.training.recipe import deviations
 from weevit.training.results import Run
 from weevit.training.run_folder import RUN
 from weevit.training.setup import choose_device
-from weevit.training.task import Started, Task
 from weevit.training.watch import Watcher
 from weevit.zoo.weights import DEFAULT_MODEL
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from weevit.errors import TrainingError
-from weevit.training.recipe import flat, load_recipe
+from weevit.recipes.recipe import flat, load_recipe
 from weevit.training.run_folder import refuse_other_recipe
 
 

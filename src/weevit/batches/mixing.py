@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from weevit.training.schema import MixPart
-from weevit.training.seeding import keyed
+from weevit.batches.seeding import keyed
+from weevit.recipes.schema import MixPart
 
 Box = tuple[int, int, int, int]
 """Top, bottom, left, right in pixels; the last row and column are not in it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from weevit.errors import RecipeError
-from weevit.training.recipe_file import Raw
-from weevit.training.schema import Recipe
+from weevit.recipes.recipe_file import Raw
+from weevit.recipes.schema import Recipe
 from weevit.zoo.architectures import PATCH
 
 

@@ -23,16 +23,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from weevit.batches.augment import Hole, Params, apply, cropped, draw, fill_of, filling, finish
+from weevit.batches.decoding import read_pixels
+from weevit.batches.seeding import permutation
+from weevit.batches.together import treated_together
 from weevit.datasets.dataset import Split
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, TrainingError
 from weevit.images.source import Source
-from weevit.training.augment import Hole, Params, apply, cropped, draw, fill_of, filling, finish
-from weevit.training.decoding import read_pixels
-from weevit.training.randaugment import Op
-from weevit.training.schema import Recipe
-from weevit.training.seeding import permutation
-from weevit.training.together import treated_together
+from weevit.recipes.randaugment import Op
+from weevit.recipes.schema import Recipe
 from weevit.zoo.weights import Preprocessing
 
 ROUND = 256

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from weevit.errors import RecipeError
-from weevit.training.values import Kind, unknown_key
+from weevit.recipes.values import Kind, unknown_key
 from weevit.zoo.strict_json import shorten
 
 MAX_BYTES = 1 << 16

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from weevit.batches.pixels import Fill, Planes, planes_of, treated
+from weevit.batches.seeding import Key, keyed, noise
 from weevit.images.preprocess import preprocess
-from weevit.training.pixels import Fill, Planes, planes_of, treated
-from weevit.training.randaugment import Op, RandAugment, draw_interpolation
-from weevit.training.schema import AugmentPart
-from weevit.training.seeding import Key, keyed, noise
+from weevit.recipes.randaugment import Op, RandAugment, draw_interpolation
+from weevit.recipes.schema import AugmentPart
 from weevit.zoo.weights import Preprocessing
 
 Size = tuple[int, int]

@@ -14,10 +14,10 @@ from textures import texture
 
 torch = pytest.importorskip("torch")
 
+from weevit.batches.decoding import plain_layout, read_pixels  # noqa: E402
 from weevit.errors import DecodeError, ImageError, TooLargeImageError, TruncatedImageError  # noqa: E402
 from weevit.images.decode import Limits  # noqa: E402
 from weevit.images.source import Source, open_image  # noqa: E402
-from weevit.training.decoding import plain_layout, read_pixels  # noqa: E402
 
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from weevit.errors import RecipeError
-from weevit.training.duration import Duration
-from weevit.training.randaugment import RandAugment
-from weevit.training.values import Kind, duration, flag, number, one_of, optional, setting, several, text, whole
+from weevit.recipes.duration import Duration
+from weevit.recipes.randaugment import RandAugment
+from weevit.recipes.values import Kind, duration, flag, number, one_of, optional, setting, several, text, whole
 from weevit.zoo.fields import CROP, MEAN, STD
 
 Pair = tuple[float, float]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from weevit.training.pixels import Fill
-from weevit.training.randaugment import Op
+from weevit.batches.pixels import Fill
+from weevit.recipes.randaugment import Op
 
 
 def treated_together(images: Tensor, ops: Sequence[Sequence[Op]], fill: Fill) -> Tensor:

@@ -13,8 +13,8 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weevit.errors import RecipeError, did_you_mean
-from weevit.training.duration import EXPECTED as A_DURATION
-from weevit.training.duration import Duration, Unit
+from weevit.recipes.duration import EXPECTED as A_DURATION
+from weevit.recipes.duration import Duration, Unit
 from weevit.zoo.strict_json import shorten
 
 if TYPE_CHECKING:

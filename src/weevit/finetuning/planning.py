@@ -16,23 +16,23 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch.optim import Optimizer
 
+from weevit.batches.loader import Batch, Loader
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.errors import TrainingError
+from weevit.finetuning.blending import SHARES
+from weevit.finetuning.task import Task
 from weevit.fitting.results import Fit
 from weevit.nn.vit import VisionTransformer
 from weevit.predict import Predictor
+from weevit.recipes.duration import Duration
+from weevit.recipes.recipe import flat, override
+from weevit.recipes.schema import Recipe
 from weevit.text import span
-from weevit.training.blending import SHARES
-from weevit.training.data import Batch, Loader
 from weevit.training.determinism import draw_from, settled
-from weevit.training.duration import Duration
 from weevit.training.loss import loss, shares, smoothed
 from weevit.training.module import build, preprocessing
 from weevit.training.optim import clip_gradients, create_optimizer
-from weevit.training.recipe import flat, override
-from weevit.training.schema import Recipe
 from weevit.training.setup import Machine, pieces_for
-from weevit.training.task import Task
 from weevit.training.validation import Validation
 from weevit.zoo.checkpoint import Checkpoint
 

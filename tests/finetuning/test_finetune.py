@@ -27,15 +27,16 @@ import weevit  # noqa: E402
 from weevit.cli.app import _run as command  # noqa: E402
 from weevit.errors import DatasetError, TrainingError, UsageError  # noqa: E402
 from weevit.evaluation.metrics import softmax  # noqa: E402
-from weevit.training import blending, loop, planning, results  # noqa: E402
-from weevit.training import finetune as finetuning  # noqa: E402
-from weevit.training.baseline import FineTuned, better  # noqa: E402
-from weevit.training.finetune import finetune, plan_finetune  # noqa: E402
+from weevit.finetuning import blending, planning  # noqa: E402
+from weevit.finetuning import finetune as finetuning  # noqa: E402
+from weevit.finetuning.baseline import FineTuned, better  # noqa: E402
+from weevit.finetuning.finetune import finetune, plan_finetune  # noqa: E402
+from weevit.finetuning.planning import Speed, make_plan  # noqa: E402
+from weevit.finetuning.task import Task  # noqa: E402
+from weevit.training import loop, results  # noqa: E402
 from weevit.training.pace import Lookout  # noqa: E402
-from weevit.training.planning import Speed, make_plan  # noqa: E402
 from weevit.training.setup import Machine  # noqa: E402
 from weevit.training.state import checkpoints, read_weights  # noqa: E402
-from weevit.training.task import Task  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
 from weevit.zoo.checkpoint import read_checkpoint  # noqa: E402
 
@@ -148,7 +149,7 @@ def test_what_training_spoils_is_not_kept(tune: Any, data: Path) -> None:
 
 
 def test_the_fine_tuned_model_is_calibrated_on_what_was_held_out(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from weevit.training import baseline
+    from weevit.finetuning import baseline
 
     monkeypatch.setattr(baseline, "better", lambda scores, losses: "tuned")
     done = tune()

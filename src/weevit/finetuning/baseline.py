@@ -37,6 +37,9 @@ from weevit.evaluation.model import known
 from weevit.evaluation.results import Comparison, Evaluation
 from weevit.evaluation.saved import OURS as EVALUATION
 from weevit.evaluation.saved import REPORT_HTML
+from weevit.finetuning.blending import blend
+from weevit.finetuning.planning import Plan
+from weevit.finetuning.task import STARTED, Task
 from weevit.fitting import calibration
 from weevit.fitting.fit import Stage, fit
 from weevit.fitting.heads import Floats, Head
@@ -45,12 +48,9 @@ from weevit.predict import Predictor
 from weevit.store.folder import FAILURES, LOCK, Kind
 from weevit.text import span
 from weevit.training import run_folder
-from weevit.training.blending import blend
 from weevit.training.loop import INTERRUPTED
 from weevit.training.pages import EVALUATION_PAGE, write_evaluated
-from weevit.training.planning import Plan
 from weevit.training.results import Run
-from weevit.training.task import STARTED, Task
 from weevit.training.watch import Progress, Watcher
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.decision import Decision

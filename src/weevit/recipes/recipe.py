@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from weevit.errors import RecipeError, did_you_mean
-from weevit.store.home import expand_home
-from weevit.training.combinations import check
-from weevit.training.duration import Duration
-from weevit.training.recipe_file import MAX_BYTES, Raw, apply_overrides, read_yaml, write_value
-from weevit.training.schema import (
+from weevit.recipes.combinations import check
+from weevit.recipes.duration import Duration
+from weevit.recipes.recipe_file import MAX_BYTES, Raw, apply_overrides, read_yaml, write_value
+from weevit.recipes.schema import (
     PARTS,
     AugmentPart,
     DataPart,
@@ -31,7 +30,8 @@ from weevit.training.schema import (
     Recipe,
     SchedulePart,
 )
-from weevit.training.values import Kind, kind_of, plain_part, read_part, read_value, unknown_key
+from weevit.recipes.values import Kind, kind_of, plain_part, read_part, read_value, unknown_key
+from weevit.store.home import expand_home
 from weevit.zoo.strict_json import shorten
 
 __all__ = [
@@ -59,7 +59,7 @@ __all__ = [
     "to_yaml",
 ]
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parent
 
 NO_RESULT = frozenset(
     [

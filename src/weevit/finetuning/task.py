@@ -14,10 +14,10 @@ from weevit.datasets.read import check_there, read_dataset
 from weevit.datasets.splitting import with_validation
 from weevit.errors import MalformedFileError, UsageError
 from weevit.fitting.results import Fit
-from weevit.training.recipe import load_recipe, override
+from weevit.recipes.recipe import load_recipe, override
+from weevit.recipes.schema import Recipe
 from weevit.training.run_data import held_out
 from weevit.training.run_folder import TRAINING
-from weevit.training.schema import Recipe
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.records import Sha256, Text, items, read_record_file, words
 from weevit.zoo.resolve import resolve

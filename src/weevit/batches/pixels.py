@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import grid_sample
 
-from weevit.training.randaugment import Op
+from weevit.recipes.randaugment import Op
 
 Planes = npt.NDArray[np.uint8]
 Fill = tuple[int, int, int]

@@ -9,10 +9,10 @@ from textures import even, texture
 
 torch = pytest.importorskip("torch")
 
-from weevit.training.pixels import OPS, planes_of, treated  # noqa: E402
-from weevit.training.randaugment import Op, RandAugment  # noqa: E402
-from weevit.training.seeding import keyed  # noqa: E402
-from weevit.training.together import TOGETHER, treated_together  # noqa: E402
+from weevit.batches.pixels import OPS, planes_of, treated  # noqa: E402
+from weevit.batches.seeding import keyed  # noqa: E402
+from weevit.batches.together import TOGETHER, treated_together  # noqa: E402
+from weevit.recipes.randaugment import Op, RandAugment  # noqa: E402
 
 FILL = (123, 117, 104)
 SIGNED = (-1.0, -0.6, -0.05, 0.0, 0.02, 0.5, 1.0)

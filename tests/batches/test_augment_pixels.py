@@ -13,10 +13,10 @@ from textures import even, texture
 
 torch = pytest.importorskip("torch")
 
+from weevit.batches.augment import Box, Params, apply, resized_part  # noqa: E402
+from weevit.batches.pixels import OPS, planes_of, treated  # noqa: E402
 from weevit.images.decode import decode, read_file  # noqa: E402
-from weevit.training.augment import Box, Params, apply, resized_part  # noqa: E402
-from weevit.training.pixels import OPS, planes_of, treated  # noqa: E402
-from weevit.training.randaugment import Op  # noqa: E402
+from weevit.recipes.randaugment import Op  # noqa: E402
 from weevit.zoo.weights import CLIP, Preprocessing  # noqa: E402
 
 FILL = (123, 117, 104)

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from weevit.datasets.dataset import Split
+from weevit.finetuning.task import Task
 from weevit.nn.create import from_checkpoint
 from weevit.nn.save import save
 from weevit.store.files import replacing_folder
 from weevit.training import run_folder
 from weevit.training.module import preprocessing
 from weevit.training.setup import choose_device
-from weevit.training.task import Task
 from weevit.training.validation import Validation, figures
 from weevit.training.watch import Progress, Watcher
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weevit.errors import RecipeError
-from weevit.training.duration import UNITS, Duration
-from weevit.training.recipe import (
+from weevit.recipes.duration import UNITS, Duration
+from weevit.recipes.recipe import (
     FOLDER,
     KINDS,
     Recipe,
@@ -32,7 +32,7 @@ from weevit.training.recipe import (
     parse_recipe,
     to_yaml,
 )
-from weevit.training.values import number
+from weevit.recipes.values import number
 from weevit.zoo.architectures import ARCHITECTURES
 from weevit.zoo.weights import BY_NAME
 
@@ -429,7 +429,7 @@ def test_a_run_folder_is_its_recipe_and_overrides_are_checked_again(tmp_path: Pa
 
 
 def test_every_key_has_a_line_in_the_docstring_of_its_part() -> None:
-    from weevit.training.schema import PARTS
+    from weevit.recipes.schema import PARTS
 
     for cls in PARTS.values():
         doc = (cls.__doc__ or "").partition("Attributes:")[2]
@@ -463,7 +463,7 @@ def test_any_recipe_is_read_back_as_it_was_written(values: dict[str, Any]) -> No
 
 def test_recipes_need_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; from weevit.training.recipe import *; [to_yaml(load_recipe(name)) for name in names()]\n"
+        "import sys; from weevit.recipes.recipe import *; [to_yaml(load_recipe(name)) for name in names()]\n"
         "print(*{'torch', 'numpy', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from weevit.training.mixing import Mix, apply, draw, mix  # noqa: E402
-from weevit.training.schema import MixPart  # noqa: E402
-from weevit.training.seeding import keyed  # noqa: E402
+from weevit.batches.mixing import Mix, apply, draw, mix  # noqa: E402
+from weevit.batches.seeding import keyed  # noqa: E402
+from weevit.recipes.schema import MixPart  # noqa: E402
 
 RECIPE = MixPart(mixup=0.8, cutmix=1.0, switch=0.5)
 SIZE = (40, 56)

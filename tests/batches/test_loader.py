@@ -15,14 +15,14 @@ from textures import texture
 
 torch = pytest.importorskip("torch")
 
+from weevit.batches import loader as loader_module  # noqa: E402
+from weevit.batches.augment import draw, finish  # noqa: E402
+from weevit.batches.loader import Batch, Left, Loader, SampleKey, choose_workers  # noqa: E402
 from weevit.datasets.dataset import Split  # noqa: E402
 from weevit.errors import MissingImageError, TrainingError, UsageError  # noqa: E402
 from weevit.images.preprocess import normalize, preprocess  # noqa: E402
 from weevit.images.source import Source, open_image  # noqa: E402
-from weevit.training import data  # noqa: E402
-from weevit.training.augment import draw, finish  # noqa: E402
-from weevit.training.data import Batch, Left, Loader, SampleKey, choose_workers  # noqa: E402
-from weevit.training.schema import AugmentPart, DataPart, LoopPart, Recipe  # noqa: E402
+from weevit.recipes.schema import AugmentPart, DataPart, LoopPart, Recipe  # noqa: E402
 from weevit.zoo.weights import CLIP, Preprocessing  # noqa: E402
 
 SPEC = Preprocessing(48, 48, 0.95, "center", "bicubic", *CLIP)
@@ -207,13 +207,13 @@ def test_a_gpus_way_of_finishing_gives_the_same_images() -> None:
 def test_treatments_on_the_device_change_no_draw_and_hardly_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Crops, flips, holes, order and names are the same; the treatment of an image is within a grey level."""
     treated: list[Any] = []
-    real = data.treated_together
+    real = loader_module.treated_together
 
     def together(images: Any, ops: Any, fill: Any) -> Any:
         treated.extend(ops)
         return real(images, ops, fill)
 
-    monkeypatch.setattr(data, "treated_together", together)
+    monkeypatch.setattr(loader_module, "treated_together", together)
     part = AugmentPart(randaugment="rand-m6-inc1-n1-p1", erase_prob=0.5)
     theirs = loaded(a_split(12), a_recipe(augment=part))
     assert treated == []  # the workers did it

@@ -17,11 +17,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from weevit.batches.augment import Box, Hole, Params, draw, filling, finish  # noqa: E402
+from weevit.batches.seeding import keyed, noise, permutation  # noqa: E402
 from weevit.errors import RecipeError  # noqa: E402
-from weevit.training.augment import Box, Hole, Params, draw, filling, finish  # noqa: E402
-from weevit.training.randaugment import Op, RandAugment  # noqa: E402
-from weevit.training.schema import AugmentPart  # noqa: E402
-from weevit.training.seeding import keyed, noise, permutation  # noqa: E402
+from weevit.recipes.randaugment import Op, RandAugment  # noqa: E402
+from weevit.recipes.schema import AugmentPart  # noqa: E402
 from weevit.zoo.weights import CLIP, HALF, Preprocessing  # noqa: E402
 
 WEE = AugmentPart(randaugment="rand-m6-inc1-mstd1.0-n3")
