@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from weevit.errors import UsageError  # noqa: E402 - after the skip
 from weevit.nn.blocks import ParallelBlock  # noqa: E402
 from weevit.nn.features import take_indices  # noqa: E402
-from weevit.nn.layers import Context, DropPath, PatchDropout  # noqa: E402
+from weevit.nn.layers import Context, DropPath, PatchDropout, part_of_batch  # noqa: E402
 from weevit.nn.vit import Options, VisionTransformer  # noqa: E402
 from weevit.zoo.architectures import ARCHITECTURES, Architecture, get_architecture  # noqa: E402
 
@@ -364,3 +364,62 @@ def test_take_indices() -> None:
     for wrong in ([12], [], 0, [-13]):
         with pytest.raises(UsageError, match="0 to 11"):
             take_indices(wrong, 12)
+
+
+def alike(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Equal but for rounding, of which tiny gradients are sums that cancel out."""
+    return bool(torch.allclose(ours, theirs, rtol=0, atol=2e-5 * float(theirs.abs().max()) + 1e-9))
+
+
+def with_class_token(name: str) -> Architecture:
+    """The architecture, pooling a class token, whatever its own row says."""
+    row = get_architecture(name)
+    return replace(row, depth=3, class_token=True, pool="token", norm="before_pool")
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("again", [False, True])
+def test_in_training_the_last_block_of_a_class_token_may_be_computed_for_it_alone(name: str, again: bool) -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(with_class_token(name), Options(7, img_size=(48, 64), drop_path_rate=0.3)).train()
+    model.set_grad_checkpointing(again)
+    x = torch.randn(6, 3, 48, 64)
+    found = []
+    for first_only in (False, True):
+        model.first_only = first_only
+        model.zero_grad()
+        torch.manual_seed(1)
+        y = model(x)
+        y.square().sum().backward()
+        found.append([y.detach(), *(parameter.grad for parameter in model.parameters())])
+    assert all(alike(ours, theirs) for ours, theirs in zip(*found, strict=True))
+    model.first_only = True
+    assert model.forward_features(x).shape[1] == model.num_prefix_tokens + 12  # nothing else is cut
+    assert torch.equal(model.eval()(x), model.forward_head(model.forward_features(x)))
+
+
+@pytest.mark.parametrize("name", ["vit_pwee_patch16_reg1_gap_256", "vit_mediumd_patch16_rope_reg1_gap_256"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_part_of_a_batch_takes_its_random_numbers_from_the_whole(name: str, again: bool) -> None:
+    torch.manual_seed(0)
+    drops = Options(7, img_size=(48, 48), drop_rate=0.3, drop_path_rate=0.5, patch_drop_rate=0.3)
+    model = VisionTransformer(small(name), drops).train()
+    model.set_grad_checkpointing(again)
+    x = torch.randn(8, 3, 48, 48)
+
+    def logits_and_gradients(*parts: torch.Tensor | None) -> list[torch.Tensor]:
+        model.zero_grad()
+        y = torch.zeros(8, 7)
+        for rows in parts:
+            torch.manual_seed(1)
+            with part_of_batch(rows, 8):
+                own = model(x if rows is None else x[rows])
+                own.square().sum().backward()
+            y[slice(None) if rows is None else rows] = own.detach()
+        return [y, *(parameter.grad.clone() for parameter in model.parameters())]
+
+    whole = logits_and_gradients(None)
+    torch.manual_seed(1)
+    assert not torch.allclose(model(x[:4]), whole[0][:4])  # a part alone draws other numbers
+    cut = logits_and_gradients(torch.tensor([0, 1, 6, 7]), torch.tensor([2, 3]), torch.tensor([4, 5]))
+    assert all(alike(ours, theirs) for ours, theirs in zip(cut, whole, strict=True))

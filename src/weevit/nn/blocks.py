@@ -51,16 +51,21 @@ class SerialBlock(nn.Module):
             self.ls1, self.ls2 = LayerScale(D, arch.layer_scale), LayerScale(D, arch.layer_scale)
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        rope: Rope | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         """[B, N, D] -> [B, N, D]; the other arguments are those of `Context`."""
-        context = Context(rope, attn_mask, is_causal)
+        context = Context(rope, attn_mask, is_causal, first_only)
         x = self.drop_path1(x, self.attend, context)
         return self.drop_path2(x, self.transform, context)
 
     def attend(self, x: Tensor, context: Context) -> Tensor:
         """The first branch, [B, N, D]."""
-        y = self.attn(self.norm1(x), context.mask, context.is_causal, context.rope)
+        y = self.attn(self.norm1(x), context.mask, context.is_causal, context.rope, context.first_only)
         return _scaled(self.ls1(y), self.gamma_1)
 
     def transform(self, x: Tensor, context: Context) -> Tensor:
@@ -95,14 +100,20 @@ class ParallelBlock(MultiHead):
         self.drop_path = DropPath(drops.path)
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        rope: Rope | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         """[B, N, D] -> [B, N, D]; the other arguments are those of `Context`."""
-        return self.drop_path(x, self.branches, Context(rope, attn_mask, is_causal))
+        return self.drop_path(x, self.branches, Context(rope, attn_mask, is_causal, first_only))
 
     def branches(self, x: Tensor, context: Context) -> Tensor:
         """The sum of both branches, [B, N, D]."""
         hidden, q, k, v = self.in_proj(self.in_norm(x)).split(self.in_split, dim=-1)
+        hidden = hidden[:, :1] if context.first_only else hidden
         hidden = self.mlp_drop(self.mlp_act(hidden))  # [B, N, M]
         y = self.attend(q, k, v, context)
         return self.ls(self._merge(y, hidden))

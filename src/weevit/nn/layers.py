@@ -10,7 +10,8 @@ Shapes:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -31,11 +32,45 @@ class Context(NamedTuple):
         rope: rotary tables, where the architecture has them.
         mask: broadcast to (B, H, N, N): boolean (False is not attended to), or added to the scores; None for all.
         is_causal: each token attends to itself and those before it.
+        first_only: only the first token is asked for, as after the last block of a model with a class token.
     """
 
     rope: Rope | None = None
     mask: Tensor | None = None
     is_causal: bool = False
+    first_only: bool = False
+
+
+class _Part:
+    """The images of a forward pass among those of a batch; without `rows` they are the batch."""
+
+    rows: Tensor | None = None
+    total: int = 0
+
+
+_PART = _Part()
+
+
+@contextmanager
+def part_of_batch(rows: Tensor | None, total: int) -> Iterator[None]:
+    """Forward and backward passes of a part of a batch, with the random numbers of the whole: none depends on the cut.
+
+    Not for threads: PyTorch's own run the backward pass, so that this holds for the process.
+
+    Args:
+        rows: (b,) int64 on the model's device: the images of the part; None for the whole batch.
+        total: images in the batch.
+    """
+    before, (_PART.rows, _PART.total) = (_PART.rows, _PART.total), (rows, total)
+    try:
+        yield
+    finally:
+        _PART.rows, _PART.total = before
+
+
+def drawn(shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """Random numbers for images, a row each: those of the whole batch, of which a part takes its own."""
+    return draw(shape) if _PART.rows is None else draw((_PART.total, *shape[1:]))[_PART.rows]
 
 
 def is_traced(x: object) -> bool:
@@ -80,18 +115,19 @@ class DropPath(nn.Module):
 
         Without a branch, as timm's module: `x`, the output of a branch, scaled up for some images and 0 for others.
         """
+        context = context or Context()
+        stream = x[:, :1] if context.first_only else x  # [B, N, D], or of the first token only
         if not self.training or self.rate == 0.0:
-            return x if branch is None else x + branch(x, context or Context())
+            return x if branch is None else stream + branch(x, context)
         keep = 1 - self.rate
-        mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)
+        mask = drawn((x.shape[0], *[1] * (x.ndim - 1)), lambda shape: x.new_empty(shape).bernoulli_(keep))
         if branch is None:
             return x * (mask / keep)
-        context = context or Context()
         if is_traced(x) or x.device.type != "cpu" or not mask.any():
-            return x + branch(x, context) * (mask / keep)  # with gradients of zero, weights still decay
+            return stream + branch(x, context) * (mask / keep)  # with gradients of zero, weights still decay
         rows = mask.flatten().nonzero().flatten()  # of the images that keep the branch
         kept = branch(x.index_select(0, rows), _take(context, rows, len(x)))
-        return x.index_add(0, rows, kept.to(x.dtype), alpha=1 / keep)
+        return stream.index_add(0, rows, kept.to(x.dtype), alpha=1 / keep)
 
 
 def _take(context: Context, rows: Tensor, batch: int) -> Context:
@@ -101,7 +137,18 @@ def _take(context: Context, rows: Tensor, batch: int) -> Context:
         rope = rope[0][rows], rope[1][rows]
     if mask is not None and mask.ndim == 4 and len(mask) == batch > 1:
         mask = mask[rows]
-    return Context(rope, mask, context.is_causal)
+    return context._replace(rope=rope, mask=mask)
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose draws for a part of a batch are those of the whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        if not self.training or self.p == 0 or _PART.rows is None:
+            return super().forward(x)
+        keep = 1 - self.p
+        return x * (drawn(tuple(x.shape), lambda shape: x.new_empty(shape).bernoulli_(keep)) / keep)
 
 
 class PatchDropout(nn.Module):
@@ -125,7 +172,8 @@ class PatchDropout(nn.Module):
         if self.training and self.prob > 0.0:
             prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
             count = max(1, int(patches.shape[1] * (1 - self.prob)))
-            kept = torch.randn(patches.shape[:2], device=x.device).argsort(dim=-1)[:, :count]
+            order = drawn((len(x), patches.shape[1]), lambda shape: torch.randn(shape, device=x.device))
+            kept = order.argsort(dim=-1)[:, :count]
             patches = patches.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
             x = torch.cat([prefix, patches], dim=1)
         return (x, kept) if self.return_indices else x
@@ -206,12 +254,14 @@ class MultiHead(nn.Module):
         self.sub_norm = SubNorm(arch.head_dim, eps=SUB_NORM_EPS)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
-        """Queries, keys and values [B, N, D] -> [B, N, D]."""
+        """Queries, keys and values [B, N, D] -> [B, N, D], or [B, 1, D] if only the first token is asked for."""
         q, k = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in (q, k))  # [B, H (or 2 H), N, h]
         v = v.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, H, N, h (or 2 h)]
         q, k = self.q_norm(q), self.k_norm(k)
         if context.rope is not None:
             q, k = turn(q, context.rope, self.num_prefix_tokens), turn(k, context.rope, self.num_prefix_tokens)
+        if context.first_only:
+            q = q[:, :, :1]
         y = self._difference(q, k, v, context) if self.is_differential else self._softmax(q, k, v, context)
         return y.transpose(1, 2).flatten(2)
 
@@ -279,11 +329,16 @@ class Attention(MultiHead):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, rope: Rope | None = None
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        rope: Rope | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         """[B, N, D] -> [B, N, D]; the other arguments are those of `Context`."""
         q, k, v = self.project(x).chunk(3, dim=-1)  # [B, N, D] each
-        y = self.attend(q, k, v, Context(rope, attn_mask, is_causal))
+        y = self.attend(q, k, v, Context(rope, attn_mask, is_causal, first_only))
         return self.proj_drop(self.proj(self.norm(y)))
 
     def project(self, x: Tensor) -> Tensor:

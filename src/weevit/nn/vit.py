@@ -22,7 +22,7 @@ from weevit.graph.positions import rope_tables
 from weevit.nn.blocks import Drops, ParallelBlock, SerialBlock
 from weevit.nn.features import FeatureInfo, Taps
 from weevit.nn.initialise import initialise, scale_down
-from weevit.nn.layers import PatchDropout, Rope
+from weevit.nn.layers import Dropout, PatchDropout, Rope
 from weevit.nn.patches import PatchEmbed, Size, positions_for
 from weevit.zoo.architectures import NORM_EPS, Architecture
 
@@ -70,6 +70,8 @@ class VisionTransformer(Taps):
         arch: the row, with the pool and norm of this module.
         pretrained_cfg: timm's facts on the weights; empty without weights.
         norm_pre: an identity, to be replaced.
+        first_only: in training, `forward` of a model with a class token computes the last block for that token alone.
+            `weevit.train` sets it; hooks on `blocks` as a whole are then not called.
     """
 
     attn_pool = None
@@ -86,7 +88,7 @@ class VisionTransformer(Taps):
         self.num_prefix_tokens, self.num_reg_tokens = arch.num_prefix, arch.registers
         self.has_class_token, self.no_embed_class = arch.class_token, not arch.embeds_prefix
         self.dynamic_img_size = options.dynamic_img_size
-        self.grad_checkpointing = False
+        self.grad_checkpointing = self.first_only = False
         self.pretrained_cfg: dict[str, object] = {}
 
         img_size = options.img_size or (arch.img_size, arch.img_size)
@@ -107,7 +109,7 @@ class VisionTransformer(Taps):
         norm = nn.LayerNorm(D, eps=NORM_EPS)
         self.norm = norm if arch.norm == "before_pool" else nn.Identity()
         self.fc_norm = norm if arch.norm == "after_pool" else nn.Identity()
-        self.head_drop = nn.Dropout(options.drop_rate)
+        self.head_drop = Dropout(options.drop_rate)
         self.head = nn.Linear(D, options.num_classes) if options.num_classes else nn.Identity()
         self._ropes: dict[tuple[Size, torch.device], Rope] = {}
         if self.patch_embed.proj.weight.device.type != "meta":
@@ -117,6 +119,9 @@ class VisionTransformer(Taps):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """[B, channels, height, width] normalised pixels -> [B, K] logits; for the rest see `Context`."""
+        if self.first_only and self.training and self.global_pool == "token" and attn_mask is None and not is_causal:
+            x, _ = self._pass(x, (), first_only=True)
+            return self.forward_head(self.norm(x))
         return self.forward_head(self.forward_features(x, attn_mask, is_causal))
 
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
@@ -144,19 +149,25 @@ class VisionTransformer(Taps):
         last: int | None = None,
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
+        first_only: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Pixels -> tokens after the last block, [B, N, D], and after the blocks in `taps`."""
+        """Pixels -> tokens after the last block, [B, N, D] (or only the first of them), and after those in `taps`."""
         x, rope = self.tokens(x)  # [B, N, D]
         again = self.grad_checkpointing and self.training
         # torch.fx takes no `bool` of its stand-ins: the mask is asked for first, and is_causal not where there is one
-        if isinstance(self.blocks, nn.Sequential) and attn_mask is None and not (is_causal or taps or again):
+        if (
+            isinstance(self.blocks, nn.Sequential)
+            and attn_mask is None
+            and not (is_causal or taps or again or first_only)
+        ):
             return self.blocks(x), []  # called as a whole, as timm does: a hook on it fires
         seen = []
         for index, block in enumerate(self.blocks):
+            context = (attn_mask, is_causal, rope, first_only and index == len(self.blocks) - 1)
             if again:
-                x = checkpoint(block, x, attn_mask, is_causal, rope, use_reentrant=False)
+                x = checkpoint(block, x, *context, use_reentrant=False)
             else:
-                x = block(x, attn_mask, is_causal, rope)  # [B, N, D]
+                x = block(x, *context)  # [B, N, D]
             if index in taps:
                 seen.append(x)
             if index == last:
