@@ -133,23 +133,23 @@ def test_draws_are_distributed_as_timms(mixup: float, cutmix: float) -> None:
 
 def test_a_batch_is_mixed_the_same_way_whenever_its_step_comes() -> None:
     batches = [a_batch() for _ in range(2)]
-    first, again = (mix(*batch, RECIPE, CLASSES, 3, 17) for batch in batches)
+    first, again = (mix(*batch, RECIPE, CLASSES, (3, 17)) for batch in batches)
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
-    other = mix(*a_batch(), RECIPE, CLASSES, 3, 18)
+    other = mix(*a_batch(), RECIPE, CLASSES, (3, 18))
     assert not torch.equal(first[0], other[0])
 
 
 def test_shares_of_a_target_add_up() -> None:
     for mode in ("batch", "pair", "elem"):
         for step in range(20):
-            _, targets = mix(*a_batch(9), replace(RECIPE, mode=mode), CLASSES, 0, step)
+            _, targets = mix(*a_batch(9), replace(RECIPE, mode=mode), CLASSES, (0, step))
             assert torch.allclose(targets.sum(1), torch.ones(9))
 
 
 def test_an_odd_batch_of_pairs_leaves_the_middle_one() -> None:
     images, targets = a_batch(5)
-    mixed, soft = mix(images.clone(), targets, MixPart(mixup=1.0, mode="pair"), CLASSES, 0, 0)
+    mixed, soft = mix(images.clone(), targets, MixPart(mixup=1.0, mode="pair"), CLASSES, (0, 0))
     assert torch.equal(mixed[2], images[2])
     assert soft[2].max() == 1
     assert not torch.equal(mixed[0], images[0])
@@ -164,4 +164,4 @@ def test_labels_are_mixed_as_they_are() -> None:
 
 def test_without_mixing_everything_comes_back_as_it_is() -> None:
     images, targets = a_batch()
-    assert mix(images, targets, MixPart(), CLASSES, 0, 0) == (images, targets)
+    assert mix(images, targets, MixPart(), CLASSES, (0, 0)) == (images, targets)

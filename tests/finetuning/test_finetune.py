@@ -34,8 +34,8 @@ from weevit.finetuning.finetune import finetune, plan_finetune  # noqa: E402
 from weevit.finetuning.planning import Speed, make_plan  # noqa: E402
 from weevit.finetuning.task import Task  # noqa: E402
 from weevit.training import loop, results  # noqa: E402
+from weevit.training.machine import Machine  # noqa: E402
 from weevit.training.pace import Lookout  # noqa: E402
-from weevit.training.setup import Machine  # noqa: E402
 from weevit.training.state import checkpoints, read_weights  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
 from weevit.zoo.checkpoint import read_checkpoint  # noqa: E402
@@ -332,12 +332,12 @@ def test_where_no_time_is_left_the_head_is_the_model(tune: Any, minutes: float) 
 
 
 def test_where_training_diverges_the_head_is_the_model(tune: Any, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse = loop._refuse_not_finite
+    refuse = loop.refuse_not_finite
 
-    def third_is_nan(work: Any, found: list[float], batch: Any) -> None:
-        refuse(work, [math.nan, found[1]] if work.state.step == 2 else found, batch)
+    def third_is_nan(work: Any, loss: float, norm: float, batch: Any) -> None:
+        refuse(work, math.nan if work.state.step == 2 else loss, norm, batch)
 
-    monkeypatch.setattr(loop, "_refuse_not_finite", third_is_nan)
+    monkeypatch.setattr(loop, "refuse_not_finite", third_is_nan)
     done = tune()
     assert (done.chosen, done.run, done.comparison) == ("probe", None, None)
     assert done.lines()[0] == "kept        the linear head: training diverged"

@@ -11,14 +11,17 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from weevit.batches.mixing import Mix, draw, mix
+from weevit.batches.loader import Batch
+from weevit.batches.mixing import Mix, Share, draw
 from weevit.batches.seeding import keyed
 from weevit.nn.vit import Options, VisionTransformer
 from weevit.recipes.schema import Recipe
 from weevit.training.ema import Ema
-from weevit.training.loss import loss, smoothed
-from weevit.training.optim import clip_gradients, create_optimizer, set_rate
+from weevit.training.machine import Machine
+from weevit.training.optim import create_optimizer
 from weevit.training.schedule import Schedule
+from weevit.training.state import State
+from weevit.training.step import Step
 from weevit.zoo.architectures import Architecture
 
 NUM_CLASSES = 10
@@ -55,18 +58,16 @@ def pair(arch: Architecture, size: int) -> tuple[VisionTransformer, nn.Module]:
 
 def train_ours(model: VisionTransformer, recipe: Recipe, size: int, steps: int) -> Trained:
     """Our loop without what surrounds it."""
-    optimizer, schedule, ema = create_optimizer(model, recipe), Schedule.of(recipe, steps), Ema(model, recipe.ema)
-    losses = []
-    for step, (x, y) in enumerate(batches(size, recipe.loop.batch_size, steps)):
-        x, wanted = mix(x, smoothed(y, NUM_CLASSES, recipe.loss), recipe.mix, NUM_CLASSES, recipe.seed, step)
-        set_rate(optimizer, schedule.rate(step))
-        value = loss(model(x), wanted, recipe.loss)
-        value.backward()
-        clip_gradients(model.parameters(), recipe.optim)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update(model, step + 1)
-        losses.append(float(value.detach()))
+    schedule = Schedule.of(recipe, steps)
+    machine = Machine(torch.device("cpu"), torch.get_num_threads(), "fp32", recipe.loop.accumulate or 1)
+    ema, scaler = Ema(model, recipe.ema), torch.amp.GradScaler("cpu", enabled=False)
+    state = State(model, create_optimizer(model, recipe), ema, scaler, "")
+    step, losses = Step(recipe, machine, state, NUM_CLASSES), []
+    for number, (x, y) in enumerate(batches(size, recipe.loop.batch_size, steps)):
+        batch = Batch(x, y, keys=(), ids=(), bad=(), share=Share.of(len(x)))
+        value, _ = step.gradients(*step.inputs(batch, mixed=True), batch.share)
+        step.update(schedule.rate(number), len(x))
+        losses.append(value)
     return Trained(losses, model.state_dict(), ema.module.state_dict())
 
 

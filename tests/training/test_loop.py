@@ -29,11 +29,15 @@ from weevit.training import (  # noqa: E402
     micro_batches,
     results,
     setup,
+    sitting,
+    step,
 )
+from weevit.training.machine import choose_device, choose_precision  # noqa: E402
 from weevit.training.optim import create_optimizer  # noqa: E402
+from weevit.training.ranks import Ranks  # noqa: E402
 from weevit.training.results import Run  # noqa: E402
 from weevit.training.run_data import in_order  # noqa: E402
-from weevit.training.setup import choose_device, choose_precision, reopen  # noqa: E402
+from weevit.training.setup import reopen  # noqa: E402
 from weevit.training.state import checkpoints, read_weights  # noqa: E402
 from weevit.training.watch import Progress, Watcher  # noqa: E402
 
@@ -95,8 +99,8 @@ def test_a_run_learns_and_leaves_a_model_that_every_verb_loads(train: Train, dat
 def test_the_loop_is_the_plain_one(train: Train, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the fewest lines of PyTorch on the same batches."""
     batches: list[Any] = []
-    real = loop._count_bad
-    monkeypatch.setattr(loop, "_count_bad", lambda work, batch: batches.append(batch) or real(work, batch))
+    real = sitting.count_bad
+    monkeypatch.setattr(sitting, "count_bad", lambda work, batch: batches.append(batch) or real(work, batch))
     words = ("mix.prob=0", "model.drop_path=0", "optim.name=adamw", "optim.layer_decay=0.75", "schedule.epochs=2")
     run = train(*words, "loop.log_every=1", "loop.keep=100")
     work = reopen(run.folder, None, None, print)  # for its module; then as it was at the start
@@ -526,7 +530,7 @@ def test_a_gpu_that_runs_out_of_memory_later_is_told(train: Train, monkeypatch: 
     def full(*arguments: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(loop, "loss", full)
+    monkeypatch.setattr(step, "loss", full)
     with pytest.raises(TrainingError, match=r"does not hold a batch of 8 in 1 micro-batch") as told:
         train()
     assert "loop.accumulate=2" in told.value.hint
@@ -569,7 +573,7 @@ def test_recipe_and_data_are_resolved_once(train: Train, data: Path, monkeypatch
         (math.nan, 1.0, None, "the loss is nan"),
         (1.0, math.inf, None, "the norm of the gradients is inf"),
         (1.0, math.inf, 1024.0, ""),  # float16: the scaler skips the update and lowers its scale
-        (1.0, math.inf, loop.LOWEST_SCALE, "the norm of the gradients is inf"),
+        (1.0, math.inf, sitting.LOWEST_SCALE, "the norm of the gradients is inf"),
         (math.inf, 1.0, 1024.0, "the loss is inf"),
     ],
 )
@@ -577,10 +581,10 @@ def test_a_loss_or_gradients_that_are_not_finite(
     value: float, norm: float, scale: float | None, told: str, tmp_path: Path
 ) -> None:
     scaler = SimpleNamespace(is_enabled=lambda: scale is not None, get_scale=lambda: scale or 1.0)
-    work: Any = SimpleNamespace(folder=tmp_path, state=SimpleNamespace(step=7, scaler=scaler))
+    work: Any = SimpleNamespace(folder=tmp_path, state=SimpleNamespace(step=7, scaler=scaler), ranks=Ranks())
     batch: Any = SimpleNamespace(ids=("a.png", "b.png"))
     expected = (
         pytest.raises(TrainingError, match=f"In step 8, {told}. The images: a.png, b.png") if told else nullcontext()
     )
     with expected:
-        loop._refuse_not_finite(work, [value, norm], batch)
+        sitting.refuse_not_finite(work, value, norm, batch)

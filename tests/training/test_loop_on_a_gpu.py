@@ -20,9 +20,10 @@ import runs  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
 
 from weevit.batches import loader  # noqa: E402
-from weevit.training import loop, nadamw, setup  # noqa: E402
+from weevit.training import loop, nadamw, setup, sitting  # noqa: E402
 from weevit.training.board import Board  # noqa: E402
-from weevit.training.setup import Machine, Work  # noqa: E402
+from weevit.training.machine import Machine  # noqa: E402
+from weevit.training.setup import Work  # noqa: E402
 from weevit.training.watch import Watcher  # noqa: E402
 
 GPU = torch.device("cuda", 0)
@@ -59,7 +60,7 @@ def on_gpu(work: Work) -> Work:
         for name, own in module.named_parameters(recurse=False):
             setattr(module, name, torch.nn.Parameter(torch.empty(own.shape, dtype=own.dtype, device=GPU)))
     machine = Machine(GPU, 1, "bf16", pieces=2)
-    return setup._work(work.folder, work.recipe, work.facts, work.dataset, machine, work.model)
+    return setup._work(work.folder, work.recipe, work.facts, work.dataset, machine, work.model, work.ranks)
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available", "ignore:Accessing the data pointer of FakeTensor")
@@ -68,9 +69,10 @@ def test_an_update_finds_everything_on_the_gpu_and_waits_for_it_once(
 ) -> None:
     waits: list[torch.device] = []
     monkeypatch.setattr(FakeTensor, "tolist", lambda self: waits.append(self.device) or [1.0] * len(self))
-    monkeypatch.setattr(loader._Memory, "take", lambda memory: Pinned(memory._shape))
-    written = {"_save": Path(), "digest": "", "show_samples": None, "outcome": SimpleNamespace(digest="", total=3)}
-    for name, value in written.items():
+    monkeypatch.setattr(loader._Memory, "take", lambda memory: Pinned(memory.shape))
+    for name, value in {"save": Path(), "digest": ""}.items():
+        monkeypatch.setattr(sitting, name, lambda *_, value=value: value)
+    for name, value in {"show_samples": None, "outcome": SimpleNamespace(digest="", total=3)}.items():
         monkeypatch.setattr(loop, name, lambda *_, value=value: value)
     monkeypatch.setattr(torch.Tensor, "backward", lambda value: with_gradients(value, begun.model))
     monkeypatch.setattr(nadamw, "_count", lambda state: 1)  # it reads a number that is kept on the CPU, here a fake

@@ -9,7 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from weevit.recipes.schema import LossPart  # noqa: E402
-from weevit.training.loss import class_weights, loss, shares, smoothed  # noqa: E402 - after the skip
+from weevit.training.loss import class_weights, loss, smoothed  # noqa: E402 - after the skip
+from weevit.training.step import cut  # noqa: E402
 
 B, K = 12, 7
 
@@ -99,9 +100,13 @@ def test_pieces_add_up_to_the_batch(batch: int, pieces: int) -> None:
     x, wanted = logits()[:batch], smoothed(classes()[:batch], K, LossPart())
     whole = loss(x @ weight, wanted, LossPart())
     (expected,) = torch.autograd.grad(whole, weight)
-    found = list(shares(batch, pieces))
+    found = list(cut(batch, pieces))
     assert len(found) <= pieces
-    values = [loss(x[piece] @ weight, wanted[piece], LossPart()) * share for piece, share in found]
+    assert [row for piece in found for row in range(batch)[piece]] == list(range(batch))
+    shares = [(piece.stop - piece.start) / batch for piece in found]
+    values = [
+        loss(x[piece] @ weight, wanted[piece], LossPart()) * share for piece, share in zip(found, shares, strict=True)
+    ]
     for value in values:
         value.backward()
     assert sum(value.item() for value in values) == pytest.approx(whole.item(), rel=1e-6)

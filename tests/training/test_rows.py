@@ -31,7 +31,7 @@ import stopped  # noqa: E402
 from weevit.cli.app import _run as cli  # noqa: E402
 from weevit.datasets.read import read_dataset  # noqa: E402
 from weevit.errors import DatasetError, OutputError, TrainingError  # noqa: E402
-from weevit.training import loop, results  # noqa: E402
+from weevit.training import loop, results, sitting  # noqa: E402
 from weevit.training import state as state_module  # noqa: E402
 from weevit.training.results import Run  # noqa: E402
 from weevit.training.state import checkpoints, damage, read_weights  # noqa: E402
@@ -107,13 +107,13 @@ def test_t2_killed_at_each_point_of_a_save(made: Made, whole: Path, tmp_path: Pa
 
 def test_t3_every_image_is_seen_once_an_epoch(made: Made, whole: Path, tmp_path: Path, monkeypatch: Any) -> None:
     seen: list[str] = []
-    real = loop._count_bad
+    real = sitting.count_bad
 
     def count(work: Any, batch: Any) -> None:
         seen.extend(batch.ids)
         real(work, batch)
 
-    monkeypatch.setattr(loop, "_count_bad", count)
+    monkeypatch.setattr(sitting, "count_bad", count)
     folder = tmp_path / "run"
     train(made, folder, watcher=watcher(stop=3))
     for stop in (7, 8, 10, 13):

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from weevit.batches.augment import Hole, Params, apply, cropped, draw, fill_of, filling, finish
 from weevit.batches.decoding import read_pixels
+from weevit.batches.mixing import Share
 from weevit.batches.seeding import permutation
 from weevit.batches.together import treated_together
 from weevit.datasets.dataset import Split
@@ -67,7 +68,8 @@ class Batch:
         targets: (B,) int64, or (B, K) labels of 0 and 1, on the loader's device.
         keys: keys of these images.
         ids: their names.
-        bad: the unreadable images.
+        bad: the unreadable images, of all ranks.
+        share: which images of the batch they are, if several ranks train.
     """
 
     images: Tensor
@@ -75,10 +77,48 @@ class Batch:
     keys: tuple[SampleKey, ...]
     ids: tuple[str, ...]
     bad: tuple[Bad, ...]
+    share: Share
+
+    def part(self, share: Share) -> Batch:
+        """Some of its images."""
+        rows = torch.tensor(share.rows, dtype=torch.int64, device=self.images.device)
+        return Batch(
+            images=self.images[rows],
+            targets=self.targets[rows],
+            keys=tuple(self.keys[row] for row in share.rows),
+            ids=tuple(self.ids[row] for row in share.rows),
+            bad=self.bad,
+            share=share,
+        )
+
+
+class Peers(Protocol):
+    """The ranks that share the batches."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this one, from 0."""
+
+    @property
+    def world(self) -> int:
+        """How many there are."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of them says so; all ask."""
+
+
+class Alone:
+    """One process."""
+
+    rank, world = 0, 1
+
+    def any(self, flag: bool) -> bool:
+        """The flag."""
+        return flag
 
 
 class Loader:
-    """The training split as batches.
+    """The training split as batches, or as a rank's share of them.
 
     Attributes:
         split: the images and their classes.
@@ -89,7 +129,14 @@ class Loader:
             is only one batch.
     """
 
-    def __init__(self, split: Split, recipe: Recipe, spec: Preprocessing, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        recipe: Recipe,
+        spec: Preprocessing,
+        device: torch.device | None = None,
+        peers: Peers | None = None,
+    ) -> None:
         """Uses `augment`, `data.repeats`, `loop.batch_size`, `loop.workers` and `seed` of the recipe."""
         if not len(split):
             raise TrainingError(f"The split {split.name} has no images to train on.", "weevit data check")
@@ -101,30 +148,46 @@ class Loader:
         shown = len(split) // ROUND * ROUND if repeated else len(split)  # as timm's samplers count
         self._batch = min(recipe.loop.batch_size, shown)
         self.steps_per_epoch = shown // self._batch
+        self._peers: Peers = peers or Alone()
+        self._share = Share.of(self._batch, self._peers.rank, self._peers.world)
         self._on_device = self._part.treated_by == "device"
-        shape = (self._batch, 3, spec.height, spec.width)
+        shape = (len(self._share.rows), 3, spec.height, spec.width)
         self._memory = _Memory(shape, self.device, self._on_device or self.device.type == "cuda")
         # On the device once: a copy from pageable memory waits for the device's whole queue.
         self._mean, self._std = (torch.tensor(of).view(3, 1, 1).to(self.device) for of in (spec.mean, spec.std))
 
     def order(self, epoch: int) -> list[SampleKey]:
-        """The images of an epoch, batch by batch; the repeats of one are consecutive."""
+        """The images of an epoch, batch by batch, of all ranks; the repeats of one are consecutive."""
         samples = self._samples(epoch)
         return [key for step in range(self.steps_per_epoch) for key in self._keys(samples, step)]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from 0, starting at step `start`."""
         samples = self._samples(epoch)
-        drafts: deque[_Pending] = deque()
+        drafts: deque[tuple[int, _Pending]] = deque()
         # A model on the CPU uses all cores; preparing batches beside it would slow down every step.
         ahead = 1 if self.workers and self.device.type == "cuda" else 0
         with _helpers(self.workers) as hand_out:
             for step in range(start, self.steps_per_epoch):
-                drafts.append(self._submit(self._keys(samples, step), epoch, hand_out))
+                keys = self._keys(samples, step)
+                own = keys if self._share.whole else [keys[row] for row in self._share.rows]
+                drafts.append((step, self._submit(own, epoch, hand_out, self._memory)))
                 if len(drafts) > ahead:
-                    yield self._batch_of(drafts.popleft())
+                    yield self._checked(*drafts.popleft(), epoch)
             while drafts:
-                yield self._batch_of(drafts.popleft())
+                yield self._checked(*drafts.popleft(), epoch)
+
+    def _checked(self, step: int, pending: _Pending, epoch: int) -> Batch:
+        """The prepared batch; where a rank cannot read an image, this rank's share of those that are left."""
+        batch, peers = self._batch_of(pending, self._share), self._peers
+        if peers.world == 1 or not peers.any(bool(batch.bad)):
+            return batch
+        # Without that image others are partners: each rank prepares the whole batch, as one process does.
+        keys = self._keys(self._samples(epoch), step)
+        memory = _Memory((len(keys), *self._memory.shape[1:]), self.device, self._memory.as_pixels)
+        with _helpers(self.workers) as hand_out:
+            whole = self._batch_of(self._submit(keys, epoch, hand_out, memory))
+        return whole.part(Share.of(len(whole.images), peers.rank, peers.world))
 
     def _samples(self, epoch: int) -> npt.NDArray[np.int64]:
         return permutation(len(self.split), "order", self._seed, epoch)
@@ -133,8 +196,10 @@ class Loader:
         indices = range(step * self._batch, (step + 1) * self._batch)
         return [SampleKey(int(samples[index // self._repeats]), index % self._repeats) for index in indices]
 
-    def _submit(self, keys: list[SampleKey], epoch: int, hand_out: Callable[[_Task], _Task]) -> _Pending:
-        images = self._memory.take()
+    def _submit(
+        self, keys: list[SampleKey], epoch: int, hand_out: Callable[[_Task], _Task], memory: _Memory
+    ) -> _Pending:
+        images = memory.take()
         rows = images.numpy()
         groups = [slice(at, at + GROUP) for at in range(0, len(keys), GROUP)]
         tasks = [partial(self._prepare, keys[group], epoch, rows[group]) for group in groups]
@@ -164,7 +229,7 @@ class Loader:
         finish(planes, params.holes, self.spec, row)
         return Left((), ())
 
-    def _batch_of(self, pending: _Pending) -> Batch:
+    def _batch_of(self, pending: _Pending, share: Share | None = None) -> Batch:
         results = [result for wait in pending.waits for result in wait()]
         good = [index for index, result in enumerate(results) if not isinstance(result, Bad)]
         keys = tuple(pending.keys[index] for index in good)
@@ -177,6 +242,7 @@ class Loader:
             keys=keys,
             ids=tuple(self.split.sources[key.sample].name for key in keys),
             bad=tuple(result for result in results if isinstance(result, Bad)),
+            share=share if share is not None and len(good) == len(results) else Share.of(len(good)),
         )
 
     def _finished(self, left: list[Left], images: Tensor) -> Tensor:
@@ -245,7 +311,7 @@ class _Memory:
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device, as_pixels: bool) -> None:
-        self._shape, self._pinned, self._as_pixels = shape, device.type == "cuda", as_pixels
+        self.shape, self.as_pixels, self._pinned = shape, as_pixels, device.type == "cuda"
         self._free: list[npt.NDArray[np.float32]] = []
         # The same for temporary arrays: glibc keeps freed blocks up to the size of the largest one freed so far, but at
         # most 32 MB. This block is never written to.
@@ -253,9 +319,9 @@ class _Memory:
 
     def take(self) -> Tensor:
         """Memory for a batch of images: float32; uint8 where the device finishes them, for a GPU pinned."""
-        if self._as_pixels:
-            return torch.empty(self._shape, dtype=torch.uint8, pin_memory=self._pinned)
-        memory = self._free.pop() if self._free else np.empty(self._shape, np.float32)
+        if self.as_pixels:
+            return torch.empty(self.shape, dtype=torch.uint8, pin_memory=self._pinned)
+        memory = self._free.pop() if self._free else np.empty(self.shape, np.float32)
         lent = memory.view()  # a new array, which lives as long as the tensor's storage
         weakref.finalize(lent, self._free.append, memory).atexit = False
         return torch.from_numpy(lent)

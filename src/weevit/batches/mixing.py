@@ -25,6 +25,38 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
+class Share:
+    """The images of a batch that one rank computes: as many from its beginning as from its end.
+
+    The i-th image and the i-th from the end, which are mixed, are so on the same rank.
+
+    Attributes:
+        rows: their indices in the batch, in order.
+        size: images in the batch.
+        ranks: how many ranks compute these images, each for itself.
+    """
+
+    rows: Sequence[int]
+    size: int
+    ranks: int = 1
+
+    @classmethod
+    def of(cls, size: int, rank: int = 0, world: int = 1) -> Share:
+        """The share of a rank; all images, on every rank, where there are not two for each."""
+        pairs = size // 2
+        if world == 1 or pairs < world:
+            return cls(range(size), size, world)
+        first, last = rank * pairs // world, (rank + 1) * pairs // world
+        middle = range(pairs, size - pairs) if rank == world - 1 else range(0)
+        return cls([*range(first, last), *middle, *range(size - last, size - first)], size)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole batch."""
+        return len(self.rows) == self.size
+
+
+@dataclass(frozen=True)
 class Mix:
     """The mix of an image with its partner.
 
@@ -38,25 +70,31 @@ class Mix:
 
 
 def mix(
-    images: Tensor, targets: Tensor, part: MixPart, num_classes: int, seed: int, step: int
+    images: Tensor,
+    targets: Tensor,
+    part: MixPart,
+    num_classes: int,
+    key: tuple[int, int],
+    share: Share | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Mix a batch by the draws of (seed, step). The i-th image's partner is the i-th from the end.
+    """Mix a batch by its draws. The i-th image's partner is the i-th from the end.
 
     Args:
         images: (B, 3, H, W) float, changed in place.
         targets: (B,) class indices, or (B, K) labels.
         part: part of the recipe; without mixing, both are returned unchanged.
         num_classes: K.
-        seed: seed of the recipe.
-        step: updates before this one.
+        key: seed of the recipe, and updates before this one.
+        share: the images among those of the batch, where they are not all; each beside its partner.
 
     Returns:
         The images, and (B, K) float32 shares of classes.
     """
     if not part.active:
         return images, targets
-    drawn = draw(part, len(images), (images.shape[2], images.shape[3]), keyed("mix", seed, step))
-    return apply(images, targets, drawn, num_classes)
+    share = share or Share.of(len(images))
+    drawn = draw(part, share.size, (images.shape[2], images.shape[3]), keyed("mix", *key))
+    return apply(images, targets, [drawn[row] for row in share.rows], num_classes)
 
 
 def draw(part: MixPart, count: int, size: tuple[int, int], rng: Random) -> list[Mix]:

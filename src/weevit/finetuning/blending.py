@@ -19,8 +19,8 @@ from weevit.nn.create import from_checkpoint
 from weevit.nn.save import save
 from weevit.store.files import replacing_folder
 from weevit.training import run_folder
+from weevit.training.machine import choose_device
 from weevit.training.module import preprocessing
-from weevit.training.setup import choose_device
 from weevit.training.validation import Validation, figures
 from weevit.training.watch import Progress, Watcher
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint

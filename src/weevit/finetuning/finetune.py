@@ -23,9 +23,9 @@ from weevit.recipes.recipe import deviations
 from weevit.store.folder import held
 from weevit.store.outputs import local
 from weevit.training.loop import resume, train
+from weevit.training.machine import choose_device
 from weevit.training.results import Run
 from weevit.training.run_folder import RUN
-from weevit.training.setup import choose_device
 from weevit.training.watch import Watcher
 from weevit.zoo.weights import DEFAULT_MODEL
 

@@ -14,9 +14,8 @@ import time
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch.optim import Optimizer
 
-from weevit.batches.loader import Batch, Loader
+from weevit.batches.loader import Loader
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
 from weevit.errors import TrainingError
 from weevit.finetuning.blending import SHARES
@@ -29,10 +28,13 @@ from weevit.recipes.recipe import flat, override
 from weevit.recipes.schema import Recipe
 from weevit.text import span
 from weevit.training.determinism import draw_from, settled
-from weevit.training.loss import loss, shares, smoothed
+from weevit.training.ema import Ema
+from weevit.training.machine import Machine, placed
+from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import build, preprocessing
-from weevit.training.optim import clip_gradients, create_optimizer
-from weevit.training.setup import Machine, pieces_for
+from weevit.training.optim import create_optimizer
+from weevit.training.state import State
+from weevit.training.step import Step
 from weevit.training.validation import Validation
 from weevit.zoo.checkpoint import Checkpoint
 
@@ -182,38 +184,18 @@ def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: st
     where = machine.device
     with settled(machine.threads):
         draw_from(recipe.seed)
-        model = build(recipe, checkpoint, dataset.classes).model.to(where)
-        machine = replace(machine, pieces=pieces_for(model, machine, recipe))
-        learning = _Learning(model, recipe, machine, len(dataset.classes))
-        update, batch = _time_updates(learning, Loader(dataset.split("train"), recipe, preprocessing(model), where))
+        model = placed(build(recipe, checkpoint, dataset.classes).model, machine, recipe).train()
+        machine = replace(machine, pieces=choose_pieces(recipe, model, machine, len(dataset.classes)))
+        ema = Ema(model, recipe.ema) if recipe.ema.decay is not None else None
+        scaler = torch.amp.GradScaler(where.type, enabled=machine.precision == "fp16")
+        state = State(model, create_optimizer(model, recipe), ema, scaler, "")
+        step = Step(recipe, machine, state, len(dataset.classes))
+        update, batch = _time_updates(step, Loader(dataset.split("train"), recipe, preprocessing(model), where))
         asked, again = _time_answers(model, machine, dataset)
     return Speed(machine, update, batch, asked, again, peak_memory(where))
 
 
-class _Learning:
-    """One update of the training loop, for measurements."""
-
-    def __init__(self, model: VisionTransformer, recipe: Recipe, machine: Machine, num_classes: int) -> None:
-        self.model, self.recipe, self.machine, self.num_classes = model.train(), recipe, machine, num_classes
-        self.optimizer: Optimizer = create_optimizer(model, recipe)
-
-    def update(self, batch: Batch) -> None:
-        """Learn from a batch."""
-        recipe, device = self.recipe, self.machine.device
-        images = batch.images.to(device)
-        wanted = smoothed(batch.targets.to(device), self.num_classes, recipe.loss, recipe.data.multi_label)
-        for piece, share in shares(len(images), self.machine.pieces):
-            with self.machine.autocast():
-                logits = self.model(images[piece])
-            (loss(logits, wanted[piece], recipe.loss) * share).backward()
-        clip_gradients(self.model.parameters(), recipe.optim)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-
-def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
+def _time_updates(step: Step, loader: Loader) -> tuple[float, int]:
     """Seconds of an update, and images in it."""
     times: list[float] = []
     last = time.perf_counter()
@@ -221,7 +203,10 @@ def _time_updates(learning: _Learning, loader: Loader) -> tuple[float, int]:
     for batch in itertools.chain.from_iterable(map(loader.epoch, itertools.count())):
         if not len(batch.images):
             raise TrainingError(f"None of the images {batch.bad[0].name} and so on can be read.", "weevit data check")
-        learning.update(batch)
+        step.gradients(*step.inputs(batch, mixed=True), batch.share)
+        step.update(step.recipe.learning_rate, batch.share.size)
+        if step.machine.device.type == "cuda":
+            torch.cuda.synchronize(step.machine.device)
         times.append(time.perf_counter() - last)
         last, images = time.perf_counter(), max(images, len(batch.images))
         if len(times) > 1 and sum(times[1:]) > MEASURED:

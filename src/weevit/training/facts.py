@@ -92,7 +92,8 @@ class Facts:
         classes: classes of the head, in order.
         weights: `source` and `sha256` of the first weights.
         model: the module.
-        device, threads, precision, pieces: as `weevit.training.setup.Machine`.
+        device, threads, precision, pieces: as `weevit.training.machine.Machine`.
+        ranks: the processes that train together.
         in_time: whether its schedule ends within `loop.minutes` on any machine.
         end: the end of the run, once it ended.
     """
@@ -106,6 +107,7 @@ class Facts:
     threads: Annotated[int, whole(1, MAX_THREADS)]
     precision: Annotated[str, one_of("fp32", "bf16", "fp16", shown="precision")]
     pieces: Annotated[int, whole(1, 1 << 20)]
+    ranks: Annotated[int, whole(1, 1 << 16)] = 1
     deviations: Annotated[tuple[str, ...], items(words(), 4096)] = ()
     begun: Name = ""
     versions: Annotated[dict[str, Any], table(words(256), either(words(256), nothing), 256)] = field(

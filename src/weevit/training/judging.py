@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from weevit.errors import DivergedError, TrainingError
 from weevit.store.folder import FAILURES
@@ -16,7 +18,7 @@ from weevit.training.saved import Best
 from weevit.training.setup import Work
 from weevit.training.state import State
 from weevit.training.stopwatch import Stopwatch
-from weevit.training.validation import figures
+from weevit.training.validation import Answers, figures
 from weevit.training.watch import Watcher, shown
 
 WORTH = 3
@@ -72,15 +74,20 @@ def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, f
         DivergedError: a logit is NaN or infinite.
         TrainingError: too many images are unreadable.
     """
-    start = time.perf_counter()
+    start, ranks = time.perf_counter(), work.ranks
     found: dict[str, float] = {}
     for name, module in work.state.modules().items():
         answers = work.validation.logits(module, work.machine.device, work.machine.autocast, watcher.should_stop)
-        if answers is None:
+        if ranks.any(answers is None):
             return {}
-        prefix = "" if name == "model" else "ema_"
-        found |= {f"{prefix}{figure}": value for figure, value in figures(*answers).items()}
-    refuse_bad(work, work.validation.bad, len(work.validation.split), "validation")
+        shares = ranks.to_first((answers, work.validation.bad))  # in order: each image once
+        if ranks.first:
+            prefix = "" if name == "model" else "ema_"
+            found |= {f"{prefix}{figure}": value for figure, value in figures(*_joined(shares)).items()}
+            work.validation.bad = {name: why for _, bad in shares for name, why in bad.items()}
+    if ranks.first:
+        refuse_bad(work, work.validation.bad, len(work.validation.split), "validation")
+    found = ranks.from_first(found)
     wrong = [name for name, value in found.items() if not math.isfinite(value)]
     if wrong:
         raise DivergedError(
@@ -88,6 +95,15 @@ def evaluation_of(work: Work, clock: Stopwatch, watcher: Watcher) -> dict[str, f
         )
     clock.evaluated(start)
     return found
+
+
+def _joined(shares: Sequence[tuple[Answers | None, object]]) -> Answers:
+    """The answers of all ranks; one without a readable image has none."""
+    read = [answers for answers, _ in shares if answers is not None and len(answers[1])]
+    if len(read) == 1:
+        return read[0]
+    logits, targets = zip(*read, strict=True) if read else ([np.empty((0, 0))], [np.empty(0)])
+    return np.concatenate(logits), np.concatenate(targets)
 
 
 def take_best(work: Work, found: dict[str, float]) -> bool:
@@ -130,7 +146,8 @@ def refuse_bad(work: Work, bad: Mapping[str, tuple[str, str]], total: int, split
     """Raise a TrainingError that counts the unreadable images by kind, where they exceed the recipe's limit."""
     if len(bad) <= max(1, work.recipe.loop.max_bad * total):  # a share of few images may be less than one image
         return
-    run_folder.TRAINING.write_failures(work.folder, failures(work))
+    if work.ranks.first:
+        run_folder.TRAINING.write_failures(work.folder, failures(work))
     reasons = kinds(Counter(kind for kind, _ in bad.values()))
     raise TrainingError(
         f"{len(bad):,} of {total:,} {split} images cannot be read ({reasons}); loop.max_bad is "

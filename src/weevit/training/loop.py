@@ -6,59 +6,33 @@ The result depends on the recipe, the data and the first weights, and not on int
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from weevit.batches.loader import Batch
-from weevit.batches.mixing import mix
-from weevit.errors import DivergedError, TrainingError
+from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
 from weevit.recipes.schema import Recipe
 from weevit.store.outputs import local
-from weevit.text import some, typed
+from weevit.text import typed
 from weevit.training import run_folder
 from weevit.training.board import Board
-from weevit.training.determinism import draw_from, settled
-from weevit.training.judging import (
-    REMEDY,
-    evaluated,
-    evaluation_line,
-    evaluation_of,
-    is_due,
-    is_stale,
-    refuse_bad,
-    still_evaluating,
-    take_best,
-)
-from weevit.training.loss import loss, shares, smoothed
-from weevit.training.optim import clip_gradients, set_rate
-from weevit.training.pace import Lookout
+from weevit.training.determinism import settled
+from weevit.training.judging import evaluated, is_due, is_stale
 from weevit.training.pages import write_report
-from weevit.training.results import (
-    Run,
-    last_figures,
-    outcome,
-    publish,
-    publish_again,
-    show_metrics,
-    show_samples,
-)
-from weevit.training.run_folder import STATE, hold
-from weevit.training.saved import Row
-from weevit.training.setup import Work, begin, reopen, resolved
-from weevit.training.state import State, digest, save
-from weevit.training.stopwatch import Stopwatch
-from weevit.training.watch import Progress, Watcher
+from weevit.training.ranks import Ranks, joined
+from weevit.training.results import Run, outcome, publish_again, show_metrics, show_samples
+from weevit.training.run_folder import hold
+from weevit.training.setup import Work, begin, refuse_unlike_first, reopen, resolved
+from weevit.training.sitting import Sitting, refuse_not_finite
+from weevit.training.watch import Watcher
 
 DONE, BUDGET, EARLY, INTERRUPTED = "done", "time budget", "early stop", "interrupted"
-
-LOWEST_SCALE = 2.0**-14
-"""Scale of float16 gradients: if they are not finite with this one, the scale is not the reason."""
 
 
 def train(
@@ -101,12 +75,18 @@ def train(
     """
     wanted, folder = resolved(recipe, data, overrides), local(output)
     read = [recipe] if isinstance(recipe, str | Path) and Path(recipe).is_file() else []  # else it is a name
-    with hold(folder, new=True, inputs=[*read, wanted.data.path]), closing(Board(folder, tensorboard)) as board:
-        work = begin(folder, wanted, start, device, threads, in_time)
-        if not isinstance(recipe, Recipe):  # the caller made it in Python
-            work.notes += tuple(f"unlike the recipe it is based on: {line}" for line in work.facts["deviations"])
-        with run_folder.logging(folder), _memory(work):
-            return _run(work, board, watcher or Watcher(), report)
+    with joined() as ranks:
+        manner = _Manner(tensorboard, report, _heard(watcher, ranks))
+        if ranks.restarted and ranks.from_first((folder / run_folder.RUN).is_file()):  # a rank had ended
+            return _sit(ranks, folder, manner, lambda: reopen(folder, data, None, manner.watcher.say, (), ranks))
+
+        def prepare() -> Work:
+            work = begin(folder, wanted, start, device, threads, in_time, ranks)
+            if not isinstance(recipe, Recipe):  # the caller made it in Python
+                work.notes += tuple(f"unlike the recipe it is based on: {line}" for line in work.facts["deviations"])
+            return work
+
+        return _sit(ranks, folder, manner, prepare, [*read, wanted.data.path])
 
 
 def resume(
@@ -135,57 +115,62 @@ def resume(
         TrainingError: no complete checkpoint, or another recipe, other data or other weights now.
         OutputError: the folder cannot be written, or another process works in it.
     """
-    folder, watcher = local(output), watcher or Watcher()
-    tensorboard = tensorboard or (folder / run_folder.BOARD).is_dir()
-    with hold(folder, new=False), closing(Board(folder, tensorboard)) as board, run_folder.logging(folder):
-        work = reopen(folder, data, minutes, watcher.say, overrides)
-        publish_again(work)
+    folder = local(output)
+    with joined() as ranks:
+        manner = _Manner(tensorboard or (folder / run_folder.BOARD).is_dir(), report, _heard(watcher, ranks))
+        say = manner.watcher.say
+        return _sit(ranks, folder, manner, lambda: reopen(folder, data, minutes, say, overrides, ranks))
+
+
+class _Manner(NamedTuple):
+    """How a run is told: by event files, a report at its end, a watcher."""
+
+    tensorboard: bool
+    report: bool
+    watcher: Watcher
+
+
+def _heard(watcher: Watcher | None, ranks: Ranks) -> Watcher:
+    """The watcher of rank 0; others may be asked to stop, too."""
+    watcher = watcher or Watcher()
+    return watcher if ranks.first else Watcher(should_stop=watcher.should_stop)
+
+
+def _sit(
+    ranks: Ranks, folder: Path, manner: _Manner, prepare: Callable[[], Work], inputs: Sequence[object] | None = None
+) -> Run:
+    """Hold the folder, prepare the run, and train; `inputs` of a new run, None for a recorded one."""
+    with ExitStack() as stack:
+        with ranks.together():
+            if ranks.first:
+                stack.enter_context(hold(folder, inputs is not None, inputs or ()))
+            board = stack.enter_context(closing(Board(folder, manner.tensorboard and ranks.first)))
+            stack.enter_context(run_folder.logging(folder))
+            work = prepare()
+        refuse_unlike_first(work)
+        if inputs is None and ranks.first:
+            publish_again(work)
         with _memory(work):
-            return _run(work, board, watcher, report)
+            return _run(work, board, manner.watcher, manner.report)
 
 
 def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
     """Train from the state to the end, or to the first reason to stop."""
-    folder, recipe, machine, plan, state = work.folder, work.recipe, work.machine, work.plan, work.state
-    pace, first = work.pace, state.step
-    model, optimizer, scaler, loop = work.model, state.optimizer, state.scaler, work.recipe.loop
-    clock = Stopwatch(state.clock.seconds)
-    progress = Progress(
-        state.step, pace.total, plan.steps_per_epoch, figures=last_figures(state.metrics), best=state.best
-    )
-    say = _sayer(folder, watcher)
-    record = _recorder(work, board)
-    for note in work.notes:
-        say(note)
-    run_folder.write_metrics(folder, state.metrics)
-    board.restart(state.metrics, state.clock.rows)
-    watcher.offer(lambda: _save(work, clock))
-    lookout = Lookout(pace, 60 * loop.minutes, clock.seconds) if loop.minutes and work.facts.get("in_time") else None
-    stopped, path, saved, saved_at = "", work.checkpoint, _place(state), time.monotonic()
-
-    with settled(machine.threads):
-        forward = torch.compile(model) if loop.compile else model
+    state, plan, pace, step = work.state, work.plan, work.pace, work.step
+    sitting, first, stopped = Sitting(work, board, watcher), state.step, ""
+    with settled(work.machine.threads):
         batches = _batches(work)
-        model.train()
+        work.model.train()
         while True:
             # ---- evaluation: at its steps, and at the end
-            late = loop.minutes is not None and clock.seconds() + clock.evaluation >= 60 * loop.minutes
-            due = is_due(work) or late
-            better = False
-            if due and state.step and not evaluated(state):
-                watcher.moved(clock.into(progress, state, "evaluating"))
-                found = evaluation_of(work, clock, watcher)
-                if found:
-                    with state.lock:
-                        record("eval", found)
-                        better = take_best(work, found)
-                    progress.figures, progress.best = found, state.best
-                    say(evaluation_line(work, found, better))
+            late = sitting.is_late()
+            due = (is_due(work) or late) and state.step and not evaluated(state)
+            better = sitting.evaluate() if due else False
 
             # ---- reasons to stop
             if state.step == pace.total and evaluated(state):
                 stopped = DONE
-            elif watcher.should_stop():
+            elif sitting.is_stopped():
                 stopped = INTERRUPTED
             elif late:
                 stopped = BUDGET
@@ -193,78 +178,41 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 stopped = EARLY
 
             # ---- checkpoint: at its steps, by the clock, for a new best, and at the end
-            old = state.step % plan.checkpoint_every == 0 or time.monotonic() - saved_at >= 60 * loop.checkpoint_minutes
-            if (better or stopped or old) and _place(state) != saved:
-                watcher.moved(clock.into(progress, state, "saving"))
-                path, saved, saved_at = _save(work, clock), _place(state), time.monotonic()
-                if better:
-                    publish(work, path)
-                stopped = stopped or (INTERRUPTED if watcher.should_stop() else "")  # asked for during the save
-            if stopped:
+            sitting.save_if(bool(stopped), better)
+            if stopped or sitting.is_stopped():  # perhaps asked for during the save
+                stopped = stopped or INTERRUPTED
                 break
 
             # ---- the next batch: independent of what came before, and mixed by the draws of this step
             began, position = time.perf_counter(), pace.position(state.step)
-            batch = clock.waiting(batches)
-            _count_bad(work, batch)
-            images = batch.images
-            targets = smoothed(batch.targets, len(work.dataset.classes), recipe.loss, recipe.data.multi_label)
-            if not len(images):  # every image is unreadable, and counted: nothing to learn
+            batch = sitting.next_batch(batches)
+            if not batch.share.size:  # every image is unreadable, and counted: nothing to learn
                 with state.lock:
                     state.step += 1
                 continue
-            if position < plan.mix_until:
-                images, targets = mix(images, targets, recipe.mix, len(work.dataset.classes), recipe.seed, state.step)
-            if state.step == 0:
+            images, targets = step.inputs(batch, mixed=position < plan.mix_until)
+            if state.step == 0 and work.ranks.first:
                 show_samples(work, images)
-            if machine.device.type == "cuda":
-                images = images.contiguous(memory_format=torch.channels_last)
 
-            # ---- forward and backward, one micro-batch after another
-            mean = torch.zeros((), device=machine.device)
-            for number, (piece, share) in enumerate(shares(len(images), machine.pieces)):
-                draw_from(recipe.seed, state.step, number)
-                with machine.autocast():
-                    logits = forward(images[piece])
-                value = loss(logits, targets[piece], recipe.loss, work.class_weights) * share
-                scaler.scale(value).backward()
-                mean += value.detach()
+            # ---- forward and backward
+            loss, norm = step.gradients(images, targets, batch.share)
 
             # ---- update, if all numbers are finite; under the lock, since another thread may save between two updates
             rate = work.schedule.rate(position)
-            set_rate(optimizer, rate)
             with state.lock:
-                scaler.unscale_(optimizer)
-                norm = clip_gradients(model.parameters(), recipe.optim)
-                values = torch.stack([mean, norm.to(mean)]).tolist()  # the only wait for the device
-                _refuse_not_finite(work, values, batch)
-                scaler.step(optimizer)
-                scaler.update()
-                optimizer.zero_grad(set_to_none=True)
-                state.step, state.seen = state.step + 1, state.seen + len(images)
-                if state.ema is not None:
-                    state.ema.update(model, state.step)
-                state.count(*values)
-                clock.trained += len(images)
-                if lookout is not None:
-                    took = time.perf_counter() - began
-                    lookout.updated(state.step, took, still_evaluating(work, clock, took / len(images)))
-                if state.step % loop.log_every == 0 or is_due(work):
-                    record("train", {"lr": rate, **state.take_window()})
-                    state.clock.rows.append(clock.lap(state.step))
-
-            # ---- progress
-            progress.loss = next((row["loss"] for row in reversed(state.metrics) if "loss" in row), None)
-            progress.lr, progress.bad, progress.total = rate, len(state.bad), pace.total
-            watcher.moved(clock.into(progress, state, "training", loop.minutes))
+                refuse_not_finite(work, loss, norm, batch)
+                step.update(rate, batch.share.size)
+                state.count(loss, norm)
+                sitting.updated(batch.share.size, rate, began)
+            sitting.moved()
 
     # ---- the end
-    if stopped != INTERRUPTED:  # a stop does not wait for images
+    if stopped != INTERRUPTED and work.ranks.first:  # a stop does not wait for images
         show_metrics(work)
-    run = outcome(work, stopped, digest(path), state.step > first)
-    if report and stopped != INTERRUPTED and state.best is not None:
-        say(write_report(work, run))
-    say(f"{stopped} after {state.step:,} of {run.total:,} steps · state {run.digest[:16]}")
+    run = outcome(work, stopped, sitting.digest(), state.step > first)
+    if report and stopped != INTERRUPTED and state.best is not None and work.ranks.first:
+        sitting.say(write_report(work, run))
+    sitting.say(f"{stopped} after {state.step:,} of {run.total:,} steps · state {run.digest[:16]}")
     return run
 
 
@@ -280,65 +228,9 @@ def _memory(work: Work) -> Iterator[None]:
         ) from error
 
 
-def _place(state: State) -> tuple[int, int]:
-    """The contents of a checkpoint by step and rows of metrics: an evaluation makes a new one of the same step."""
-    return state.step, len(state.metrics)
-
-
-def _save(work: Work, clock: Stopwatch) -> Path:
-    with work.state.lock:
-        work.state.clock.seconds = clock.seconds()
-        return save(work.state, work.folder / STATE, work.recipe.loop.keep)
-
-
 def _batches(work: Work) -> Iterator[Batch]:
     """Batches from the state's step on, epoch after epoch."""
     epoch, done = divmod(work.state.step, work.plan.steps_per_epoch)
     while True:
         yield from work.loader.epoch(epoch, done)
         epoch, done = epoch + 1, 0
-
-
-def _sayer(folder: Path, watcher: Watcher) -> Callable[[str], None]:
-    def say(text: str) -> None:
-        run_folder.log(folder, text)
-        watcher.say(text)
-
-    return say
-
-
-def _recorder(work: Work, board: Board) -> Callable[[str, dict[str, float]], None]:
-    """A function that adds a row to the state, the table and the curves."""
-
-    def record(kind: str, values: dict[str, float]) -> None:
-        state = work.state
-        row: Row = {"step": state.step, "epoch": work.epoch, "kind": kind, "seen": state.seen, **values}
-        state.metrics.append(row)
-        run_folder.append_row(work.folder, row)
-        board.add(row)
-
-    return record
-
-
-def _count_bad(work: Work, batch: Batch) -> None:
-    for name, kind, error in batch.bad:
-        if name not in work.state.bad:
-            work.state.bad[name] = (kind, error)
-            run_folder.log(work.folder, f"unreadable: {name}: {error}")
-    refuse_bad(work, work.state.bad, len(work.dataset.split("train")), "training")
-
-
-def _refuse_not_finite(work: Work, loss_and_norm: list[float], batch: Batch) -> None:
-    """Raise a DivergedError before an update if the loss or a gradient is not finite."""
-    value, norm = loss_and_norm
-    scaler = work.state.scaler
-    if math.isfinite(value) and (math.isfinite(norm) or (scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE)):
-        return
-    what = "the norm of the gradients" if math.isfinite(value) else "the loss"
-    step = work.state.step + 1
-    run_folder.log(work.folder, f"step {step}: {what} is not finite; images: {' '.join(batch.ids)}")
-    raise DivergedError(
-        f"In step {step}, {what} is {norm if math.isfinite(value) else value}. The images: {some(batch.ids, 5)} "
-        f"({work.folder / run_folder.LOG} has all). No weight was changed by it and nothing was saved since.",
-        REMEDY,
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -70,19 +68,3 @@ def class_weights(targets: Tensor, num_classes: int) -> Tensor:
     counts = targets.float().sum(dim=0) if targets.ndim == 2 else torch.bincount(targets, minlength=num_classes).float()
     weights: Tensor = counts.sum() / (num_classes * counts.clamp(min=1))
     return torch.where(counts > 0, weights, torch.zeros_like(weights))
-
-
-def shares(batch: int, pieces: int) -> Iterator[tuple[slice, float]]:
-    """Micro-batches of a batch, each with the factor of its mean loss.
-
-    With the factors, the gradients add up to those of the batch's mean, for unequal micro-batches too. A batch of fewer
-    images than `pieces` gives fewer.
-
-    Args:
-        batch: images in it.
-        pieces: number of micro-batches, at most.
-    """
-    size = -(-batch // pieces)
-    for start in range(0, batch, size):
-        stop = min(start + size, batch)
-        yield slice(start, stop), (stop - start) / batch

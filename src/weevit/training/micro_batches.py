@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from weevit.batches.mixing import Share
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
+from weevit.recipes.schema import Recipe
+from weevit.training.machine import Machine
+from weevit.training.optim import create_optimizer
+from weevit.training.ranks import Ranks
+from weevit.training.state import State
+from weevit.training.step import Step
 from weevit.zoo.architectures import PATCH
 
 CPU_SHARE = 0.5
@@ -17,28 +25,34 @@ CPU_SHARE = 0.5
 
 
 def choose_pieces(
-    asked: int | None,
-    batch: int,
-    model: VisionTransformer,
-    device: torch.device,
-    attempt: Callable[[int], object],
+    recipe: Recipe, model: VisionTransformer, machine: Machine, num_classes: int, ranks: Ranks | None = None
 ) -> int:
-    """The number of micro-batches.
+    """The number of micro-batches of a batch, or of a rank's share of it: the recipe's, or as few as fit into memory.
 
-    Args:
-        asked: the recipe's number; None for as few as fit.
-        batch: images in one update.
-        model: the module.
-        device: a GPU is tried, on a CPU the available memory decides.
-        attempt: a forward and backward pass with a number of images; raises `torch.OutOfMemoryError` for too many.
+    A GPU is tried with the gradients of the true step; on a CPU the available memory decides.
 
     Raises:
         TrainingError: not even one image fits.
     """
-    if asked is not None:
-        return asked
-    if device.type == "cpu":
+    world = ranks.world if ranks else 1
+    batch = -(-recipe.loop.batch_size // world)
+    if recipe.loop.accumulate is not None:
+        return -(-recipe.loop.accumulate // world)
+    if machine.device.type == "cpu":
         return _by_estimate(batch, activation_bytes(model), available_memory())
+
+    state = State(model, create_optimizer(model, recipe), None, torch.amp.GradScaler(enabled=False), "")
+    step = Step(replace(recipe, loop=replace(recipe.loop, compile=False)), machine, state, num_classes)
+
+    def attempt(size: int) -> None:
+        # Memory that the first update adds: two moments and an average for each weight.
+        ballast = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(3)]
+        images = torch.zeros(size, 3, *model.img_size, device=machine.device)
+        step.gradients(images, torch.zeros(size, num_classes, device=machine.device), Share.of(size))
+        model.zero_grad(set_to_none=True)
+        ballast.clear()
+
+    model.train()
     return _by_trial(batch, attempt)
 
 

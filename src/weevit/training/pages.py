@@ -156,7 +156,7 @@ def _samples(loader: Loader, recipe: Recipe, dataset: Dataset) -> list[dict[str,
     if not len(batch.images):
         return []
     images, targets = batch.images.cpu(), batch.targets.cpu()
-    images, targets = mix(images, targets, recipe.mix, len(dataset.classes), recipe.seed, 0)
+    images, targets = mix(images, targets, recipe.mix, len(dataset.classes), (recipe.seed, 0))
     shown = zip(to_pixels(images[:_SHOWN], loader.spec), targets[:_SHOWN], strict=True)
     return [
         {"image": in_page(Image.fromarray(pixels)), "alt": f"a training image: {name}", "title": name, "lines": []}

@@ -135,5 +135,6 @@ def outcome(work: Work, stopped: str, digest: str, worked: bool = True) -> Run:
         planned=work.plan.total,
         ends=tuple(state.ends),
     )
-    run_folder.write_run(work.folder, {**work.facts, "end": run.as_json()})
+    if work.ranks.first:
+        run_folder.write_run(work.folder, {**work.facts, "end": run.as_json()})
     return run

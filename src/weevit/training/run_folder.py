@@ -58,7 +58,7 @@ TRAINING = Kind(
     again="Free some room, or make it writable, then: weevit resume {0}",
 )
 
-BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces")
+BINDING = ("recipe", "data", "weights", "model", "classes", "threads", "device", "precision", "pieces", "ranks")
 """The keys of `run.json` that determine the result; a run resumes with exactly these."""
 
 
@@ -101,7 +101,7 @@ def _clear_unbegun(folder: Path) -> None:
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """sha256 of everything in a run that determines its result; recorded in every checkpoint."""
-    binding = {key: facts[key] for key in BINDING}
+    binding = {key: facts[key] for key in BINDING if key in facts}
     return hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()
 
 
@@ -185,10 +185,11 @@ def log(folder: Path, line: str) -> None:
 
 @contextmanager
 def logging(folder: Path) -> Iterator[None]:
-    """Log an error that ends the run."""
+    """Log an error that ends the run; where there is no run yet, nothing is left behind."""
     try:
         yield
     except WeevitError as error:
-        with suppress(OutputError):
-            log(folder, str(error))
+        if (folder / RUN).is_file():
+            with suppress(OutputError):
+                log(folder, str(error))
         raise

@@ -5,71 +5,41 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from weevit.batches.loader import Loader
 from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import check_there
-from weevit.engine.threads import choose_threads
-from weevit.errors import RecipeError, UsageError
+from weevit.errors import RecipeError, TrainingError, UsageError
 from weevit.nn.vit import VisionTransformer
 from weevit.recipes.duration import Duration
 from weevit.recipes.recipe import deviations, flat, load_recipe, override, to_yaml
 from weevit.recipes.schema import Recipe
 from weevit.store.folder import clear_leftovers
 from weevit.store.home import expand_home
+from weevit.text import typed
 from weevit.training import run_folder
 from weevit.training.determinism import draw_from, settled
 from weevit.training.ema import Ema
 from weevit.training.loss import class_weights
+from weevit.training.machine import Machine, choose_device, placed
 from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import Start, build, class_order, describe, first_weights, given, preprocessing, rebuild
 from weevit.training.optim import create_optimizer
 from weevit.training.pace import Pace
-from weevit.training.run_data import data_facts, in_order, refuse_other_data, splits_of
+from weevit.training.ranks import Ranks
+from weevit.training.run_data import CONTENTS, data_facts, in_order, refuse_other_data, splits_of
 from weevit.training.schedule import Schedule
 from weevit.training.state import State, load, newest, save
+from weevit.training.step import Step
 from weevit.training.validation import Validation
 
 RESUMABLE = ("loop.keep", "loop.max_bad", "loop.workers")
 """Keys that may change when a run resumes, because they have no influence on the result."""
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine of a run; it belongs to the run, since sums in another order are other numbers.
-
-    Attributes:
-        device: device of PyTorch.
-        threads: threads of the CPU.
-        precision: of autocast: `fp32`, `bf16` or `fp16`.
-        pieces: micro-batches per batch.
-    """
-
-    device: torch.device
-    threads: int
-    precision: str
-    pieces: int = 1
-
-    @classmethod
-    def of(cls, device: str, threads: int | None, precision: str) -> Machine:
-        """This machine, by the names that a user gives; UsageError for a device that it does not have."""
-        found = choose_device(device)
-        return cls(found, choose_threads(threads).count, choose_precision(precision, found))
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context of forward passes."""
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.precision])
 
 
 @dataclass(frozen=True)
@@ -120,9 +90,9 @@ class Work:
         plan: its length.
         model: the weights in training; `state.model` is the same module.
         state: the contents of a checkpoint.
+        step: the update of its weights.
         loader: loader of the training split.
         validation: the validation split.
-        class_weights: of the loss; None for none.
         checkpoint: the latest checkpoint of the state.
         notes: notes for the user before it begins.
     """
@@ -136,11 +106,16 @@ class Work:
     plan: Plan
     model: VisionTransformer
     state: State
+    step: Step
     loader: Loader
     validation: Validation
-    class_weights: Tensor | None = None
     checkpoint: Path = Path()
     notes: tuple[str, ...] = ()
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return self.step.ranks
 
     @property
     def pace(self) -> Pace:
@@ -173,6 +148,7 @@ def begin(
     device: str,
     threads: int | None,
     in_time: bool = False,
+    ranks: Ranks | None = None,
 ) -> Work:
     """A new run; writes `recipe.yaml`, `run.json` and the checkpoint of step 0.
 
@@ -183,21 +159,23 @@ def begin(
         device: `auto`, or one of PyTorch's.
         threads: threads to compute with; chosen where None.
         in_time: as for `weevit.train`.
+        ranks: the processes that train together, of which the first writes; None for one process.
 
     Raises:
         DatasetError, ModelError: the data or the first weights cannot be read or used.
         UsageError: no such device, or `start` has another head.
     """
+    ranks = ranks or Ranks()
     check_there(recipe.data.path)
     checkpoint = first_weights(recipe) if start is None else None
     dataset = splits_of(recipe)
     dataset = in_order(dataset, class_order(checkpoint, dataset.classes))
-    machine = Machine.of(device, threads, recipe.loop.precision)
+    machine = Machine.of(device, threads, recipe.loop.precision, ranks)
     with settled(machine.threads):
         draw_from(recipe.seed)
         first = given(start, recipe, dataset.classes) if start else build(recipe, checkpoint, dataset.classes)
-        model = _placed(first.model, machine, recipe)
-        machine = replace(machine, pieces=pieces_for(model, machine, recipe))
+        model = placed(first.model, machine, recipe)
+        machine = replace(machine, pieces=choose_pieces(recipe, model, machine, len(dataset.classes), ranks))
     facts: dict[str, Any] = {
         "recipe": flat(recipe),
         "data": data_facts(dataset),
@@ -208,14 +186,17 @@ def begin(
         "threads": machine.threads,
         "precision": machine.precision,
         "pieces": machine.pieces,
+        **({"ranks": ranks.world} if ranks.world > 1 else {}),
         "deviations": deviations(recipe),
         "in_time": in_time,
         "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **run_folder.machine(),
     }
     facts = json.loads(json.dumps(facts))  # as it is read back: lists, not tuples
-    work = _work(folder, recipe, facts, dataset, machine, model)
+    work = _work(folder, recipe, facts, dataset, machine, model, ranks)
     work.notes = _first_notes(first, dataset, facts)
+    if not ranks.first:
+        return work
     run_folder.TRAINING.write(folder, run_folder.RECIPE, to_yaml(recipe))
     work.checkpoint = save(work.state, folder / run_folder.STATE)
     run_folder.write_run(folder, facts)  # from here on there is a run
@@ -228,6 +209,7 @@ def reopen(
     minutes: float | None,
     warn: Callable[[str], None],
     overrides: Sequence[str] = (),
+    ranks: Ranks | None = None,
 ) -> Work:
     """A recorded run, at its newest complete checkpoint.
 
@@ -237,11 +219,12 @@ def reopen(
         minutes: another time budget.
         warn: told of damaged checkpoints.
         overrides: `key=value` words for this sitting, of `RESUMABLE` keys.
+        ranks: as many as began it; None for one process.
 
     Raises:
         TrainingError: no checkpoint, or recipe, data or weights differ from the record.
     """
-    facts = run_folder.read_run(folder)
+    facts, ranks = run_folder.read_run(folder), ranks or Ranks()
     recipe = load_recipe(folder / run_folder.RECIPE)
     run_folder.refuse_other_recipe(folder, facts, recipe)
     if data is not None:
@@ -254,15 +237,32 @@ def reopen(
         run_folder.refuse_other(folder, facts, {"classes": list(dataset.classes)})
     dataset = in_order(dataset, facts["classes"])
     notes = list(refuse_other_data(folder, facts, dataset, warn))
+    _refuse_other_ranks(folder, facts, ranks)
     machine = Machine(choose_device(facts["device"]), facts["threads"], facts["precision"], facts["pieces"])
     states = folder / run_folder.STATE
-    clear_leftovers(states)
+    if ranks.first:
+        clear_leftovers(states)
     path = newest(states, warn)
-    work = _work(folder, recipe, facts, dataset, machine, _placed(rebuild(facts["model"]), machine, recipe))
+    work = _work(folder, recipe, facts, dataset, machine, placed(rebuild(facts["model"]), machine, recipe), ranks)
     load(work.state, path, work.plan.total, recipe.loop.batch_size)
     work.checkpoint = path
     work.notes = (_place(work), *notes, *_other_versions(facts))
     return work
+
+
+def refuse_unlike_first(work: Work) -> None:
+    """Refuse ranks that read other data than rank 0, with a TrainingError on all of them."""
+    own, ranks = work.facts["data"], work.ranks
+    known = CONTENTS if CONTENTS in own else "fingerprint"  # times may differ where the bytes are known
+    wanted = ranks.from_first(own)
+    with ranks.together():
+        if own.get(known) != wanted.get(known):
+            counts = [sum(n for n in data.values() if isinstance(n, int)) for data in (own, wanted)]
+            raise TrainingError(
+                f"This rank reads other data at {work.recipe.data.path} than rank 0: {counts[0]:,} images here, "
+                f"{counts[1]:,} there, or other sizes or times.",
+                "Every machine has to see the same files: one shared folder, or copies with their times (rsync -a).",
+            )
 
 
 def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -273,6 +273,17 @@ def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
             "Other values make a new run: weevit train --from RUN -o NEW KEY=VALUE",
         )
     return override(recipe, overrides) if overrides else recipe
+
+
+def _refuse_other_ranks(folder: Path, facts: dict[str, Any], ranks: Ranks) -> None:
+    began = facts.get("ranks", 1)
+    if began != ranks.world:
+        start = f"torchrun --nproc-per-node {began} -m weevit" if began > 1 else "weevit"
+        raise TrainingError(
+            f"{folder} was begun by {began} rank(s); {ranks.world} would resume it, and sums in another order "
+            "are other numbers.",
+            f"{start} resume {typed(folder)}   (or a new run from its weights: --from)",
+        )
 
 
 def _place(work: Work) -> str:
@@ -298,9 +309,10 @@ def _work(
     dataset: Dataset,
     machine: Machine,
     model: VisionTransformer,
+    ranks: Ranks,
 ) -> Work:
     training, spec, batch = dataset.split("train"), preprocessing(model), recipe.loop.batch_size
-    loader = Loader(training, recipe, spec, machine.device)
+    loader = Loader(training, recipe, spec, machine.device, ranks)
     schedule = Schedule.of(recipe, loader.steps_per_epoch)
     optimizer = create_optimizer(model, recipe)
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
@@ -309,6 +321,7 @@ def _work(
     weights = None
     if recipe.loss.class_weights != "none":
         weights = class_weights(torch.from_numpy(training.targets), len(dataset.classes)).to(machine.device)
+    state = State(model, optimizer, ema, scaler, run_folder.fingerprint(facts))
     return Work(
         folder=folder,
         recipe=recipe,
@@ -318,58 +331,11 @@ def _work(
         schedule=schedule,
         plan=Plan.of(recipe, schedule.total, loader.steps_per_epoch),
         model=model,
-        state=State(model, optimizer, ema, scaler, run_folder.fingerprint(facts)),
+        state=state,
+        step=Step(recipe, machine, state, len(dataset.classes), weights, ranks),
         loader=loader,
-        validation=Validation(dataset.split("validation"), spec, at_once, machine.threads),
-        class_weights=weights,
+        validation=Validation(dataset.split("validation"), spec, at_once, machine.threads, ranks),
     )
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of this name, for `auto` a GPU where there is one; UsageError where it does not exist."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"There is no device {name!r}.", "--device auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: PyTorch finds no GPU here.", "weevit doctor   says what it sees")
-    return device
-
-
-def choose_precision(asked: str, device: torch.device) -> str:
-    """The given precision; for `auto` bfloat16 on a GPU that has it, float16 on another, float32 on a CPU."""
-    if asked != "auto":
-        return asked
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def _placed(model: VisionTransformer, machine: Machine, recipe: Recipe) -> VisionTransformer:
-    model.set_grad_checkpointing(recipe.loop.grad_checkpointing)
-    model.requires_grad_(True)
-    if machine.device.type == "cuda":
-        model = model.to(memory_format=torch.channels_last)
-    return model.to(machine.device)
-
-
-def pieces_for(model: VisionTransformer, machine: Machine, recipe: Recipe) -> int:
-    """The number of micro-batches of a recipe's batch: the recipe's own, or as few as fit into memory."""
-
-    def attempt(size: int) -> None:
-        # Memory that the first update adds: two moments and an average for each weight.
-        ballast = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(3)]
-        x = torch.zeros(size, 3, *model.img_size, device=machine.device)
-        with machine.autocast():
-            value = model(x).float().sum()
-        value.backward()
-        model.zero_grad(set_to_none=True)
-        ballast.clear()
-
-    model.train()
-    return choose_pieces(recipe.loop.accumulate, recipe.loop.batch_size, model, machine.device, attempt)
 
 
 def _first_notes(first: Start, dataset: Dataset, facts: dict[str, Any]) -> tuple[str, ...]:
@@ -380,6 +346,7 @@ def _first_notes(first: Start, dataset: Dataset, facts: dict[str, Any]) -> tuple
         + (f"from {source}" if source else "fresh weights")
         + (", fresh head" if source and first.fresh_head else ""),
         f"{dataset.contents()} · {facts['device']}, {facts['threads']} threads, {facts['precision']}"
+        + (f", {facts['ranks']} ranks" if "ranks" in facts else "")
         + (f", batches in {facts['pieces']} micro-batches" if facts["pieces"] > 1 else ""),
         *dataset.notes,
     )

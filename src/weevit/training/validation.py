@@ -17,6 +17,7 @@ from weevit.errors import ImageError, TrainingError
 from weevit.evaluation import metrics
 from weevit.images.preprocess import preprocess
 from weevit.images.source import Source, open_image
+from weevit.training.ranks import Ranks
 from weevit.zoo.weights import Preprocessing
 
 KEPT_BYTES = 512 << 20
@@ -24,18 +25,24 @@ KEPT_BYTES = 512 << 20
 
 Pixels = npt.NDArray[np.uint8]
 
+Answers = tuple[npt.NDArray[np.float32], npt.NDArray[Any]]
+"""(n, K) logits, and n targets."""
+
 
 class Validation:
-    """A split, prepared once where it fits into memory.
+    """A split, or a rank's share of it, prepared once where it fits into memory.
 
     Attributes:
-        split: the images and their classes.
+        split: the images and their classes, of all ranks.
         spec: their preprocessing.
         bad: image -> (kind, error), of unreadable images; they have no logits.
     """
 
-    def __init__(self, split: Split, spec: Preprocessing, batch: int, threads: int) -> None:
+    def __init__(self, split: Split, spec: Preprocessing, batch: int, threads: int, ranks: Ranks | None = None) -> None:
         self.split, self.spec, self.batch, self.threads = split, spec, batch, threads
+        rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
+        first, stop = (len(split) * one // world for one in (rank, rank + 1))
+        self._share = split if world == 1 else split.take(range(first, stop))
         self.bad: dict[str, tuple[str, str]] = {}
         self._kept: list[Pixels | None] | None = None
 
@@ -45,14 +52,11 @@ class Validation:
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[Any]],
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]] | None:
-        """The logits of a model on the split.
+    ) -> Answers | None:
+        """The logits of a model on the split, or on this rank's share.
 
         Returns:
             ((n, K) float32 logits, their n targets) of the readable images, in order; None after a request to stop.
-
-        Raises:
-            TrainingError: no image could be read.
         """
         mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (self.spec.mean, self.spec.std))
         found: list[Tensor] = []
@@ -70,11 +74,8 @@ class Validation:
                     good += indices
         finally:
             model.train(was_training)
-        if not good:
-            raise TrainingError(
-                f"None of the {len(self.split):,} validation images could be read.", "weevit data check"
-            )
-        return torch.cat(found).numpy(), self.split.targets[good]
+        logits = torch.cat(found).numpy() if found else np.empty((0, 0), np.float32)
+        return logits, self._share.targets[good]
 
     def _batches(self) -> Iterator[tuple[list[int], Pixels]]:
         indices: list[int] = []
@@ -83,7 +84,7 @@ class Validation:
             if image is not None:
                 indices.append(index)
                 images.append(image)
-            if len(images) == self.batch or (images and index == len(self.split) - 1):
+            if len(images) == self.batch or (images and index == len(self._share) - 1):
                 yield indices, np.stack(images)
                 indices, images = [], []
 
@@ -92,11 +93,11 @@ class Validation:
         if self._kept is not None:
             yield from self._kept
             return
-        keep = len(self.split) * self.spec.height * self.spec.width * 3 <= KEPT_BYTES
+        keep = len(self._share) * self.spec.height * self.spec.width * 3 <= KEPT_BYTES
         kept: list[Pixels | None] = []
         with ThreadPoolExecutor(self.threads, "weevit-validation") as pool:
-            for start in range(0, len(self.split), self.batch):  # at most one batch is decoded ahead
-                for image in pool.map(self._prepare, self.split.sources[start : start + self.batch]):
+            for start in range(0, len(self._share), self.batch):  # at most one batch is decoded ahead
+                for image in pool.map(self._prepare, self._share.sources[start : start + self.batch]):
                     if keep:
                         kept.append(image)
                     yield image
@@ -117,7 +118,12 @@ def figures(logits: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> dict[
     Args:
         logits: (n, K).
         targets: (n,) classes, or (n, K) labels of 0 and 1.
+
+    Raises:
+        TrainingError: there are none.
     """
+    if not len(targets):
+        raise TrainingError("None of the validation images could be read.", "weevit data check")
     if targets.ndim == 2:
         loss = nn.functional.binary_cross_entropy_with_logits(
             torch.from_numpy(logits), torch.from_numpy(targets).float()
