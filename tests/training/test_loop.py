@@ -30,8 +30,8 @@ from weevit.training import (  # noqa: E402
     results,
     setup,
     sitting,
-    step,
 )
+from weevit.training import step as step_module  # noqa: E402
 from weevit.training.machine import choose_device, choose_precision  # noqa: E402
 from weevit.training.optim import create_optimizer  # noqa: E402
 from weevit.training.ranks import Ranks  # noqa: E402
@@ -530,7 +530,7 @@ def test_a_gpu_that_runs_out_of_memory_later_is_told(train: Train, monkeypatch: 
     def full(*arguments: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(step, "loss", full)
+    monkeypatch.setattr(step_module, "loss", full)
     with pytest.raises(TrainingError, match=r"does not hold a batch of 8 in 1 micro-batch") as told:
         train()
     assert "loop.accumulate=2" in told.value.hint

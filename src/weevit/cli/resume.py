@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from weevit.cli import options
-from weevit.cli.train import finish, minutes, no_report, tensorboard
+from weevit.cli.train import finish, minutes, no_report, one_voice, tensorboard
 
 
 @click.command()
@@ -41,7 +41,7 @@ def resume(
     from weevit.cli.stopping import stopping
     from weevit.cli.training_view import watching
 
-    with stopping() as stop, watching(quiet, stop) as watcher:
+    with one_voice(quiet) as quiet, stopping() as stop, watching(quiet, stop) as watcher:
         done = go_on(
             run,
             data,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from weevit.cli import options
+from weevit.cli.app import EXIT_FAILED
 from weevit.cli.console import say, say_json, tell
 from weevit.cli.recipe import yaml_lines
 from weevit.errors import UsageError
@@ -82,7 +85,7 @@ def train(
         raise UsageError(
             "Where should the run go? --output was not given.", f"weevit train {typed(recipe)} ... -o runs/first"
         )
-    with stopping() as stop, watching(quiet, stop) as watcher:
+    with one_voice(quiet) as quiet, stopping() as stop, watching(quiet, stop) as watcher:
         run = begin(
             recipe,
             data,
@@ -95,6 +98,19 @@ def train(
             watcher=watcher,
         )
     return finish(run, stop, json_lines, quiet)
+
+
+@contextmanager
+def one_voice(quiet: bool) -> Iterator[bool]:
+    """Whether to be quiet: of the ranks of a run, the first one speaks, and what it says is not said again."""
+    from weevit.training.ranks import LostRankError, speaks
+
+    try:
+        yield quiet or not speaks()
+    except LostRankError:
+        if speaks():
+            raise
+        sys.exit(EXIT_FAILED)
 
 
 def _recipe_of(recipe: str | None, changes: tuple[str, ...], source: str | None) -> tuple[str, tuple[str, ...]]:
@@ -127,9 +143,10 @@ def _options_as_changes(
 def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
     """Print the result of a run and the next commands; returns the exit code."""
     from weevit.training.loop import INTERRUPTED
+    from weevit.training.ranks import speaks
     from weevit.training.watch import shown
 
-    if json_lines:
+    if json_lines and speaks():
         say_json(finite({"schema": "weevit.run/1", "folder": str(run.folder), **run.as_json()}))
     if not quiet:
         if run.best:

@@ -7,6 +7,7 @@ __all__ = [
     "module",
     "optim",
     "pages",
+    "ranks",
     "results",
     "run_data",
     "run_folder",

@@ -8,7 +8,6 @@ NCCL.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +27,11 @@ NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
 
 PATIENCE = timedelta(minutes=30)
 """How long a rank waits for the others: rank 0 evaluates and writes, and reads a first graph of the data."""
+
+
+def speaks() -> bool:
+    """Whether this process tells people what happens: rank 0 does."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 class Ranks:
@@ -109,13 +113,10 @@ class _Group(Ranks):
 
     def averaging(self, model: nn.Module, device: torch.device) -> nn.Module:
         with others():
-            return DistributedDataParallel(
-                model,
-                device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None,
-                broadcast_buffers=False,
-                # Otherwise gradients are packed anew after the first update: a resumed run would add in another order.
-                find_unused_parameters=True,
-            )
+            # Without `find_unused_parameters` gradients are packed anew after the first update, and a resumed run would
+            # add them up in another order.
+            ids = [torch.cuda.current_device()] if device.type == "cuda" else None
+            return DistributedDataParallel(_Marked(model, device), ids, find_unused_parameters=True)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -132,6 +133,19 @@ class _Group(Ranks):
         for rank, words in enumerate(said):
             if words is not None:
                 raise TrainingError(f"Rank {rank}: {words[0]}", words[1]) if self.first else LostRankError(words[0])
+
+
+class _Marked(nn.Module):
+    """The module beside a parameter that is never used, without which PyTorch warns that none is unused."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.model, self.mark = model, nn.Parameter(torch.zeros((), device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, height, width] -> [B, K]."""
+        logits: Tensor = self.model(x)
+        return logits
 
 
 @contextmanager
@@ -173,8 +187,6 @@ def joined() -> Iterator[Ranks]:
     with others():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "find_unused_parameters=True")  # why: `averaging`
-            yield ranks
+        yield ranks
     finally:
         dist.destroy_process_group()
