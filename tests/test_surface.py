@@ -75,7 +75,7 @@ LAYERS = (
     ("answers", "predict", "data", "reports", "explain", "reduction", "recipes"),
     (
         *("jobs", "embeddings", "search", "evaluation", "checking", "fitting", "quantization"),
-        *("batches", "training", "finetuning"),
+        *("batches", "optim", "runs", "training", "finetuning"),
     ),
     ("cli", ""),
 )
@@ -102,7 +102,11 @@ SIBLINGS = {
     ("fitting", "evaluation"): "a head is evaluated",
     ("fitting", "quantization"): "a head may be fitted to the embeddings of an int8 backbone",
     ("quantization", "evaluation"): "the gate compares answers as an evaluation does",
+    ("finetuning", "runs"): "its folder holds that of a run",
+    ("runs", "optim"): "a stranger's moments are compared with the optimiser's",
     ("training", "batches"): "a run trains on batches",
+    ("training", "optim"): "a step is an update of the weights",
+    ("training", "runs"): "a run is kept in its folder",
     ("training", "evaluation"): "what was trained is evaluated",
     ("finetuning", "batches"): "its page shows the images of a batch",
     ("finetuning", "embeddings"): "it begins with a head on embeddings",
@@ -186,9 +190,13 @@ def test_every_form_of_import_is_seen(text: str, module: str) -> None:
     assert [one.module for one in imports.imports("weevit.text", text)] == [module]
 
 
+WITH_TORCH = ("nn", "batches", "optim", "runs", "training", "finetuning", "data")
+"""The rooms that need torch; of the others only the engine's module does."""
+
+
 def test_torch_is_imported_beside_only() -> None:
     for module, path in imports.MODULES.items():
-        if room(module) not in ("nn", "batches", "training", "finetuning", "data") and module != "weevit.engine.torch":
+        if room(module) not in WITH_TORCH and module != "weevit.engine.torch":
             nodes = (node for node in ast.walk(ast.parse(path.read_text())) if not isinstance(node, ast.Constant))
             names = {name.partition(".")[0] for node in nodes for name, _ in imports.named(node)}
             assert not names & {"torch", "torchvision", "timm"}, module

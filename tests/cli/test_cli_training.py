@@ -21,8 +21,8 @@ from weevit.cli import progress as bars  # noqa: E402
 from weevit.cli import training_view  # noqa: E402
 from weevit.cli.app import _run as run  # noqa: E402
 from weevit.recipes.recipe import parse_recipe  # noqa: E402
+from weevit.runs.saved import Best  # noqa: E402
 from weevit.training import results  # noqa: E402
-from weevit.training.saved import Best  # noqa: E402
 from weevit.training.watch import Progress  # noqa: E402
 
 Cli = Callable[..., tuple[int, str, str]]

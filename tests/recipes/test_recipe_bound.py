@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from weevit.errors import TrainingError
 from weevit.recipes.recipe import flat, load_recipe
-from weevit.training.run_folder import refuse_other_recipe
+from weevit.runs.folder import refuse_other_recipe
 
 
 def test_a_key_that_an_earlier_version_did_not_know_had_its_default() -> None:

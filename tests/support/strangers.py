@@ -130,7 +130,7 @@ class Run:
     def seal(folder: Path) -> None:
         """The recipe in `run.json`, its fingerprint in the states, and the digests of all."""
         from weevit.recipes.recipe import flat, load_recipe
-        from weevit.training.run_folder import fingerprint
+        from weevit.runs.folder import fingerprint
 
         with suppress(Exception):
             facts = _json(folder / "run.json")

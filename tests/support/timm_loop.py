@@ -15,11 +15,9 @@ from weevit.batches.loader import Batch
 from weevit.batches.mixing import Mix, Share, draw
 from weevit.batches.seeding import keyed
 from weevit.nn.vit import Options, VisionTransformer
+from weevit.optim.schedule import Schedule
 from weevit.recipes.schema import Recipe
-from weevit.training.ema import Ema
 from weevit.training.machine import Machine
-from weevit.training.optim import create_optimizer
-from weevit.training.schedule import Schedule
 from weevit.training.state import State
 from weevit.training.step import Step
 from weevit.zoo.architectures import Architecture
@@ -60,15 +58,15 @@ def train_ours(model: VisionTransformer, recipe: Recipe, size: int, steps: int) 
     """Our loop without what surrounds it."""
     schedule = Schedule.of(recipe, steps)
     machine = Machine(torch.device("cpu"), torch.get_num_threads(), "fp32", recipe.loop.accumulate or 1)
-    ema, scaler = Ema(model, recipe.ema), torch.amp.GradScaler("cpu", enabled=False)
-    state = State(model, create_optimizer(model, recipe), ema, scaler, "")
+    state = State.of(model, recipe, machine)
     step, losses = Step(recipe, machine, state, NUM_CLASSES), []
     for number, (x, y) in enumerate(batches(size, recipe.loop.batch_size, steps)):
         batch = Batch(x, y, keys=(), ids=(), bad=(), share=Share.of(len(x)))
         value, _ = step.gradients(*step.inputs(batch, mixed=True), batch.share)
         step.update(schedule.rate(number), len(x))
         losses.append(value)
-    return Trained(losses, model.state_dict(), ema.module.state_dict())
+    assert state.ema is not None
+    return Trained(losses, model.state_dict(), state.ema.module.state_dict())
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import runs  # noqa: E402 - after the skips
 
 import weevit  # noqa: E402
 from weevit.errors import DatasetError, RecipeError, TrainingError, UsageError  # noqa: E402
+from weevit.optim.optimizer import create_optimizer  # noqa: E402
 from weevit.training import (  # noqa: E402
     loop,
     micro_batches,
@@ -33,7 +34,6 @@ from weevit.training import (  # noqa: E402
 )
 from weevit.training import step as step_module  # noqa: E402
 from weevit.training.machine import choose_device, choose_precision  # noqa: E402
-from weevit.training.optim import create_optimizer  # noqa: E402
 from weevit.training.ranks import Ranks  # noqa: E402
 from weevit.training.results import Run  # noqa: E402
 from weevit.training.run_data import in_order  # noqa: E402

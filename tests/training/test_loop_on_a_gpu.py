@@ -20,7 +20,8 @@ import runs  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
 
 from weevit.batches import loader  # noqa: E402
-from weevit.training import loop, nadamw, setup, sitting  # noqa: E402
+from weevit.optim import nadamw  # noqa: E402
+from weevit.training import loop, setup, sitting  # noqa: E402
 from weevit.training.board import Board  # noqa: E402
 from weevit.training.machine import Machine  # noqa: E402
 from weevit.training.setup import Work  # noqa: E402

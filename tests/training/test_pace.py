@@ -153,7 +153,7 @@ def test_without_a_decision_it_is_the_run_without_a_budget(made: tuple[Path, Pat
 @pytest.mark.usefixtures("decided")
 @pytest.mark.parametrize("ends", [[[3, 99]], [[9, 3]], [[3, 12], [2, 9]], [[3, 12, 1]], [[15, 15]], [[3, 4]]])
 def test_ends_that_no_run_decides_are_refused(made: tuple[Path, Path], tmp_path: Path, ends: list[list[int]]) -> None:
-    from weevit.training.saved import read_saved, refuse_outside
+    from weevit.runs.saved import read_saved, refuse_outside
 
     loop.train(made[0], made[1], tmp_path / "run", ["loop.minutes=1000"], watcher=stop(8), **BUDGET)
     newest = next(iter(checkpoints(tmp_path / "run" / "state").values()))

@@ -17,11 +17,11 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402 - after the skip
 
 from weevit.errors import CheckpointError, OutputError, TrainingError  # noqa: E402
+from weevit.optim.ema import Ema  # noqa: E402
 from weevit.recipes.schema import EmaPart  # noqa: E402
+from weevit.runs.saved import CLOCK, Best  # noqa: E402
 from weevit.store.folder import clear_leftovers  # noqa: E402
 from weevit.training import state as state_module  # noqa: E402
-from weevit.training.ema import Ema  # noqa: E402
-from weevit.training.saved import CLOCK, Best  # noqa: E402
 from weevit.training.state import (  # noqa: E402
     State,
     checkpoints,

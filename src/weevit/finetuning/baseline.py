@@ -45,9 +45,9 @@ from weevit.fitting.fit import Stage, fit
 from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
 from weevit.predict import Predictor
+from weevit.runs import folder as run_folder
 from weevit.store.folder import FAILURES, LOCK, Kind
 from weevit.text import span
-from weevit.training import run_folder
 from weevit.training.loop import INTERRUPTED
 from weevit.training.pages import EVALUATION_PAGE, write_evaluated
 from weevit.training.results import Run

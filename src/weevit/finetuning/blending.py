@@ -17,8 +17,8 @@ from weevit.datasets.dataset import Split
 from weevit.finetuning.task import Task
 from weevit.nn.create import from_checkpoint
 from weevit.nn.save import save
+from weevit.runs import folder as run_folder
 from weevit.store.files import replacing_folder
-from weevit.training import run_folder
 from weevit.training.machine import choose_device
 from weevit.training.module import preprocessing
 from weevit.training.validation import Validation, figures

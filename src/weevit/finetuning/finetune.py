@@ -20,12 +20,12 @@ from weevit.finetuning.planning import Plan, draft, make_plan, peak_memory, time
 from weevit.finetuning.task import Started, Task
 from weevit.fitting.floor import check_floor
 from weevit.recipes.recipe import deviations
+from weevit.runs.folder import RUN
 from weevit.store.folder import held
 from weevit.store.outputs import local
 from weevit.training.loop import resume, train
 from weevit.training.machine import choose_device
 from weevit.training.results import Run
-from weevit.training.run_folder import RUN
 from weevit.training.watch import Watcher
 from weevit.zoo.weights import DEFAULT_MODEL
 

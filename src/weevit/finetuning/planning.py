@@ -28,11 +28,9 @@ from weevit.recipes.recipe import flat, override
 from weevit.recipes.schema import Recipe
 from weevit.text import span
 from weevit.training.determinism import draw_from, settled
-from weevit.training.ema import Ema
 from weevit.training.machine import Machine, placed
 from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import build, preprocessing
-from weevit.training.optim import create_optimizer
 from weevit.training.state import State
 from weevit.training.step import Step
 from weevit.training.validation import Validation
@@ -186,10 +184,7 @@ def measure(recipe: Recipe, checkpoint: Checkpoint, dataset: Dataset, device: st
         draw_from(recipe.seed)
         model = placed(build(recipe, checkpoint, dataset.classes).model, machine, recipe).train()
         machine = replace(machine, pieces=choose_pieces(recipe, model, machine, len(dataset.classes)))
-        ema = Ema(model, recipe.ema) if recipe.ema.decay is not None else None
-        scaler = torch.amp.GradScaler(where.type, enabled=machine.precision == "fp16")
-        state = State(model, create_optimizer(model, recipe), ema, scaler, "")
-        step = Step(recipe, machine, state, len(dataset.classes))
+        step = Step(recipe, machine, State.of(model, recipe, machine), len(dataset.classes))
         update, batch = _time_updates(step, Loader(dataset.split("train"), recipe, preprocessing(model), where))
         asked, again = _time_answers(model, machine, dataset)
     return Speed(machine, update, batch, asked, again, peak_memory(where))

@@ -16,8 +16,8 @@ from weevit.errors import MalformedFileError, UsageError
 from weevit.fitting.results import Fit
 from weevit.recipes.recipe import load_recipe, override
 from weevit.recipes.schema import Recipe
+from weevit.runs.folder import TRAINING
 from weevit.training.run_data import held_out
-from weevit.training.run_folder import TRAINING
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.records import Sha256, Text, items, read_record_file, words
 from weevit.zoo.resolve import resolve

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from weevit.runs.folder import BOARD
+from weevit.runs.saved import Row
 from weevit.store.extras import needed
-from weevit.training.run_folder import BOARD
-from weevit.training.saved import Row
 
 _GROUPS = {"loss": "train", "lr": "train", "grad_norm": "train", "images_per_second": "speed", "data_wait": "speed"}
 _LEFT_OUT = frozenset(["step", "epoch", "seen"])

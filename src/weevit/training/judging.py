@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from weevit.errors import DivergedError, TrainingError
+from weevit.runs import folder as run_folder
+from weevit.runs.saved import Best
 from weevit.store.folder import FAILURES
 from weevit.text import kinds, typed
-from weevit.training import run_folder
 from weevit.training.results import failures
-from weevit.training.saved import Best
 from weevit.training.setup import Work
 from weevit.training.state import State
 from weevit.training.stopwatch import Stopwatch

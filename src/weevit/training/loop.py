@@ -18,16 +18,16 @@ from weevit.batches.loader import Batch
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
 from weevit.recipes.schema import Recipe
+from weevit.runs import folder as run_folder
+from weevit.runs.folder import hold
 from weevit.store.outputs import local
 from weevit.text import typed
-from weevit.training import run_folder
 from weevit.training.board import Board
 from weevit.training.determinism import settled
 from weevit.training.judging import evaluated, is_due, is_stale
 from weevit.training.pages import write_report
 from weevit.training.ranks import Ranks, joined
 from weevit.training.results import Run, outcome, publish_again, show_metrics, show_samples
-from weevit.training.run_folder import hold
 from weevit.training.setup import Work, begin, refuse_unlike_first, reopen, resolved
 from weevit.training.sitting import Sitting, refuse_not_finite
 from weevit.training.watch import Watcher

@@ -12,9 +12,8 @@ import torch
 from weevit.batches.mixing import Share
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
-from weevit.recipes.schema import Recipe
+from weevit.recipes.schema import EmaPart, Recipe
 from weevit.training.machine import Machine
-from weevit.training.optim import create_optimizer
 from weevit.training.ranks import Ranks
 from weevit.training.state import State
 from weevit.training.step import Step
@@ -41,8 +40,8 @@ def choose_pieces(
     if machine.device.type == "cpu":
         return _by_estimate(batch, activation_bytes(model), available_memory())
 
-    state = State(model, create_optimizer(model, recipe), None, torch.amp.GradScaler(enabled=False), "")
-    step = Step(replace(recipe, loop=replace(recipe.loop, compile=False)), machine, state, num_classes)
+    plain = replace(recipe, loop=replace(recipe.loop, compile=False), ema=EmaPart())
+    step = Step(plain, machine, State.of(model, plain, machine), num_classes)
 
     def attempt(size: int) -> None:
         # Memory that the first update adds: two moments and an average for each weight.

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
+from weevit.runs.saved import Row
 from weevit.store.cache import cache_folder
 from weevit.store.files import replace_file
 from weevit.telemetry import keep_caches_in
-from weevit.training.saved import Row
 from weevit.training.watch import SHARES
 from weevit.zoo.weights import Preprocessing
 

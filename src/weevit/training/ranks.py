@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -71,6 +71,10 @@ class Ranks:
         """The module, whose backward pass averages the gradients over all ranks."""
         return model
 
+    def apart(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A block in which the gradients of a module from `averaging` only add up on this rank."""
+        return nullcontext()
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """A block that fails on all ranks if it fails on one, with that one's error."""
@@ -117,6 +121,10 @@ class _Group(Ranks):
             # add them up in another order.
             ids = [torch.cuda.current_device()] if device.type == "cuda" else None
             return DistributedDataParallel(_Marked(model, device), ids, find_unused_parameters=True)
+
+    def apart(self, model: nn.Module) -> AbstractContextManager[None]:
+        assert isinstance(model, DistributedDataParallel)
+        return model.no_sync()
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -13,12 +13,12 @@ from weevit.datasets.dataset import TRAIN, VALIDATION
 from weevit.errors import STATUSES
 from weevit.nn.save import save as save_module
 from weevit.nn.vit import VisionTransformer
+from weevit.runs import folder as run_folder
+from weevit.runs.saved import Best, Row
 from weevit.store.files import replacing_folder
 from weevit.store.folder import Failure
-from weevit.training import run_folder
 from weevit.training.module import preprocessing, rebuild
 from weevit.training.plots import CURVES, SAMPLES, draw_curves, draw_samples
-from weevit.training.saved import Best, Row
 from weevit.training.setup import Work
 from weevit.training.state import checkpoints, damage, read_weights
 from weevit.zoo.decision import Decision

@@ -15,7 +15,7 @@ from weevit.datasets.read import read_dataset
 from weevit.datasets.splitting import with_validation
 from weevit.errors import DatasetError
 from weevit.recipes.schema import Recipe
-from weevit.training import run_folder
+from weevit.runs import folder as run_folder
 
 CONTENTS = "contents"
 """The key of `run.json` for the digest of the images' bytes."""

@@ -16,24 +16,22 @@ from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import check_there
 from weevit.errors import RecipeError, TrainingError, UsageError
 from weevit.nn.vit import VisionTransformer
+from weevit.optim.loss import class_weights
+from weevit.optim.schedule import Schedule
 from weevit.recipes.duration import Duration
 from weevit.recipes.recipe import deviations, flat, load_recipe, override, to_yaml
 from weevit.recipes.schema import Recipe
+from weevit.runs import folder as run_folder
 from weevit.store.folder import clear_leftovers
 from weevit.store.home import expand_home
 from weevit.text import typed
-from weevit.training import run_folder
 from weevit.training.determinism import draw_from, settled
-from weevit.training.ema import Ema
-from weevit.training.loss import class_weights
 from weevit.training.machine import Machine, choose_device, placed
 from weevit.training.micro_batches import choose_pieces
 from weevit.training.module import Start, build, class_order, describe, first_weights, given, preprocessing, rebuild
-from weevit.training.optim import create_optimizer
 from weevit.training.pace import Pace
 from weevit.training.ranks import Ranks
 from weevit.training.run_data import CONTENTS, data_facts, in_order, refuse_other_data, splits_of
-from weevit.training.schedule import Schedule
 from weevit.training.state import State, load, newest, save
 from weevit.training.step import Step
 from weevit.training.validation import Validation
@@ -314,14 +312,11 @@ def _work(
     training, spec, batch = dataset.split("train"), preprocessing(model), recipe.loop.batch_size
     loader = Loader(training, recipe, spec, machine.device, ranks)
     schedule = Schedule.of(recipe, loader.steps_per_epoch)
-    optimizer = create_optimizer(model, recipe)
-    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
-    ema = Ema(model, recipe.ema) if recipe.ema.decay is not None else None
     at_once = min(256, max(1, batch // machine.pieces))
     weights = None
     if recipe.loss.class_weights != "none":
         weights = class_weights(torch.from_numpy(training.targets), len(dataset.classes)).to(machine.device)
-    state = State(model, optimizer, ema, scaler, run_folder.fingerprint(facts))
+    state = State.of(model, recipe, machine, run_folder.fingerprint(facts))
     return Work(
         folder=folder,
         recipe=recipe,

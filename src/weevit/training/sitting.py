@@ -10,8 +10,10 @@ from pathlib import Path
 
 from weevit.batches.loader import Batch
 from weevit.errors import DivergedError, TrainingError
+from weevit.runs import folder as run_folder
+from weevit.runs.folder import STATE
+from weevit.runs.saved import Row
 from weevit.text import some
-from weevit.training import run_folder
 from weevit.training.board import Board
 from weevit.training.judging import (
     REMEDY,
@@ -25,8 +27,6 @@ from weevit.training.judging import (
 from weevit.training.pace import Lookout
 from weevit.training.ranks import LostRankError
 from weevit.training.results import last_figures, publish
-from weevit.training.run_folder import STATE
-from weevit.training.saved import Row
 from weevit.training.setup import Work
 from weevit.training.state import digest, save
 from weevit.training.stopwatch import Stopwatch

@@ -31,11 +31,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from weevit.errors import CheckpointError, TrainingError
-from weevit.store.files import replacing_folder, sha256_file, sync, writing
-from weevit.store.own import refuse_links
-from weevit.text import typed
-from weevit.training.ema import Ema
-from weevit.training.saved import (
+from weevit.nn.vit import VisionTransformer
+from weevit.optim.ema import Ema
+from weevit.optim.optimizer import create_optimizer
+from weevit.recipes.schema import Recipe
+from weevit.runs.saved import (
     CLOCK,
     DISK_ERRORS,
     FILES,
@@ -56,6 +56,10 @@ from weevit.training.saved import (
     refuse_unlike,
     to_lines,
 )
+from weevit.store.files import replacing_folder, sha256_file, sync, writing
+from weevit.store.own import refuse_links
+from weevit.text import typed
+from weevit.training.machine import Machine
 from weevit.zoo.manifest import MANIFEST, check_files, read_manifest, write_manifest
 from weevit.zoo.records import MAX_COUNT, MAX_RECORD_BYTES
 from weevit.zoo.safetensors_file import MAX_FILE_BYTES, read_tensors
@@ -70,7 +74,7 @@ class State:
         optimizer: with its moments.
         ema: averages of the weights; None where the recipe has none.
         scaler: of gradients, for float16; inactive in other precisions.
-        run: fingerprint of the run (`weevit.training.run_folder.fingerprint`).
+        run: fingerprint of the run (`weevit.runs.folder.fingerprint`).
         step: updates done.
         seen: images trained on.
         skipped: updates that float16 skipped because the scale of the gradients was too high.
@@ -98,6 +102,13 @@ class State:
     ends: list[tuple[int, int]] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @classmethod
+    def of(cls, model: VisionTransformer, recipe: Recipe, machine: Machine, run: str = "") -> State:
+        """The state of a module before its first update."""
+        scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
+        ema = Ema(model, recipe.ema) if recipe.ema.decay is not None else None
+        return cls(model, create_optimizer(model, recipe), ema, scaler, run)
 
     def modules(self) -> dict[str, nn.Module]:
         """`model` and, where there are averages, `ema`."""

@@ -9,7 +9,7 @@ B  images of this rank     K  classes
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from weevit.batches.loader import Batch
 from weevit.batches.mixing import Share, mix
 from weevit.nn.layers import part_of_batch
+from weevit.optim.loss import loss, smoothed
+from weevit.optim.optimizer import clip_gradients, set_rate
 from weevit.recipes.schema import Recipe
 from weevit.training.determinism import draw_from
-from weevit.training.loss import loss, smoothed
 from weevit.training.machine import Machine
-from weevit.training.optim import clip_gradients, set_rate
 from weevit.training.ranks import Ranks, others
 from weevit.training.state import State
 
@@ -96,7 +96,8 @@ class Step:
         for piece in pieces:
             draw_from(recipe.seed, state.step, 0)
             part = (piece.stop - piece.start) / (share.size * share.ranks)
-            with part_of_batch(None if rows is None else rows[piece], share.size), self._averaged(piece is pieces[-1]):
+            own = part_of_batch(None if rows is None else rows[piece], share.size)
+            with own, nullcontext() if piece is pieces[-1] else self.ranks.apart(self._forward):
                 with machine.autocast():
                     logits = self._forward(images[piece])  # [b, K]
                 value = loss(logits, targets[piece], recipe.loss, self.class_weights) * part
@@ -125,10 +126,3 @@ class Step:
         state.step, state.seen = state.step + 1, state.seen + images
         if state.ema is not None:
             state.ema.update(state.model, state.step)
-
-    def _averaged(self, last: bool) -> AbstractContextManager[object]:
-        """Gradients go to the other ranks after the last micro-batch."""
-        if self.ranks.world == 1 or last:
-            return nullcontext()
-        no_sync: AbstractContextManager[object] = self._forward.no_sync()  # type: ignore[operator]  # nn.Module has any
-        return no_sync

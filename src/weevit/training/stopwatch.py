@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from weevit.training.saved import Row
+from weevit.runs.saved import Row
 from weevit.training.state import State
 from weevit.training.watch import Progress
 

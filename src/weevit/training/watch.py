@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weevit.text import span
 
 if TYPE_CHECKING:
-    from weevit.training.saved import Best
+    from weevit.runs.saved import Best
 
 
 @dataclass

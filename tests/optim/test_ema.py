@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402 - after the skip
 
+from weevit.optim.ema import Ema  # noqa: E402
 from weevit.recipes.schema import EmaPart  # noqa: E402
-from weevit.training.ema import Ema  # noqa: E402
 
 
 def model() -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from weevit.optim.schedule import Schedule
 from weevit.recipes.duration import Duration
 from weevit.recipes.schema import LoopPart, OptimPart, Recipe, SchedulePart
-from weevit.training.schedule import Schedule
 
 
 def recipe(lr: float = 8e-4, **schedule: Any) -> Recipe:

@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from weevit.optim.loss import class_weights, loss, smoothed  # noqa: E402 - after the skip
 from weevit.recipes.schema import LossPart  # noqa: E402
-from weevit.training.loss import class_weights, loss, smoothed  # noqa: E402 - after the skip
 from weevit.training.step import cut  # noqa: E402
 
 B, K = 12, 7

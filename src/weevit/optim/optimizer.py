@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from weevit.nn.vit import VisionTransformer
+from weevit.optim.nadamuon import NAdaMuon
+from weevit.optim.nadamw import NAdamW
 from weevit.recipes.schema import OptimPart, Recipe
-from weevit.training.nadamuon import NAdaMuon
-from weevit.training.nadamw import NAdamW
 
 __all__ = ["AdamW", "NAdaMuon", "NAdamW", "clip_gradients", "create_optimizer", "param_groups", "set_rate"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from weevit.training.nadamw import evaluated, nadamw
+from weevit.optim.nadamw import evaluated, nadamw
 
 NEWTON_SCHULZ = (
     (4.0848, -6.8946, 2.9270),

@@ -25,13 +25,13 @@ import torch
 from weevit.errors import MalformedFileError, OutputError, TrainingError, UsageError, WeevitError
 from weevit.recipes.recipe import flat
 from weevit.recipes.schema import Recipe
+from weevit.runs.facts import check_facts
+from weevit.runs.saved import DISK_ERRORS, METRICS, Row, to_lines
 from weevit.store.files import stamped
 from weevit.store.folder import FAILURES, LOCK, Kind, check_folder, differences, held
 from weevit.store.own import read_own
 from weevit.store.provenance import provenance
 from weevit.text import csv_bytes, typed
-from weevit.training.facts import check_facts
-from weevit.training.saved import DISK_ERRORS, METRICS, Row, to_lines
 from weevit.zoo.records import MAX_RECORD_BYTES
 from weevit.zoo.strict_json import parse_json_object
 

@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402 - after the skip
 
 from weevit.nn.vit import Options, VisionTransformer  # noqa: E402
+from weevit.optim import nadamw as nadamw_module  # noqa: E402
+from weevit.optim.nadamuon import NAdaMuon, is_matrix  # noqa: E402
+from weevit.optim.nadamw import NAdamW, chunks  # noqa: E402
+from weevit.optim.optimizer import clip_gradients, create_optimizer, param_groups, set_rate  # noqa: E402
 from weevit.recipes.schema import LoopPart, OptimPart, Recipe  # noqa: E402
-from weevit.training import nadamw as nadamw_module  # noqa: E402
-from weevit.training.nadamuon import NAdaMuon, is_matrix  # noqa: E402
-from weevit.training.nadamw import NAdamW, chunks  # noqa: E402
-from weevit.training.optim import clip_gradients, create_optimizer, param_groups, set_rate  # noqa: E402
 from weevit.zoo.architectures import get_architecture  # noqa: E402
 
 SHAPES = [(5,), (7, 9), (1, 4, 6), (8, 3, 4, 4), (300, 4), (600, 4), (3, 50), (1, 1, 8)]

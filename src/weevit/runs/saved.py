@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from weevit.errors import MalformedFileError, TrainingError
+from weevit.optim.nadamuon import NAdaMuon, is_matrix
 from weevit.store.own import read_own
-from weevit.training.nadamuon import NAdaMuon, is_matrix
 from weevit.zoo.fields import boolean, one_of, whole
 from weevit.zoo.records import (
     MAX_COUNT,
