@@ -8,6 +8,7 @@ NCCL.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -195,6 +196,9 @@ def joined() -> Iterator[Ranks]:
     with others():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
     try:
-        yield ranks
+        with warnings.catch_warnings():
+            # Of the tokens, whose gradients are slices; they are copied, as small as they are.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield ranks
     finally:
         dist.destroy_process_group()
