@@ -1,6 +1,8 @@
 """Training from JPEG files to updated weights, images per second: weevit's loop against one of timm's parts.
 
     python benchmarks/train_speed.py [--model vit_tiny_patch16_224] [--size 224] [--batch 32] [--turns 12] [--updates 4]
+    python benchmarks/train_speed.py --still [--before OLD/src]     the step alone: one batch, prepared once, again and
+                                                                    again; also against an earlier weevit
 
 Same model, size, batch and recipe (wee's: RandAugment, erasing, mixup and cutmix, NAdamW, clipping, average), float32.
 timm's loop is that of its train.py (1.0.31, November 2026): create_loader, Mixup, create_optimizer_v2, ModelEmaV3, a
@@ -23,9 +25,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
-from common import photos, ratios
+from common import instruction_set, photos, ratios
 
 CLASSES, UNTIMED = 10, 3
 RECIPE = "sbb_in1k_wee"
@@ -70,7 +75,19 @@ def run_ours(args: argparse.Namespace) -> None:
             done = progress.step
             updated()
 
-    run = args.data.parent / f"run-{args.workers}"
+    if args.still:
+        from weevit.training import setup
+
+        class Still(setup.Loader):  # type: ignore[name-defined, misc]  # it is imported there
+            """One batch, again and again."""
+
+            def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+                batch = next(super().epoch(0))
+                while True:
+                    yield replace(batch, images=batch.images.clone())
+
+        setup.Loader = Still  # type: ignore[attr-defined]  # it is imported there
+    run = args.data.parent / f"run-{args.side}-{args.workers}"
     weevit.train(RECIPE, args.data, run, overrides(args), watcher=Watcher(moved=moved))
 
 
@@ -110,8 +127,9 @@ def run_theirs(args: argparse.Namespace) -> None:
     scheduler = CosineLRScheduler(optimizer, t_initial=100_000, warmup_t=1, t_in_epochs=False)
     average = ModelEmaV3(model, decay=0.9998, use_warmup=True)
     criterion, step = SoftTargetCrossEntropy(), 0
+    still = next(iter(loader)) if args.still else None
     while True:
-        for images, targets in loader:
+        for images, targets in loader if still is None else repeat((still[0].clone(), still[1]), 1):
             images, targets = mixup(images, targets)
             loss = criterion(model(images), targets)
             loss.backward()
@@ -125,7 +143,7 @@ def run_theirs(args: argparse.Namespace) -> None:
             updated()
 
 
-SIDES: dict[str, Callable[[argparse.Namespace], None]] = {"weevit": run_ours, "timm": run_theirs}
+SIDES: dict[str, Callable[[argparse.Namespace], None]] = {"weevit": run_ours, "timm": run_theirs, "before": run_ours}
 
 
 class Contestant:
@@ -161,7 +179,9 @@ class Contestant:
 def contestant(side: str, workers: int, args: argparse.Namespace) -> Iterator[Contestant]:
     words = [sys.executable, "-W", "ignore", __file__, "--side", side, "--workers", str(workers)]
     words += ["--data", str(args.data), "--model", args.model, "--size", str(args.size), "--batch", str(args.batch)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    words += ["--still"] if args.still else []
+    environment = os.environ | ({"PYTHONPATH": str(args.before)} if side == "before" else {})
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment)
     try:
         yield Contestant(process, workers)
     finally:
@@ -174,19 +194,23 @@ def compare(args: argparse.Namespace) -> None:
         all_of = {
             side: [stack.enter_context(contestant(side, workers, args)) for workers in args.try_workers]
             for side in SIDES
+            if side != "before" or args.before
         }
         for _ in range(args.turns):
             for pair in zip(*all_of.values(), strict=True):
                 for own in pair:
                     own.turn(args.updates)
-    ours, theirs = (min(those, key=lambda own: statistics.median(own.seconds)) for those in all_of.values())
+    best = {side: min(those, key=lambda own: statistics.median(own.seconds)) for side, those in all_of.items()}
     for side, those in all_of.items():
         speeds = (f"{args.batch / statistics.median(own.seconds):.1f} with {own.workers}" for own in those)
         print(f"{side:7} images/s by workers: {', '.join(speeds)}")
-    print(
-        f"weevit with {ours.workers} workers is {ratios(ours.seconds, theirs.seconds)} as fast as timm with "
-        f"{theirs.workers}; {args.model}, {args.size} px, batches of {args.batch}"
-    )
+    ours = best.pop("weevit")
+    for side, theirs in best.items():
+        print(
+            f"weevit with {ours.workers} workers is {ratios(ours.seconds, theirs.seconds)} as fast as {side} with "
+            f"{theirs.workers}; {args.model}, {args.size} px, batches of {args.batch}"
+            f"{', the step alone' if args.still else ''}; {instruction_set()}, {time.strftime('%Y-%m-%d')}"
+        )
 
 
 def main() -> None:
@@ -197,10 +221,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--updates", type=int, default=4, help="of a turn")
     parser.add_argument("--try-workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--still", action="store_true", help="one batch, prepared once: the step alone")
+    parser.add_argument("--before", type=Path, help="src of an earlier weevit to compare with")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.try_workers = [0] if args.still else args.try_workers
     if args.side:
         SIDES[args.side](args)
         return
