@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from PIL import Image
 
 from weevit.errors import EmptyImageError, MissingImageError, TooLargeImageError, UnreadableImageError, UsageError
 from weevit.images.decode import Limits
+from weevit.images.remote import RemoteFile
 from weevit.images.source import Source, open_image
 from weevit.images.sources import expand
 
@@ -250,3 +252,122 @@ def test_a_server_out_of_order_does_not_mean_that_nothing_is_there(serve: Any) -
     for source in sources(["http://127.0.0.1:9/a.png", "http://127.0.0.1:9/t.csv", serve(Bare) + "/broken.png"]):
         with pytest.raises(UnreadableImageError):
             open_image(source)
+
+
+# ---- archives are read from local copies
+
+
+@pytest.fixture
+def archives(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Three archives of four images in a bucket; the requests for them are listed."""
+    from weevit.images import shards
+
+    monkeypatch.setenv("WEEVIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shards, "_opened", {})
+    client.create_bucket(Bucket="shards")
+    for number in range(3):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for index in range(4):
+                for ending, content in (("png", png(4 * number + index + 1)), ("cls", b"ab"[index % 2 :][:1])):
+                    member = tarfile.TarInfo(f"{number}{index}.{ending}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+        client.put_object(Bucket="shards", Key=f"{number}.tar", Body=stream.getvalue())
+    fetched: list[str] = []
+    real = RemoteFile.open
+    monkeypatch.setattr(RemoteFile, "open", lambda file: (fetched.append(file.name), real(file))[1])
+    yield fetched
+    for number in range(3):
+        client.delete_object(Bucket="shards", Key=f"{number}.tar")
+    client.delete_bucket(Bucket="shards")
+
+
+ARCHIVES = [f"s3://shards/{number}.tar" for number in range(3)]
+
+
+def copies(tmp_path: Path) -> list[int]:
+    return [path.stat().st_size for path in (tmp_path / "cache" / "shards").glob("*.tar")]
+
+
+def test_an_archive_is_fetched_once_for_all_readers(archives: list[str], tmp_path: Path) -> None:
+    found = sources("s3://shards/{0..2}.tar")
+    assert widths(found[::-1]) == list(range(12, 0, -1))  # in any order
+    assert widths(sources("s3://shards/{0..2}.tar")) == list(range(1, 13))
+    assert archives == ARCHIVES
+    assert len(copies(tmp_path)) == 3
+    assert [one.name for one in (tmp_path / "cache" / "shards").iterdir() if one.name.startswith(".")] == []
+    assert widths([pickle.loads(pickle.dumps(found[5]))]) == [6]
+
+
+def test_another_archive_at_the_address_is_another_copy(archives: list[str], client: Any) -> None:
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+    s3fs = pytest.importorskip("s3fs")
+    content = client.get_object(Bucket="shards", Key="2.tar")["Body"].read()
+    client.put_object(Bucket="shards", Key="0.tar", Body=content)
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert widths(sources(ARCHIVES[0])) == [9, 10, 11, 12]
+    assert archives == [ARCHIVES[0]] * 2
+
+
+def test_what_does_not_fit_is_read_in_place(archives: list[str], tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setenv("WEEVIT_SHARDS_GB", "0.000025")  # two of the three
+    found = sources("s3://shards/{0..2}.tar")
+    assert widths(found) == list(range(1, 13))
+    assert len(copies(tmp_path)) == 2
+    assert archives.count(ARCHIVES[0]) == archives.count(ARCHIVES[1]) == 1
+    assert archives.count(ARCHIVES[2]) == 1 + 4  # the list of its members, and each image
+    assert "they are read in place" in caplog.text
+
+
+def test_copies_of_others_make_room(archives: list[str], tmp_path: Path, monkeypatch: Any) -> None:
+    from weevit.images import shards
+
+    monkeypatch.setenv("WEEVIT_SHARDS_GB", "0.000025")
+    assert widths(sources("s3://shards/{0..1}.tar")) == list(range(1, 9))
+    shards._opened.clear()  # another process
+    assert widths(sources(ARCHIVES[2])) == [9, 10, 11, 12]
+    assert len(copies(tmp_path)) == 2
+    assert archives == ARCHIVES
+
+
+def test_without_room_or_a_cache_the_answers_are_the_same(
+    archives: list[str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("WEEVIT_SHARDS_GB", "0")
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+    assert not (tmp_path / "cache" / "shards").exists()
+    monkeypatch.setenv("WEEVIT_SHARDS_GB", "many")
+    with pytest.raises(UsageError, match="WEEVIT_SHARDS_GB is 'many'"):
+        sources(ARCHIVES[0])
+    monkeypatch.delenv("WEEVIT_SHARDS_GB")
+    (tmp_path / "cache").write_text("a file where the cache should be")
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+    assert archives.count(ARCHIVES[0]) == 10
+
+
+def test_a_copy_that_was_cut_off_is_fetched_again(archives: list[str], tmp_path: Path) -> None:
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+    (copy,) = (tmp_path / "cache" / "shards").glob("*.tar")
+    os.truncate(copy, 100)
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+    assert archives == [ARCHIVES[0]] * 2
+    copy.unlink()
+    copy.symlink_to("/etc/hostname")
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+    assert not copy.is_symlink()
+
+
+def test_a_server_that_stops_within_an_archive_leaves_no_copy(
+    archives: list[str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    def stops(file: Any, size: int) -> Iterator[bytes]:
+        yield b"x" * 512
+        raise UnreadableImageError(f"{file.name}: the connection is closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFile, "blocks", stops)
+        with pytest.raises(UnreadableImageError, match="the connection is closed"):
+            widths(sources(ARCHIVES[0]))
+    assert list((tmp_path / "cache" / "shards").glob("*.tar")) == []
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]

@@ -21,6 +21,7 @@ import errno
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, cast
@@ -70,6 +71,18 @@ class RemoteFile:
         except Exception as error:
             raise _as_image_error(error, self.name) from error
 
+    def blocks(self, size: int) -> Iterator[bytes]:
+        """The whole file, in blocks of `size` bytes."""
+        with self.open() as file:
+            while True:
+                try:
+                    block = file.read(size)
+                except Exception as error:
+                    raise _as_image_error(error, self.name) from error
+                if not block:
+                    return
+                yield block
+
     def read(self, limits: Limits) -> bytes:
         """The whole file, bounded by the limit; its size is checked first where the server gives it."""
         try:
@@ -96,6 +109,14 @@ class RemoteFile:
         keys = ("ETag", "etag", "blob_id", "size", "LastModified", "Last-Modified", "mtime")
         told = [info.get(key) for key in keys if info.get(key)]
         return "-".join(str(value).strip('"') for value in told[:2]) or "unknown"
+
+    def size(self) -> int | None:
+        """Its bytes; None where the server does not say."""
+        try:
+            size = self._info().get("size")
+        except Exception:  # opening it says why
+            return None
+        return int(size) if size else None
 
     def beside(self, entry: str) -> RemoteFile:
         """A path relative to this file's folder, or an address; ImageError as for `listed`."""

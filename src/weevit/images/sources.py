@@ -195,6 +195,16 @@ def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:
         yield Source(file.name, error)
 
 
+def _near(archive: File) -> File:
+    """An archive whose members are read in any order: a local copy of one at an address."""
+    if isinstance(archive, LocalFile):
+        return archive
+    from weevit.images.remote import RemoteFile
+    from weevit.images.shards import Shard
+
+    return Shard.of(archive) if isinstance(archive, RemoteFile) else archive
+
+
 def _or_missing(sources: Iterable[Source], name: str, why: str) -> Iterator[Source]:
     """The sources; where there is none, one that raises MissingImageError."""
     found = False
@@ -209,7 +219,7 @@ def _held_in(file: File, left_out: Counter[str]) -> Iterator[Source]:
     if file.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
         from weevit.images.archives import read_tar
 
-        return read_tar(file, left_out)
+        return read_tar(_near(file), left_out)
     from weevit.images.tables import sources_in
 
     return sources_in(file)
