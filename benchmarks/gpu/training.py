@@ -23,6 +23,7 @@ from timing import clear, compared, compiled_graphs, matmul_peak, peak_memory, r
 
 import weevit
 from weevit.batches.loader import Batch
+from weevit.batches.mixing import Share
 from weevit.errors import TrainingError
 from weevit.nn.vit import VisionTransformer
 from weevit.recipes.recipe import load_recipe
@@ -196,14 +197,14 @@ def largest_that_fits(guess: int, attempt: Callable[[int], None], tries: int = 4
 class Lying:
     """Batches that lie on the GPU already, in place of `weevit.batches.loader.Loader`."""
 
-    def __init__(self, split: Any, recipe: Recipe, spec: Any, device: torch.device) -> None:
+    def __init__(self, split: Any, recipe: Recipe, spec: Any, device: torch.device, peers: object = None) -> None:
         self.split, self.steps_per_epoch = split, 1_000_000
         self._batches = lying(recipe.loop.batch_size, recipe.model.image_size, int(split.targets.max()) + 1, device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The same two batches for ever."""
         for images, targets in self._batches:
-            yield Batch(images, targets, (), (), ())
+            yield Batch(images, targets, (), (), (), Share.of(len(images)))
 
 
 def lying(batch: int, size: int, classes: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

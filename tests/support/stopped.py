@@ -11,7 +11,7 @@ from typing import Any
 
 import runs
 
-from weevit.training import loop, state
+from weevit.training import loop, state, step
 
 Made = tuple[Path, Path]
 
@@ -26,15 +26,15 @@ def in_a_long_step(folder: Path, made: Made) -> None:
     from weevit.cli import stopping
 
     stopping.PATIENCE = 0.3
-    mixed = loop.mix
+    mixed: Any = step.mix
 
-    def waits(images: Any, targets: Any, part: Any, num_classes: int, seed: int, step: int) -> Any:
-        if step == 3:
+    def waits(images: Any, targets: Any, part: Any, num_classes: int, key: tuple[int, int], share: Any) -> Any:
+        if key[1] == 3:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
-        return mixed(images, targets, part, num_classes, seed, step)
+        return mixed(images, targets, part, num_classes, key, share)
 
-    loop.mix = waits
+    step.mix = waits  # type: ignore[attr-defined]  # it is imported there
     train(folder, made)
 
 
@@ -75,7 +75,7 @@ def poison(where: str, value: float, put: Callable[[object, str, Any], None] = s
         value: NaN or infinity.
         put: sets an attribute of a module; pytest's `monkeypatch.setattr` takes it back later.
     """
-    real_loss, real_clip, real_begin, real_draw = loop.loss, loop.clip_gradients, loop.begin, loop.draw_from
+    real_loss, real_clip, real_begin, real_draw = step.loss, step.clip_gradients, loop.begin, step.draw_from
     works: list[Any] = []
 
     def begin(*given: Any) -> Any:
@@ -99,8 +99,9 @@ def poison(where: str, value: float, put: Callable[[object, str, Any], None] = s
             works[0].model.blocks[2].mlp.fc1.weight.data[1, 2] = value
         real_draw(*key)
 
-    for name, function in {"begin": begin, "loss": loss, "clip_gradients": clip, "draw_from": draw}.items():
-        put(loop, name, function)
+    put(loop, "begin", begin)
+    for name, function in {"loss": loss, "clip_gradients": clip, "draw_from": draw}.items():
+        put(step, name, function)
 
 
 def poisoned(folder: Path, made: Made, where: str, value: float) -> None:

@@ -8,6 +8,8 @@ NCCL.
 from __future__ import annotations
 
 import os
+import secrets
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +19,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from weevit.errors import TrainingError, UsageError, WeevitError
@@ -171,6 +175,30 @@ def others() -> Iterator[None]:
         ) from error
 
 
+def _of_this_start(store: Store, rank: int, world: int) -> Store:
+    """The part of torchrun's store that only the ranks of this start know.
+
+    The store outlives a restart (PyTorch 2.14), with the addresses of processes that are gone: a rank that reads one
+    before it is overwritten waits for ever. Rank 0 therefore makes up a name, and tells it to each process that asks:
+    one of an earlier start asks with another number.
+    """
+    own, stop = secrets.token_hex(8), time.monotonic() + PATIENCE.total_seconds()
+    if rank:
+        store.set(f"weevit/asks/{rank}", own)
+        name = store.get(f"weevit/told/{own}").decode()
+        store.set(f"weevit/heard/{name}/{rank}", "")
+        return PrefixStore(name, store)
+    waiting = set(range(1, world))
+    while waiting:
+        for other in [one for one in waiting if store.check([f"weevit/asks/{one}"])]:
+            store.set(f"weevit/told/{store.get(f'weevit/asks/{other}').decode()}", own)
+        waiting = {other for other in waiting if not store.check([f"weevit/heard/{own}/{other}"])}
+        if waiting and time.monotonic() > stop:
+            raise RuntimeError(f"ranks {sorted(waiting)} have not started")
+        time.sleep(0.02)
+    return PrefixStore(own, store)
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """The ranks that this process is one of; `cuda` is then the GPU of this rank.
@@ -193,8 +221,12 @@ def joined() -> Iterator[Ranks]:
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
     with others():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+        store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
+        store = _of_this_start(store, rank, size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        ranks.restarted = ranks.any(ranks.restarted)  # each machine counts its own restarts
     try:
         with warnings.catch_warnings():
             # Of the tokens, whose gradients are slices; they are copied, as small as they are.
