@@ -85,3 +85,17 @@ def test_what_int8_brings_and_costs(photos: list[Path]) -> None:
     found = re.search(r"^ViT-Ti +onnxruntime, int8 +top-1 (\d+) -> (\d+) of 16 .*, size 0\.2\d\d$", out, re.MULTILINE)
     assert found, out
     assert abs(int(found[1]) - int(found[2])) <= 2
+
+
+def test_the_step_alone_takes_turns_with_timms() -> None:
+    pytest.importorskip("timm")
+    out = said("train_speed.py", "--still --size 32 --batch 8 --turns 2 --updates 1")
+    assert re.search(r"weevit with 0 workers is [\d.]+x .* as fast as timm with 0; .*, the step alone; \w", out), out
+
+
+def test_archives_in_a_bucket_beside_files(photos: list[Path]) -> None:
+    assert photos
+    for name in ("torch", "moto.server", "s3fs", "boto3"):
+        pytest.importorskip(name)
+    out = said("shards.py", "--images 20 --archives 2 --rounds 1")
+    assert len(re.findall(r"[\d.]+ images/s a core, [\d.]+ of files$", out, re.MULTILINE)) == 5, out

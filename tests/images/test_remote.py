@@ -371,3 +371,22 @@ def test_a_server_that_stops_within_an_archive_leaves_no_copy(
             widths(sources(ARCHIVES[0]))
     assert list((tmp_path / "cache" / "shards").glob("*.tar")) == []
     assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+
+
+def test_a_training_on_archives_in_a_bucket_is_resumed_within_an_epoch(archives: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    import runs
+
+    from weevit.training.loop import resume, train
+    from weevit.training.watch import Watcher
+
+    words = ["schedule.epochs=2", "loop.batch_size=2", "data.validation_share=0.3", "loop.checkpoint_every=1 steps"]
+    data, recipe = "s3://shards/{0..2}.tar", runs.recipe(tmp_path / "recipe.yaml")
+    whole = train(recipe, data, tmp_path / "whole", words, threads=1, report=False)
+    steps: list[int] = []
+    stop = Watcher(lambda progress: steps.append(progress.step), should_stop=lambda: bool(steps) and steps[-1] >= 2)
+    assert train(recipe, data, tmp_path / "run", words, threads=1, report=False, watcher=stop).step == 2
+    assert resume(tmp_path / "run", report=False).digest == whole.digest
+    assert whole.total == 8
+    assert archives == ARCHIVES  # for two runs, their evaluations, and the record of what they read
