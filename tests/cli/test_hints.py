@@ -17,7 +17,10 @@ from weevit.cli import app
 SOURCE = Path(weevit.__file__).parent
 COMMAND = re.compile(r"\bweevit ((?:[a-z]+)(?: (?:check|status|verify|list|show|diff)\b)?)((?: +[^\s`\"',;]+)*)")
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]+|-[a-z])(?![\w-])")
-OF_OTHERS = {"--upgrade", "--rdzv-backend", "--standalone", "--nproc-per-node", "--cpus", "--cpuset-cpus"}
+OF_OTHERS = {
+    *("--upgrade", "--cpus", "--cpuset-cpus", "--standalone", "--nproc-per-node", "--nnodes", "--max-restarts"),
+    *("--rdzv-backend", "--rdzv-endpoint"),
+}
 PROSE = {
     "weevit",
     "itself",
