@@ -259,7 +259,7 @@ def refuse_unlike_first(work: Work) -> None:
             raise TrainingError(
                 f"This rank reads other data at {work.recipe.data.path} than rank 0: {counts[0]:,} images here, "
                 f"{counts[1]:,} there, or other sizes or times.",
-                "Every machine has to see the same files: one shared folder, or copies with their times (rsync -a).",
+                "Every machine has to see the same files: one shared folder, or copies that keep the times of files.",
             )
 
 
