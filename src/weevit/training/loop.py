@@ -28,7 +28,7 @@ from weevit.training.judging import evaluated, is_due, is_stale
 from weevit.training.pages import write_report
 from weevit.training.ranks import Ranks, joined
 from weevit.training.results import Run, outcome, publish_again, show_metrics, show_samples
-from weevit.training.setup import Work, begin, refuse_unlike_first, reopen, resolved
+from weevit.training.setup import Work, agree, begin, reopen, resolved
 from weevit.training.sitting import Sitting, refuse_not_finite
 from weevit.training.watch import Watcher
 
@@ -147,7 +147,7 @@ def _sit(
             board = stack.enter_context(closing(Board(folder, manner.tensorboard and ranks.first)))
             stack.enter_context(run_folder.logging(folder))
             work = prepare()
-        refuse_unlike_first(work)
+        agree(work)
         if inputs is None and ranks.first:
             publish_again(work)
         with _memory(work):
@@ -168,9 +168,10 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
             better = sitting.evaluate() if due else False
 
             # ---- reasons to stop
+            asked = sitting.is_stopped()
             if state.step == pace.total and evaluated(state):
                 stopped = DONE
-            elif sitting.is_stopped():
+            elif asked:
                 stopped = INTERRUPTED
             elif late:
                 stopped = BUDGET
@@ -178,9 +179,9 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 stopped = EARLY
 
             # ---- checkpoint: at its steps, by the clock, for a new best, and at the end
-            sitting.save_if(bool(stopped), better)
-            if stopped or sitting.is_stopped():  # perhaps asked for during the save
+            if sitting.save_if(bool(stopped), better) and sitting.is_stopped():  # asked for during the save
                 stopped = stopped or INTERRUPTED
+            if stopped:
                 break
 
             # ---- the next batch: independent of what came before, and mixed by the draws of this step

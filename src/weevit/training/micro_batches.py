@@ -38,7 +38,7 @@ def choose_pieces(
     if recipe.loop.accumulate is not None:
         return -(-recipe.loop.accumulate // world)
     if machine.device.type == "cpu":
-        return _by_estimate(batch, activation_bytes(model), available_memory())
+        return _by_estimate(batch, activation_bytes(model), available_memory() // (ranks.local if ranks else 1))
 
     plain = replace(recipe, loop=replace(recipe.loop, compile=False), ema=EmaPart())
     step = Step(plain, machine, State.of(model, plain, machine), num_classes)

@@ -248,14 +248,15 @@ def reopen(
     return work
 
 
-def refuse_unlike_first(work: Work) -> None:
-    """Refuse ranks that read other data than rank 0, with a TrainingError on all of them."""
+def agree(work: Work) -> None:
+    """Take the micro-batches of rank 0, whose memory may be another; a TrainingError on all ranks for other data."""
     own, ranks = work.facts["data"], work.ranks
-    known = CONTENTS if CONTENTS in own else "fingerprint"  # times may differ where the bytes are known
+    work.machine = work.step.machine = replace(work.machine, pieces=ranks.from_first(work.machine.pieces))
     wanted = ranks.from_first(own)
+    known = CONTENTS if CONTENTS in own else "fingerprint"  # times may differ where the bytes are known
     with ranks.together():
         if own.get(known) != wanted.get(known):
-            counts = [sum(n for n in data.values() if isinstance(n, int)) for data in (own, wanted)]
+            counts = [sum(count for count in data.values() if isinstance(count, int)) for data in (own, wanted)]
             raise TrainingError(
                 f"This rank reads other data at {work.recipe.data.path} than rank 0: {counts[0]:,} images here, "
                 f"{counts[1]:,} there, or other sizes or times.",

@@ -70,11 +70,15 @@ class Sitting:
         minutes = self.work.recipe.loop.minutes
         if minutes is None:
             return False
-        return self.work.ranks.from_first(self._clock.seconds() + self._clock.evaluation >= 60 * minutes)
+        return self._first_says(self._clock.seconds() + self._clock.evaluation >= 60 * minutes)
 
     def is_stopped(self) -> bool:
         """Whether a rank is asked to stop."""
         return self.work.ranks.any(self._watcher.should_stop())
+
+    def _first_says(self, flag: bool) -> bool:
+        """What rank 0 says, whose clock counts."""
+        return self.work.ranks.any(self.work.ranks.first and flag)
 
     # ---- evaluation and checkpoints
 
@@ -92,19 +96,25 @@ class Sitting:
         self.say(evaluation_line(work, found, better))
         return better
 
-    def save_if(self, due: bool, better: bool) -> None:
-        """Write a checkpoint if one is due, by its steps or by the clock, and there is something new; `model/` too."""
+    def save_if(self, due: bool, better: bool) -> bool:
+        """Write a checkpoint, if one is due and there is something new; returns whether it did.
+
+        Args:
+            due: whether the run ends here; otherwise its steps or the clock of rank 0 may say so.
+            better: whether the weights are the best so far: they become `model/`.
+        """
         work, loop = self.work, self.work.recipe.loop
-        old = time.monotonic() - self._saved_at >= 60 * loop.checkpoint_minutes
-        old = old or work.state.step % work.plan.checkpoint_every == 0
-        if not (due or better or old) or self._contents() == self._saved:
-            return
+        old = self._first_says(time.monotonic() - self._saved_at >= 60 * loop.checkpoint_minutes)
+        due = due or better or old or work.state.step % work.plan.checkpoint_every == 0
+        if not due or self._contents() == self._saved:
+            return False
         self._watcher.moved(self._clock.into(self._progress, work.state, "saving"))
         self._saved, self._saved_at = self._contents(), time.monotonic()
         if work.ranks.first:
             self.path = self._save()
             if better:
                 publish(work, self.path)
+        return True
 
     def digest(self) -> str:
         """The digest of the latest checkpoint."""
