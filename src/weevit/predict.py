@@ -18,18 +18,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from weevit.answers.desk import Desk, Observer, Turns
 from weevit.answers.pipeline import Pipeline
-from weevit.answers.results import Answer, Array, Result, decide, refuse_not_finite, rows_not_finite, unit_length
+from weevit.answers.results import Array, Result, assemble, rows_not_finite, unit_length
 from weevit.arguments import MAX_BATCH, whole
 from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, Session, block_indices, open_session
 from weevit.engine.threads import choose_threads
-from weevit.errors import ImageError, InputsFailedError, NotFiniteError, UsageError, did_you_mean
+from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
 from weevit.images.source import Source, channels_of, open_image
 from weevit.images.sources import Inputs, Many, Named, OneImage, expand, names_one_image
-from weevit.zoo.architectures import PATCH
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.fields import check_side
 from weevit.zoo.hub import Progress
@@ -211,6 +211,29 @@ class Predictor:
         self._check_head("logits" in outputs, topk)
         return self._stream(iter(expand(inputs)), request, tuple(outputs), topk, steady)
 
+    def desk(
+        self, turns: Turns, observe: Observer = lambda stage, value: None
+    ) -> Desk[tuple[Source, int], tuple[_Decoded, int], Result]:
+        """A desk for (source, topk): classes, logits (where there is a classifier) and embedding of one image each.
+
+        An ImageError is the answer to an input without an image.
+
+        Args:
+            turns: shared by all models that compute on the same processors.
+            observe: told how long each stage took.
+        """
+        session = self._session(self._request((), None))
+
+        def decode(asked: tuple[Source, int]) -> tuple[_Decoded, int]:
+            return self._see(asked[0]), asked[1]
+
+        def compute(batch: list[tuple[_Decoded, int]]) -> list[Result]:
+            answers = session.run(np.stack([image.pixels for image, _ in batch if image.pixels is not None]))
+            rows = ({name: values[row] for name, values in answers.items()} for row in range(len(batch)))
+            return [self._answer(image.result, own, topk) for (image, topk), own in zip(batch, rows, strict=True)]
+
+        return self._pipeline.desk(decode, compute, turns, observe)
+
     def open(self, source: Source) -> Image.Image:
         """One input's image, upright RGB, before it is resized.
 
@@ -297,41 +320,24 @@ class Predictor:
 
     def _decode(self, source: Source) -> _Decoded:
         try:
-            if self.checkpoint.in_chans != 3:
-                array = channels_of(source.value, self.checkpoint.in_chans, self.limits)
-                (height, width), pixels = array.shape[:2], preprocess_channels(array, self.preprocessing)
-            else:
-                image = self.open(source)
-                (height, width), pixels = full_size(image), preprocess(image, self.preprocessing)
+            return self._see(source)
         except ImageError as error:
             return _Decoded(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
+
+    def _see(self, source: Source) -> _Decoded:
+        if self.checkpoint.in_chans != 3:
+            array = channels_of(source.value, self.checkpoint.in_chans, self.limits)
+            (height, width), pixels = array.shape[:2], preprocess_channels(array, self.preprocessing)
+        else:
+            image = self.open(source)
+            (height, width), pixels = full_size(image), preprocess(image, self.preprocessing)
         return _Decoded(Result(source.name, width=width, height=height), pixels)
 
     def _session(self, request: Request) -> Session:
         return self._pipeline.session(request)
 
     def _answer(self, empty: Result, own: dict[str, Array], topk: int) -> Result:
-        try:
-            refuse_not_finite(own)
-        except NotFiniteError as error:
-            return replace(empty, status=error.status, error=f"{error.kind}: {error.message}")
-        tokens = {int(name.removeprefix("block_")): value for name, value in own.items() if name.startswith("block_")}
-        maps = {name.removeprefix("attention_"): value for name, value in own.items() if name.startswith("attention_")}
-        prefix = self.checkpoint.architecture.num_prefix
-        rows, columns = self.preprocessing.height // PATCH, self.preprocessing.width // PATCH
-        logits, embedding = own.get("logits"), own.get("embedding")
-        answer = Answer() if logits is None else decide(logits, topk, self.checkpoint.labels, self.checkpoint.decision)
-        return replace(
-            empty,
-            **vars(answer),
-            logits=None if logits is None else logits.copy(),
-            embedding=None if embedding is None else embedding.copy(),
-            features={
-                i: np.ascontiguousarray(value[prefix:].T.reshape(-1, rows, columns)) for i, value in tokens.items()
-            },
-            prefix={i: value[:prefix].copy() for i, value in tokens.items()},
-            attention={int(i): value.copy() for i, value in maps.items()},
-        )
+        return assemble(empty, own, topk, self.checkpoint, self.preprocessing)
 
     def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Result | list[Result]:
         return next(results) if names_one_image(inputs) else list(results)

@@ -14,8 +14,12 @@ from weevit.engine.cache import GraphCache
 from weevit.engine.choice import Engine
 from weevit.engine.session import Request, graph_key, open_session
 from weevit.errors import EngineError, UsageError
+from weevit.graph.vit import GraphOptions, build_graph
 from weevit.zoo import checkpoint as zoo_checkpoint
+from weevit.zoo.architectures import PATCH, get_architecture
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
+from weevit.zoo.layout import tensor_shapes
+from weevit.zoo.weights import HALF, Preprocessing
 
 EMBEDDED = Path(zoo_checkpoint.__file__).parent / "embedded"
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
@@ -114,3 +118,30 @@ def test_openvino_answers_several_threads_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda image: session.run(image)["embedding"], images))
     assert np.abs(np.concatenate(alone) - np.concatenate(together)).max() < 1e-5
+
+
+KINDS = ("vit_tiny_patch16_224", "vit_dwee_patch16_reg1_gap_256", "vit_pwee_patch16_reg1_gap_256")
+ONES_MORE = ("vit_so150m_patch16_reg4_gap_256", "vit_medium_patch16_rope_reg1_gap_256")
+
+
+@pytest.mark.parametrize("name", [*KINDS, *ONES_MORE])
+def test_an_image_alone_has_the_bits_that_it_has_in_company(name: str) -> None:
+    """With one thread and with several: the mean over patches is no ReduceMean, which adds a single image's otherwise.
+
+    The server computes an image that comes alone by all threads together, and others in pairs.
+    """
+    arch = replace(get_architecture(name), depth=2)
+    rng = np.random.default_rng(0)
+    shapes = tensor_shapes(arch, 50)
+    tensors = {key: rng.standard_normal(shape, np.float32) * np.float32(0.05) for key, shape in shapes.items()}
+    side, size = arch.img_size // PATCH, GraphOptions(64, 96, spelling="fused")
+    graph = build_graph(arch, tensors, Preprocessing(64, 96, 1, "center", "bicubic", *HALF), (side, side), size)
+    opened = [session._onnxruntime_session(graph.SerializeToString(), threads) for threads in (1, 2, 3)]
+    pair = session._run_onnxruntime(opened[0], PIXELS)
+    for own in opened:
+        for row in range(2):
+            alone = session._run_onnxruntime(own, PIXELS[row : row + 1])
+            three = session._run_onnxruntime(own, np.concatenate([PIXELS[row : row + 1], PIXELS]))
+            for key, values in pair.items():
+                assert (alone[key][0] == values[row]).all()
+                assert (three[key][0] == values[row]).all()

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+from weevit.answers.desk import Desk, Observer, Turns
 from weevit.engine.session import Request, Session
 from weevit.errors import ImageError, UsageError
 from weevit.images.source import PAUSE, Source
@@ -25,7 +26,7 @@ Answered = TypeVar("Answered")
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-_COMPUTING: Final = 2
+COMPUTING: Final = 2
 """Batches at a time: where one has too few images for all threads, the next one uses them."""
 
 
@@ -46,8 +47,8 @@ class Pipeline:
     def _renew(self) -> None:
         self._lock = Lock()
         self._sessions: dict[Request, Session] = {}
-        self._decoding = ThreadPoolExecutor(self._threads, "weevit-decode")  # threads begin with the first image
-        self._computing = ThreadPoolExecutor(_COMPUTING, "weevit-batch")
+        self.decoding = ThreadPoolExecutor(self._threads, "weevit-decode")  # threads begin with the first image
+        self.computing = ThreadPoolExecutor(COMPUTING, "weevit-batch")
         self._closed = False
 
     def __reduce__(self) -> tuple[type[Pipeline], tuple[Callable[[Request], Session], int, int]]:
@@ -85,12 +86,12 @@ class Pipeline:
         def begin_batch() -> None:
             count = min(self._batch_size, len(decoding))
             batch = [decoding.popleft().result() for _ in range(count)]
-            computing.append(self._submit(self._computing, compute, batch))
+            computing.append(self._submit(self.computing, compute, batch))
 
         def the_rest() -> Iterator[Answered]:
             while decoding:
                 begin_batch()
-                if len(computing) >= _COMPUTING:
+                if len(computing) >= COMPUTING:
                     yield computing.popleft().result()
             while computing:
                 yield computing.popleft().result()
@@ -107,16 +108,26 @@ class Pipeline:
                 decoding.append(self._decoded(decode, source))
                 if len(decoding) >= 2 * self._batch_size:
                     begin_batch()
-                    if len(computing) >= _COMPUTING:
+                    if len(computing) >= COMPUTING:
                         yield computing.popleft().result()
             yield from the_rest()
         finally:
             left: list[Future[Any]] = [*decoding, *computing]
             wait([future for future in left if not future.cancel()])
 
+    def desk(
+        self,
+        decode: Callable[[Item], Decoded],
+        compute: Callable[[list[Decoded]], list[Answered]],
+        turns: Turns,
+        observe: Observer,
+    ) -> Desk[Item, Decoded, Answered]:
+        """A desk with the threads and the batch size of this pipeline; the arguments are those of `Desk`."""
+        return Desk(self, decode, compute, self._batch_size, turns, observe)
+
     def _decoded(self, decode: Callable[[Source], Decoded], source: Source) -> Future[Decoded]:
         if not isinstance(source.value, ImageError):
-            return self._submit(self._decoding, decode, source)
+            return self._submit(self.decoding, decode, source)
         done: Future[Decoded] = Future()  # of a row that cannot be read: a thread would take longer than the answer
         done.set_result(decode(source))
         return done
@@ -133,8 +144,8 @@ class Pipeline:
         with self._lock:
             self._closed = True
             self._sessions.clear()
-        self._decoding.shutdown()
-        self._computing.shutdown()
+        self.decoding.shutdown()
+        self.computing.shutdown()
 
     def _refuse_closed(self) -> None:
         if self._closed:

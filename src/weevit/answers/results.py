@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,13 @@ import numpy.typing as npt
 from weevit.errors import NotFiniteError
 from weevit.images.source import shortened
 from weevit.text import one_line
+from weevit.zoo.architectures import PATCH
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
+
+if TYPE_CHECKING:
+    from weevit.zoo.checkpoint import Checkpoint
+    from weevit.zoo.weights import Preprocessing
 
 Array = npt.NDArray[np.float32]
 
@@ -173,6 +179,36 @@ def _prediction(index: int, probability: float, labels: Sequence[Label] | None) 
     if labels is None:
         return Prediction(index, None, f"class {index}", probability)
     return Prediction(index, labels[index].id, labels[index].name, probability)
+
+
+def assemble(empty: Result, own: Mapping[str, Array], topk: int, checkpoint: Checkpoint, seen: Preprocessing) -> Result:
+    """The answer to one image from its rows of the graph's outputs.
+
+    Args:
+        empty: the result without an answer: input and size.
+        own: output name -> the image's row: `logits`, `embedding`, `block_i`, `attention_i`.
+        topk: number of classes to name.
+        checkpoint: what was asked.
+        seen: size of the input, for the maps.
+    """
+    try:
+        refuse_not_finite(own)
+    except NotFiniteError as error:
+        return replace(empty, status=error.status, error=f"{error.kind}: {error.message}")
+    tokens = {int(name.removeprefix("block_")): value for name, value in own.items() if name.startswith("block_")}
+    maps = {name.removeprefix("attention_"): value for name, value in own.items() if name.startswith("attention_")}
+    prefix, grid = checkpoint.architecture.num_prefix, (-1, seen.height // PATCH, seen.width // PATCH)
+    logits, embedding = own.get("logits"), own.get("embedding")
+    answer = Answer() if logits is None else decide(logits, topk, checkpoint.labels, checkpoint.decision)
+    return replace(
+        empty,
+        **vars(answer),
+        logits=None if logits is None else logits.copy(),
+        embedding=None if embedding is None else embedding.copy(),
+        features={i: np.ascontiguousarray(value[prefix:].T.reshape(grid)) for i, value in tokens.items()},
+        prefix={i: value[:prefix].copy() for i, value in tokens.items()},
+        attention={int(i): value.copy() for i, value in maps.items()},
+    )
 
 
 def refuse_not_finite(answers: Mapping[str, npt.NDArray[np.floating]]) -> None:

@@ -172,13 +172,18 @@ class _Forward:
         return self.g.slice(x, 0, 1, axis=1, name=f"{x}.first")
 
     def mean(self, x: str, wanted: bool = True) -> str:
-        """[B, N, D] -> [B, 1, D]: the mean over patches; prefix tokens are never pooled."""
+        """[B, N, D] -> [B, 1, D]: the mean over patches; prefix tokens are never pooled.
+
+        A product with a row of 1 / P: onnxruntime's ReduceMean adds the tokens of a single image in another order than
+        those of several, and an answer must not depend on whether an image is alone.
+        """
         if not wanted:
             return x
         rows, columns = self.options.grid
-        start = self.arch.num_prefix
-        patches = self.g.slice(x, start, start + rows * columns, axis=1, name=f"{x}.patches")
-        return self.g.node("ReduceMean", patches, name=f"{x}.mean", axes=[1], keepdims=1)
+        start, count = self.arch.num_prefix, rows * columns
+        patches = self.g.slice(x, start, start + count, axis=1, name=f"{x}.patches")
+        share = self.g.constant("pool.share", np.full((1, count), 1 / count, dtype=np.float32))
+        return self.g.matmul(share, patches, f"{x}.mean")
 
     def mlp(self, x: str, block: Block, name: str, average: bool = False) -> str:
         x = self.g.gelu(self.g.linear(x, block.fc1, f"{name}.fc1"), f"{name}.gelu")  # [B, N, M]
