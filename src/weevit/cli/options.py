@@ -118,7 +118,6 @@ verbose = click.option(
 class Loading:
     """What a verb that loads a model was told about it; the fields are options of the same name."""
 
-    model: str
     image_size: str | None
     batch_size: int | None
     threads: int | None
@@ -126,6 +125,7 @@ class Loading:
     precision: str | None
     device: str
     max_pixels: int
+    model: str = DEFAULT_MODEL
     reduced_jpeg: bool = False
 
 
@@ -219,6 +219,11 @@ def loading_to_answer(verb: Verb) -> Verb:
 def loading_argument(verb: Verb) -> Verb:
     """Give a verb that acts on a model the options of `Loading`; the model is its first argument."""
     return _packed(verb, "loading", Loading, (click.argument("model"), *_LOADING[1:]))
+
+
+def loading_to_serve(verb: Verb) -> Verb:
+    """Give a verb that serves several models the options of `Loading`, all but the model: they are its arguments."""
+    return _packed(verb, "loading", Loading, _LOADING[1:])
 
 
 def job(verb: Verb) -> Verb:

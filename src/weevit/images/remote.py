@@ -164,7 +164,7 @@ def _file(address: str, trusted_host: str | None) -> RemoteFile:
         raise missing("remote", f"{protocol}:// addresses: {error}") from error
     except ValueError as error:  # this fsspec has no such protocol
         raise UsageError(f"{protocol}:// addresses: {error}", _EXAMPLES) from error
-    options = {"get_client": partial(_web_client, trusted_host)} if protocol in ("http", "https") else {}
+    options = {"get_client": partial(web_client, trusted_host)} if protocol in ("http", "https") else {}
     try:
         path = str(kind._strip_protocol(address))
         system = kind(**kind._get_kwargs_from_urls(address), **options)
@@ -198,8 +198,8 @@ def _protocol(address: str) -> str:
     return protocol
 
 
-async def _web_client(trusted_host: str | None, **options: Any) -> Any:
-    """fsspec's client for the web, with a check of each connection."""
+async def web_client(trusted_host: str | None, **options: Any) -> Any:
+    """A client for the web that checks each connection; a private address only where the trusted host has it."""
     import aiohttp
 
     connector = aiohttp.TCPConnector(socket_factory=partial(_open_socket, _addresses_of(trusted_host)))

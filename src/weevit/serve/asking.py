@@ -1,0 +1,81 @@
+"""From a request to answers: its images, its model, its settings, checked in the order of what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from weevit.arguments import whole
+from weevit.errors import ImageError, UsageError, did_you_mean
+from weevit.images.source import Source
+from weevit.serve.forms import Form, bad, read_form
+from weevit.serve.models import Answers, Models, Served
+from weevit.serve.service import Service
+
+MAX_TOPK = 1000
+
+
+async def form_of(service: Service, request: Request, known: Sequence[str]) -> tuple[Models, Form]:
+    """The models and the form of a request.
+
+    Args:
+        service: the server.
+        request: its body is read here.
+        known: names of the settings that the protocol has.
+
+    Raises:
+        ProblemError: no place in the queue, no such model, or a request that is not understood.
+    """
+    models = service.loaded()
+    models.check_place()
+    models.get(request.query_params.get("model"))  # before anything is read for it
+    async with service.bodies.read(request) as body:
+        form = await read_form(request, body, service.bounds, service.addresses)
+    note(request, images=len(form.images), bytes=len(body))
+    refuse_unknown(form.settings, known)
+    return models, form
+
+
+def refuse_unknown(settings: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a setting that is not known: its effect would be missed in silence."""
+    for name in settings:
+        if name not in known:
+            near = did_you_mean(name[:60], known)
+            raise bad(f"There is no setting {name[:60]!a}; there are {', '.join(known)}.", near)
+
+
+def note(request: Request, **facts: Any) -> None:
+    """Facts for the log."""
+    request.scope.setdefault("state", {}).update(facts)
+
+
+def model_of(models: Models, form: Form, request: Request) -> Served:
+    """The model that a form names, or the first."""
+    name = form.settings.get("model")
+    if name is not None and not isinstance(name, str):
+        raise bad("The model is a name.")
+    served = models.get(name)
+    note(request, model=served.name)
+    return served
+
+
+def topk_of(form: Form) -> int:
+    """The number of classes that a form asks for."""
+    try:
+        return whole("topk", form.settings.get("topk", 5), 1, MAX_TOPK)
+    except UsageError as error:
+        raise bad(error.message, "topk=5") from None
+
+
+async def answers_of(service: Service, models: Models, served: Served, images: list[Source], topk: int = 5) -> Answers:
+    """As `Models.answer`; errors are counted."""
+    answers = await models.answer(served, images, topk)
+    if service.metrics is not None:
+        for one in answers:
+            if isinstance(one, ImageError):
+                service.metrics.error(one.kind)
+            elif not one.ok:
+                service.metrics.error(one.status)
+    return answers

@@ -1,0 +1,60 @@
+"""API keys: read from a file, kept as hashes, compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+
+from weevit.errors import UsageError
+from weevit.text import typed
+
+_SHORTEST = 16
+_MOST = 1000
+_MAX_BYTES = 1 << 20
+
+
+class Keys:
+    """The keys that are taken.
+
+    Args:
+        keys: each of 16 characters or more.
+    """
+
+    def __init__(self, keys: list[str]) -> None:
+        self._hashes = [_hash(key.encode()) for key in keys]
+
+    def has(self, given: str) -> bool:
+        """Whether this is one of them; takes as long whichever it is, and whether or not it is one."""
+        own = _hash(given.encode("utf-8", "surrogatepass"))
+        found = False
+        for known in self._hashes:
+            found |= hmac.compare_digest(own, known)
+        return found
+
+
+def _hash(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def read_keys(path: Path) -> Keys:
+    """A key per line; empty lines and lines that begin with # are passed over.
+
+    Raises:
+        UsageError: no such file, no key, too many, or one that can be guessed.
+    """
+    make = f"python -c 'import secrets; print(secrets.token_urlsafe())' > {typed(path)}"
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES).decode("ascii")
+    except OSError as error:
+        raise UsageError(f"--api-key-file {path} cannot be read: {error.strerror}.", make) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--api-key-file {path} has other characters than ASCII.", make) from None
+    keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    short = [number for number, key in enumerate(keys, 1) if len(key) < _SHORTEST]
+    if short:
+        raise UsageError(f"A key has {_SHORTEST} characters or more: key {short[0]} of {path} has fewer.", make)
+    if not 1 <= len(keys) <= _MOST:
+        raise UsageError(f"--api-key-file has 1 to {_MOST:,} keys, one per line: {path} has {len(keys):,}.", make)
+    return Keys(keys)

@@ -1,0 +1,143 @@
+"""The models of a server, and the one queue before them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from weevit.answers.desk import Desk, Turns
+from weevit.answers.pipeline import COMPUTING
+from weevit.answers.results import Result
+from weevit.errors import ImageError, UsageError, did_you_mean
+from weevit.images.source import Source
+from weevit.predict import Predictor
+from weevit.serve.bounds import Bounds
+from weevit.serve.problems import ProblemError, busy
+
+Observe = Callable[[str, str, float], None]
+"""Told the model, the stage, and its seconds; or the model, `batch`, and its images."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model under the name that clients use."""
+
+    name: str
+    predictor: Predictor
+    desk: Desk[tuple[Source, int], Any, Result]
+
+
+Answers = list[Result | ImageError]
+
+
+class Models:
+    """All models, and the images that wait for them.
+
+    Args:
+        named: name -> model; the first answers where a request names none.
+        bounds: the queue's.
+        observe: told how long each stage took; from any thread.
+    """
+
+    def __init__(
+        self, named: dict[str, Predictor], bounds: Bounds, observe: Observe = lambda model, stage, value: None
+    ) -> None:
+        self.turns = Turns(COMPUTING)
+        self._bounds = bounds
+        self.waiting = 0
+        self._rate = _Rate()
+
+        def desk(name: str, predictor: Predictor) -> Desk[tuple[Source, int], Any, Result]:
+            return predictor.desk(self.turns, lambda stage, value: observe(name, stage, value))
+
+        self._served = {name: Served(name, model, desk(name, model)) for name, model in named.items()}
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served.values())
+
+    def get(self, name: str | None) -> Served:
+        """The model of this name, or the first; ProblemError 404 for another."""
+        if name is None:
+            return next(iter(self))
+        found = self._served.get(name)
+        if found is None:
+            shown = ", ".join(self._served)
+            detail = f"There is no model {name[:80]!a} here; there are {shown}."
+            raise ProblemError(404, "unknown_model", detail, did_you_mean(name[:80], self._served))
+        return found
+
+    async def answer(self, served: Served, images: Sequence[Source], topk: int = 5) -> Answers:
+        """An answer, or the reason for none, to each image; in order.
+
+        Raises:
+            ProblemError: the queue is full (503).
+        """
+        with self.place(len(images)):
+            asked = [asyncio.wrap_future(served.desk.ask((image, topk))) for image in images]
+            try:
+                found = await asyncio.gather(*asked, return_exceptions=True)
+            finally:
+                for future in asked:  # of a client that has gone
+                    future.cancel()
+        self._rate.count(len(images))
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, ImageError):
+                raise one
+        return [one for one in found if isinstance(one, Result | ImageError)]
+
+    @contextmanager
+    def place(self, count: int) -> Iterator[None]:
+        """Places in the queue, held while the block runs; ProblemError 503 where there are none."""
+        self.check_place(count)
+        self.waiting += count
+        try:
+            yield
+        finally:
+            self.waiting -= count
+
+    def check_place(self, count: int = 1) -> None:
+        """Raise the ProblemError of a full queue, before anything is read for it. An empty one takes any request."""
+        if self.waiting and self.waiting + count > self._bounds.queue:
+            seconds = max(1, min(60, math.ceil(self.waiting / self._rate.per_s())))
+            raise busy(seconds, f"{self.waiting:,} images wait; the limit is {self._bounds.queue:,}.")
+
+
+class _Rate:
+    """Answers per second of late."""
+
+    def __init__(self) -> None:
+        self._start, self._count, self._last = time.monotonic(), 0, 10.0
+
+    def count(self, answers: int) -> None:
+        """Count some."""
+        self._count += answers
+        passed = time.monotonic() - self._start
+        if passed > 2:
+            self._last = max(0.1, self._count / passed)
+            self._start, self._count = time.monotonic(), 0
+
+    def per_s(self) -> float:
+        """At least 0.1."""
+        return self._last
+
+
+def names_of(words: Sequence[str]) -> dict[str, str]:
+    """Name for clients -> the model as typed: the last part of a path, so that clients learn no folders.
+
+    Raises:
+        UsageError: two have the same name.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name = word.rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors") or "model"
+        if name in found:
+            raise UsageError(
+                f"Two models would be called {name!r}: {found[name]} and {word}.", "Rename one of the folders."
+            )
+        found[name] = word
+    return found

@@ -1,0 +1,151 @@
+"""HTTP/1.1 with limits: uvicorn's protocol on httptools, which has none for the head of a request.
+
+A head has to arrive within seconds and in a few kilobytes, connections are counted, and one that ends in the middle of
+a body stays open for a moment, so that the answer is read before the network says that nobody listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from weevit.serve.bounds import MAX_HEAD, MAX_PIPELINED, Bounds
+from weevit.serve.problems import Problem
+
+_LINGER_S, _LINGER_BYTES = 0.5, 64 << 10
+
+_INVALID = Problem(400, "invalid_request", "This is no valid HTTP/1.1 request.")
+_LONG_HEAD = Problem(431, "head_too_large", f"The head of a request has at most {MAX_HEAD:,} bytes.")
+
+
+class _Lingering:
+    """A transport that, closed in the middle of a request, reads on for a moment."""
+
+    def __init__(self, transport: asyncio.Transport, owner: Guarded) -> None:
+        self._inner, self._owner, self._closing = transport, owner, False
+        self._dropped = 0
+
+    def close(self) -> None:
+        """End the connection: at once if the request was read whole."""
+        if self._closing or not self._owner.in_request:
+            self._inner.close()
+            return
+        self._closing = True
+        if self._inner.can_write_eof() and not self._inner.is_closing():
+            self._inner.write_eof()
+            self._inner.resume_reading()
+            self._owner.loop.call_later(_LINGER_S, self._inner.close)
+        else:
+            self._inner.close()
+
+    def drop(self, size: int) -> None:
+        """Some bytes came that nobody wants; after many, no more are read."""
+        self._dropped += size
+        if self._dropped > _LINGER_BYTES and not self._inner.is_closing():
+            self._inner.pause_reading()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more is written."""
+        return self._closing or self._inner.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Guarded(HttpToolsProtocol):
+    """The protocol of one connection; `guarded` gives it its bounds.
+
+    Attributes:
+        in_request: whether a request has begun and not arrived whole.
+    """
+
+    bounds: Bounds
+    in_request = False
+    _in_head = False
+    _head_bytes = 0
+    _late: asyncio.TimerHandle | None = None
+    _lingering: _Lingering
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """A client connects; one too many is turned away before it has said anything."""
+        if len(self.connections) >= self.bounds.connections:
+            self.transport = transport
+            transport.abort()
+            return
+        self._lingering = _Lingering(transport, self)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]  # has all that is used
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It ends."""
+        self._head_came()
+        if self.flow is not None:
+            super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        self._in_head = True
+        if self._late is None:
+            self._late = self.loop.call_later(self.bounds.head_s, self.transport.abort)
+
+    def _head_came(self) -> None:
+        self._in_head, self._head_bytes = False, 0
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes."""
+        if self.transport.is_closing():  # of a request that is answered already
+            self._lingering.drop(len(data))
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+            self._refuse(_LONG_HEAD)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request."""
+        del msg  # uvicorn's
+        self._refuse(_INVALID)
+
+    def _refuse(self, problem: Problem) -> None:
+        answer = problem.response()
+        head = f"HTTP/1.1 {problem.status} {problem.as_dict()['title']}\r\nConnection: close\r\n"
+        lines = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in answer.raw_headers)
+        self.transport.write(f"{head}{lines}\r\n".encode() + bytes(answer.body))
+        self.transport.close()
+
+    # ---- callbacks of the parser
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.in_request = True
+        self._wait_for_head()
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; trailers behind a body are dropped."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._head_came()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.transport.abort()
+            return
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self.in_request = False
+        if self.cycle is not None:
+            super().on_message_complete()
+
+
+def guarded(bounds: Bounds) -> type[Guarded]:
+    """The protocol with these bounds, for uvicorn's configuration."""
+    return type("Guarded", (Guarded,), {"bounds": bounds})

@@ -1,0 +1,160 @@
+"""Start, ready, stop: a server from its first connection to its last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import uvicorn
+
+from weevit.errors import UsageError
+from weevit.images.source import Source
+from weevit.predict import Predictor
+from weevit.serve.app import application
+from weevit.serve.models import Models
+from weevit.serve.protocol import guarded
+from weevit.serve.service import Service
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens.
+
+    Attributes:
+        host: address of this machine; `0.0.0.0` for all of them.
+        port: 0 for a free one.
+    """
+
+    host: str
+    port: int
+
+    def open(self) -> socket.socket:
+        """A socket that listens; UsageError if it cannot be had."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            opened = socket.create_server((self.host, self.port), family=family, backlog=1024)
+        except OSError as error:
+            raise UsageError(
+                f"Nothing can listen at {self.host}, port {self.port}: {error.strerror or error}.",
+                f"--port {self.port + 1 if self.port < 65535 else 8000}",
+            ) from None
+        opened.setblocking(False)
+        return opened
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which turns not ready before it stops listening."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C end the server in order; a second Ctrl-C at once."""
+        loop = asyncio.get_running_loop()
+        for number in _STOPS:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in _STOPS:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Turn not ready, and stop listening a moment later."""
+        if self._service.draining:
+            self.force_exit = True
+            return
+        self._service.draining = True
+        asyncio.get_running_loop().call_later(self._service.bounds.drain_s, self._leave)
+
+    def _leave(self) -> None:
+        self.should_exit = True
+
+
+def run(
+    service: Service, listening: socket.socket, load: Callable[[], Mapping[str, Predictor]], ready: Callable[[], None]
+) -> None:
+    """Serve until a signal ends it.
+
+    Args:
+        service: its models are loaded here, while /healthz answers already.
+        listening: a socket of `Place.open`.
+        load: name -> model.
+        ready: called when every model has answered.
+
+    Raises:
+        WeevitError: a model cannot be loaded, or cannot answer.
+    """
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what it tells quotes requests
+    config = uvicorn.Config(
+        application(service),
+        http=guarded(service.bounds),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=30,
+    )
+    server = _Server(config, service)
+    asyncio.run(_serve(server, service, listening, load, ready))
+
+
+async def _serve(
+    server: _Server,
+    service: Service,
+    listening: socket.socket,
+    load: Callable[[], Mapping[str, Predictor]],
+    ready: Callable[[], None],
+) -> None:
+    loop, pool = asyncio.get_running_loop(), ThreadPoolExecutor(1, "weevit-load")
+
+    async def begin() -> None:
+        try:
+            models = await loop.run_in_executor(pool, lambda: first_answers(service, load()))
+        except BaseException:
+            server.should_exit = True
+            raise
+        service.models = models
+        ready()
+
+    beginning = asyncio.ensure_future(begin())
+    try:
+        await server.serve([listening])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if beginning.done():
+        beginning.result()
+        if service.models is not None:
+            for served in service.models:
+                served.predictor.close()
+    else:
+        beginning.cancel()
+
+
+def first_answers(service: Service, named: Mapping[str, Predictor]) -> Models:
+    """The models, after each has answered an image: ready means that answers come."""
+    observe = service.metrics.observe if service.metrics is not None else lambda model, stage, value: None
+    models = Models(dict(named), service.bounds, observe)
+    for served in models:
+        seen, channels = served.predictor.preprocessing, served.predictor.checkpoint.in_chans
+        served.desk.ask((Source("first", _grey(seen.height, seen.width, channels)), 1)).result()
+    return models
+
+
+def _grey(height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
+    return np.full((height, width, channels), 128, dtype=np.uint8)

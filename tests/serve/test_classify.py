@@ -1,0 +1,217 @@
+"""`/v1/classify` in its three forms, the limits before work, and errors in weevit's words."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import socket
+import time
+
+import pytest
+from served import Running, multipart
+
+import weevit
+from conftest import data_uri, png
+from weevit.images.source import Source
+
+PATHS = ("/etc", "/tmp", "/usr", "/home", "site-packages")
+
+
+def expected(data: bytes, topk: int = 5) -> dict[str, object]:
+    from weevit.answers.columns import COMMON, class_columns, json_object
+
+    model = weevit.load("digits", cache=False)
+    (result,) = model.stream([Source("image[0]", data)], topk=topk)
+    return json.loads(json.dumps(json_object(result, (*COMMON, *class_columns(model.checkpoint, topk)))))
+
+
+def test_the_three_forms_have_the_answer_of_the_command_line(server: Running) -> None:
+    data = png(1)
+    body, media = multipart(data, filename="image[0]", topk="3")
+    answers = [
+        server.ask("POST", "/v1/classify", body, content_type=media),
+        server.ask("POST", "/v1/classify?topk=3", data),
+        server.ask("POST", "/v1/classify?topk=3", data, content_type="image/png"),
+        server.post("/v1/classify", {"images": [data_uri(data)], "topk": 3, "model": "digits"}),
+        server.post("/v1/classify", {"image": {"type": "image_url", "image_url": {"url": data_uri(data)}}, "topk": 3}),
+    ]
+    own = {"model": "digits", "results": [expected(data, 3)]}
+    assert [answer.status for answer in answers] == [200] * 5
+    assert [answer.json() for answer in answers] == [own] * 5
+
+
+def test_a_bad_image_fails_alone(server: Running) -> None:
+    good = [png(seed) for seed in range(3)]
+    body, media = multipart(good[0], b"no image", good[1], good[2][:60], good[2], b"")
+    answer = server.ask("POST", "/v1/classify", body, content_type=media).json()
+    assert [row["status"] for row in answer["results"]] == [
+        "ok",
+        "decode_error",
+        "ok",
+        "decode_error",
+        "ok",
+        "decode_error",
+    ]
+    for row, data in zip(answer["results"][::2], good, strict=True):
+        assert row["probability"] == expected(data)["probability"]
+        assert row["error"] is None
+    assert answer["results"][1]["error"] == "not an image: The bytes are of no known image format."
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"", {}, 422, "decode_error"),
+        (b"{", {"content_type": "application/json"}, 400, "invalid_request"),
+        (b"[]", {"content_type": "application/json"}, 400, "invalid_request"),
+        (b'{"images": []}', {"content_type": "application/json"}, 400, "invalid_request"),
+        (b'{"images": [1]}', {"content_type": "application/json"}, 400, "invalid_request"),
+        (b'{"images": ["cat.jpg"]}', {"content_type": "application/json"}, 400, "invalid_request"),
+        (b'{"images": ["file:///etc/passwd"]}', {"content_type": "application/json"}, 400, "addresses_off"),
+        (b'{"images": ["http://127.0.0.1/a"]}', {"content_type": "application/json"}, 400, "addresses_off"),
+        (b'{"images": ["data:image/png;base64,!"]}', {"content_type": "application/json"}, 422, "decode_error"),
+        (b"[" * 100_000, {"content_type": "application/json"}, 400, "invalid_request"),
+        (b"--x", {"content_type": "multipart/form-data"}, 400, "invalid_request"),
+        (b"--x", {"content_type": "multipart/form-data; boundary=x"}, 400, "invalid_request"),
+        (b"x" * 999, {"content_type": f"multipart/form-data; boundary={'x' * 999}"}, 400, "invalid_request"),
+        (gzip.compress(b"a"), {"content_encoding": "gzip"}, 415, "compressed"),
+        (b"a", {"origin": "http://elsewhere.example"}, 403, "other_origin"),
+    ],
+)
+def test_what_is_no_request_is_a_problem(
+    server: Running, body: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = server.ask("POST", "/v1/classify", body, **headers)
+    assert (answer.status, answer.json()["type"]) == (status, f"urn:weevit:{code}")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize(("query", "status"), [("topk=0", 400), ("topk=x", 400), ("topl=1", 400), ("model=digit", 404)])
+def test_settings_are_checked_and_the_nearest_is_named(server: Running, query: str, status: int) -> None:
+    answer = server.ask("POST", f"/v1/classify?{query}", png(0))
+    assert answer.status == status
+    if "=1" in query or "digit" in query:
+        assert "Did you mean" in answer.json()["hint"]
+
+
+def test_addresses_of_other_things_are_problems_too(server: Running) -> None:
+    assert server.ask("GET", "/nothing").json()["type"] == "urn:weevit:unknown_address"
+    answer = server.ask("GET", "/v1/classify")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert server.ask("POST", "/v1/classify/../../etc/passwd", b"a").status == 404
+
+
+def test_s6_a_path_in_a_name_reads_nothing(server: Running) -> None:
+    names = ["../../../../etc/passwd", "..\\..\\boot.ini", "/etc/shadow", "a\x1b[2Jb\u202ec.png", "x" * 3000]
+    for name in names:
+        body, media = multipart(png(2), filename=name.replace("\n", ""))
+        answer = server.ask("POST", "/v1/classify", body, content_type=media)
+        shown = answer.json()["results"][0]["input"]
+        assert answer.status == 200
+        assert "/" not in shown
+        assert "\\.." not in shown
+        assert shown.isprintable()
+        assert len(shown) < 300
+    for name in ("../digits", "/etc/passwd", "digits/../../x", "%2e%2e%2fdigits"):
+        assert server.ask("POST", f"/v1/classify?model={name}", png(2)).status == 404
+        assert server.ask("GET", f"/v2/models/{name}").status == 404
+
+
+def test_a_large_request_is_refused_before_it_is_read(server: Running) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10737418240\r\n\r\n")
+        answer = client.recv(1 << 16)
+    assert b" 413 " in answer
+    assert b"connection: close" in answer.lower()
+
+
+def test_endless_chunks_end_after_the_limit(server: Running) -> None:
+    """And with the answer read, not with a connection that is reset."""
+    before, sent, answer = server.memory_mb(), 0, b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while sent < 200 << 20:
+                client.sendall(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+                sent += 1 << 16
+        except OSError:
+            pass
+        answer = client.recv(1 << 16)
+    assert b" 413 " in answer
+    assert sent < 64 << 20  # the limit is 32 MB, and the network's buffers hold some
+    assert server.memory_mb() - before < 80
+
+
+def test_a_head_without_end_and_no_request_at_all(server: Running) -> None:
+    for words, status in (
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000, b" 431 "),
+        (b"\x16\x03\x01\x02\r\n\r\n", b" 400 "),
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(words)
+            answer = client.recv(1 << 16)
+            assert status in answer
+            assert b"application/problem+json" in answer
+
+
+def test_s14_no_answer_and_no_log_line_has_bytes_paths_or_control_characters(server: Running) -> None:
+    texts = []
+    for data in (
+        b"\x1b]0;x\x07" * 9,
+        png(1)[:-30],
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+        b"BM" + bytes(99),
+        b"GIF89a\0",
+    ):
+        body, media = multipart(data, filename="/etc/\x1b[2Jpasswd")
+        texts.append(server.ask("POST", "/v1/classify", body, content_type=media).body.decode())
+    texts.append(server.ask("GET", "/%1b%5b2J/etc/passwd?a=%0d%0aSet-Cookie:x").body.decode())
+    texts.append(server.ask("POST", "/v1/classify?model=%1b%5b2J", b"a").body.decode())
+    server.ask("GET", "/healthz")
+    time.sleep(0.2)
+    texts += server.log
+    assert len(texts) > 10
+    for text in texts:
+        assert re.fullmatch(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f]*", text), text
+        assert not any(word in text for word in PATHS), text
+    assert not any("\\x" in text for text in texts[:5])
+
+
+def test_a_line_in_the_log_says_what_was_done_and_not_with_what(server: Running) -> None:
+    body, media = multipart(png(3), png(4), filename="secret-name.png")
+    server.ask("POST", "/v1/classify", body, content_type=media)
+    server.ask("GET", "/secret-address")
+    time.sleep(0.2)
+    line = next(line for line in reversed(server.lines()) if line["images"] == 2)
+    assert set(line) == {"time", "method", "route", "status", "ms", "images", "bytes", "model"}
+    assert (line["route"], line["status"], line["bytes"], line["model"]) == ("/v1/classify", 200, len(body), "digits")
+    assert not [one for one in server.log if "secret" in one]
+
+
+def test_every_answer_has_the_headers_of_a_careful_server(server: Running) -> None:
+    for answer in (server.ask("GET", "/"), server.ask("GET", "/nothing"), server.ask("POST", "/v1/classify", png(0))):
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert "server" not in answer.headers
+
+
+def test_metrics(server: Running) -> None:
+    server.ask("POST", "/v1/classify", png(0))
+    server.ask("POST", "/v1/classify", png(0)[:50])
+    text = server.ask("GET", "/metrics").body.decode()
+    assert re.search(r'weevit_requests_total\{route="/v1/classify",status="200"\} [1-9]', text)
+    assert re.search(r'weevit_image_errors_total\{kind="(truncated|corrupt)"\} [1-9]', text)
+    for stage in ("decode", "wait", "compute"):
+        assert re.search(rf'weevit_stage_seconds_count\{{model="digits",stage="{stage}"\}} [1-9]', text)
+    assert re.search(r'weevit_batch_images_count\{model="digits"\} [1-9]', text)
+    assert "weevit_queue_images 0.0" in text
+
+
+def test_ready_and_alive(server: Running) -> None:
+    assert server.ask("GET", "/healthz").body == b"ok\n"
+    assert server.ask("GET", "/readyz").body == b"ready\n"
+    assert server.ask("GET", "/v1/models").json()["data"][0]["id"] == "digits"

@@ -1,0 +1,187 @@
+"""Keys, SIGTERM under load, slow clients, full queues, ports in use: the server among clients that are not kind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from served import serving
+
+from conftest import png
+
+pytestmark = pytest.mark.usefixtures("serve_extra")
+
+KEY = "a-key-of-more-than-sixteen-characters"
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {"WEEVIT_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+
+
+def test_keys_are_asked_for_everywhere_but_at_the_door(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"# two\n{KEY}\nanother-key-of-sixteen-or-more\n")
+    with serving("digits", "--api-key-file", tmp_path / "keys", **environment(tmp_path)) as server:
+        for path in ("/healthz", "/readyz", "/", "/v2/health/ready"):
+            assert server.ask("GET", path).status == 200
+        for given in ({}, {"authorization": "Bearer "}, {"authorization": f"Bearer {KEY}x"}, {"x-api-key": "ü"}):
+            answer = server.ask("POST", "/v1/classify", png(0), **given)
+            assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert server.ask("GET", "/openapi.json", **given).status == 401
+        for given in ({"authorization": f"Bearer {KEY}"}, {"x-api-key": "another-key-of-sixteen-or-more"}):
+            assert server.ask("POST", "/v1/classify", png(0), **given).status == 200
+        assert not [line for line in server.log if KEY in line]
+        assert server.stop() == 0
+
+
+def test_s9_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> None:
+    found: Counter[object] = Counter()
+    with serving("digits", **environment(tmp_path)) as server:
+
+        def client() -> None:
+            while True:
+                try:
+                    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+                except OSError:  # no longer listening: not accepted
+                    return
+                with connection:
+                    data = png(1)
+                    head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+                    try:
+                        connection.sendall(head.encode() + data)
+                        found[connection.recv(1 << 16)[9:12]] += 1
+                    except OSError:
+                        found["reset"] += 1
+
+        clients = [threading.Thread(target=client) for _ in range(8)]
+        for one in clients:
+            one.start()
+        time.sleep(1)
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        assert server.ask("GET", "/readyz").status == 503  # and still answers, so that balancers notice
+        assert server.ask("GET", "/healthz").headers["connection"] == "close"
+        code = server.process.wait(10)
+        for one in clients:
+            one.join(20)
+    assert code == 0
+    assert time.monotonic() - start < 10
+    assert found[b"200"] > 20
+    assert set(found) <= {b"200", b"", "reset"}
+    assert found[b""] + found["reset"] <= 8  # one each at most, in the moment in which the socket closed
+
+
+def test_s2_slow_clients_are_closed_and_disturb_nobody(tmp_path: Path) -> None:
+    with serving("digits", "--quiet", **environment(tmp_path)) as server:
+        slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
+        for number, one in enumerate(slow):
+            if number % 3 == 1:
+                one.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nX-A: ")
+            elif number % 3 == 2:
+                one.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
+        start = time.monotonic()
+        statuses: Counter[int] = Counter()
+        open_ones = set(range(60))
+        while open_ones and time.monotonic() - start < 12:
+            statuses[server.ask("POST", "/v1/classify", png(2)).status] += 1
+            for number in sorted(open_ones):
+                slow[number].setblocking(False)
+                try:
+                    if number % 3:
+                        slow[number].send(b"x")
+                    if slow[number].recv(1 << 16) == b"":
+                        open_ones.discard(number)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    open_ones.discard(number)
+            time.sleep(0.2)
+        assert not open_ones
+        assert time.monotonic() - start < 10
+        assert set(statuses) == {200}
+        for one in slow:
+            one.close()
+
+
+def test_s1_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
+    big = png(3, 1500, 1500)
+    found: Counter[int] = Counter()
+    with serving("digits", "--queue", 2, "--quiet", **environment(tmp_path)) as server:
+
+        def client(seed: int) -> None:
+            for _ in range(5):
+                answer = server.ask("POST", "/v1/classify", big)
+                found[answer.status] += 1
+                if answer.status == 503:
+                    assert answer.json()["type"] == "urn:weevit:busy"
+                    assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+        clients = [threading.Thread(target=client, args=(seed,)) for seed in range(12)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join(60)
+        assert set(found) == {200, 503}
+        assert found.total() == 60
+        assert server.ask("POST", "/v1/classify", big).status == 200
+
+
+def test_one_connection_too_many_is_turned_away(tmp_path: Path) -> None:
+    with serving("digits", "--connections", 3, **environment(tmp_path)) as server:
+        held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+        time.sleep(0.2)
+        with pytest.raises(OSError, match="reset|closed|Remote end"):
+            server.ask("GET", "/healthz")
+        held.pop().close()
+        time.sleep(0.2)
+        assert server.ask("GET", "/healthz").status == 200
+        for one in held:
+            one.close()
+
+
+def test_limits_of_the_command_line_hold(tmp_path: Path) -> None:
+    words = ("--max-request", 1, "--max-images", 2, "--max-pixels", 5000)
+    with serving("digits", *words, **environment(tmp_path)) as server:
+        assert server.ask("POST", "/v1/classify", bytes((1 << 20) + 1)).status == 413
+        assert server.ask("POST", "/v1/classify", png(0)).status == 200
+        answer = server.ask("POST", "/v1/classify", png(0, 100, 51))
+        assert (answer.status, answer.json()["type"]) == (413, "urn:weevit:too_large")
+        assert "51 x 100 pixels" in answer.json()["detail"]
+
+
+def test_faults_of_a_start_have_a_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from weevit.cli.app import main
+
+    (tmp_path / "keys").write_text("short\n")
+    (tmp_path / "none").write_text("# nothing\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for words, said in (
+            (["--port", port], "Nothing can listen at 127.0.0.1"),
+            (["--api-key-file", str(tmp_path / "keys")], "16 characters or more"),
+            (["--api-key-file", str(tmp_path / "none")], "has 0"),
+            (["--api-key-file", str(tmp_path / "absent")], "cannot be read"),
+            (["--allow-urls", "http://a/"], "takes names of hosts"),
+            (["--allow-urls", "127.0.0.1"], "takes names of hosts"),
+            (["--max-request", "0"], "1 or more"),
+            (["a/digits"], "Two models would be called 'digits'"),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                main(["serve", "digits", *words])
+            assert ended.value.code == 2, words
+            assert said in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_ends_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from weevit.cli.app import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", str(tmp_path / "nothing"), "--port", "0"])
+    assert ended.value.code == 2
+    assert "nothing" in capsys.readouterr().err
