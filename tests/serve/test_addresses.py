@@ -33,7 +33,8 @@ def fetch(address: str, *hosts: str, limit: int = 4000) -> bytes | ImageError:
 def names(monkeypatch: pytest.MonkeyPatch, elsewhere: serving.Server) -> dict[str, list[str]]:
     """A name server: host -> its addresses, one after another. Port 80 leads to the server on loopback."""
     found: dict[str, list[str]] = {}
-    real_connect, port = asyncio.BaseEventLoop.sock_connect, int(elsewhere.address.rpartition(":")[2])
+    loops, port = asyncio.selector_events.BaseSelectorEventLoop, elsewhere.port
+    real_connect = loops.sock_connect
 
     async def getaddrinfo(self: Any, host: str, *more: Any, **named: Any) -> list[Any]:
         own = found[host]
@@ -44,8 +45,7 @@ def names(monkeypatch: pytest.MonkeyPatch, elsewhere: serving.Server) -> dict[st
         await real_connect(self, sock, ("127.0.0.1", port))
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(asyncio.BaseEventLoop, "sock_connect", connect)
-    monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "sock_connect", connect)
+    monkeypatch.setattr(loops, "sock_connect", connect)
     return found
 
 

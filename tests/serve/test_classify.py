@@ -108,6 +108,9 @@ def test_s6_a_path_in_a_name_reads_nothing(server: Running) -> None:
     for name in names:
         body, media = multipart(png(2), filename=name.replace("\n", ""))
         answer = server.ask("POST", "/v1/classify", body, content_type=media)
+        if not name.isprintable():  # no header may have control characters
+            assert answer.status == 400
+            continue
         shown = answer.json()["results"][0]["input"]
         assert answer.status == 200
         assert "/" not in shown
