@@ -134,8 +134,7 @@ class Front:
             self._service.write(json_line({"level": "error", "error": type(error).__name__, "where": _where(error)}))
         sent.code = problem.code
         if not sent.started:
-            if scope["path"].startswith("/v2"):  # the Open Inference Protocol's own field
-                problem.more["error"] = problem.detail
+            problem.more.update(_for_clients_of(scope["path"], problem))
             await problem.response()(scope, receive, sent)
 
     def _log(self, scope: Scope, sent: _Sent, seconds: float) -> None:
@@ -194,6 +193,16 @@ def _problem_of(error: Exception) -> Problem:
     if isinstance(error, WeevitError):
         return of_error(error).problem
     return Problem(500, "failed", "The server failed; its log says where.")
+
+
+def _for_clients_of(path: str, problem: Problem) -> dict[str, object]:
+    """The field `error`, in which clients of two protocols look for a message."""
+    if path.startswith("/v2"):
+        return {"error": problem.detail}
+    if path == "/v1/embeddings":
+        said = f"{problem.detail} {problem.hint}".strip()
+        return {"error": {"message": said, "type": problem.code, "code": problem.code, "param": None}}
+    return {}
 
 
 def _where(error: Exception) -> str:
