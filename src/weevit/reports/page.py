@@ -54,6 +54,11 @@ def is_page(path: Path, template: str = "") -> bool:
     return found is not None and template in ("", found[1])
 
 
+def style() -> str:
+    """The style of every page: colours in light and dark, type, tables, notices."""
+    return (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+
+
 def require_jinja() -> None:
     """Raise MissingExtraError if jinja2 is not installed, before anything is computed for a page."""
     _environment()

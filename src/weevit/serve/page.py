@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from weevit.reports.page import style
 from weevit.serve.service import Service
 
 _FOLDER = Path(__file__).parent / "page"
@@ -24,7 +25,8 @@ def routes(service: Service) -> list[Route]:
     del service
 
     def route(path: str, name: str, media: str) -> Route:
-        content = (_FOLDER / name).read_bytes()
+        own = (_FOLDER / name).read_text(encoding="utf-8")
+        content = style() + own if name.endswith(".css") else own
 
         async def answer(request: Request) -> Response:
             del request

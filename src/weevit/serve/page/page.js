@@ -1,0 +1,214 @@
+"use strict";
+// Names of files and classes come from strangers: they are only ever set as text.
+
+const AT_ONCE = 4; // requests at a time; the server's queue is for everybody
+const byId = (id) => document.getElementById(id);
+const waiting = [];
+let running = 0;
+
+function setting(name) {
+  return byId(name).value;
+}
+
+function headers() {
+  const key = setting("key");
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+function query() {
+  const found = new URLSearchParams({ topk: setting("topk") || "5" });
+  if (setting("model")) found.set("model", setting("model"));
+  return found;
+}
+
+function tell(text) {
+  byId("notice").textContent = text;
+  byId("notice").hidden = !text;
+}
+
+async function ask(path, image) {
+  const body = new FormData();
+  body.append("image", image, image.name || "pasted.png");
+  const answer = await fetch(path, { method: "POST", body, headers: headers() });
+  if (answer.ok) return answer;
+  if (answer.status === 401) {
+    byId("key-field").hidden = false;
+    byId("key").focus();
+  }
+  const retry = Number(answer.headers.get("Retry-After"));
+  if (answer.status === 503 && retry) {
+    await new Promise((done) => setTimeout(done, 1000 * Math.min(retry, 10)));
+    return ask(path, image);
+  }
+  const problem = await answer.json().catch(() => ({ detail: `The server answered ${answer.status}.` }));
+  throw new Error(problem.detail);
+}
+
+// ---- one image, one card
+
+function newCard(image) {
+  const card = byId("card").content.firstElementChild.cloneNode(true);
+  const photo = card.querySelector(".photo");
+  photo.src = URL.createObjectURL(image);
+  photo.alt = image.name || "pasted image";
+  photo.addEventListener("error", () => { photo.hidden = true; });
+  card.querySelector("h2").textContent = image.name || "pasted image";
+  byId("answers").prepend(card);
+  byId("clear").hidden = false;
+  return card;
+}
+
+function state(card, text, kind = "") {
+  const line = card.querySelector(".state");
+  line.textContent = text;
+  line.className = `state ${kind}`;
+}
+
+function bar(name, probability) {
+  const line = document.createElement("li");
+  const parts = ["name", "value", "track"].map((kind) => {
+    const part = document.createElement(kind === "track" ? "div" : "span");
+    part.className = kind;
+    line.append(part);
+    return part;
+  });
+  const filled = document.createElement("div");
+  filled.className = "bar";
+  filled.style.width = `${100 * probability}%`;
+  parts[0].textContent = name;
+  parts[1].textContent = `${(100 * probability).toFixed(1)} %`;
+  parts[2].append(filled);
+  parts[2].setAttribute("aria-hidden", "true");
+  return line;
+}
+
+function show(card, row, milliseconds) {
+  const size = `${row.width} × ${row.height} px · ${milliseconds} ms`;
+  if (row.unknown) state(card, `unknown: no class is likely enough · ${size}`, "unknown");
+  else if (row.present) state(card, `${row.present.join(", ") || "none of its labels"} · ${size}`);
+  else state(card, size);
+  card.querySelector(".bars").append(...row.class_name.map((name, index) => bar(name, row.probability[index])));
+  card.querySelector(".actions").hidden = false;
+}
+
+async function answer(image, card) {
+  state(card, "Looking …");
+  const start = performance.now();
+  try {
+    const found = await (await ask(`v1/classify?${query()}`, image)).json();
+    const row = found.results[0];
+    show(card, row, Math.round(performance.now() - start));
+    actions(card, image, row, found.model);
+  } catch (error) {
+    state(card, error.message, "bad");
+  }
+}
+
+function actions(card, image, row, model) {
+  const heat = card.querySelector(".heat");
+  const photo = card.querySelector(".photo");
+  const button = card.querySelector(".show-heat");
+  button.addEventListener("click", async () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    try {
+      if (on && !heat.src) {
+        button.textContent = "Drawing …";
+        const path = `v1/explain?${new URLSearchParams({ model })}`;
+        heat.src = URL.createObjectURL(await (await ask(path, image)).blob());
+        heat.alt = `Heat map: the parts of the image that “${row.class_name[0]}” rests on`;
+      }
+      button.setAttribute("aria-pressed", String(on));
+      heat.hidden = !on;
+      photo.hidden = on;
+    } catch (error) {
+      tell(error.message);
+    }
+    button.textContent = "Heat map";
+  });
+  const address = new URL("v1/classify", location.href);
+  const name = `'${(image.name || "image.png").replaceAll("'", "'\\''")}'`;
+  const command = `curl -F image=@${name} '${address}?${new URLSearchParams({ topk: row.class_name.length, model })}'`;
+  copying(card.querySelector(".copy-json"), JSON.stringify(row, null, 2));
+  copying(card.querySelector(".copy-curl"), command);
+}
+
+function copying(button, text) {
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    button.textContent = (await copy(text)) ? "Copied" : "Not copied";
+    setTimeout(() => { button.textContent = label; }, 1500);
+  });
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = document.createElement("textarea"); // a page without https has no clipboard of its own
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    return done;
+  }
+}
+
+// ---- many images
+
+function add(files) {
+  const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
+  tell(images.length || !files.length ? "" : "These files are no images.");
+  for (const image of images) waiting.push([image, newCard(image)]);
+  next();
+}
+
+function next() {
+  while (running < AT_ONCE && waiting.length) {
+    running += 1;
+    answer(...waiting.shift()).finally(() => { running -= 1; next(); });
+  }
+}
+
+function listen() {
+  const drop = byId("drop");
+  for (const id of ["pick", "shoot"]) {
+    byId(id).addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
+  }
+  for (const name of ["dragenter", "dragover"]) {
+    document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  }
+  for (const name of ["dragleave", "drop"]) {
+    document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
+  }
+  document.addEventListener("drop", (event) => add(event.dataTransfer.files));
+  document.addEventListener("paste", (event) => add(event.clipboardData.files));
+  byId("settings").addEventListener("submit", (event) => { event.preventDefault(); models(); });
+  byId("key").addEventListener("change", models);
+  byId("clear").addEventListener("click", () => {
+    for (const image of document.querySelectorAll(".answers img[src]")) URL.revokeObjectURL(image.src);
+    waiting.length = 0;
+    byId("answers").replaceChildren();
+    byId("clear").hidden = true;
+    byId("pick").focus();
+  });
+}
+
+async function models() {
+  const answer = await fetch("v1/models", { headers: headers() });
+  byId("key-field").hidden = byId("key-field").hidden && answer.status !== 401;
+  if (!answer.ok) {
+    tell((await answer.json()).detail);
+    return;
+  }
+  tell("");
+  const found = (await answer.json()).data;
+  byId("model").replaceChildren(...found.map((one) => new Option(one.id, one.id)));
+  byId("model-field").hidden = found.length < 2;
+  const line = (one) => `${one.tag} · ${one.classes.toLocaleString("en")} classes`;
+  byId("model-line").textContent = `${found.map(line).join(" · ")}. Images are answered and forgotten.`;
+}
+
+listen();
+models();
