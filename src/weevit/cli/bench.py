@@ -10,6 +10,7 @@ import click
 from weevit.arguments import MAX_BATCH, whole
 from weevit.cli import options
 from weevit.cli.console import say, say_json, tell
+from weevit.cli.load import LoadOptions, bench_server, load_options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,19 +21,40 @@ SCHEMA = "weevit.bench/1"
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
 @click.option("--batch", default="1,8,64", show_default=True, help="Batch sizes, with commas between.")
 @click.option("--rounds", type=options.Whole(1, 10_000), default=8, show_default=True, help="Turns of each way.")
 @click.option("--image-size", help="Input side in pixels, or HEIGHTxWIDTH; multiples of 16.")
 @options.threads
+@load_options
 @options.json_lines
 @options.verbose
-def bench(model: str, batch: str, rounds: int, image_size: str | None, threads: int | None, json_lines: bool) -> None:
+def bench(
+    model: str | None,
+    batch: str,
+    rounds: int,
+    image_size: str | None,
+    threads: int | None,
+    json_lines: bool,
+    load: LoadOptions,
+) -> int:
     """Measure MODEL with every engine, precision and device of this machine, in turn, and recommend one.
 
     Random pixels, without decoding. Ratios are those of each round to onnxruntime in fp32, by wall and by processor
     seconds. The bound is onnxruntime's fastest matrix product at the model's shapes with as many threads.
+
+    With --serve, put a server that runs under load instead, and measure its answers.
     """
+    if load.serve is not None:
+        if model is not None:
+            raise UsageError(
+                f"--serve measures a server, whatever model it has: {model} was given too.", "Leave it out."
+            )
+        return bench_server(load, json_lines)
+    if model is None:
+        raise UsageError(
+            "Which model, or which server?", "weevit bench pwee, or weevit bench --serve http://127.0.0.1:8000"
+        )
     from weevit.engine.bench import bench as measure
     from weevit.engine.session import Request
     from weevit.engine.threads import choose_threads
@@ -51,11 +73,12 @@ def bench(model: str, batch: str, rounds: int, image_size: str | None, threads: 
     facts |= {"threads": chosen.count, "threads_reason": chosen.reason}
     if json_lines:
         say_json({"schema": SCHEMA, **facts, **as_json(found)})
-        return
+        return 0
     plural = "" if chosen.count == 1 else "s"
     size = f"{height}" if height == width else f"{height} x {width}"
     on = f"{found.instruction_set}, {chosen.count} thread{plural} ({chosen.reason})"
     say(f"{checkpoint.name} · {size} px · {on} · {found.rounds} rounds · {found.date}", *table(found))
+    return 0
 
 
 def parse_batches(text: str) -> list[int]:

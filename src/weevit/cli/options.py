@@ -202,45 +202,47 @@ def seed(default: int | None = 0, help: str = "Seed of every random draw.") -> C
 
 def loading(verb: Verb) -> Verb:
     """Give a verb the options of `Loading`, as one argument of that name."""
-    return _packed(verb, "loading", Loading, _LOADING)
+    return packed(verb, "loading", Loading, _LOADING)
 
 
 def loading_to_fit(verb: Verb) -> Verb:
     """Give a verb that fits a head the options of `Loading`, with int8 among the precisions."""
     declared = tuple(_PRECISION_TO_FIT if option is _PRECISION else option for option in _LOADING)
-    return _packed(verb, "loading", Loading, declared)
+    return packed(verb, "loading", Loading, declared)
 
 
 def loading_to_answer(verb: Verb) -> Verb:
     """Give a verb that answers the options of `Loading`, and --reduced-jpeg: who learns or judges sees whole images."""
-    return _packed(verb, "loading", Loading, (*_LOADING, _REDUCED))
+    return packed(verb, "loading", Loading, (*_LOADING, _REDUCED))
 
 
 def loading_argument(verb: Verb) -> Verb:
     """Give a verb that acts on a model the options of `Loading`; the model is its first argument."""
-    return _packed(verb, "loading", Loading, (click.argument("model"), *_LOADING[1:]))
+    return packed(verb, "loading", Loading, (click.argument("model"), *_LOADING[1:]))
 
 
 def loading_to_serve(verb: Verb) -> Verb:
     """Give a verb that serves several models the options of `Loading`, all but the model: they are its arguments."""
-    return _packed(verb, "loading", Loading, _LOADING[1:])
+    return packed(verb, "loading", Loading, _LOADING[1:])
 
 
 def job(verb: Verb) -> Verb:
     """Give a verb the options of `Job`, as one argument of that name."""
-    return _packed(verb, "job", Job, _JOB)
+    return packed(verb, "job", Job, _JOB)
 
 
-def _packed(verb: Verb, name: str, kind: type[Any], declared: tuple[Any, ...]) -> Verb:
+def packed(verb: Verb, name: str, kind: type[Any], declared: tuple[Any, ...]) -> Verb:
+    """Give a verb the declared options, as one argument: a `kind`, whose fields have their names."""
+
     @wraps(verb)
-    def packed(**arguments: Any) -> Any:
+    def taking(**arguments: Any) -> Any:
         own = [field.name for field in fields(kind) if field.name in arguments]
         arguments[name] = kind(**{field: arguments.pop(field) for field in own})
         return verb(**arguments)
 
     for option in reversed(declared):
-        packed = option(packed)
-    return packed  # type: ignore[return-value]  # takes more options than the verb
+        taking = option(taking)
+    return taking  # type: ignore[return-value]  # takes more options than the verb
 
 
 def refuse_job(job: Job, output: Path | None, own: Mapping[str, bool] | None = None) -> None:

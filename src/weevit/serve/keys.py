@@ -43,6 +43,15 @@ def read_keys(path: Path) -> Keys:
     Raises:
         UsageError: no such file, no key, too many, or one that can be guessed.
     """
+    return Keys(_read(path))
+
+
+def first_key(path: Path) -> str:
+    """The key that a client sends; errors as `read_keys`."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> list[str]:
     make = f"python -c 'import secrets; print(secrets.token_urlsafe())' > {typed(path)}"
     try:
         with path.open("rb") as file:
@@ -57,4 +66,4 @@ def read_keys(path: Path) -> Keys:
         raise UsageError(f"A key has {_SHORTEST} characters or more: key {short[0]} of {path} has fewer.", make)
     if not 1 <= len(keys) <= _MOST:
         raise UsageError(f"--api-key-file has 1 to {_MOST:,} keys, one per line: {path} has {len(keys):,}.", make)
-    return Keys(keys)
+    return keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -44,8 +45,9 @@ class Place:
         try:
             opened = socket.create_server((self.host, self.port), family=family, backlog=1024)
         except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise UsageError(
-                f"Nothing can listen at {self.host}, port {self.port}: {error.strerror or error}.",
+                f"Nothing can listen at {self.host}, port {self.port}: {why}.",
                 f"--port {self.port + 1 if self.port < 65535 else 8000}",
             ) from None
         opened.setblocking(False)
