@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,17 +56,17 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     A JSON line for each request is printed to stderr, without content. SIGTERM or Ctrl-C: what is accepted is
     answered, then the server ends.
     """
-    from weevit.store.extras import needed
+    from weevit.store.extras import missing
 
     for module in ("starlette", "uvicorn", "httptools", "python_multipart"):
-        needed(module, "serve", f"The server needs {module.replace('_', '-')}, which is not installed.")
+        if find_spec(module) is None:
+            raise missing("serve", f"The server needs {module.replace('_', '-')}, which is not installed.")
     from weevit.serve.addresses import Addresses
     from weevit.serve.bounds import Bounds
     from weevit.serve.keys import read_keys
     from weevit.serve.metrics import Metrics
-    from weevit.serve.models import names_of
-    from weevit.serve.server import Place, run
-    from weevit.serve.service import Service
+    from weevit.serve.names import names_of
+    from weevit.serve.place import Place
 
     bounds = Bounds(
         max_request=own["max_request"] * _MEGABYTE,
@@ -73,30 +76,26 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,
     )
     named = names_of(models or (options.DEFAULT_MODEL,))
-    key_file = own["api_key_file"]
-    service = Service(
-        bounds,
-        Addresses(own["allow_urls"], bounds.max_request),
-        keys=None if key_file is None else read_keys(key_file),
-        metrics=Metrics() if own["metrics"] else None,
-        write=(lambda line: None) if quiet else tell,
-    )
+    keys = None if own["api_key_file"] is None else read_keys(own["api_key_file"])
+    addresses = Addresses(own["allow_urls"], bounds.max_request)
+    metrics = Metrics() if own["metrics"] else None
     listening = Place(own["host"], own["port"]).open()
+    loaded = ThreadPoolExecutor(1, "weevit-load").submit(_load_all, named, loading)  # while the server is imported
+
+    from weevit.serve.server import run
+    from weevit.serve.service import Service
+
+    write: Callable[[str], None] = (lambda line: None) if quiet else tell
+    service = Service(bounds, addresses, keys, metrics, write)
     host, port = listening.getsockname()[:2]
-    if own["host"] not in ("127.0.0.1", "::1", "localhost") and service.keys is None:
+    if own["host"] not in ("127.0.0.1", "::1", "localhost") and keys is None:
         tell(f"note: {own['host']} can be reached from other machines, and no key is asked for: --api-key-file key")
-
-    def load() -> Mapping[str, Predictor]:
-        return {name: _load(word, loading) for name, word in named.items()}
-
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    run(service, listening, load, lambda: tell(f"ready: {address} · {', '.join(named)}"))
+    run(service, listening, loaded.result, lambda: tell(f"ready: {address} · {', '.join(named)}"))
     return 0
 
 
-def _load(model: str, loading: options.Loading) -> Predictor:
-    from dataclasses import replace
-
+def _load_all(named: Mapping[str, str], loading: options.Loading) -> dict[str, Predictor]:
     from weevit.cli.answers import load_model
 
-    return load_model(replace(loading, model=model), quiet=True)
+    return {name: load_model(replace(loading, model=word), quiet=True) for name, word in named.items()}

@@ -13,7 +13,7 @@ from typing import Any
 from weevit.answers.desk import Desk, Turns
 from weevit.answers.pipeline import COMPUTING
 from weevit.answers.results import Result
-from weevit.errors import ImageError, UsageError, did_you_mean
+from weevit.errors import ImageError, did_you_mean
 from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.serve.bounds import Bounds
@@ -124,20 +124,3 @@ class _Rate:
     def per_s(self) -> float:
         """At least 0.1."""
         return self._last
-
-
-def names_of(words: Sequence[str]) -> dict[str, str]:
-    """Name for clients -> the model as typed: the last part of a path, so that clients learn no folders.
-
-    Raises:
-        UsageError: two have the same name.
-    """
-    found: dict[str, str] = {}
-    for word in words:
-        name = word.rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors") or "model"
-        if name in found:
-            raise UsageError(
-                f"Two models would be called {name!r}: {found[name]} and {word}.", "Rename one of the folders."
-            )
-        found[name] = word
-    return found

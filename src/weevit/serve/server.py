@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import uvicorn
 
-from weevit.errors import UsageError
 from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.serve.app import application
@@ -25,33 +22,6 @@ from weevit.serve.protocol import guarded
 from weevit.serve.service import Service
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a server listens.
-
-    Attributes:
-        host: address of this machine; `0.0.0.0` for all of them.
-        port: 0 for a free one.
-    """
-
-    host: str
-    port: int
-
-    def open(self) -> socket.socket:
-        """A socket that listens; UsageError if it cannot be had."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        try:
-            opened = socket.create_server((self.host, self.port), family=family, backlog=1024)
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise UsageError(
-                f"Nothing can listen at {self.host}, port {self.port}: {why}.",
-                f"--port {self.port + 1 if self.port < 65535 else 8000}",
-            ) from None
-        opened.setblocking(False)
-        return opened
 
 
 class _Server(uvicorn.Server):
@@ -92,7 +62,7 @@ def run(
 
     Args:
         service: its models are loaded here, while /healthz answers already.
-        listening: a socket of `Place.open`.
+        listening: a socket of `weevit.serve.place.Place.open`.
         load: name -> model.
         ready: called when every model has answered.
 
