@@ -137,8 +137,8 @@ def latency(python: str, rounds: int) -> None:
     p50s = 1000 * statistics.median(served), 1000 * statistics.median(offline)
     print(
         f"{asked}: p50 {p50s[0]:.1f} ms, offline (decode + forward) {p50s[1]:.1f} ms, p50 over offline "
-        f"{p50s[0] - p50s[1]:.1f} ms, median of the differences pair by pair {statistics.median(over):.1f} ms; to reach "
-        "<= 3 ms"
+        f"{p50s[0] - p50s[1]:.1f} ms, median of the differences pair by pair {statistics.median(over):.1f} ms; to "
+        "reach <= 3 ms"
     )
 
 
@@ -189,8 +189,8 @@ def start(python: str, rounds: int) -> None:
                 memory.append(process.memory_mb())
     print(
         f"start to ready {min(seconds):.2f} s at best, median {statistics.median(seconds):.2f} s of {rounds}, "
-        f"{statistics.median(cpu):.2f} s of processor time (to reach <= 0.8 s); idle {statistics.median(memory):.0f} MB "
-        "(to reach <= 150 MB)"
+        f"{statistics.median(cpu):.2f} s of processor time (to reach <= 0.8 s); idle "
+        f"{statistics.median(memory):.0f} MB (to reach <= 150 MB)"
     )
 
 
@@ -213,8 +213,8 @@ def peers(python: str, others: str, rounds: int, count: int, clients: int) -> No
                 found[name].append(load)
                 print(
                     f"    round {number + 1}: {name:<14} {load.per_s:6.1f} images/s, p50 {load.percentile(0.5):.2f} s, "
-                    f"p99 {load.percentile(0.99):.2f} s, {(process.cpu_s() - before) / count * 1000:.1f} CPU ms an image, "
-                    f"{dict(load.statuses)}",
+                    f"p99 {load.percentile(0.99):.2f} s, {(process.cpu_s() - before) / count * 1000:.1f} CPU ms an "
+                    f"image, {dict(load.statuses)}",
                     flush=True,
                 )
     for name in list(commands)[1:]:

@@ -1,3 +1,3 @@
 """A model as a server: HTTP protocols that clients already speak, a page, and tools over MCP."""
 
-__all__ = ["load", "mcp", "server"]
+__all__ = ["addresses", "bounds", "folders", "keys", "load", "mcp", "metrics", "names", "place", "server", "service"]

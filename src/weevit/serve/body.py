@@ -41,7 +41,12 @@ class Bodies:
         body = bytearray()
         try:
             await self._receive(request, body)
-            yield bytes(body)
+            size, whole = len(body), bytes(body)
+            body.clear()  # not held twice
+            try:
+                yield whole
+            finally:
+                self.held -= size
         finally:
             self.held -= len(body)
 

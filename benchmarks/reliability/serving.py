@@ -1,0 +1,355 @@
+"""Rows S1 to S7, S9 to S11, S13 and S14 of the scorecard in full: the server among clients that are not kind.
+
+    python benchmarks/reliability/serving.py [S1 S2 ...]
+
+Short versions stand in `tests/serve`. Each row starts `weevit serve` in a process of its own and speaks to it over
+loopback. Needs the shared data, and for S10 schemathesis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import signal
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "tests/support"), str(ROOT / "tests/serve")]
+
+import common  # noqa: E402
+from decoding import make_bombs  # noqa: E402
+from served import Answer, Running, serving  # noqa: E402
+
+import weevit  # noqa: E402
+from weevit.serve.load import Load, Target, load_test  # noqa: E402
+
+Outcome = tuple[bool, str]
+
+
+def photos(count: int) -> list[bytes]:
+    return [path.read_bytes() for path in common.photos(count)]
+
+
+def load(server: Running, images: list[bytes], clients: int, requests: int) -> Load:
+    return load_test(Target("127.0.0.1", server.port), images, clients, requests)
+
+
+def s1() -> Outcome:
+    """Overload by 64 clients that come back at once, whatever they are told; a queue of 8 images."""
+    own = photos(200)
+    with serving(common.vit_tiny(), "--queue", 8, "--quiet") as server:
+        unloaded = load(server, own, 1, 100)
+        capacity = load(server, own, 8, 200)
+        found = [load(server, own, 64, 4 * round(capacity.per_s * 15)) for _ in range(4)]
+        seconds = sum(one.seconds for one in found)
+        latencies = sorted(value for one in found for value in one.latencies)
+        statuses: Counter[str] = sum((one.statuses for one in found), Counter())
+    p99 = statistics.quantiles(latencies, n=100)[98]
+    goodput = len(latencies) / seconds / capacity.per_s
+    ratio = p99 / unloaded.percentile(0.99)
+    good = set(statuses) <= {"200", "503"} and goodput >= 0.9 and ratio <= 3
+    return good, (
+        f"64 clients, {sum(statuses.values()):,} requests in {seconds:.0f} s, a queue of 8: {dict(statuses)}; p99 of "
+        f"the accepted {1000 * p99:.0f} ms, {ratio:.1f} times that of one client (<= 3); goodput "
+        f"{100 * goodput:.0f} % (>= 90)"
+    )
+
+
+def s2() -> Outcome:
+    """200 slow connections of three kinds beside 8 normal clients."""
+    kinds = (
+        b"",
+        b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nA: ",
+        b"POST /v1/classify HTTP/1.1\r\nContent-Length: 99999\r\n\r\na",
+    )
+    with serving("digits", "--quiet") as server:
+        slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+        for number, one in enumerate(slow):
+            one.sendall(kinds[number % 3])
+            one.setblocking(False)
+        start, left, ended = time.monotonic(), set(range(200)), 0.0
+        normal: Counter[str] = Counter()
+
+        def ask() -> None:
+            while left:
+                normal.update(load(server, photos(20), 8, 100).statuses)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while left and time.monotonic() - start < 20:
+            for number in list(left):
+                try:
+                    if number % 3:
+                        slow[number].send(b"x")
+                    if slow[number].recv(65536) == b"":
+                        left.discard(number)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    left.discard(number)
+            ended = time.monotonic() - start
+            time.sleep(0.5)
+        remaining = len(left)
+        left.clear()
+        thread.join()
+    good = not remaining and ended <= 10.5 and set(normal) == {"200"}
+    return good, f"200 slow connections, the last one closed after {ended:.1f} s (<= 10); normal clients {dict(normal)}"
+
+
+def _push(server: Running, head: bytes, part: bytes, most: int) -> tuple[bytes, int]:
+    """Send a body until nobody takes more; the answer, and the bytes that were taken."""
+    sent = 0
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(head)
+        try:
+            while sent < most:
+                client.sendall(part)
+                sent += len(part)
+        except OSError:
+            pass
+        try:
+            return client.recv(65536), sent
+        except OSError:
+            return b"", sent
+
+
+def s3() -> Outcome:
+    line = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
+    chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    attacks = {
+        "10 GB declared": (line + b"Content-Length: 10737418240\r\n\r\n", bytes(1 << 16)),
+        "endless chunks": (line + b"Transfer-Encoding: chunked\r\n\r\n", chunk),
+        "chunks of a byte": (line + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n" * 10_000),
+        "a lying length": (line + b"Content-Length: 20\r\n\r\n", bytes(1 << 16)),
+    }
+    told, good = [], True
+    with serving("digits", "--quiet") as server:
+        server.ask("POST", "/v1/classify", b"x")
+        before = server.memory_mb()
+        for name, (head, part) in attacks.items():
+            answer, sent = _push(server, head, part, 300 << 20)
+            status = answer[9:12].decode() or "closed"
+            good &= status in ("413", "422", "400", "closed") and sent < 250 << 20
+            told.append(f"{name}: {status} after {sent / 2**20:.0f} MB")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: _push(server, *attacks["endless chunks"], 100 << 20), range(8)))
+        time.sleep(1)
+        more = server.memory_mb() - before
+        good &= more < 50 and server.ask("GET", "/readyz").status == 200
+    return good, f"{'; '.join(told)}; 8 at once; memory + {more:.0f} MB after them (< 50)"
+
+
+def _bombs(at_once: int) -> tuple[list[tuple[str, Answer, float]], float, float]:
+    """Each bomb's answer and seconds, one after another; the peak of memory alone, and with so many at once."""
+    with tempfile.TemporaryDirectory() as folder, serving("digits", "--quiet") as server:
+        bombs = {name: path.read_bytes() for name, path in make_bombs(Path(folder)).items()}
+        server.ask("POST", "/v1/classify", bombs[next(iter(bombs))])
+        before = _peak(server)
+        found = []
+        for name, data in bombs.items():
+            start = time.perf_counter()
+            answer = server.ask("POST", "/v1/classify", data)
+            found.append((name, answer, time.perf_counter() - start))
+        alone = _peak(server) - before
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(lambda data: server.ask("POST", "/v1/classify", data), bombs.values()))
+        return found, alone, _peak(server) - before
+
+
+def _peak(server: Running) -> float:
+    text = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+
+
+def s4() -> Outcome:
+    """Small files whose header says more pixels than the limit."""
+    size = (20_000, 8_500)
+    bombs = {kind: _encoded(size, kind) for kind in ("PNG", "GIF", "JPEG")}
+    bombs |= {"TIFF": _encoded(size, "TIFF", compression="group4"), "BMP": _encoded(size, "BMP")[:2000]}
+    worst, statuses = 0.0, Counter[int]()
+    with serving("digits", "--quiet") as server:
+        server.ask("POST", "/v1/classify", bombs["PNG"])
+        before = _peak(server)
+        for data in bombs.values():
+            start = time.perf_counter()
+            statuses[server.ask("POST", "/v1/classify", data).status] += 1
+            worst = max(worst, time.perf_counter() - start)
+        more = _peak(server) - before
+    good = set(statuses) <= {413, 422} and worst < 0.1 and more < 50
+    took = f"slowest {1000 * worst:.0f} ms (< 100), memory + {more:.0f} MB (< 50)"
+    return good, f"{len(bombs)} bombs of 170 megapixels: {dict(statuses)}, {took}"
+
+
+def _encoded(size: tuple[int, int], kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new("L" if kind == "JPEG" else "1", size).save(file, kind, **options)
+    return file.getvalue()
+
+
+def s13() -> Outcome:
+    """The bombs of J11, one after another and 16 at once."""
+    found, alone, together = _bombs(16)
+    slow = [(name, seconds) for name, answer, seconds in found if answer.status != 200 and seconds > 0.1]
+    statuses = Counter(answer.status for _, answer, _ in found)
+    whole = max(seconds for _, answer, seconds in found if answer.status == 200)
+    good = set(statuses) <= {200, 413, 422} and together < 50 and not slow
+    shown = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in slow) or "none"
+    return good, (
+        f"{len(found)} bombs: {dict(statuses)} (200: real images within the limit of 64 megapixels, the slowest in "
+        f"{whole:.1f} s); refused after more than 100 ms: {shown}; memory + {alone:.0f} MB one by one, + "
+        f"{together:.0f} MB 16 at once (< 50)"
+    )
+
+
+def s5() -> Outcome:
+    return _tests("tests/serve/test_addresses.py")
+
+
+def s6() -> Outcome:
+    return _tests("tests/serve/test_classify.py", "-k", "s6")
+
+
+def s14() -> Outcome:
+    return _tests("tests/serve/test_classify.py", "-k", "s14")
+
+
+def _tests(*words: str) -> Outcome:
+    """Rows that are quick stand in the tests in full."""
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.returncode == 0, re.sub(r" in .*", "", done.stdout.strip().splitlines()[-1])
+
+
+def s7() -> Outcome:
+    """5,000 requests, 32 clients, sizes mixed, 5 % broken: each answer is compared with its image's own."""
+    model = weevit.load(common.vit_tiny())
+    own = photos(500)
+    broken = [data[: len(data) // 3] for data in own[:13]] + [b"no image", b"", bytes(5000)] * 4
+    images = own[: 500 - len(broken)] + broken
+    expected: list[dict[str, object] | None] = []
+    for data in images:
+        try:
+            (result,) = model.stream([data])
+            expected.append(
+                {"class_index": [one.index for one in result.top], "p": result.probabilities} if result.ok else None
+            )
+        except weevit.ImageError:
+            expected.append(None)
+    wrong: Counter[str] = Counter()
+    with serving(common.vit_tiny(), "--quiet") as server:
+
+        def ask(number: int) -> None:
+            index = (number * 7919) % len(images)
+            answer = server.ask("POST", "/v1/classify", images[index])
+            want = expected[index]
+            if want is None:
+                wrong["broken, and not 422"] += answer.status != 422
+                return
+            if answer.status != 200:
+                wrong[f"good, and {answer.status}"] += 1
+                return
+            row = answer.json()["results"][0]
+            apart = max(abs(a - b) for a, b in zip(row["probability"], want["p"], strict=True))  # type: ignore[call-overload]
+            wrong["of another image"] += row["class_index"] != want["class_index"] or apart > 1e-5
+            wrong["not to the last digit"] += bool(apart > 1e-7)
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(ask, range(5000)))
+        seconds = time.perf_counter() - start
+    share = 100 * expected.count(None) / len(expected)
+    return (
+        not wrong.total(),
+        f"5,000 requests, 32 clients, {share:.0f} % broken, {seconds:.0f} s; wrong: {dict(+wrong) or 'none'}",
+    )
+
+
+def s9() -> Outcome:
+    own = photos(60)
+    with serving(common.vit_tiny(), "--quiet") as server:
+        statuses: Counter[str] = Counter()
+        thread = threading.Thread(target=lambda: statuses.update(load(server, own, 32, 2000).statuses))
+        thread.start()
+        time.sleep(4)
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+        ready = server.ask("GET", "/readyz").status
+        code = server.process.wait(30)
+        seconds = time.monotonic() - start
+        thread.join()
+    lost = {name: count for name, count in statuses.items() if name not in ("200", "ConnectionRefusedError")}
+    good = ready == 503 and code == 0 and seconds <= 10 and sum(lost.values()) <= 32
+    return good, (
+        f"SIGTERM under 32 clients: ready {ready} at once, exit {code} after {seconds:.1f} s (<= 10), "
+        f"{statuses['200']:,} answered; connections that ended without an answer: {lost or 'none'}"
+    )
+
+
+def s10() -> Outcome:
+    from fuzzing import fuzz
+
+    with serving("digits", "--metrics", "--quiet") as server:
+        tried, failures = fuzz(f"{server.url}/openapi.json", 500)
+    return (
+        not failures,
+        f"{tried:,} requests made by schemathesis, 500 an operation: {failures[:3] or 'no 5xx, the schema holds'}",
+    )
+
+
+def s11() -> Outcome:
+    own = photos(200) + [b"no image"] * 10
+    points = []
+    with serving("digits", "--quiet") as server:
+        for part in range(10):
+            start = time.monotonic()
+            load(server, own, 16, 2000)
+            pid = server.process.pid
+            counts = len(list(Path(f"/proc/{pid}/task").iterdir())), len(list(Path(f"/proc/{pid}/fd").iterdir()))
+            points.append((time.monotonic() - start, server.memory_mb(), *counts))
+            del part
+    late = points[3:]
+    minutes = sum(seconds for seconds, *_ in late[1:]) / 60
+    slope = (late[-1][1] - late[0][1]) / minutes
+    threads, files = late[-1][2] - late[0][2], late[-1][3] - late[0][3]
+    good = slope <= 1 and threads <= 0 and files <= 0
+    shown = ", ".join(f"{memory:.0f}" for _, memory, *_ in points)
+    told = f"slope {slope:.1f} MB a minute after 8,000 (<= 1), threads {threads:+d}, files {files:+d}"
+    return good, f"20,000 requests: memory {shown} MB; {told}"
+
+
+ROWS: dict[str, Callable[[], Outcome]] = {
+    "S1": s1, "S2": s2, "S3": s3, "S4": s4, "S5": s5, "S6": s6, "S7": s7, "S9": s9, "S10": s10, "S11": s11, "S13": s13,
+    "S14": s14,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", help=f"any of {', '.join(ROWS)}; all by default")
+    print(f"{time.strftime('%Y-%m-%d')}, {common.instruction_set()}")
+    failed = []
+    for name in parser.parse_args().rows or ROWS:
+        good, said = ROWS[name]()
+        print(f"{name:<3} {'holds' if good else 'DOES NOT HOLD'}: {said}", flush=True)
+        failed += [] if good else [name]
+    sys.exit(json.dumps(failed) if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

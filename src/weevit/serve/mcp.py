@@ -1,0 +1,224 @@
+"""Tools over MCP: what a model sees in images of some folders, for programs that call tools.
+
+A tool does one thing, says what it does, and answers with typed results; it reads nothing outside of the folders, and
+writes nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from weevit._version import __version__
+from weevit.answers.results import Result, unit_length
+from weevit.arguments import whole
+from weevit.errors import ImageError, UsageError, WeevitError
+from weevit.images.source import Source
+from weevit.predict import Predictor
+from weevit.serve.folders import Folders
+from weevit.serve.problems import words
+from weevit.store.extras import needed
+from weevit.text import one_line
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+MOST = 256
+"""Images per call: an answer has to fit into what a client reads."""
+
+_MOST_FINDINGS = 200
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class and its probability, from 0 to 1."""
+
+    name: str
+    id: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The classes of an image, best first; or why there are none.
+
+    `unknown` is true where the model says that no class is likely enough.
+    """
+
+    path: str
+    status: str
+    error: str
+    unknown: bool
+    classes: list[Class]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embedding of an image; empty where `error` says why there is none."""
+
+    path: str
+    status: str
+    error: str
+    embedding: list[float]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault of a set of images: its kind, and what was found."""
+
+    kind: str
+    finding: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in a folder of images with classes; `findings` has the first 200."""
+
+    images: int
+    classes: int
+    counts: dict[str, int]
+    findings: list[Finding]
+
+
+class Tools:
+    """The tools of a server; their docstrings and types are what clients read.
+
+    Args:
+        model: what answers.
+        folders: what may be read.
+    """
+
+    def __init__(self, model: Predictor, folders: Folders) -> None:
+        self._model, self._folders = model, folders
+
+    def classify(self, paths: list[str], topk: int = 5) -> list[Classified]:
+        """Name what is in images: the most probable classes of each, best first.
+
+        Args:
+            paths: image files, or folders of images; 256 images at most.
+            topk: classes per image.
+        """
+        whole("topk", topk, 1)
+        return [_classified(result) for result in self._stream(paths, ("logits",), topk)]
+
+    def embed(self, paths: list[str], normalize: bool = False) -> list[Embedded]:
+        """Vectors of images, to compare and to search them: similar images have a large cosine.
+
+        Args:
+            paths: image files, or folders of images; 256 images at most.
+            normalize: scale each vector to length 1.
+        """
+        return [_embedded(result, normalize) for result in self._stream(paths, ("embedding",), 1)]
+
+    def explain(self, path: str) -> tuple[bytes, str]:
+        """Draw what the answer to an image rests on: the image beside a heat map, and the best class.
+
+        Args:
+            path: an image file.
+        """
+        from weevit.explain.draw import draw_explanation
+        from weevit.explain.relevance import explain_source
+
+        found = explain_source(self._model, self._source(path))
+        file, best = io.BytesIO(), found.result.top[0]
+        draw_explanation(found, with_heads=False).save(file, "PNG")
+        return file.getvalue(), f"{best.name}: {best.probability:.1%}"
+
+    def check(self, folder: str, embeddings: bool = False) -> Checked:
+        """Find faults in a folder with a subfolder of images per class: broken files, copies, leaks between splits.
+
+        Args:
+            folder: the folder.
+            embeddings: find labels that look wrong, too; takes about as long as classifying all images.
+        """
+        from weevit.checking.check import check_data
+        from weevit.checking.saved import json_lines
+
+        place = self._folders.folder(folder)
+        found = check_data(place, self._model, embeddings=embeddings, limits=self._model.limits)
+        lines = [line for line in json_lines(found) if line["kind"] != "summary"]
+        findings = [Finding(line["kind"], line["finding"]) for line in lines[:_MOST_FINDINGS]]
+        return Checked(len(found.images), len(found.classes), Counter(line["kind"] for line in lines), findings)
+
+    def _stream(self, paths: Sequence[str], outputs: Sequence[Any], topk: int) -> list[Result]:
+        found = [image for path in paths for image in self._folders.images(path)]
+        if not 1 <= len(found) <= MOST:
+            raise UsageError(
+                f"A call has 1 to {MOST} images; these paths have {len(found):,}.", "Name a smaller folder."
+            )
+        return list(self._model.stream(map(self._source, found), outputs, topk=topk))
+
+    def _source(self, path: str) -> Source:
+        try:
+            return Source(one_line(path), self._folders.read(path, self._model.limits))
+        except ImageError as error:
+            return Source(one_line(path), error)
+
+
+def _classified(result: Result) -> Classified:
+    classes = [Class(one.name, one.id or one.name, round(one.probability, 6)) for one in result.top]
+    return Classified(result.input, result.status, _error(result), result.unknown, classes)
+
+
+def _embedded(result: Result, normalize: bool) -> Embedded:
+    values = result.embedding
+    if values is None:
+        return Embedded(result.input, result.status, _error(result), [])
+    own = unit_length(values[None])[0] if normalize else values
+    return Embedded(result.input, result.status, "", [float(str(value)) for value in own])
+
+
+def _error(result: Result) -> str:
+    return one_line(result.error or "")
+
+
+def mcp_server(model: Predictor, folders: Folders) -> MCPServer[Any]:
+    """The server with its tools; `run("stdio")` runs it.
+
+    Raises:
+        MissingExtraError: mcp is not installed.
+    """
+    library = needed("mcp.server.mcpserver", "mcp", "Tools over MCP need mcp, which is not installed.")
+    annotations = needed("mcp_types", "mcp", "Tools over MCP need mcp, which is not installed.").ToolAnnotations
+    reads = annotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+    tools, roots = Tools(model, folders), ", ".join(map(one_line, folders.roots))
+    instructions = (
+        f"{model.checkpoint.name} looks at images. Paths are relative to {one_line(folders.roots[0])}, or absolute and "
+        f"below one of these folders: {roots}."
+    )
+    server: MCPServer[Any] = library.MCPServer(
+        "weevit", version=__version__, instructions=instructions, log_level="ERROR"
+    )
+
+    def explain(path: str) -> list[Any]:
+        png, said = tools.explain(path)
+        return [library.Image(data=png, format="png"), said]
+
+    explain.__doc__ = tools.explain.__doc__
+    for name, title, tool in (
+        ("classify", "Classify images", tools.classify),
+        ("embed", "Embed images", tools.embed),
+        ("explain", "Explain an answer", explain),
+        ("check", "Check a folder", tools.check),
+    ):
+        typed = None if name != "explain" else False  # an image is no object
+        server.add_tool(_telling(tool), name, title=title, annotations=reads, structured_output=typed)
+    return server
+
+
+def _telling(tool: Callable[..., Any]) -> Callable[..., Any]:
+    """The tool; an error is told in weevit's words."""
+
+    @wraps(tool)
+    def telling(*given: Any, **named: Any) -> Any:
+        try:
+            return tool(*given, **named)
+        except WeevitError as error:
+            said = words(error) if isinstance(error, ImageError) else " ".join(f"{error.message} {error.hint}".split())
+            raise needed("mcp.server.mcpserver.exceptions", "mcp", "").ToolError(said) from None
+
+    return telling
