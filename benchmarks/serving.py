@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import common
@@ -206,10 +206,13 @@ def peers(python: str, others: str, rounds: int, count: int, clients: int) -> No
     for number in range(rounds):
         for name, words in commands.items():
             with started(words, READY) as process:
+                forms = name.startswith("litserve")
                 target = Target("127.0.0.1", process.port, "/v1/classify" if name == "weevit" else "/predict")
-                load_test(target, photos, clients, 2 * clients)
+                target = replace(target, media="multipart/form-data; boundary=b" if forms else "")
+                bodies = list(map(form, photos)) if forms else photos
+                load_test(target, bodies, clients, 2 * clients)
                 before = process.cpu_s()
-                load = load_test(target, photos, clients, count)
+                load = load_test(target, bodies, clients, count)
                 found[name].append(load)
                 print(
                     f"    round {number + 1}: {name:<14} {load.per_s:6.1f} images/s, p50 {load.percentile(0.5):.2f} s, "
@@ -220,6 +223,12 @@ def peers(python: str, others: str, rounds: int, count: int, clients: int) -> No
     for name in list(commands)[1:]:
         pairs = sorted(a.per_s / b.per_s for a, b in zip(found["weevit"], found[name], strict=True))
         print(f"weevit over {name}: {statistics.median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})")
+
+
+def form(data: bytes) -> bytes:
+    """A form with one file."""
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    return head + data + b"\r\n--b--\r\n"
 
 
 def main() -> None:

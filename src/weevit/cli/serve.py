@@ -45,6 +45,13 @@ _MEGABYTE = 1 << 20
     show_default=True,
     help="Images that may wait; beyond it, requests get 503.",
 )
+@click.option(
+    "--drain",
+    type=options.Whole(0, 600),
+    default=1,
+    show_default=True,
+    help="Seconds after SIGTERM in which new requests are still taken, while /readyz says 503.",
+)
 @click.option("--connections", type=options.Whole(1, 100_000), default=512, show_default=True, help="Open at a time.")
 @options.loading_to_serve
 @options.quiet
@@ -73,6 +80,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         max_images=own["max_images"],
         queue=own["queue"],
         connections=own["connections"],
+        drain_s=own["drain"],
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,
     )
     named = names_of(models or (options.DEFAULT_MODEL,))

@@ -1,3 +1,16 @@
 """A model as a server: HTTP protocols that clients already speak, a page, and tools over MCP."""
 
-__all__ = ["addresses", "bounds", "folders", "keys", "load", "mcp", "metrics", "names", "place", "server", "service"]
+__all__ = [
+    "addresses",
+    "app",
+    "bounds",
+    "folders",
+    "keys",
+    "load",
+    "mcp",
+    "metrics",
+    "names",
+    "place",
+    "server",
+    "service",
+]

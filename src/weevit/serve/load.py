@@ -32,12 +32,14 @@ class Target:
         host, port: where it listens.
         path: address that images are posted to.
         key: an API key; empty for none.
+        media: type of the bodies; empty for none.
     """
 
     host: str
     port: int
     path: str = "/v1/classify"
     key: str = ""
+    media: str = ""
 
     @property
     def local(self) -> bool:
@@ -50,7 +52,8 @@ class Target:
     def head(self, size: int) -> bytes:
         """The head of a request with a body of that many bytes."""
         key = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
-        host = f"Host: {self.host}:{self.port}\r\n"
+        media = f"Content-Type: {self.media}\r\n" if self.media else ""
+        host = f"Host: {self.host}:{self.port}\r\n{media}"
         return f"POST {self.path} HTTP/1.1\r\n{host}{key}Content-Length: {size}\r\n\r\n".encode("latin-1")
 
 

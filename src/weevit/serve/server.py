@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import numpy as np
-import numpy.typing as npt
 import uvicorn
 
-from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.serve.app import application
-from weevit.serve.models import Models
+from weevit.serve.first import first_answers
 from weevit.serve.protocol import guarded
 from weevit.serve.service import Service
 
@@ -116,17 +113,3 @@ async def _serve(
                 served.predictor.close()
     else:
         beginning.cancel()
-
-
-def first_answers(service: Service, named: Mapping[str, Predictor]) -> Models:
-    """The models, after each has answered an image: ready means that answers come."""
-    observe = service.metrics.observe if service.metrics is not None else lambda model, stage, value: None
-    models = Models(dict(named), service.bounds, observe)
-    for served in models:
-        seen, channels = served.predictor.preprocessing, served.predictor.checkpoint.in_chans
-        served.desk.ask((Source("first", _grey(seen.height, seen.width, channels)), 1)).result()
-    return models
-
-
-def _grey(height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
-    return np.full((height, width, channels), 128, dtype=np.uint8)
