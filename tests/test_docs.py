@@ -13,12 +13,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 import fakes
 import pytest
 from loopback_hub import LoopbackHub
+from served import serving
 
 import weevit
 from weevit.cli.app import VERBS
@@ -68,6 +70,8 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
 NEEDS = {
     "sklearn": r"jobs\.md|evaluation\.md|fitting\.md|datasets\.md|weevit (fit|data|eval|compare) |runs/mine",
     "jinja2": r"quantization\.md|weevit quantize |-int8",
+    "uvicorn": r"serving\.md|weevit serve|--serve ",
+    "mcp": r"weevit mcp",
     "torch": r"(training|augmentation|fine-tuning)\.md|weevit (train|resume|finetune) |runs/tuned|create_model|torch",
 }
 """Module of an extra -> the pages and commands that need it."""
@@ -101,7 +105,19 @@ def commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[line for _, line in commands()])
 def test_commands_do_what_they_say(name: str, command: str, desk: Path, environment: dict[str, str]) -> None:
     skip_without_extras(name, command)
-    done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, check=False)
+    if command.startswith("weevit serve"):
+        with serving(*shlex.split(command)[2:], cwd=desk, **environment) as server:
+            assert server.ask("GET", "/readyz").status == 200
+            assert server.stop() == 0
+        return
+    with ExitStack() as held:
+        if "--serve http" in command:  # of a server that runs already
+            server = held.enter_context(serving("digits", cwd=desk, **environment))
+            command = command.replace("http://127.0.0.1:8000", server.url)
+        done = subprocess.run(
+            command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
     expected = 0 if shlex.split(command)[1] in VERBS else 2  # the documentation shows one misspelt verb
     assert done.returncode == expected, done.stderr
     assert "Traceback" not in done.stderr

@@ -74,12 +74,11 @@ class Running:
 
 
 @contextmanager
-def serving(*words: object, **environment: str) -> Iterator[Running]:
+def serving(*words: object, cwd: Path | None = None, **environment: str) -> Iterator[Running]:
     """`weevit serve WORDS` on a free port, ready; ended when the block is left."""
     command = [sys.executable, "-m", "weevit", "serve", *map(str, words), "--port", "0"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, cwd=cwd, env={**os.environ, **environment}, **pipes)
     running, ready = Running(process), threading.Event()
 
     def read() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from weevit.memory import keep_flat
 from weevit.predict import Predictor
 from weevit.serve.app import application
 from weevit.serve.first import first_answers
@@ -66,6 +67,7 @@ def run(
     Raises:
         WeevitError: a model cannot be loaded, or cannot answer.
     """
+    keep_flat()  # large images come at any time, and what decoding them took is given back
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what it tells quotes requests
     config = uvicorn.Config(
         application(service),

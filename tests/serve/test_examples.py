@@ -1,0 +1,97 @@
+"""What stands in `examples/serve` holds together, and the application runs on Ray Serve."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import weevit
+from conftest import png
+from weevit.cli.serve import serve
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "serve"
+
+
+def options() -> set[str]:
+    return {name for parameter in serve.params for name in parameter.opts}
+
+
+def words_of(text: str) -> list[str]:
+    return [word.strip('",[]') for word in text.split() if word.strip('",[]').startswith("--")]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "weevit.service", "kubernetes.yaml"])
+def test_every_option_is_one(name: str) -> None:
+    lines = (FOLDER / name).read_text().splitlines()
+    own = [line for line in lines if any(key in line for key in ("ENTRYPOINT", "command:", "ExecStart", "args:"))]
+    given = words_of(" ".join(own))
+    assert given
+    assert set(given) <= options()
+
+
+def test_the_manifests_are_as_strict_as_the_unit() -> None:
+    deployment, service, budget = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
+    assert service["spec"]["selector"] == budget["spec"]["selector"]["matchLabels"]
+    compose = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]["weevit"]
+    assert compose["read_only"]
+    assert "USER 10001" in (FOLDER / "Dockerfile").read_text()
+    drain = int(container["args"][container["args"].index("--drain") + 1])
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain + 30
+
+
+def test_the_help_names_what_there_is() -> None:
+    shown = CliRunner().invoke(serve, ["--help"]).output
+    assert "/v1/classify" in shown
+    assert "/openapi.json" in shown
+
+
+@pytest.mark.usefixtures("serve_extra")
+def test_the_application_answers_without_its_server(digits: weevit.Predictor) -> None:
+    """As any server of ASGI runs it."""
+    httpx = pytest.importorskip("httpx")
+    import asyncio
+
+    from weevit.serve.app import asgi
+
+    async def run() -> Any:
+        app = asgi("digits", keys=["a-key-of-more-than-sixteen-characters"], metrics=True)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            assert (await client.get("/readyz")).text == "ready\n"
+            assert (await client.post("/v1/classify", content=png(1))).status_code == 401
+            headers = {"Authorization": "Bearer a-key-of-more-than-sixteen-characters"}
+            return (await client.post("/v1/classify", content=png(1), headers=headers)).json()
+
+    (row,) = asyncio.run(run())["results"]
+    assert row["class_name"] == list(digits.classify(png(1)).labels)
+
+
+@pytest.mark.usefixtures("serve_extra")
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray[serve], which is not installed")
+def test_the_application_on_ray_serve(digits: weevit.Predictor) -> None:
+    script = (
+        "import http.client, sys; from ray import serve; from ray_serve import app; serve.run(app)\n"
+        "client = http.client.HTTPConnection('127.0.0.1', 8000)\n"
+        "client.request('POST', '/v1/classify', sys.stdin.buffer.read())\n"
+        "print('ANSWER', client.getresponse().read())\n"
+        "serve.shutdown()"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}{os.pathsep}{FOLDER}"}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=FOLDER, env=environment, input=png(1), capture_output=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert f'"class_name": ["{digits.classify(png(1)).labels[0]}"' in done.stdout.decode()
+    assert time.monotonic() - start < 200
