@@ -13,7 +13,9 @@ __all__ = [
     "names",
     "parquet",
     "preprocess",
+    "remote",
     "source",
     "sources",
     "tables",
+    "values",
 ]

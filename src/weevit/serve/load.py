@@ -153,17 +153,19 @@ async def _client(target: Target, images: Sequence[bytes], numbers: Iterator[int
                 status, stays = await _ask(*connection, target.head(len(body)) + body)
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             found.statuses[one_line(type(error).__name__)] += 1
-            connection = _closed(connection)
+            _close(connection)
+            connection = None
             continue
         found.statuses[status] += 1
         if status == "200":
             found.latencies.append(time.perf_counter() - start)
         if not stays:
-            connection = _closed(connection)
-    _closed(connection)
+            _close(connection)
+            connection = None
+    _close(connection)
 
 
-def _closed(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
+def _close(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
     if connection is not None:
         connection[1].close()
 
