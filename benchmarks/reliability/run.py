@@ -67,6 +67,14 @@ ROWS = {
         ["tests/test_text.py", "tests/cli/test_screen.py"],
     ),
     "M6": ("offline: from the cache, or a clear error within 2 s", ["tests/zoo/test_hub.py", "-k", "offline or cache"]),
+    "S1": ("a full queue: 503 with Retry-After (in full: serving.py)", ["tests/serve/test_stopping.py", "-k", "s1_"]),
+    "S2": ("slow connections closed, normal ones answered", ["tests/serve/test_stopping.py", "-k", "s2_"]),
+    "S3": ("requests without end: 413 and no memory", ["tests/serve/test_classify.py", "-k", "large or endless"]),
+    "S5": ("addresses from clients: off, or public and on a list", ["tests/serve/test_addresses.py"]),
+    "S6": ("paths in names: nothing is read", ["tests/serve/test_classify.py", "-k", "s6_"]),
+    "S9": ("SIGTERM under load: what was accepted is answered", ["tests/serve/test_stopping.py", "-k", "s9_"]),
+    "S10": ("schemathesis: no 5xx, the schema holds", ["tests/serve/test_protocols.py", "-k", "s10_"]),
+    "S14": ("no bytes, paths, control characters in answers and logs", ["tests/serve/test_classify.py", "-k", "s14_"]),
     "P2": ("answers that are NaN or infinite: a status, in every way they are had", ["tests", "-k", "p2_"]),
 }
 """Row -> what it shows, and the tests that are the experiment."""

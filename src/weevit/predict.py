@@ -214,15 +214,13 @@ class Predictor:
     def desk(
         self, turns: Turns, observe: Observer = lambda stage, value: None
     ) -> Desk[tuple[Source, int], tuple[_Decoded, int], Result]:
-        """A desk for (source, topk): classes, logits (where there is a classifier) and embedding of one image each.
-
-        An ImageError is the answer to an input without an image.
+        """A desk for (source, topk): classes, logits and embedding of an image each, or an ImageError.
 
         Args:
             turns: shared by all models that compute on the same processors.
             observe: told how long each stage took.
         """
-        session = self._session(self._request((), None))
+        session, kept = self._session(self._request((), None)), (self.checkpoint, self.preprocessing)
 
         def decode(asked: tuple[Source, int]) -> tuple[_Decoded, int]:
             return self._see(asked[0]), asked[1]
@@ -230,7 +228,7 @@ class Predictor:
         def compute(batch: list[tuple[_Decoded, int]]) -> list[Result]:
             answers = session.run(np.stack([image.pixels for image, _ in batch if image.pixels is not None]))
             rows = ({name: values[row] for name, values in answers.items()} for row in range(len(batch)))
-            return [self._answer(image.result, own, topk) for (image, topk), own in zip(batch, rows, strict=True)]
+            return [assemble(image.result, next(rows), topk, *kept) for image, topk in batch]
 
         return self._pipeline.desk(decode, compute, turns, observe)
 
@@ -315,7 +313,7 @@ class Predictor:
                     yield image.result
                     continue
                 own = {name: values[row] for name, values in answers.items() if _is_wanted(name, outputs)}
-                yield self._answer(image.result, own, topk)
+                yield assemble(image.result, own, topk, self.checkpoint, self.preprocessing)
                 row += 1
 
     def _decode(self, source: Source) -> _Decoded:
@@ -335,9 +333,6 @@ class Predictor:
 
     def _session(self, request: Request) -> Session:
         return self._pipeline.session(request)
-
-    def _answer(self, empty: Result, own: dict[str, Array], topk: int) -> Result:
-        return assemble(empty, own, topk, self.checkpoint, self.preprocessing)
 
     def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Result | list[Result]:
         return next(results) if names_one_image(inputs) else list(results)

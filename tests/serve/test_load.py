@@ -1,0 +1,85 @@
+"""`weevit bench --serve`: what it prints, and what it refuses to put under load."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from served import Running
+
+from conftest import png
+from weevit.cli.app import main
+from weevit.errors import UsageError
+from weevit.serve.load import Load, parse_target
+
+
+def run(*words: object) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *map(str, words)])
+    return ended.value.code
+
+
+def test_it_prints_what_it_found(server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(number) if number else b"broken")
+    words = ("--serve", server.url, "--clients", 4, "--requests", 30, "--images", tmp_path)
+    assert run(*words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "weevit.load/1"
+    assert found["statuses"] == {"200": 20, "422": 10}
+    assert 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"]
+    assert found["images_per_s"] == pytest.approx(20 / found["seconds"], rel=0.02)
+    assert run(*words) == 0
+    out = capsys.readouterr().out
+    assert "20 answers in" in out
+    assert "10 x 422" in out
+    lines = server.lines()
+    assert len([line for line in lines if line["route"] == "/v1/classify"]) >= 60  # the server saw them all
+
+
+def test_made_images_are_real_ones(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--serve", server.url, "--clients", 1, "--requests", 8) == 0
+    assert "8 answers in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--serve", "http://example.com"], "another machine"),
+        (["--serve", "https://127.0.0.1"], "address of a server"),
+        (["--serve", "127.0.0.1:8000"], "address of a server"),
+        (["--serve", "http://[::1"], "address of a server"),
+        (["--serve", "http://127.0.0.1:8000", "digits"], "whatever model it has"),
+        ([], "Which model, or which server?"),
+    ],
+)
+def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert run("--serve", f"http://127.0.0.1:{port}", "--requests", 3) == 1
+    assert "Nothing answers" in capsys.readouterr().err
+
+
+def test_targets() -> None:
+    own = parse_target("http://localhost:81/v2/models/a/infer?x=1", key="k")
+    assert (own.host, own.port, own.path) == ("localhost", 81, "/v2/models/a/infer?x=1")
+    assert b"Authorization: Bearer k\r\n" in own.head(5)
+    assert parse_target("http://[::1]").local
+    assert not parse_target("http://10.0.0.1", remote=True).local
+    with pytest.raises(UsageError):
+        parse_target("http://127.0.0.1\r\nX: y")
+
+
+def test_percentiles_of_few() -> None:
+    assert Load(1, 1.0, [0.5]).percentile(0.99) == 0.5
+    many = Load(1, 2.0, [number / 1000 for number in range(1, 1001)])
+    assert many.percentile(0.5) == pytest.approx(0.5, abs=0.002)
+    assert many.percentile(0.99) == pytest.approx(0.99, abs=0.002)
+    assert many.per_s == 500
