@@ -132,6 +132,25 @@ def test_s1_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
         assert server.ask("POST", "/v1/classify", big).status == 200
 
 
+def test_who_goes_away_is_not_answered(tmp_path: Path) -> None:
+    """Images that nobody waits for any more leave the queue before their turn."""
+    data = png(4, 1500, 1500)
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    with serving("digits", "--metrics", **environment(tmp_path)) as server:
+        for _ in range(12):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(head + data)
+        statuses: Counter[int] = Counter()
+        while statuses.total() < 12:
+            time.sleep(0.1)
+            statuses = Counter(line["status"] for line in server.lines())
+        assert set(statuses) <= {200, 499}
+        assert statuses[499] >= 6
+        text = server.ask("GET", "/metrics").body.decode()
+        assert "weevit_queue_images 0.0" in text
+        assert server.ask("POST", "/v1/classify", png(0)).status == 200
+
+
 def test_one_connection_too_many_is_turned_away(tmp_path: Path) -> None:
     with serving("digits", "--connections", 3, **environment(tmp_path)) as server:
         held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]

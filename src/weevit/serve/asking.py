@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from weevit.arguments import whole
 from weevit.errors import ImageError, UsageError, did_you_mean
@@ -69,9 +70,24 @@ def topk_of(form: Form) -> int:
         raise bad(error.message, "topk=5") from None
 
 
-async def answers_of(service: Service, models: Models, served: Served, images: list[Source], topk: int = 5) -> Answers:
-    """As `Models.answer`; errors are counted."""
-    answers = await models.answer(served, images, topk)
+async def answers_of(
+    service: Service, request: Request, served: Served, images: list[Source], topk: int = 5
+) -> Answers:
+    """As `Models.answer`, for as long as the client waits; errors are counted.
+
+    Raises:
+        ClientDisconnect: it has gone; what was not begun for it is left out.
+    """
+    answering = asyncio.ensure_future(service.loaded().answer(served, images, topk))
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        answers = answering.result()
+    finally:
+        gone.cancel()
+        answering.cancel()
     if service.metrics is not None:
         for one in answers:
             if isinstance(one, ImageError):
@@ -79,3 +95,9 @@ async def answers_of(service: Service, models: Models, served: Served, images: l
             elif not one.ok:
                 service.metrics.error(one.status)
     return answers
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -28,7 +28,7 @@ def routes(service: Service) -> list[Route]:
         checkpoint = served.predictor.checkpoint
         if not checkpoint.num_classes:
             raise ProblemError(400, "no_classes", f"The model {served.name} has no classes.", "POST /v1/embeddings")
-        answers = await answers_of(service, models, served, form.images, topk)
+        answers = await answers_of(service, request, served, form.images, topk)
         refuse_only_failure(answers)
         columns = (*COMMON, *class_columns(checkpoint, topk))
         rows = [json_object(row(one, source), columns) for one, source in zip(answers, form.images, strict=True)]

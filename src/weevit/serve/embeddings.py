@@ -43,7 +43,7 @@ def routes(service: Service) -> list[Route]:
         served = model_of(models, form, request)
         column = embedding_column(served.predictor.checkpoint, normalize=_flag(form, "normalize"))
         packed = _packed(form, column.shape[0])
-        results = raise_failures(await answers_of(service, models, served, images))
+        results = raise_failures(await answers_of(service, request, served, images))
         data = [
             {"object": "embedding", "index": number, "embedding": _values(column, own, packed, number, len(results))}
             for number, own in enumerate(results)

@@ -109,7 +109,7 @@ async def _infer(service: Service, request: Request) -> Response:
         wanted = _wanted(raw, served, parameters.get("binary_data_output") is True)
         if not images:
             raise bad("The tensor has no image.")
-        results = raise_failures(await answers_of(service, models, served, images, topk))
+        results = raise_failures(await answers_of(service, request, served, images, topk))
     head = {"model_name": served.name, "model_version": VERSION}
     if isinstance(raw.get("id"), str):
         head["id"] = raw["id"]
