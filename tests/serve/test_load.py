@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from served import Running
 from conftest import png
 from weevit.cli.app import main
 from weevit.errors import UsageError
-from weevit.serve.load import Load, parse_target
+from weevit.serve.load import Load, Target, load_test, parse_target
 
 
 def run(*words: object) -> int | str | None:
@@ -58,6 +60,25 @@ def test_made_images_are_real_ones(server: Running, capsys: pytest.CaptureFixtur
 def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_answers_in_chunks_are_read_whole() -> None:
+    """As of servers that do not know how long their answers are."""
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for _ in range(3):  # on one connection
+                while self.rfile.readline().strip():
+                    pass
+                self.rfile.read(4)
+                self.wfile.write(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        found = load_test(Target("127.0.0.1", other.server_address[1]), [b"body"], 1, 3)
+        other.shutdown()
+    assert found.statuses == {"200": 3}
 
 
 def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:

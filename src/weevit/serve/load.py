@@ -178,8 +178,12 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
     status = words[1].decode("ascii")
     if not status.isdecimal():
         raise ValueError("no status")
-    _, _, length = head.partition(b"content-length:")
-    await reader.readexactly(int(length.split(b"\r\n")[0]))
+    if b"transfer-encoding: chunked" in head:
+        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            await reader.readexactly(size + 2)
+        await reader.readuntil(b"\r\n")
+    else:
+        await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
     return status, b"connection: close" not in head
 
 
