@@ -107,6 +107,7 @@ SIBLINGS = {
     ("training", "batches"): "a run trains on batches",
     ("training", "optim"): "a step is an update of the weights",
     ("training", "runs"): "a run is kept in its folder",
+    ("serve", "checking"): "a tool over MCP checks a folder",
     ("training", "evaluation"): "what was trained is evaluated",
     ("finetuning", "batches"): "its page shows the images of a batch",
     ("finetuning", "embeddings"): "it begins with a head on embeddings",
