@@ -77,7 +77,7 @@ def weevit_says(*words: object) -> subprocess.CompletedProcess[str]:
 def test_shards_lie_in_data_and_records_beside_it(job: Path) -> None:
     plan = read_plan(job)
     assert plan is not None
-    assert names(job / "data") == [shard.file for shard in plan]
+    assert names(job / "data") == [shard.file for shard in plan.shards]
     assert all(fnmatchcase(name, PARTS) for name in names(job / "data"))
     seen = [name for name in names(job) if not name.startswith(".")]
     assert seen == ["data", "failures.csv", "job.json", "manifest-1-of-1.jsonl", "plan.jsonl"]

@@ -409,11 +409,55 @@ def test_shares_make_the_whole(predictor: weevit.Predictor, images: Path, tmp_pa
 
     def late(progress: Progress) -> None:
         if progress.computed == 1:
-            draw(images / "0.png", 88)
+            draw(images / "41.png", 88)
             with pytest.raises(weevit.JobError, match="differ from those of the other workers"):
                 run(predictor, images, folder, shard=(1, 3))
 
     run(predictor, images, folder, shard=(3, 3), watch=late)
+
+
+def test_a_share_asks_for_the_sizes_of_its_own_inputs_only(
+    predictor: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With addresses in a list, each of them is a request."""
+    from weevit.images.source import Source
+
+    asked: list[str] = []
+    real = Source.fingerprint
+    monkeypatch.setattr(Source, "fingerprint", lambda self: (asked.append(Path(self.name).stem), real(self))[1])
+    done = run(predictor, images, tmp_path / "out", shard=(2, 3))
+    assert sorted(set(asked), key=int) == [str(seed) for seed in (*range(8, 16), *range(32, 40))]
+    assert (done.total, done.rest) == (16, COUNT - 16)
+    status = job_status(tmp_path / "out")
+    assert (status.done, status.total) == (16, COUNT)
+    assert dict(verify_job(tmp_path / "out")) == {"data": "4 of 6 shards are of workers without a plan yet"}
+    with pytest.raises(weevit.JobError, match="25 of 41 rows are not there"):
+        weevit.read_results(tmp_path / "out")
+    assert weevit.read_results(tmp_path / "out", partial=True).num_rows == 16
+
+
+def test_shares_of_other_inputs_are_told_apart(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    run(predictor, images, folder, shard=(1, 2))
+    draw(images / "41.png", 41)
+    done = run(predictor, images, folder, shard=(2, 2))
+    assert not (folder / "plan-1-of-2.jsonl").exists()  # it counts 41 inputs
+    assert done.rest == COUNT + 1 - done.total
+    run(predictor, images, folder, shard=(1, 2))
+    run(predictor, images, tmp_path / "whole")
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_a_name_that_repeats_is_found_after_the_reading(
+    predictor: weevit.Predictor, images: Path, tmp_path: Path
+) -> None:
+    """In the order of the inputs, whatever names others get: as if every name were kept in memory."""
+    listed = images / "list.csv"
+    names = ["a", "b", "a", "a#2", "c", "b#2", "b", "a", "b#2"]
+    listed.write_text("path,id\n" + "".join(f"{number}.png,{name}\n" for number, name in enumerate(names)))
+    run(predictor, listed, tmp_path / "out", shard_size=2)
+    found = weevit.read_results(tmp_path / "out")["input"].to_pylist()
+    assert found == ["a", "b", "a#2", "a#2#2", "c", "b#2", "b#3", "a#3", "b#2#2"]
 
 
 def test_a_full_disk(

@@ -16,8 +16,9 @@ pytest.importorskip("filelock")
 
 import weevit
 from weevit.images.sources import expand
+from weevit.jobs.folder import plan_of
 from weevit.jobs.manifest import read_lines
-from weevit.jobs.plan import groups, read_plan
+from weevit.jobs.plan import groups
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import Row
@@ -50,7 +51,7 @@ def job(request: pytest.FixtureRequest, predictor: weevit.Predictor, images: Pat
 def tasks(job: Path, images: Path, elsewhere: Path, known: OldRows | None = None) -> list[Task]:
     """The shards of a job, to be answered into another folder."""
     (elsewhere / "data").mkdir(parents=True)
-    settings, plan, found = read_settings(job), read_plan(job) or [], []
+    settings, plan, found = read_settings(job), plan_of(job).shards, []
     for number, group in groups(expand(images), SHARD):
         sources = list(group)
         old = [known.find(source.name, source.fingerprint()) if known else None for source in sources]

@@ -144,9 +144,9 @@ class Order:
     def check(self, status: Status) -> None:
         """Status counts what is there by size, and says of no process that it runs."""
         assert (status.running, status.unsure) == ([], [])
-        plan = read_plan(self.folder) or []
+        plan = read_plan(self.folder)
         there = {(line.file, line.bytes): line.rows for line in read_lines(self.folder)}
-        sizes = {shard.file: self.folder / DATA / shard.file for shard in plan}
+        sizes = {shard.file: self.folder / DATA / shard.file for shard in plan.shards} if plan else {}
         rows = sum(there.get((name, path.stat().st_size), 0) for name, path in sizes.items() if path.exists())
         assert status.done == rows, self.told
         assert status.total is None or status.done <= status.total

@@ -70,9 +70,9 @@ def verify(folder: Path) -> int:
     plan = plan_of(folder)
     if wrong:
         files = "1 file is not as it" if wrong == 1 else f"{wrong:,} files are not as they"
-        say(f"{files} should be; the job has {len(plan):,}.")
+        say(f"{files} should be; the job has {plan.count:,}.")
         say("Delete these files and give the job's command again: it writes the missing ones.")
         return 1
-    files = "1 file" if len(plan) == 1 else f"{len(plan):,} files"
-    say(f"{files}, {sum(shard.rows for shard in plan):,} rows: all as they were written")
+    files = "1 file" if plan.count == 1 else f"{plan.count:,} files"
+    say(f"{files}, {plan.rows:,} rows: all as they were written")
     return 0

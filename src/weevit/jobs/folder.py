@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from weevit.errors import JobError, OutputError, UsageError
-from weevit.jobs.plan import DATA, PARTS, PLAN, Shard, read_plan
+from weevit.jobs.plan import DATA, PARTS, PLAN, Plan, read_plan
 from weevit.jobs.settings import JOB, SCHEMA, Settings, read_settings, refuse_old, refuse_other
 from weevit.jobs.shards import read_schema, read_table
 from weevit.store import folder as store
@@ -26,7 +26,7 @@ def _holds_shards(data: Path) -> bool:
     return data.is_dir() and all(fnmatchcase(name, PARTS) for name in visible(data))
 
 
-_RECORDS = (PLAN, FAILURES, VANISHED, "manifest-*-of-*.jsonl")
+_RECORDS = (PLAN, "plan-*-of-*.jsonl", FAILURES, VANISHED, "manifest-*-of-*.jsonl")
 
 JOBS = Kind(
     name="job",
@@ -140,7 +140,7 @@ def tidy(folder: Path, current: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def plan_of(folder: Path) -> list[Shard]:
+def plan_of(folder: Path) -> Plan:
     """The plan of a job; JobError where the job was stopped before it had one."""
     plan = read_plan(folder)
     if plan is None:

@@ -32,7 +32,7 @@ _HASHING = 4
 Errors = Annotated[dict[str, int], table(words(256), whole(0, MAX_COUNT), 1024)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """A finished shard.
 

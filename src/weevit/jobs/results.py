@@ -49,12 +49,11 @@ def read_results(
     refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = plan_of(folder)
-    there = done(folder, plan, read_lines(folder))
-    left = sum(shard.rows for shard in plan if shard.number not in there)
+    there = done(folder, plan.shards, read_lines(folder))
+    left = plan.rows - sum(line.rows for line in there.values())
     if left and not partial:
-        total = sum(shard.rows for shard in plan)
         raise JobError(
-            f"{folder} is not finished: {left:,} of {total:,} rows are not there.",
+            f"{folder} is not finished: {left:,} of {plan.rows:,} rows are not there.",
             "Run the job to its end, or read what there is: read_results(folder, partial=True).",
         )
     tables = []
@@ -125,7 +124,7 @@ def job_status(folder: str | Path) -> Status:
     refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = read_plan(folder)
-    there = list(done(folder, plan, read_lines(folder)).values()) if plan is not None else []
+    there = list(done(folder, plan.shards, read_lines(folder)).values()) if plan is not None else []
     errors: Counter[str] = Counter()
     for line in there:
         errors.update(line.errors)
@@ -133,7 +132,7 @@ def job_status(folder: str | Path) -> Status:
     held, unsure = ([f"{worker}/{workers}" for worker, workers in cuts] for cuts in running(folder))
     return Status(
         settings=settings,
-        total=sum(shard.rows for shard in plan) if plan is not None else None,
+        total=plan.rows if plan is not None else None,
         done=sum(line.rows for line in there),
         errors=errors,
         computed=sum(line.computed for line in there),
@@ -157,15 +156,17 @@ def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
     refuse_strange(folder, JOBS)
     settings = read_settings(folder)
     plan = plan_of(folder)
-    recorded = claims(plan, read_lines(folder))
-    for shard in plan:
+    recorded = claims(plan.shards, read_lines(folder))
+    if not plan.complete:
+        yield DATA, f"{plan.count - len(plan.shards):,} of {plan.count:,} shards are of workers without a plan yet"
+    for shard in plan.shards:
         if shard.number not in recorded:
             yield f"{DATA}/{shard.file}", f"not there yet ({shard.rows:,} rows)"
             continue
         wrong = _wrong(folder / DATA / shard.file, recorded[shard.number], settings)
         if wrong:
             yield f"{DATA}/{shard.file}", wrong
-    planned = {f"{DATA}/{shard.file}" for shard in plan}
+    planned = {f"{DATA}/{shard.file}" for shard in plan.shards}
     for name in in_data(folder):
         if name not in planned:
             yield name, "not in the plan of this job; other readers would take its rows, too"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from weevit.jobs.shards import Row, read_rows, read_table
 
 _KEPT = 3
 """Shards whose rows are kept in memory: moved rows come from a neighbour."""
+
+_BATCH = 1 << 18
+"""Names compared at a time."""
 
 
 class OldRows:
@@ -29,16 +34,17 @@ class OldRows:
     def __init__(self, folder: Path, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
         self._folder, self._files, self._columns = folder, files, columns
         self._rows: OrderedDict[int, list[Row]] = OrderedDict()
-        keys, indices = [], []
+        keys, indices = array("Q"), array("q")
         for number, name in enumerate(files):
             table = read_table(folder / name, ["input", "fingerprint", "status"])
             for row, (own, stamp, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
                 if status == "ok" or not only_ok:
                     keys.append(_key(own, stamp))
                     indices.append(number << 32 | row)
-        order = np.argsort(np.array(keys, np.uint64), kind="stable")
-        self._keys = np.array(keys, np.uint64)[order]
-        self._positions = np.array(indices, np.int64)[order]
+        unsorted = np.frombuffer(keys, np.uint64)
+        order = np.argsort(unsorted, kind="stable")
+        self._keys = unsorted[order]
+        self._positions = np.frombuffer(indices, np.int64)[order]
 
     def find(self, name: str, fingerprint: str) -> Row | None:
         """The row of this input with this fingerprint, or None."""
@@ -54,6 +60,18 @@ class OldRows:
         """The inputs of all shards; an input may come more than once."""
         for name in self._files:
             yield from read_table(self._folder / name, ["input"]).column("input").to_pylist()
+
+    def vanished(self, current: Iterable[str]) -> list[str]:
+        """The inputs of these shards that are not among the current names, sorted."""
+        own = np.unique(np.fromiter(map(id_hash, self.inputs()), np.uint64))  # of one row at least
+        gone = np.ones(len(own), bool)
+        names = iter(current)
+        while batch := [id_hash(name) for name in islice(names, _BATCH)]:
+            keys = np.array(batch, np.uint64)
+            at = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+            gone[at[own[at] == keys]] = False
+        lost = set(own[gone].tolist())
+        return sorted({name for name in self.inputs() if id_hash(name) in lost})
 
     def _load(self, number: int) -> list[Row]:
         if number not in self._rows:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from weevit.errors import JobError, UsageError
-from weevit.images.names import Names, id_hash, rename
+from weevit.images.names import Names
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
-from weevit.jobs.folder import JOBS, VANISHED, hold, tidy, write_failures
+from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failures
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
-from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
+from weevit.jobs.plan import DATA, Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row
@@ -141,13 +141,12 @@ class _Job:
     settings: Settings
     folder: Path
     sources: Expansion
-    share: tuple[int, int]
+    share: Share
     retry_failed: bool
     order: int = 1
     progress: Progress = field(default_factory=Progress)
-    plan: list[Shard] = field(default_factory=list)
     missing: dict[int, Shard] = field(default_factory=dict)
-    renamed: dict[int, str] = field(default_factory=dict)
+    repeated: set[int] = field(default_factory=set)
     old: OldRows | None = None
 
     @property
@@ -155,51 +154,53 @@ class _Job:
         """The manifest of this share."""
         return self.folder / manifest_name(*self.share)
 
+    def inputs(self) -> Iterator[Source]:
+        """The inputs, read again, with the names that the plan gave them."""
+        return Names(self.repeated).unique(self.sources)
+
     def prepare(self, alone: bool) -> None:
         """Make the plan, and find the finished shards."""
-        names = Names()
-        self.plan = make_plan(self.sources, self.settings.shard_size, names)
-        self.renamed = names.renamed
+        own, self.repeated = make_plan(self.sources, self.settings.shard_size, self.share)
         self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
         with JOBS.writing(self.folder):
-            self._record_plan(alone)
+            plan = self._record_plan(own, alone)
             mend(self.manifest)
         lines = read_lines(self.folder)
         self.order = 1 + max((line.order for line in lines), default=0)
-        worker, workers = self.share
-        mine = [shard for shard in self.plan if shard.number % workers == worker - 1]
-        there = done(self.folder, self.plan, lines) | (whole := done(self.folder, mine, lines, hashed=True))
-        lost = claims(mine, lines).keys() - whole
-        there = {number: line for number, line in there.items() if number not in lost}
+        whole = done(self.folder, own.shards, lines, hashed=True)
+        others = [shard for shard in plan.shards if not is_mine(shard.number, self.share)]
+        lost = claims(own.shards, lines).keys() - whole
+        again = {number for number, line in whole.items() if self.retry_failed and line.errors}
+        self.missing = {one.number: one for one in own.shards if one.number not in whole or one.number in again}
+        kept = [whole[shard.number] for shard in own.shards if shard.number not in self.missing]
+        self._find_old_rows(lines, [*kept, *done(self.folder, others, lines).values()])
         self.progress.lost = len(lost)
-        again = {number for number, line in there.items() if self.retry_failed and line.errors}
-        self.missing = {shard.number: shard for shard in mine if shard.number not in there or shard.number in again}
-        self._find_old_rows(lines, there, names)
-        kept = [there[shard.number] for shard in mine if shard.number not in self.missing]
-        self.progress.total = sum(shard.rows for shard in mine)
+        self.progress.total = sum(shard.rows for shard in own.shards)
         self.progress.there = sum(line.rows for line in kept)
         for line in kept:
             self.progress.errors.update(line.errors)
 
-    def _record_plan(self, alone: bool) -> None:
+    def _record_plan(self, own: Plan, alone: bool) -> Plan:
+        """Record the plan of this share; returns that of the folder."""
         recorded = None
         try:
             recorded = read_plan(self.folder)
-        except JobError:  # damaged: rewritten, unless another worker uses it
+        except JobError:  # damaged, or of several inputs: rewritten, unless another worker uses it
             if not alone:
                 raise
-        if recorded == self.plan:
-            return
-        if recorded is not None and not alone:
+        if recorded is not None and recorded.covers(own):
+            return recorded
+        if recorded is not None and not alone and (recorded.listing != own.listing or not own.listing):
             raise JobError(
                 f"The inputs differ from those of the other workers on {self.folder}.",
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
             )
-        write_plan(self.folder, self.plan)
+        write_plan(self.folder, own, self.share)
+        return read_plan(self.folder) or own
 
-    def _find_old_rows(self, lines: list[Line], there: dict[int, Line], names: Names) -> None:
+    def _find_old_rows(self, lines: list[Line], kept: list[Line]) -> None:
         """Index the replaced versions of shards, and list vanished inputs."""
-        current = {line.file for number, line in there.items() if number not in self.missing}
+        current = {line.file for line in kept}
         data = self.folder / DATA
         replaced = [line for line in lines if line.file not in current]
         files = sorted({line.file for line in replaced if true_line(data / line.file, [line], hashed=True)})
@@ -207,7 +208,7 @@ class _Job:
             return
         columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
         self.old = OldRows(self.folder / DATA, files, columns, only_ok=self.retry_failed)
-        vanished = sorted({name for name in self.old.inputs() if id_hash(name) not in names.seen})
+        vanished = self.old.vanished(source.name for source in self.inputs())
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
         JOBS.write(self.folder, VANISHED, text)
@@ -244,8 +245,7 @@ class _Job:
 
     def _tasks(self, left: set[int], record: Callable[[Line], None]) -> Iterator[Task]:
         """The shards that need the model; a shard of older rows only is written here."""
-        inputs = rename(self.sources if left else (), self.renamed)
-        for number, group in groups(inputs, self.settings.shard_size):
+        for number, group in groups(self.inputs() if left else (), self.settings.shard_size):
             if number in self.missing:
                 task = self._task(self.missing[number], list(group))
                 if task is None:
@@ -283,12 +283,14 @@ class _Job:
             self.progress.errors[row.failure] += 1
 
     def finish(self) -> None:
-        """After the last shard of all: list the failures, and delete replaced shards."""
-        there = done(self.folder, self.plan, read_lines(self.folder))
-        self.progress.rest = sum(shard.rows for shard in self.plan if shard.number not in there)
+        """After the last shard of all: join the plans, list the failures, and delete replaced shards."""
+        plan = plan_of(self.folder)
+        there = done(self.folder, plan.shards, read_lines(self.folder))
+        self.progress.rest = plan.rows - sum(line.rows for line in there.values())
         if self.progress.rest or self.progress.interrupted:
             return
-        current = [there[shard.number] for shard in self.plan]
         with JOBS.writing(self.folder):
-            write_failures(self.folder, [line.file for line in current if line.errors])
-            tidy(self.folder, {line.file for line in current})
+            if plan.listing:
+                write_plan(self.folder, plan, (1, 1))
+            write_failures(self.folder, [there[number].file for number in sorted(there) if there[number].errors])
+            tidy(self.folder, {line.file for line in there.values()})
