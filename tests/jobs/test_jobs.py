@@ -31,6 +31,7 @@ from weevit.jobs.results import job_status, verify_job  # noqa: E402
 from weevit.jobs.run import Progress, run_job  # noqa: E402
 from weevit.jobs.settings import read_settings  # noqa: E402
 from weevit.jobs.shards import vectors  # noqa: E402
+from weevit.store.place import Disk  # noqa: E402
 
 SIZE = 32
 """A ViT-Ti at 32 px is as right or wrong as at 224, and fifty times as fast."""
@@ -211,13 +212,13 @@ def test_killed_at_random_times(fake_tiny: Path, images: Path, tmp_path: Path) -
             time.sleep(dice.uniform(0.3, 0.9))
             process.kill()
         kills += 1
-        there = sum(line.rows for line in read_lines(folder)) if folder.exists() else 0
+        there = sum(line.rows for line in read_lines(Disk(folder))) if folder.exists() else 0
         assert there >= before  # what has its line stays
         before = there
     done = subprocess.run([*COMMAND, *words, "-o", str(folder)], check=True, capture_output=True, text=True)
     assert "199 done" in done.stderr
     assert contents(folder) == contents(tmp_path / "whole")
-    assert len({(line.shard, line.inputs) for line in read_lines(folder)}) == len(read_lines(folder)) == 13
+    assert len({(line.shard, line.inputs) for line in read_lines(Disk(folder))}) == len(read_lines(Disk(folder))) == 13
 
 
 def test_a_kill_costs_at_most_one_shard(
@@ -231,7 +232,7 @@ def test_a_kill_costs_at_most_one_shard(
         real(*args)
 
     def watch(progress: Progress) -> None:
-        redone.append(progress.answered - sum(line.rows for line in read_lines(folder)))
+        redone.append(progress.answered - sum(line.rows for line in read_lines(Disk(folder))))
 
     monkeypatch.setattr(jobs_tasks, "write_shard", slowly)
     run(predictor, images, folder, watch=watch)
@@ -249,10 +250,10 @@ def test_a_crash_between_two_steps(
     run(predictor, images, folder, should_stop=stop_after(2))
     real = jobs_run.append
 
-    def crash(path: Path, line: Any) -> None:
+    def crash(place: Disk, name: str, line: Any) -> None:
         if moment == "line":
-            real(path, line)
-            os.truncate(path, path.stat().st_size - 20)
+            real(place, name, line)
+            os.truncate(place.path / name, (place.path / name).stat().st_size - 20)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -363,7 +364,7 @@ def test_a_job_of_an_earlier_version_was_fp32_on_the_cpu(
     schema = pyarrow.read_schema(next((folder / "data").iterdir()))
     own = {key: value for key, value in schema.metadata.items() if key not in (b"weevit.precision", b"weevit.device")}
     assert len(own) == len(schema.metadata) - 2
-    settings = read_settings(folder)
+    settings = read_settings(Disk(folder))
     assert settings.unlike(schema.with_metadata(own)) == ""
     assert replace(settings, precision="bf16").unlike(schema.with_metadata(own)) == "precision"
 

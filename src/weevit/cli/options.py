@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import click
 
 from weevit.arguments import MAX_BATCH, MAX_SEED, MAX_THREADS, one_of, whole
 from weevit.errors import UsageError
-from weevit.store.outputs import local
+from weevit.store.outputs import is_address, local
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -64,6 +64,15 @@ class Output(click.Path):
         return local(value, _name(param))
 
 
+class Answers(Output):
+    """A file or folder on this machine, or the address of a folder in a bucket."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or the address as it was given; a file is written on this machine."""
+        text = str(value)
+        return text if is_address(text) and not PurePosixPath(text).suffix else super().convert(value, param, ctx)
+
+
 def _name(param: click.Parameter | None) -> str:
     return param.opts[0] if param is not None else "value"
 
@@ -103,6 +112,9 @@ def inputs(verb: Verb) -> Verb:
 
 
 output = click.option("--output", "-o", type=Output(), help="Where to write the answers.")
+answers = click.option(
+    "--output", "-o", type=Answers(), help="Where to write the answers: a file, or a folder, here or in a bucket."
+)
 threads = click.option("--threads", type=Whole(1, MAX_THREADS), help="Threads to compute with; chosen by default.")
 json_lines = click.option(
     "--json", "json_lines", is_flag=True, help="One JSON object per line on stdout, nothing else."

@@ -8,26 +8,24 @@ than every line that its writer had read, whatever the machines' clocks say.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from stat import S_ISREG
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Annotated
 
 from weevit.errors import JobError, MalformedFileError
 from weevit.jobs.plan import DATA, Shard
-from weevit.store.files import append_line, sha256_file
-from weevit.store.own import read_own
+from weevit.store.place import Place
 from weevit.zoo.fields import whole
 from weevit.zoo.records import MAX_COUNT, Count, Name, Seconds, Sha256, parse_line, read_record, table, to_line, words
 
 MAX_BYTES = 2 << 30
 """Size of a manifest: lines of two thousand million images."""
 
-_HASHING = 4
-"""Threads; hashing releases Python's lock, and a disk prefers several requests."""
+_AT_ONCE = 4
+"""Threads; hashing releases Python's lock, and disks and buckets prefer several requests."""
 
 Errors = Annotated[dict[str, int], table(words(256), whole(0, MAX_COUNT), 1024)]
 
@@ -65,37 +63,32 @@ def manifest_name(worker: int, workers: int) -> str:
     return f"manifest-{worker}-of-{workers}.jsonl"
 
 
-def append(path: Path, line: Line) -> None:
-    """Append a line, synced to the disk."""
-    append_line(path, to_line(asdict(line)))
+def append(place: Place, name: str, line: Line) -> None:
+    """Append a line, which is kept whatever happens then."""
+    place.append(name, to_line(asdict(line)))
 
 
-def mend(path: Path) -> None:
-    """Cut off an incomplete last line, as a power cut leaves it: the next line would be joined to it."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-
-
-def read_lines(folder: Path) -> list[Line]:
+def read_lines(place: Place) -> list[Line]:
     """The lines of all workers, in rising order; a damaged line does not count, and its shard is redone.
 
     Raises:
         JobError: a manifest is no plain file, or cannot be read.
     """
     found: list[Line] = []
-    for path in sorted(folder.glob("manifest-*-of-*.jsonl")):
-        try:
-            content = read_own(path, MAX_BYTES)
-        except FileNotFoundError:
-            continue
-        except MalformedFileError as error:
-            raise JobError(error.message, error.hint) from error
-        found += filter(None, map(_line, content.splitlines()))
+    names = [name for name in place.names() if fnmatchcase(name, "manifest-*-of-*.jsonl")]
+    with ThreadPoolExecutor(_AT_ONCE, "weevit-read") as pool:
+        for content in pool.map(partial(_content, place), names):
+            found += filter(None, map(_line, content.splitlines()))
     return sorted(found, key=lambda line: line.order)
+
+
+def _content(place: Place, name: str) -> bytes:
+    try:
+        return place.read(name, MAX_BYTES)
+    except FileNotFoundError:
+        return b""
+    except MalformedFileError as error:
+        raise JobError(error.message, error.hint) from error
 
 
 def _line(text: bytes) -> Line | None:
@@ -118,35 +111,36 @@ def claims(plan: Iterable[Shard], lines: list[Line]) -> dict[int, list[Line]]:
     return found
 
 
-def done(folder: Path, plan: Iterable[Shard], lines: list[Line], hashed: bool = False) -> dict[int, Line]:
+def done(place: Place, plan: Iterable[Shard], lines: list[Line], hashed: bool = False) -> dict[int, Line]:
     """The finished shards of a plan: number -> its valid line.
 
     Args:
-        folder: the job's folder.
+        place: the job's folder.
         plan: the shards.
         lines: lines of `read_lines`.
         hashed: compare every byte; else the size decides, unless lines differ about files of one size.
     """
 
     def look(own: list[Line]) -> Line | None:
-        return true_line(folder / DATA / own[0].file, own, hashed)
+        return true_line(place, own, hashed)
 
     found = claims(plan, lines)
-    if not hashed:
+    if not hashed and not place.checks_bytes:
         looked_at = list(map(look, found.values()))
     else:
-        with ThreadPoolExecutor(_HASHING, "weevit-hash") as pool:
+        with ThreadPoolExecutor(_AT_ONCE, "weevit-hash") as pool:
             looked_at = list(pool.map(look, found.values()))
     return {number: line for number, line in zip(found, looked_at, strict=True) if line is not None}
 
 
-def true_line(path: Path, lines: list[Line], hashed: bool) -> Line | None:
-    """The first line that is valid for the file; None where none is."""
+def true_line(place: Place, lines: list[Line], hashed: bool) -> Line | None:
+    """The first of a file's lines that is valid for it; None where none is."""
+    name = f"{DATA}/{lines[0].file}"
     try:
-        status = path.lstat()
-        fitting = [line for line in lines if S_ISREG(status.st_mode) and line.bytes == status.st_size]
+        size = place.size(name)
+        fitting = [line for line in lines if line.bytes == size]
         if fitting and (hashed or len({line.sha256 for line in fitting}) > 1):
-            digest = sha256_file(path)
+            digest = place.sha256(name)
             fitting = [line for line in fitting if line.sha256 == digest]
     except OSError:
         return None

@@ -15,15 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Annotated
 
 from weevit.errors import JobError, MalformedFileError
 from weevit.images.names import Names, id_hash
 from weevit.images.source import Source
 from weevit.jobs.repeated import Repeated
-from weevit.store.files import replace_file
-from weevit.store.own import read_own
+from weevit.store.place import Place
 from weevit.zoo.fields import whole
 from weevit.zoo.records import MAX_COUNT, Count, Sha256, parse_line, read_record, to_line
 
@@ -173,70 +171,69 @@ def plan_name(share: Share) -> str:
     return PLAN if share[1] == 1 else "plan-{}-of-{}.jsonl".format(*share)
 
 
-def write_plan(folder: Path, plan: Plan, share: Share) -> None:
+def write_plan(place: Place, plan: Plan, share: Share) -> None:
     """Record the plan of a share, then delete plans of other cuts and of other inputs.
 
     The caller sees to it that no process works at those.
     """
-    head = [] if share[1] == 1 else [_Head(plan.count, plan.rows, plan.listing)]
-    content = b"".join(to_line(asdict(line)) for line in [*head, *plan.shards])
-    replace_file(folder / plan_name(share), lambda tmp: tmp.write_bytes(content))
-    for path in _plans(folder):
-        if path.name != plan_name(share) and (share[1] == 1 or not _is_beside(path, plan, share)):
-            path.unlink(missing_ok=True)
+    head = b"" if share[1] == 1 else to_line(asdict(_Head(plan.count, plan.rows, plan.listing)))
+    content = head + b"".join(to_line(asdict(shard)) for shard in plan.shards)
+    place.write(plan_name(share), content)
+    for name in _plans(place):
+        if name != plan_name(share) and (share[1] == 1 or not _is_beside(place, name, plan, share)):
+            place.remove(name)
 
 
-def _is_beside(path: Path, plan: Plan, share: Share) -> bool:
+def _is_beside(place: Place, name: str, plan: Plan, share: Share) -> bool:
     """Whether a plan is of another share of the same cut and of the same inputs."""
     try:
-        return path.name != PLAN and _cut(path)[1] == share[1] and _read_plan(path).listing == plan.listing
+        return name != PLAN and _cut(name)[1] == share[1] and _read_plan(place, name).listing == plan.listing
     except (JobError, FileNotFoundError):
         return False
 
 
-def _plans(folder: Path) -> list[Path]:
-    shares = [path for path in folder.glob("plan-*-of-*.jsonl") if _cut(path)[1] > 1]
-    return sorted([*shares, *folder.glob(PLAN)])
+def _plans(place: Place) -> list[str]:
+    return [name for name in place.names() if name == PLAN or _cut(name)[1] > 1]
 
 
-def _cut(path: Path) -> Share:
+def _cut(name: str) -> Share:
     """The share in the name of a plan; (0, 0) for another name."""
-    found = re.fullmatch(r"plan-([0-9]{1,9})-of-([0-9]{1,9})\.jsonl", path.name)
+    found = re.fullmatch(r"plan-([0-9]{1,9})-of-([0-9]{1,9})\.jsonl", name)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(place: Place) -> Plan | None:
     """The plan of a folder, of all shares that have one; None where there is none.
 
     Raises:
         JobError: a file is damaged, or the shares saw different inputs.
     """
     for _ in range(_TRIES):
-        there = _plans(folder)
+        there = _plans(place)
         with suppress(FileNotFoundError):  # the last worker joined the plans meanwhile
-            plans = [_read_plan(path) for path in there]
+            plans = [_read_plan(place, name) for name in there]
             break
     else:
         return None
     if not plans:
         return None
-    whole = [plan for path, plan in zip(there, plans, strict=True) if path.name == PLAN]
+    whole = [plan for name, plan in zip(there, plans, strict=True) if name == PLAN]
     if whole:
         return whole[0]
-    if len({(plan.count, plan.rows, plan.listing) for plan in plans}) > 1 or len({_cut(path)[1] for path in there}) > 1:
+    if len({(plan.count, plan.rows, plan.listing) for plan in plans}) > 1 or len({_cut(name)[1] for name in there}) > 1:
         raise JobError(
-            f"The inputs of {folder} changed: {there[0].name} and {there[-1].name} were made of different ones.",
+            f"The inputs of {place} changed: {there[0]} and {there[-1]} were made of different ones.",
             "Run every share again, each with the same inputs.",
         )
     shards = sorted((shard for plan in plans for shard in plan.shards), key=lambda shard: shard.number)
     return replace(plans[0], shards=shards)
 
 
-def _read_plan(path: Path) -> Plan:
+def _read_plan(place: Place, name: str) -> Plan:
     """The plan in a file; FileNotFoundError, or a JobError where it is damaged."""
-    share = (1, 1) if path.name == PLAN else _cut(path)
+    share, path = (1, 1) if name == PLAN else _cut(name), f"{place}/{name}"
     try:
-        lines = [parse_line(line, f"{path}, line {number}") for number, line in _numbered(path)]
+        lines = [parse_line(line, f"{path}, line {number}") for number, line in _numbered(place, name)]
         head = read_record(_Head, lines.pop(0), f"{path}, line 1") if share[1] > 1 and lines else None
         plan = [read_record(Shard, line, f"{path}, line {at}") for at, line in enumerate(lines, 2 if head else 1)]
         wanted = range(share[0] - 1, head.count if head else len(plan), share[1])
@@ -251,5 +248,5 @@ def _read_plan(path: Path) -> Plan:
     return Plan(plan, head.count, head.rows, head.listing)
 
 
-def _numbered(path: Path) -> Iterable[tuple[int, bytes]]:
-    return enumerate(read_own(path, MAX_BYTES).splitlines(), 1)
+def _numbered(place: Place, name: str) -> Iterable[tuple[int, bytes]]:
+    return enumerate(place.read(name, MAX_BYTES).splitlines(), 1)

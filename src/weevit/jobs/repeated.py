@@ -50,7 +50,7 @@ class Repeated:
         inner = np.searchsorted(run, _EDGES)
         self._starts.append(self._written + np.concatenate(([0], inner, [len(run)])))
         self._file.seek(8 * self._written)
-        self._file.write(run)
+        self._file.write(run.tobytes())
         self._written += len(run)
         self._keys = array("Q")
 

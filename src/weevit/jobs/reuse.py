@@ -6,13 +6,13 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from weevit.answers.columns import Column
 from weevit.images.names import id_hash
 from weevit.jobs.shards import Row, read_rows, read_table
+from weevit.store.place import Place
 
 _KEPT = 3
 """Shards whose rows are kept in memory: moved rows come from a neighbour."""
@@ -25,18 +25,18 @@ class OldRows:
     """An index of the rows of some shards: 16 bytes per row in memory, the rows on the disk.
 
     Args:
-        folder: folder of the shards.
+        place: the job's folder.
         files: names of the shards.
         columns: columns of the job.
         only_ok: leave out rows without an answer, so that they are computed again.
     """
 
-    def __init__(self, folder: Path, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
-        self._folder, self._files, self._columns = folder, files, columns
+    def __init__(self, place: Place, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
+        self._place, self._files, self._columns = place, files, columns
         self._rows: OrderedDict[int, list[Row]] = OrderedDict()
         keys, indices = array("Q"), array("q")
         for number, name in enumerate(files):
-            table = read_table(folder / name, ["input", "fingerprint", "status"])
+            table = read_table(place, name, ["input", "fingerprint", "status"])
             for row, (own, stamp, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
                 if status == "ok" or not only_ok:
                     keys.append(_key(own, stamp))
@@ -59,7 +59,7 @@ class OldRows:
     def inputs(self) -> Iterator[str]:
         """The inputs of all shards; an input may come more than once."""
         for name in self._files:
-            yield from read_table(self._folder / name, ["input"]).column("input").to_pylist()
+            yield from read_table(self._place, name, ["input"]).column("input").to_pylist()
 
     def vanished(self, current: Iterable[str]) -> list[str]:
         """The inputs of these shards that are not among the current names, sorted."""
@@ -75,7 +75,7 @@ class OldRows:
 
     def _load(self, number: int) -> list[Row]:
         if number not in self._rows:
-            self._rows[number] = read_rows(self._folder / self._files[number], self._columns)
+            self._rows[number] = read_rows(self._place, self._files[number], self._columns)
             while len(self._rows) > _KEPT:
                 self._rows.popitem(last=False)
         self._rows.move_to_end(number)

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from weevit.errors import JobError, UsageError
 from weevit.images.names import Names
@@ -22,8 +21,9 @@ from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failures
-from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
-from weevit.jobs.plan import DATA, Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
+from weevit.jobs.manifest import Line, append, claims, done, manifest_name, read_lines, true_line
+from weevit.jobs.places import Folder, place_of
+from weevit.jobs.plan import Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row
@@ -31,7 +31,8 @@ from weevit.jobs.tasks import ASKED, Task, answer_shard, answer_shards
 from weevit.jobs.verbs import VERBS
 from weevit.memory import keep_flat
 from weevit.predict import Predictor
-from weevit.store.outputs import local
+from weevit.store.files import as_bytes
+from weevit.store.place import Place
 from weevit.text import list_line
 
 
@@ -77,7 +78,7 @@ Watcher = Callable[[Progress], None]
 def run_job(
     predictor: Predictor,
     inputs: Inputs,
-    folder: str | Path,
+    folder: Folder,
     verb: str = "embed",
     *,
     shard: tuple[int, int] = (1, 1),
@@ -92,7 +93,7 @@ def run_job(
     Args:
         predictor: a loaded model.
         inputs: as for `Predictor.stream`, but no images in memory. It is read twice; an iterator is kept as a list.
-        folder: made if it is not there.
+        folder: made if it is not there; a path, or an address in a bucket (`s3://bucket/answers`).
         verb: `classify`, `embed` or `features`.
         shard: (3, 16) does the third of 16 equal shares; the others may run at the same time, on other machines too.
         shard_size: rows in a file.
@@ -113,12 +114,12 @@ def run_job(
     pyarrow()
     check_share(*shard)
     settings = settings_of(predictor, verb, dict(options), shard_size)
-    folder = local(folder)
+    place = place_of(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     keep_flat()
     sources = expand(lasting)
-    with hold(folder, settings, shard, [inputs]) as alone:
-        job = _Job(predictor, settings, folder, sources, shard, retry_failed)
+    with hold(place, settings, shard, [inputs]) as alone:
+        job = _Job(predictor, settings, place, sources, shard, retry_failed)
         job.prepare(alone)
         job.run(watch, should_stop)
         job.finish()
@@ -139,7 +140,7 @@ class _Job:
 
     predictor: Predictor
     settings: Settings
-    folder: Path
+    place: Place
     sources: Expansion
     share: Share
     retry_failed: bool
@@ -149,11 +150,6 @@ class _Job:
     repeated: set[int] = field(default_factory=set)
     old: OldRows | None = None
 
-    @property
-    def manifest(self) -> Path:
-        """The manifest of this share."""
-        return self.folder / manifest_name(*self.share)
-
     def inputs(self) -> Iterator[Source]:
         """The inputs, read again, with the names that the plan gave them."""
         return Names(self.repeated).unique(self.sources)
@@ -162,18 +158,17 @@ class _Job:
         """Make the plan, and find the finished shards."""
         own, self.repeated = make_plan(self.sources, self.settings.shard_size, self.share)
         self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
-        with JOBS.writing(self.folder):
+        with JOBS.writing(self.place):
             plan = self._record_plan(own, alone)
-            mend(self.manifest)
-        lines = read_lines(self.folder)
+        lines = read_lines(self.place)
         self.order = 1 + max((line.order for line in lines), default=0)
-        whole = done(self.folder, own.shards, lines, hashed=True)
+        whole = done(self.place, own.shards, lines, hashed=True)
         others = [shard for shard in plan.shards if not is_mine(shard.number, self.share)]
         lost = claims(own.shards, lines).keys() - whole
         again = {number for number, line in whole.items() if self.retry_failed and line.errors}
         self.missing = {one.number: one for one in own.shards if one.number not in whole or one.number in again}
         kept = [whole[shard.number] for shard in own.shards if shard.number not in self.missing]
-        self._find_old_rows(lines, [*kept, *done(self.folder, others, lines).values()])
+        self._find_old_rows(lines, [*kept, *done(self.place, others, lines).values()])
         self.progress.lost = len(lost)
         self.progress.total = sum(shard.rows for shard in own.shards)
         self.progress.there = sum(line.rows for line in kept)
@@ -184,7 +179,7 @@ class _Job:
         """Record the plan of this share; returns that of the folder."""
         recorded = None
         try:
-            recorded = read_plan(self.folder)
+            recorded = read_plan(self.place)
         except JobError:  # damaged, or of several inputs: rewritten, unless another worker uses it
             if not alone:
                 raise
@@ -192,26 +187,26 @@ class _Job:
             return recorded
         if recorded is not None and not alone and (recorded.listing != own.listing or not own.listing):
             raise JobError(
-                f"The inputs differ from those of the other workers on {self.folder}.",
+                f"The inputs differ from those of the other workers on {self.place}.",
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
             )
-        write_plan(self.folder, own, self.share)
-        return read_plan(self.folder) or own
+        write_plan(self.place, own, self.share)
+        return read_plan(self.place) or own
 
     def _find_old_rows(self, lines: list[Line], kept: list[Line]) -> None:
         """Index the replaced versions of shards, and list vanished inputs."""
         current = {line.file for line in kept}
-        data = self.folder / DATA
         replaced = [line for line in lines if line.file not in current]
-        files = sorted({line.file for line in replaced if true_line(data / line.file, [line], hashed=True)})
+        files = sorted({line.file for line in replaced if true_line(self.place, [line], hashed=True)})
         if not files:
             return
         columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
-        self.old = OldRows(self.folder / DATA, files, columns, only_ok=self.retry_failed)
+        self.old = OldRows(self.place, files, columns, only_ok=self.retry_failed)
         vanished = self.old.vanished(source.name for source in self.inputs())
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
-        JOBS.write(self.folder, VANISHED, text)
+        with JOBS.writing(self.place):
+            self.place.write(VANISHED, as_bytes(text))
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
         """Answer the missing shards, and record each when it is written."""
@@ -219,8 +214,8 @@ class _Job:
         left = set(self.missing)
 
         def record(line: Line) -> None:
-            with JOBS.writing(self.folder):
-                append(self.manifest, replace(line, order=self.order))
+            with JOBS.writing(self.place):
+                append(self.place, manifest_name(*self.share), replace(line, order=self.order))
             self.order += 1
             left.discard(line.shard)
             progress.interrupted = bool(left) and should_stop()
@@ -274,7 +269,7 @@ class _Job:
         for row in rows:
             if row.status != ASKED:
                 self._count(row)
-        return Task(self.folder, self.settings, shard, rows, asked)
+        return Task(self.place, self.settings, shard, rows, asked)
 
     def _count(self, row: Row) -> None:
         """Count a row."""
@@ -284,13 +279,13 @@ class _Job:
 
     def finish(self) -> None:
         """After the last shard of all: join the plans, list the failures, and delete replaced shards."""
-        plan = plan_of(self.folder)
-        there = done(self.folder, plan.shards, read_lines(self.folder))
+        plan = plan_of(self.place)
+        there = done(self.place, plan.shards, read_lines(self.place))
         self.progress.rest = plan.rows - sum(line.rows for line in there.values())
         if self.progress.rest or self.progress.interrupted:
             return
-        with JOBS.writing(self.folder):
+        with JOBS.writing(self.place):
             if plan.listing:
-                write_plan(self.folder, plan, (1, 1))
-            write_failures(self.folder, [there[number].file for number in sorted(there) if there[number].errors])
-            tidy(self.folder, {line.file for line in there.values()})
+                write_plan(self.place, plan, (1, 1))
+            write_failures(self.place, [there[number].file for number in sorted(there) if there[number].errors])
+            tidy(self.place, {line.file for line in there.values()})
