@@ -162,7 +162,7 @@ class _Job:
             plan = self._record_plan(own, alone)
         lines = read_lines(self.place)
         self.order = 1 + max((line.order for line in lines), default=0)
-        whole = done(self.place, own.shards, lines, hashed=True)
+        whole = done(self.place, own.shards, lines, hashed=not self.place.checks_bytes)
         others = [shard for shard in plan.shards if not is_mine(shard.number, self.share)]
         lost = claims(own.shards, lines).keys() - whole
         again = {number for number, line in whole.items() if self.retry_failed and line.errors}
@@ -197,7 +197,7 @@ class _Job:
         """Index the replaced versions of shards, and list vanished inputs."""
         current = {line.file for line in kept}
         replaced = [line for line in lines if line.file not in current]
-        files = sorted({line.file for line in replaced if true_line(self.place, [line], hashed=True)})
+        files = sorted({line.file for line in replaced if true_line(self.place, [line], not self.place.checks_bytes)})
         if not files:
             return
         columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
@@ -280,9 +280,13 @@ class _Job:
     def finish(self) -> None:
         """After the last shard of all: join the plans, list the failures, and delete replaced shards."""
         plan = plan_of(self.place)
-        there = done(self.place, plan.shards, read_lines(self.place))
+        lines = read_lines(self.place)
+        self.progress.rest = plan.rows - sum(own[0].rows for own in claims(plan.shards, lines).values())
+        if self.progress.rest or self.progress.interrupted:  # nobody asks for every file's size while others work
+            return
+        there = done(self.place, plan.shards, lines)
         self.progress.rest = plan.rows - sum(line.rows for line in there.values())
-        if self.progress.rest or self.progress.interrupted:
+        if self.progress.rest:
             return
         with JOBS.writing(self.place):
             if plan.listing:

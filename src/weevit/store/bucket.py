@@ -39,6 +39,8 @@ EXPIRES = 90.0
 RENEWED = 20.0
 """Seconds between two renewals."""
 
+_MAX_BYTES = 1 << 40
+
 PART = 64 << 10
 """Bytes of lines in an object, after which the next one begins."""
 
@@ -49,6 +51,10 @@ _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError
 """Errors that no repetition mends."""
 
 T = TypeVar("T")
+
+
+_held: set[str] = set()
+"""Tokens of the leases that this process holds."""
 
 
 class Bucket:
@@ -118,12 +124,15 @@ class Bucket:
         size = int(self._info(name)["size"])
         if size > limit:
             raise MalformedFileError(f"{self}/{name} has {size:,} bytes; the limit for such a file is {limit:,}.")
-        with self.open(name) as file:
-            return file.read()
+
+        def ask() -> bytes:
+            return bytes(self._system.cat_file(self._at(name), start=0, end=size))  # without a size it would ask again
+
+        return _patiently(ask) if size else b""
 
     def open(self, name: str) -> BinaryIO:
         """An object, in memory: shards are written and read whole."""
-        return io.BytesIO(_patiently(lambda: bytes(self._system.cat_file(self._at(name)))))
+        return io.BytesIO(self.read(name, _MAX_BYTES))
 
     def sha256(self, name: str) -> str:
         """Hex sha256 of an object's bytes."""
@@ -219,19 +228,25 @@ class Bucket:
             UsageError, OutputError: as `check`.
         """
         self.check(kind, inputs, lock)
-        with kind.writing(self):
-            name, content = self._take(lock, kind)
-        over = Event()
-        renewing = Thread(target=self._renew, args=(name, content, over), name="weevit-lease", daemon=True)
-        renewing.start()
+        _held.add(self._holder)
+        over, renewing = Event(), None
         try:
+            with kind.writing(self):
+                name, content = self._take(lock, kind)
+            renewing = Thread(target=self._renew, args=(name, content, over), name="weevit-lease", daemon=True)
+            renewing.start()
             yield
         finally:
             over.set()
-            renewing.join()
-            with suppress(OSError):  # what is left expires
-                for number in self._leases(lock):
-                    self.remove(_lease(lock, number))
+            _held.discard(self._holder)
+            if renewing:
+                renewing.join()
+                self._release(lock)
+
+    def _release(self, lock: str) -> None:
+        with suppress(OSError):  # what is left expires
+            for number in self._leases(lock):
+                self.remove(_lease(lock, number))
 
     def _take(self, lock: str, kind: Kind) -> tuple[str, bytes]:
         """The name and content of a lease of ours; of several processes that ask at once one gets it."""
@@ -315,7 +330,11 @@ def _has_ended(holder: Any) -> bool:
     """Whether a process of this machine is known to have ended."""
     if not isinstance(holder, dict) or not _machine() or holder.get("machine") != _machine():
         return False
-    return isinstance(holder.get("pid"), int) and _began(holder["pid"]) != holder.get("began")
+    if not isinstance(holder.get("pid"), int):
+        return False
+    if _began(holder["pid"]) != holder.get("began"):
+        return True
+    return bool(holder["pid"] == os.getpid() and holder.get("token") not in _held)  # the store was gone at its end
 
 
 def _machine() -> str:
