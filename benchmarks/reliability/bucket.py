@@ -1,10 +1,10 @@
 """Row J14 of the reliability scorecard in full, and the cost of a bucket: against an S3 server on loopback (moto).
 
-    python benchmarks/reliability/bucket.py faults                  every change of a job fails in turn, in five ways, and
-                                                                    from every change on the store is gone: 0 lost, 0
-                                                                    doubled, a reader sees whole versions only
-    python benchmarks/reliability/bucket.py speed [--photos 1000]   photos in and out through the bucket against a disk:
-                                                                    <= 10 % slower
+    python benchmarks/reliability/bucket.py faults     every change of a job fails in turn, in five ways, and from every
+                                                       change on the store is gone: 0 lost, 0 doubled, a reader sees
+                                                       whole versions only
+    python benchmarks/reliability/bucket.py speed      1,000 photos in and out through the bucket against a disk:
+                                                       <= 10 % slower
 
 `speed` needs the shared data.
 """
@@ -53,8 +53,8 @@ def faults(place: Path, options: argparse.Namespace) -> bool:
                         print(f"J14 {fault} {number}: {str(error)[:400]}", flush=True)
                 good &= not failed
                 print(
-                    f"J14 {fault}: each of {count} changes {ways}: {count - failed} jobs complete, verified, no row lost "
-                    f"or doubled, after {runs} runs",
+                    f"J14 {fault}: each of {count} changes {ways}: {count - failed} jobs complete, verified, no row "
+                    f"lost or doubled, after {runs} runs",
                     flush=True,
                 )
         print(f"J14 {sweep.read} readings meanwhile, all of whole shards ({time.perf_counter() - start:.0f} s)")
@@ -91,9 +91,8 @@ def speed(place: Path, options: argparse.Namespace) -> bool:
         assert weevit.read_results("s3://weevit-test/out").num_rows == options.photos
     for name, seconds in taken.items():
         print(f"{name:<6}" + " ".join(f"{own:.1f}" for own in seconds) + " s")
-    print(
-        f"{options.photos:,} photos in and out, pwee: a disk is faster than the bucket {ratios(taken['here'], taken['there'])}"
-    )
+    ratio = ratios(taken["here"], taken["there"])
+    print(f"{options.photos:,} photos in and out, pwee: a disk is faster than the bucket {ratio}")
     return True
 
 
