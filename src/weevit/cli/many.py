@@ -16,6 +16,7 @@ from weevit.cli.progress import counted_progress
 from weevit.errors import UsageError
 from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import VANISHED, check_folder
+from weevit.jobs.on_ray import parse_on
 from weevit.jobs.places import place_of
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
@@ -48,6 +49,7 @@ def answer_many(
         )
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
+    on = None if job.on is None else parse_on(job.on, loading.threads)
     pyarrow()
     place = place_of(output)
     check_folder(place, shard, (*inputs, loading.model))
@@ -67,6 +69,7 @@ def answer_many(
             retry_failed=job.retry_failed,
             watch=watch,
             should_stop=asked_to_stop,
+            on=on,
             **own,
         )
     if not quiet:

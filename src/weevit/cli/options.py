@@ -189,6 +189,7 @@ class Job:
     shard: str
     shard_size: int
     retry_failed: bool
+    on: str | None
 
 
 _JOB = (
@@ -203,6 +204,7 @@ _JOB = (
     click.option(
         "--retry-failed", is_flag=True, help="Ask again for rows without an answer, with a folder as --output."
     ),
+    click.option("--on", metavar="ray[=ADDRESS]", help="Answer on a Ray cluster, with a folder as --output."),
 )
 
 
@@ -259,7 +261,7 @@ def refuse_job(job: Job, output: Path | None, own: Mapping[str, bool] | None = N
         own: options of the verb that are of the kind -> whether they were given.
     """
     given = {"--shard": job.shard != "1/1", "--shard-size": job.shard_size != DEFAULT_SHARD_SIZE}
-    given |= {"--retry-failed": job.retry_failed} | dict(own or {})
+    given |= {"--retry-failed": job.retry_failed, "--on": job.on is not None} | dict(own or {})
     for name in (name for name, was_given in given.items() if was_given):
         where = "no --output" if output is None else f"the file {str(output)!r}"
         raise UsageError(f"{name} is for a folder as --output; {where} was given.", "-o answers")

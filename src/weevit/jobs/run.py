@@ -22,12 +22,14 @@ from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failures
 from weevit.jobs.manifest import Line, append, claims, done, manifest_name, read_lines, true_line
+from weevit.jobs.on_ray import OnRay, Ray
 from weevit.jobs.places import Folder, place_of
 from weevit.jobs.plan import Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
+from weevit.jobs.runners import Here, Runner
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row
-from weevit.jobs.tasks import ASKED, Task, answer_shard, answer_shards
+from weevit.jobs.tasks import ASKED, Task, answer_shard
 from weevit.jobs.verbs import VERBS
 from weevit.memory import keep_flat
 from weevit.predict import Predictor
@@ -86,6 +88,7 @@ def run_job(
     retry_failed: bool = False,
     watch: Watcher = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    on: Ray | None = None,
     **options: object,
 ) -> Progress:
     """Answer many inputs into a folder of Parquet files, or resume the job that is there.
@@ -100,6 +103,7 @@ def run_job(
         retry_failed: ask again for rows that have no answer.
         watch: told after each answer.
         should_stop: asked after each shard.
+        on: a Ray cluster that answers the shards; None for this process.
         options: topk for `classify`; normalize and dtype (`float32`, `float16`) for `embed`; layers for `features`.
 
     Returns:
@@ -117,9 +121,10 @@ def run_job(
     place = place_of(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     keep_flat()
+    runner: Runner = OnRay(on, predictor) if on else Here(predictor, settings)
     sources = expand(lasting)
     with hold(place, settings, shard, [inputs]) as alone:
-        job = _Job(predictor, settings, place, sources, shard, retry_failed)
+        job = _Job(predictor, runner, settings, place, sources, shard, retry_failed)
         job.prepare(alone)
         job.run(watch, should_stop)
         job.finish()
@@ -139,6 +144,7 @@ class _Job:
     """One run of one worker."""
 
     predictor: Predictor
+    runner: Runner
     settings: Settings
     place: Place
     sources: Expansion
@@ -221,15 +227,15 @@ class _Job:
             progress.interrupted = bool(left) and should_stop()
 
         watch(progress)
-        with closing(answer_shards(self._tasks(left, record), self.predictor, self.settings)) as answers:
-            for row, line in answers:
-                self._count(row)
-                progress.computed += 1
+        with closing(self.runner.answer(self._tasks(left, record))) as answers:
+            for step in answers:
+                self._count(step.rows, step.errors)
+                progress.computed += step.rows
                 progress.seconds = time.perf_counter() - start
-                if line:
-                    record(line)
+                if step.line:
+                    record(step.line)
                 watch(progress)
-                if progress.interrupted:
+                if progress.interrupted and not self.runner.ends_begun:
                     break
         watch(progress)
         if left and not progress.interrupted:
@@ -266,16 +272,14 @@ class _Job:
             rows.append(row)
         if digest.hex() != shard.inputs:
             return None
-        for row in rows:
-            if row.status != ASKED:
-                self._count(row)
+        known = [row for row in rows if row.status != ASKED]
+        self._count(len(known), Counter(row.failure for row in known if row.status != "ok"))
         return Task(self.place, self.settings, shard, rows, asked)
 
-    def _count(self, row: Row) -> None:
-        """Count a row."""
-        self.progress.answered += 1
-        if row.status != "ok":
-            self.progress.errors[row.failure] += 1
+    def _count(self, rows: int, errors: Counter[str]) -> None:
+        """Count rows, and those without an answer among them."""
+        self.progress.answered += rows
+        self.progress.errors.update(errors)
 
     def finish(self) -> None:
         """After the last shard of all: join the plans, list the failures, and delete replaced shards."""
