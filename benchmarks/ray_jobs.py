@@ -1,11 +1,11 @@
 """Jobs on Ray, with two actors of one CPU each on this machine, against one process with two threads.
 
-    python benchmarks/ray_jobs.py speed [--photos 2000] [--runs 3]   the whole job in each: >= 0.9 of the process's speed
-    python benchmarks/ray_jobs.py kills [--kills 10]                 SIGKILL of an actor ten times: 0 rows lost, 0
-                                                                     doubled, the same bytes
+    python benchmarks/ray_jobs.py speed [--photos 2000]     the whole job in each: >= 0.9 of the process's speed
+    python benchmarks/ray_jobs.py kills [--kills 10]        SIGKILL of an actor ten times: 0 rows lost, 0 doubled, the
+                                                            same bytes
 
-Both need the shared data and `pip install "weevit[ray]"`. The cluster is begun once, outside the time; loading the model
-in the actors is inside it, as it is in the process.
+Both need the shared data and `pip install "weevit[ray]"`. The cluster is begun once, outside the time; loading the
+model in the actors is inside it, as it is in the process.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def kills(place: Path, options: argparse.Namespace) -> bool:
     shards = [line.shard for line in read_lines(Disk(place / "out"))]
     same = job_contents(place / "out") == job_contents(place / "whole")
     print(
-        f"{options.photos:,} photos, {len(killed)} actors killed ({len(set(killed))} processes): {options.photos - done.finished} "
-        f"rows lost, {len(shards) - len(set(shards))} shards recorded twice, the same bytes: {same} "
+        f"{options.photos:,} photos, {len(killed)} actors killed ({len(set(killed))} processes): "
+        f"{options.photos - done.finished} rows lost, {len(shards) - len(set(shards))} shards recorded twice, the same bytes: {same} "
         f"({time.perf_counter() - start:.0f} s)"
     )
     return same and len(killed) == options.kills and len(shards) == len(set(shards))

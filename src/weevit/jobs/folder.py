@@ -136,10 +136,11 @@ def write_failures(place: Place, files: Iterable[str]) -> None:
         place.make(FAILURES, write)
 
 
-def tidy(place: Place, current: set[str]) -> None:
+def tidy(place: Place, plan: Plan) -> None:
     """Delete the shards that a newer version replaced."""
     for name in place.names(DATA):
-        if fnmatchcase(name, PARTS) and name not in current:
+        number = int(name.split("-")[1]) if fnmatchcase(name, PARTS) else None
+        if number is not None and not (number < plan.count and plan.shards[number].file == name):
             place.remove(f"{DATA}/{name}")
 
 

@@ -232,10 +232,15 @@ def read_plan(place: Place) -> Plan | None:
 def _read_plan(place: Place, name: str) -> Plan:
     """The plan in a file; FileNotFoundError, or a JobError where it is damaged."""
     share, path = (1, 1) if name == PLAN else _cut(name), f"{place}/{name}"
+    head, plan = None, list[Shard]()
     try:
-        lines = [parse_line(line, f"{path}, line {number}") for number, line in _numbered(place, name)]
-        head = read_record(_Head, lines.pop(0), f"{path}, line 1") if share[1] > 1 and lines else None
-        plan = [read_record(Shard, line, f"{path}, line {at}") for at, line in enumerate(lines, 2 if head else 1)]
+        for number, line in _numbered(place, name):
+            where = f"{path}, line {number}"
+            values = parse_line(line.rstrip(b"\r\n"), where)
+            if share[1] > 1 and number == 1:
+                head = read_record(_Head, values, where)
+            else:
+                plan.append(read_record(Shard, values, where))
         wanted = range(share[0] - 1, head.count if head else len(plan), share[1])
         if (share[1] > 1 and head is None) or [shard.number for shard in plan] != list(wanted):
             raise MalformedFileError(f"{path} does not count its shards from {share[0] - 1}.")
@@ -249,4 +254,4 @@ def _read_plan(place: Place, name: str) -> Plan:
 
 
 def _numbered(place: Place, name: str) -> Iterable[tuple[int, bytes]]:
-    return enumerate(place.read(name, MAX_BYTES).splitlines(), 1)
+    return enumerate(place.lines(name, MAX_BYTES), 1)

@@ -11,7 +11,7 @@ from weevit.answers.columns import is_vector
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import JOBS, in_data, plan_of, running
-from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
+from weevit.jobs.manifest import Line, done, read_lines, true_line
 from weevit.jobs.places import Folder, place_of
 from weevit.jobs.plan import DATA, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
@@ -47,7 +47,7 @@ def read_results(folder: Folder, columns: list[str] | None = None, partial: bool
     place.refuse_strange(JOBS)
     settings = read_settings(place)
     plan = plan_of(place)
-    there = done(place, plan.shards, read_lines(place))
+    there = {shard.number: line for shard, line in done(place, plan.shards, read_lines(place))}
     left = plan.rows - sum(line.rows for line in there.values())
     if left and not partial:
         raise JobError(
@@ -124,7 +124,7 @@ def job_status(folder: Folder) -> Status:
     place.refuse_strange(JOBS)
     settings = read_settings(place)
     plan = read_plan(place)
-    there = list(done(place, plan.shards, read_lines(place)).values()) if plan is not None else []
+    there = [line for _, line in done(place, plan.shards, read_lines(place))] if plan is not None else []
     errors: Counter[str] = Counter()
     for line in there:
         errors.update(line.errors)
@@ -155,14 +155,15 @@ def verify_job(folder: Folder) -> Iterator[tuple[str, str]]:
     place.refuse_strange(JOBS)
     settings = read_settings(place)
     plan = plan_of(place)
-    recorded = claims(plan.shards, read_lines(place))
+    lines = read_lines(place)
     if not plan.complete:
         yield DATA, f"{plan.count - len(plan.shards):,} of {plan.count:,} shards are of workers without a plan yet"
     for shard in plan.shards:
-        if shard.number not in recorded:
+        own = lines.of(shard)
+        if not own:
             yield f"{DATA}/{shard.file}", f"not there yet ({shard.rows:,} rows)"
             continue
-        wrong = _wrong(place, recorded[shard.number], settings)
+        wrong = _wrong(place, own, settings)
         if wrong:
             yield f"{DATA}/{shard.file}", wrong
     planned = {f"{DATA}/{shard.file}" for shard in plan.shards}

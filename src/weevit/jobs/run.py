@@ -21,7 +21,7 @@ from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failures
-from weevit.jobs.manifest import Line, append, claims, done, manifest_name, read_lines, true_line
+from weevit.jobs.manifest import Line, Lines, append, done, manifest_name, read_lines, true_line
 from weevit.jobs.on_ray import OnRay, Ray
 from weevit.jobs.places import Folder, place_of
 from weevit.jobs.plan import Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
@@ -152,6 +152,7 @@ class _Job:
     retry_failed: bool
     order: int = 1
     progress: Progress = field(default_factory=Progress)
+    plan: Plan = field(default_factory=lambda: Plan([], 0, 0))
     missing: dict[int, Shard] = field(default_factory=dict)
     repeated: set[int] = field(default_factory=set)
     old: OldRows | None = None
@@ -168,18 +169,20 @@ class _Job:
             plan = self._record_plan(own, alone)
         lines = read_lines(self.place)
         self.order = 1 + max((line.order for line in lines), default=0)
-        whole = done(self.place, own.shards, lines, hashed=not self.place.checks_bytes)
-        others = [shard for shard in plan.shards if not is_mine(shard.number, self.share)]
-        lost = claims(own.shards, lines).keys() - whole
-        again = {number for number, line in whole.items() if self.retry_failed and line.errors}
-        self.missing = {one.number: one for one in own.shards if one.number not in whole or one.number in again}
-        kept = [whole[shard.number] for shard in own.shards if shard.number not in self.missing]
-        self._find_old_rows(lines, [*kept, *done(self.place, others, lines).values()])
-        self.progress.lost = len(lost)
-        self.progress.total = sum(shard.rows for shard in own.shards)
-        self.progress.there = sum(line.rows for line in kept)
-        for line in kept:
+        whole = {shard.number: line for shard, line in done(self.place, own.shards, lines, not self.place.checks_bytes)}
+        self.progress.lost = sum(1 for shard in own.shards if shard.number not in whole and lines.of(shard))
+        for shard in own.shards:
+            line = whole.get(shard.number)
+            if line is None or (self.retry_failed and line.errors):
+                self.missing[shard.number] = shard
+                continue
+            self.progress.there += line.rows
             self.progress.errors.update(line.errors)
+        others = (shard for shard in plan.shards if not is_mine(shard.number, self.share))
+        kept = {line.file for number, line in whole.items() if number not in self.missing}
+        self._find_old_rows(lines, kept | {line.file for _, line in done(self.place, others, lines)})
+        self.progress.total = sum(shard.rows for shard in own.shards)
+        self.plan = plan
 
     def _record_plan(self, own: Plan, alone: bool) -> Plan:
         """Record the plan of this share; returns that of the folder."""
@@ -197,11 +200,10 @@ class _Job:
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
             )
         write_plan(self.place, own, self.share)
-        return read_plan(self.place) or own
+        return own if self.share[1] == 1 else read_plan(self.place) or own
 
-    def _find_old_rows(self, lines: list[Line], kept: list[Line]) -> None:
+    def _find_old_rows(self, lines: Lines, current: set[str]) -> None:
         """Index the replaced versions of shards, and list vanished inputs."""
-        current = {line.file for line in kept}
         replaced = [line for line in lines if line.file not in current]
         files = sorted({line.file for line in replaced if true_line(self.place, [line], not self.place.checks_bytes)})
         if not files:
@@ -246,6 +248,7 @@ class _Job:
 
     def _tasks(self, left: set[int], record: Callable[[Line], None]) -> Iterator[Task]:
         """The shards that need the model; a shard of older rows only is written here."""
+        last = max(self.missing, default=-1)
         for number, group in groups(self.inputs() if left else (), self.settings.shard_size):
             if number in self.missing:
                 task = self._task(self.missing[number], list(group))
@@ -255,7 +258,7 @@ class _Job:
                     yield task
                 else:
                     record(answer_shard(task, self.predictor))
-                if number == max(self.missing) or self.progress.interrupted:
+                if number == last or self.progress.interrupted:
                     return
 
     def _task(self, shard: Shard, inputs: list[Source]) -> Task | None:
@@ -283,17 +286,22 @@ class _Job:
 
     def finish(self) -> None:
         """After the last shard of all: join the plans, list the failures, and delete replaced shards."""
-        plan = plan_of(self.place)
+        plan = self.plan if self.share[1] == 1 else plan_of(self.place)
+        self.missing.clear()
         lines = read_lines(self.place)
-        self.progress.rest = plan.rows - sum(own[0].rows for own in claims(plan.shards, lines).values())
+        self.progress.rest = plan.rows - sum(shard.rows for shard in plan.shards if lines.of(shard))
         if self.progress.rest or self.progress.interrupted:  # nobody asks for every file's size while others work
             return
-        there = done(self.place, plan.shards, lines)
-        self.progress.rest = plan.rows - sum(line.rows for line in there.values())
+        failed = []
+        self.progress.rest = plan.rows
+        for shard, line in done(self.place, plan.shards, lines):
+            self.progress.rest -= line.rows
+            if line.errors:
+                failed.append(shard.file)
         if self.progress.rest:
             return
         with JOBS.writing(self.place):
             if plan.listing:
                 write_plan(self.place, plan, (1, 1))
-            write_failures(self.place, [there[number].file for number in sorted(there) if there[number].errors])
-            tidy(self.place, {line.file for line in there.values()})
+            write_failures(self.place, failed)
+            tidy(self.place, plan)

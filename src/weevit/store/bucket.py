@@ -130,6 +130,10 @@ class Bucket:
 
         return _patiently(ask) if size else b""
 
+    def lines(self, name: str, limit: int) -> Iterator[bytes]:
+        """An object's lines."""
+        yield from io.BytesIO(self.read(name, limit))
+
     def open(self, name: str) -> BinaryIO:
         """An object, in memory: shards are written and read whole."""
         return io.BytesIO(self.read(name, _MAX_BYTES))

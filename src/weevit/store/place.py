@@ -7,7 +7,7 @@ only, and a file that a listing lacks is at worst written again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from stat import S_ISREG
@@ -17,7 +17,7 @@ from weevit.store import folder
 from weevit.store.files import append_line, replace_file, sha256_file, sync
 from weevit.store.folder import Kind, clear_leftovers
 from weevit.store.locks import is_taken
-from weevit.store.own import read_own
+from weevit.store.own import open_own, read_own
 
 
 class Place(Protocol):
@@ -41,6 +41,10 @@ class Place(Protocol):
 
     def read(self, name: str, limit: int) -> bytes:
         """A file's bytes; MalformedFileError for more than `limit`, and for what is no plain file."""
+        ...
+
+    def lines(self, name: str, limit: int) -> Iterator[bytes]:
+        """A file's lines, as a stream; errors as of `read`."""
         ...
 
     def open(self, name: str) -> BinaryIO:
@@ -117,6 +121,11 @@ class Disk:
     def read(self, name: str, limit: int) -> bytes:
         """As `weevit.store.own.read_own`."""
         return read_own(self.path / name, limit)
+
+    def lines(self, name: str, limit: int) -> Iterator[bytes]:
+        """A file's lines, as a stream."""
+        with open_own(self.path / name, limit) as file:
+            yield from file
 
     def open(self, name: str) -> BinaryIO:
         """A file."""
