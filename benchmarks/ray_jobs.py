@@ -77,8 +77,8 @@ def kills(place: Path, options: argparse.Namespace) -> bool:
     same = job_contents(place / "out") == job_contents(place / "whole")
     print(
         f"{options.photos:,} photos, {len(killed)} actors killed ({len(set(killed))} processes): "
-        f"{options.photos - done.finished} rows lost, {len(shards) - len(set(shards))} shards recorded twice, the same bytes: {same} "
-        f"({time.perf_counter() - start:.0f} s)"
+        f"{options.photos - done.finished} rows lost, {len(shards) - len(set(shards))} shards recorded twice, "
+        f"the same bytes: {same} ({time.perf_counter() - start:.0f} s)"
     )
     return same and len(killed) == options.kills and len(shards) == len(set(shards))
 

@@ -75,7 +75,7 @@ LAYERS = (
     ("answers", "predict", "data", "reports", "explain", "reduction", "recipes", "shipping"),
     (
         *("jobs", "embeddings", "search", "evaluation", "checking", "fitting", "quantization"),
-        *("batches", "optim", "runs", "training", "finetuning"),
+        *("batches", "optim", "runs", "training", "finetuning", "integrations"),
     ),
     ("cli", ""),
 )
