@@ -13,6 +13,7 @@ __all__ = [
     "names",
     "parquet",
     "preprocess",
+    "remote",
     "source",
     "sources",
     "tables",

@@ -51,11 +51,16 @@ class Ray:
 
 
 def parse_on(text: str, threads: int | None = None) -> Ray:
-    """`ray` or `ray=ADDRESS`; UsageError for anything else."""
+    """`ray` or `ray=ADDRESS`; UsageError for anything else, MissingExtraError without Ray."""
     name, sign, address = text.partition("=")
     if name != "ray" or (sign and not address):
         raise UsageError(f"--on is ray, or ray=ADDRESS: {text[:80]!r} was given.", "--on ray")
+    _ray()
     return Ray(address or None, threads)
+
+
+def _ray() -> Any:
+    return needed("ray", "ray", "--on ray: Ray is not installed.")
 
 
 class _Actor:
@@ -78,7 +83,7 @@ class OnRay:
     def __init__(self, how: Ray, predictor: Predictor) -> None:
         self._how, self._predictor = how, predictor
         self._weights: list[Any] = []
-        self._ray: Any = needed("ray", "ray", "--on ray: Ray is not installed.")
+        self._ray = _ray()
 
     def answer(self, tasks: Iterator[Task]) -> Generator[Step, None, None]:
         """One step per shard, in the order in which they end."""

@@ -22,7 +22,7 @@ from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
 from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failures
 from weevit.jobs.manifest import Line, Lines, append, done, manifest_name, read_lines, true_line
-from weevit.jobs.on_ray import OnRay, Ray
+from weevit.jobs.on_ray import OnRay, Ray, parse_on
 from weevit.jobs.places import Folder, place_of
 from weevit.jobs.plan import Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
@@ -88,7 +88,7 @@ def run_job(
     retry_failed: bool = False,
     watch: Watcher = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
-    on: Ray | None = None,
+    on: str | Ray | None = None,
     **options: object,
 ) -> Progress:
     """Answer many inputs into a folder of Parquet files, or resume the job that is there.
@@ -103,7 +103,7 @@ def run_job(
         retry_failed: ask again for rows that have no answer.
         watch: told after each answer.
         should_stop: asked after each shard.
-        on: a Ray cluster that answers the shards; None for this process.
+        on: the cluster that answers the shards: `ray`, `ray=ADDRESS`, or a `Ray`; None for this process.
         options: topk for `classify`; normalize and dtype (`float32`, `float16`) for `embed`; layers for `features`.
 
     Returns:
@@ -121,7 +121,8 @@ def run_job(
     place = place_of(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     keep_flat()
-    runner: Runner = OnRay(on, predictor) if on else Here(predictor, settings)
+    cluster = parse_on(on) if isinstance(on, str) else on
+    runner: Runner = OnRay(cluster, predictor) if cluster else Here(predictor, settings)
     sources = expand(lasting)
     with hold(place, settings, shard, [inputs]) as alone:
         job = _Job(predictor, runner, settings, place, sources, shard, retry_failed)
