@@ -68,6 +68,7 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
 NEEDS = {
     "sklearn": r"jobs\.md|evaluation\.md|fitting\.md|datasets\.md|weevit (fit|data|eval|compare) |runs/mine",
     "jinja2": r"quantization\.md|weevit quantize |-int8",
+    "ray": r"scale\.md|--on ray",
     "torch": r"(training|augmentation|fine-tuning)\.md|weevit (train|resume|finetune) |runs/tuned|create_model|torch",
 }
 """Module of an extra -> the pages and commands that need it."""

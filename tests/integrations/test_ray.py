@@ -128,9 +128,12 @@ pytestmark = [
 
 @pytest.mark.parametrize("form", ["numpy", "pyarrow"])
 def test_ray_data(ray_data: Any, parquet: str, vectors: np.ndarray, form: str) -> None:
-    mapped = ray_data.read_parquet(parquet).map_batches(
-        Threads("digits", cache=False), batch_format=form, batch_size=5, num_cpus=1
-    )
+    own: dict[str, Any] = {"batch_format": form, "batch_size": 5, "num_cpus": 1}
+    if form == "numpy":
+        mapped = ray_data.read_parquet(parquet).map_batches(Threads("digits", cache=False), **own)
+    else:
+        own |= {"compute": ray_data.ActorPoolStrategy(size=1), "fn_constructor_args": ("digits",)}
+        mapped = ray_data.read_parquet(parquet).map_batches(Threads, **own)
     rows = sorted(mapped.take_all(), key=lambda row: row["id"])
     assert [row["status"] for row in rows] == ["ok"] * COUNT
     assert np.array_equal(np.stack([row["embedding"] for row in rows]).astype(np.float32), vectors)

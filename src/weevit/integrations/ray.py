@@ -1,11 +1,11 @@
 """`Embedder` and `Classifier`: a model as a function of batches, for `ray.data.Dataset.map_batches` and its like.
 
     ray.data.read_parquet("s3://bucket/photos").map_batches(
-        Embedder("tiny"), compute=ray.data.ActorPoolStrategy(size=4), num_cpus=2, batch_size=64
+        Embedder, fn_constructor_args=("tiny",), compute=ray.data.ActorPoolStrategy(size=4), num_cpus=2, batch_size=64
     )
 
-An object holds arguments only, and loads its model where it is first called: it can be pickled, and a worker loads
-once.
+An object holds arguments only, and its model is loaded where it is first called: it can be pickled, and a worker loads
+a model once, however many objects arrive.
 Nothing here imports Ray, so that Spark and Daft take the same class; `docs/scale.md` shows each.
 """
 
@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -39,6 +40,12 @@ Batch = Mapping[str, npt.NDArray[Any]]
 AnyBatch = TypeVar("AnyBatch", "Table", Batch)
 
 
+_opened: dict[str, Predictor] = {}
+"""The models of this process, by their arguments."""
+
+_lock = Lock()
+
+
 class _Model:
     """What both have in common; see `Embedder`."""
 
@@ -46,18 +53,16 @@ class _Model:
 
     def __init__(self, model: str, image: str | None, id: str, arguments: dict[str, Any]) -> None:
         self._name, self._image, self._id, self._arguments = model, image, id, arguments
-        self._loaded: Predictor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The arguments; the model is loaded again where it arrives."""
-        return {**vars(self), "_loaded": None}
 
     @property
     def model(self) -> Predictor:
-        """The model, loaded on first use, with as many threads as Ray gives this worker CPUs."""
-        if self._loaded is None:
-            self._loaded = load(self._name, **{"threads": _cpus_of_ray(), **self._arguments})
-        return self._loaded
+        """The model, loaded once per process, with as many threads as Ray gives this worker CPUs."""
+        arguments = {"threads": _cpus_of_ray(), **self._arguments}
+        key = repr((self._name, sorted(arguments.items())))
+        with _lock:
+            if key not in _opened:
+                _opened[key] = load(self._name, **arguments)
+            return _opened[key]
 
     def __call__(self, batch: AnyBatch) -> AnyBatch:
         """The batch with the columns of the answers behind its own.

@@ -8,6 +8,7 @@ that dies is started again by Ray, and so are the shards that it had: a shard is
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -60,6 +61,8 @@ def parse_on(text: str, threads: int | None = None) -> Ray:
 
 
 def _ray() -> Any:
+    # Else Ray warns of a change in how it hides GPUs from workers without one; ours ask for theirs.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     return needed("ray", "ray", "--on ray: Ray is not installed.")
 
 
