@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import tempfile
 import weakref
 from dataclasses import dataclass, replace
@@ -38,18 +40,15 @@ class Shipped:
         Raises:
             ChecksumError: other bytes.
         """
-        checkpoint, cleanup = self.checkpoint, None
-        if not _is_there(checkpoint.path, self.sha256):
-            folder = tempfile.TemporaryDirectory(prefix="weevit-")
-            cleanup = folder.cleanup
-            path = Path(folder.name, checkpoint.path.name)
-            path.write_bytes(weights)
-            if not _is_there(path, self.sha256):
-                raise ChecksumError(f"The weights of {checkpoint.name} changed on their way.", "Start the job again.")
-            checkpoint = replace(checkpoint, path=path)
-        predictor = Predictor(checkpoint, threads=threads, **self.options)
-        if cleanup:
-            weakref.finalize(predictor, cleanup)
+        if _is_there(self.checkpoint.path, self.sha256):
+            return Predictor(self.checkpoint, threads=threads, **self.options)
+        if hashlib.sha256(weights).hexdigest() != self.sha256:
+            raise ChecksumError(f"The weights of {self.checkpoint.name} changed on their way.", "Start the job again.")
+        folder = tempfile.mkdtemp(prefix="weevit-")
+        path = Path(folder, self.checkpoint.path.name)
+        path.write_bytes(weights)
+        predictor = Predictor(replace(self.checkpoint, path=path), threads=threads, **self.options)
+        weakref.finalize(predictor, shutil.rmtree, folder, ignore_errors=True)
         return predictor
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +135,30 @@ def test_no_machine_has_so_many_processors(
     with pytest.raises(weevit.UsageError, match="No machine of the Ray cluster has 64 CPUs") as caught:
         run_job(digits, images, tmp_path / "out", on=Ray(threads=64))
     assert caught.value.hint == "--threads 1"
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".parquet"])
+def test_archives_and_tables(
+    cluster: Ray, digits: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [images / f"{number}.png" for number in range(6)]
+    if ending == ".parquet":
+        from pyarrow import parquet, table
+
+        parquet.write_table(table({"image": [path.read_bytes() for path in files]}), "some.parquet")
+    else:
+        with tarfile.open(f"some{ending}", "w:gz" if ending == ".tar.gz" else "w") as tar:
+            for path in files:
+                tar.add(path, path.name)
+    if ending == ".tar.gz":
+        with pytest.raises(weevit.UsageError, match="cannot be read by another process") as caught:
+            run_job(digits, f"some{ending}", "out", shard_size=SHARD, on=cluster)
+        assert "leave --on out" in caught.value.hint
+        return
+    run_job(digits, f"some{ending}", "out", shard_size=SHARD, on=cluster)
+    run_job(digits, f"some{ending}", "whole", shard_size=SHARD)
+    assert job_contents(Path("out")) == job_contents(Path("whole"))
 
 
 @pytest.mark.parametrize("text", ["spark", "ray=", "Ray", ""])

@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from weevit.errors import EngineError, JobError, UsageError, WeevitError
-from weevit.images.files import LocalFile, Slice
-from weevit.images.source import Source
 from weevit.jobs.manifest import Line
 from weevit.jobs.plan import DATA
 from weevit.jobs.runners import Step
@@ -25,7 +24,6 @@ from weevit.jobs.tasks import ASKED, Task, answer_shard
 from weevit.predict import Predictor
 from weevit.shipping import Shipped, ship
 from weevit.store.extras import needed
-from weevit.store.place import Disk, Place
 
 CPUS = 4
 """CPUs of an actor where no number of threads is asked for: more threads of one model gain less each."""
@@ -69,9 +67,11 @@ def _ray() -> Any:
 class _Actor:
     """One process of the cluster, with a model."""
 
-    def __init__(self, shipped: Shipped, weights: list[Any], threads: int) -> None:
+    def __init__(self, shipped: Shipped, weights: list[Any], threads: int, folder: str) -> None:
         import ray
 
+        with suppress(OSError):  # on another machine it may not exist
+            os.chdir(folder)  # the inputs' paths are relative to it
         self._predictor = shipped.open(ray.get(weights[0]), threads)
 
     def answer(self, task: Task) -> Line:
@@ -99,7 +99,7 @@ class OnRay:
             while True:
                 while free and (task := next(tasks, None)) is not None:
                     actor = free.pop()
-                    begun[actor.answer.remote(_portable(task))] = actor, task
+                    begun[_begin(actor, task)] = actor, task
                 if not begun:
                     return
                 (ended, *_), _ = self._ray.wait(list(begun), num_returns=1)
@@ -143,7 +143,7 @@ class OnRay:
         shipped = ship(self._predictor)
         # In a list, which an actor that is started again can ask for again; as an argument it would be fetched once.
         self._weights = [self._ray.put(self._predictor.checkpoint.path.read_bytes())]
-        return [made.remote(shipped, self._weights, cpus) for _ in range(sum(room))]
+        return [made.remote(shipped, self._weights, cpus, str(Path.cwd())) for _ in range(sum(room))]
 
     def _line(self, ended: Any, task: Task) -> Line:
         """The line of a shard, whose file is there for everyone."""
@@ -173,19 +173,12 @@ def _step(task: Task, line: Line) -> Step:
     return Step(line.computed, Counter(line.errors) - known, line)
 
 
-def _portable(task: Task) -> Task:
-    """The task with paths that mean the same in another process; UsageError for what only this one has."""
-    return replace(task, place=_anywhere(task.place), sources=list(map(_without_here, task.sources)))
-
-
-def _anywhere(place: Place) -> Place:
-    return Disk(place.path.absolute()) if isinstance(place, Disk) else place
-
-
-def _without_here(source: Source) -> Source:
-    value = source.value
-    if isinstance(value, str | Path):
-        return replace(source, value=Path(value).absolute())
-    if isinstance(value, Slice) and isinstance(value.file, LocalFile):
-        return replace(source, value=replace(value, file=LocalFile(value.file.path.absolute())))
-    return source
+def _begin(actor: Any, task: Task) -> Any:
+    try:
+        return actor.answer.remote(task)
+    except TypeError as error:
+        raise UsageError(
+            f"{task.sources[0].name} cannot be read by another process: the members of a compressed archive are kept "
+            "in this one.",
+            "Unpack the archive to .tar, or leave --on out.",
+        ) from error
