@@ -176,7 +176,7 @@ def stream(sources, *rest, **more):
         yield weevit.Result(source.name, width=32, height=32, top=top)
 predictor.stream = stream
 began, used = time.perf_counter(), time.process_time()
-done = weevit.run_job(predictor, sys.argv[1], sys.argv[2], "classify", topk=1)
+done = weevit.run_job(predictor, sys.argv[1], sys.argv[2], "classify", topk=1, shard_size=int(sys.argv[3]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(done.finished, time.perf_counter() - began, time.process_time() - used, peak)
 """
@@ -190,7 +190,7 @@ def rows(place: Path, options: argparse.Namespace) -> None:
         with listed.open("w") as file:
             file.writelines(f"photos/{number // 1000:06d}/{number:09d}.jpg\n" for number in range(count))
         shutil.rmtree(place / "out", ignore_errors=True)
-        out = run_process([sys.executable, "-c", MANY, listed, place / "out"]).out.split()
+        out = run_process([sys.executable, "-c", MANY, listed, place / "out", options.shard_size]).out.split()
         assert int(out[0]) == count
         seconds, used, peak = map(float, out[1:])
         plan = (place / "out" / "plan.jsonl").stat().st_size
@@ -267,6 +267,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--counts", type=int, nargs=2, default=[500, 20_000], help="images, for memory")
     parser.add_argument("--rows", type=int, nargs=2, default=[1_000_000, 10_000_000], help="lines of a list, for rows")
+    parser.add_argument("--shard-size", type=int, default=512, help="rows of a file, for rows")
     parser.add_argument("--photos", action="store_true", help="for overhead: the shared photos in place of small JPEGs")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
