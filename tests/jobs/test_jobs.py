@@ -431,7 +431,9 @@ def test_a_share_asks_for_the_sizes_of_its_own_inputs_only(
     assert (done.total, done.rest) == (16, COUNT - 16)
     status = job_status(tmp_path / "out")
     assert (status.done, status.total) == (16, COUNT)
-    assert dict(verify_job(tmp_path / "out")) == {"data": "4 of 6 shards are of workers without a plan yet"}
+    assert dict(verify_job(tmp_path / "out")) == {
+        "plan.jsonl": "not there yet: 4 shards (25 rows) are of shares that have not run"
+    }
     with pytest.raises(weevit.JobError, match="25 of 41 rows are not there"):
         weevit.read_results(tmp_path / "out")
     assert weevit.read_results(tmp_path / "out", partial=True).num_rows == 16

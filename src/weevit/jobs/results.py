@@ -13,7 +13,7 @@ from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import JOBS, in_data, plan_of, running
 from weevit.jobs.manifest import Line, done, read_lines, true_line
 from weevit.jobs.places import Folder, place_of
-from weevit.jobs.plan import DATA, Digest, read_plan
+from weevit.jobs.plan import DATA, PLAN, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
 from weevit.jobs.shards import read_table, vectors
 from weevit.store.folder import FAILURES
@@ -157,7 +157,8 @@ def verify_job(folder: Folder) -> Iterator[tuple[str, str]]:
     plan = plan_of(place)
     lines = read_lines(place)
     if not plan.complete:
-        yield DATA, f"{plan.count - len(plan.shards):,} of {plan.count:,} shards are of workers without a plan yet"
+        shards, rows = plan.count - len(plan.shards), plan.rows - sum(shard.rows for shard in plan.shards)
+        yield PLAN, f"not there yet: {shards:,} shards ({rows:,} rows) are of shares that have not run"
     for shard in plan.shards:
         own = lines.of(shard)
         if not own:
