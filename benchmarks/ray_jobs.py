@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 
 from common import interleave, random_checkpoint, ratios, timed, vit_tiny
 from job_orders import job_contents
+from ray_actors import actors
 
 import weevit
 from jobs import linked
@@ -81,18 +82,6 @@ def kills(place: Path, options: argparse.Namespace) -> bool:
         f"the same bytes: {same} ({time.perf_counter() - start:.0f} s)"
     )
     return same and len(killed) == options.kills and len(shards) == len(set(shards))
-
-
-def actors() -> list[int]:
-    """The processes of the actors on this machine."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::_Actor"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 EXPERIMENTS = {"speed": speed, "kills": kills}

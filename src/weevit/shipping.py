@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ class Shipped:
     sha256: str
     options: dict[str, Any]
 
-    def open(self, weights: bytes, threads: int | None = None) -> Predictor:
+    def open(self, read: Callable[[], bytes], threads: int | None = None) -> Predictor:
         """The model with a number of threads; by default as many as this machine has for it.
 
         Args:
-            weights: the bytes of the file, written to a temporary folder where this machine does not have the file.
+            read: gives the bytes of the file, which are written to a temporary folder; called where this machine does
+                not have the file.
             threads: to compute with.
 
         Raises:
@@ -42,6 +44,7 @@ class Shipped:
         """
         if _is_there(self.checkpoint.path, self.sha256):
             return Predictor(self.checkpoint, threads=threads, **self.options)
+        weights = read()
         if hashlib.sha256(weights).hexdigest() != self.sha256:
             raise ChecksumError(f"The weights of {self.checkpoint.name} changed on their way.", "Start the job again.")
         folder = tempfile.mkdtemp(prefix="weevit-")

@@ -19,6 +19,7 @@ pytest.importorskip("ray")
 
 import ray
 from job_orders import job_contents
+from ray_actors import actors
 
 import weevit
 from weevit.jobs.manifest import read_lines
@@ -54,19 +55,6 @@ def whole(digits: weevit.Predictor, images: Path, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("jobs") / "whole"
     run_job(digits, images, folder, shard_size=SHARD)
     return job_contents(folder)
-
-
-def actors() -> list[int]:
-    """The processes of the actors on this machine."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes()
-        except OSError:
-            continue
-        if words.startswith(b"ray::_Actor"):
-            found.append(int(path.parent.name))
-    return found
 
 
 def test_the_same_bytes_as_here(
@@ -135,6 +123,25 @@ def test_no_machine_has_so_many_processors(
     with pytest.raises(weevit.UsageError, match="No machine of the Ray cluster has 64 CPUs") as caught:
         run_job(digits, images, tmp_path / "out", on=Ray(threads=64))
     assert caught.value.hint == "--threads 1"
+
+
+def test_an_actor_that_waits_for_processors_holds_nothing_up(
+    cluster: Ray, digits: weevit.Predictor, images: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Another job has one of the two CPUs, for as long as this one takes."""
+
+    class Other:
+        def ready(self) -> None:
+            """Begun."""
+
+    other = ray.remote(Other).options(num_cpus=1).remote()
+    ray.get(other.ready.remote())
+    try:
+        done = run_job(digits, images, tmp_path / "out", shard_size=SHARD, on=cluster)
+    finally:
+        ray.kill(other)
+    assert done.finished == COUNT
+    assert job_contents(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".parquet"])

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from weevit.errors import EngineError, JobError, UsageError, WeevitError
@@ -67,14 +69,27 @@ def _ray() -> Any:
 class _Actor:
     """One process of the cluster, with a model."""
 
-    def __init__(self, shipped: Shipped, weights: list[Any], threads: int, folder: str) -> None:
-        import ray
-
+    def __init__(self, shipped: Shipped, threads: int, folder: str) -> None:
         with suppress(OSError):  # on another machine it may not exist
             os.chdir(folder)  # the inputs' paths are relative to it
-        self._predictor = shipped.open(ray.get(weights[0]), threads)
+        self._shipped, self._threads = shipped, threads
+        self._lock = Lock()
+        self._predictor: Predictor | None = None
 
-    def answer(self, task: Task) -> Line:
+    def ready(self) -> None:
+        """Answered when the actor has begun."""
+
+    def answer(self, task: Task, weights: list[Any]) -> Line:
+        """Answer a shard.
+
+        `weights` has a reference to their bytes. An argument of the constructor would be lost to an actor that is
+        started again, and is fetched by each one where only some need it.
+        """
+        with self._lock:
+            if self._predictor is None:
+                import ray
+
+                self._predictor = self._shipped.open(lambda: bytes(ray.get(weights[0])), self._threads)
         return answer_shard(task, self._predictor)
 
 
@@ -90,27 +105,42 @@ class OnRay:
 
     def answer(self, tasks: Iterator[Task]) -> Generator[Step, None, None]:
         """One step per shard, in the order in which they end."""
+        first = next(tasks, None)
+        if first is None:  # no cluster for nothing
+            return
         ours = self._connect()
         actors: list[Any] = []
-        begun: dict[Any, tuple[Any, Task]] = {}
         try:
             actors = self._actors()
-            free = actors * AT_ONCE
-            while True:
-                while free and (task := next(tasks, None)) is not None:
-                    actor = free.pop()
-                    begun[_begin(actor, task)] = actor, task
-                if not begun:
-                    return
-                (ended, *_), _ = self._ray.wait(list(begun), num_returns=1)
-                actor, task = begun.pop(ended)
-                free.append(actor)
-                yield _step(task, self._line(ended, task))
+            yield from self._answered(chain([first], tasks), actors)
         finally:
             for actor in actors:
                 self._ray.kill(actor)
             if ours:
                 self._ray.shutdown()
+
+    def _answered(self, tasks: Iterator[Task], actors: list[Any]) -> Generator[Step, None, None]:
+        """An actor gets tasks when it has begun: one that waits for CPUs of a busy cluster holds nothing up."""
+        begun: dict[Any, tuple[Any, Task | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
+        free: list[Any] = []
+        task: Task | None
+        more = True
+        while True:
+            while more and free:
+                task = next(tasks, None)
+                more = task is not None
+                if task is not None:
+                    actor = free.pop()
+                    begun[_begin(actor, task, self._weights)] = actor, task
+            if not more and all(task is None for _, task in begun.values()):
+                return
+            (ended, *_), _ = self._ray.wait(list(begun), num_returns=1)
+            actor, task = begun.pop(ended)
+            if task is None:
+                free += [actor] * AT_ONCE
+            else:
+                free.append(actor)
+                yield _step(task, self._line(ended, task))
 
     def _connect(self) -> bool:
         """Connect to the cluster; whether that was done here."""
@@ -141,9 +171,8 @@ class OnRay:
             num_cpus=cpus, num_gpus=int(gpu), max_restarts=-1, max_task_retries=TRIES, max_concurrency=AT_ONCE
         )
         shipped = ship(self._predictor)
-        # In a list, which an actor that is started again can ask for again; as an argument it would be fetched once.
         self._weights = [self._ray.put(self._predictor.checkpoint.path.read_bytes())]
-        return [made.remote(shipped, self._weights, cpus, str(Path.cwd())) for _ in range(sum(room))]
+        return [made.remote(shipped, cpus, str(Path.cwd())) for _ in range(sum(room))]
 
     def _line(self, ended: Any, task: Task) -> Line:
         """The line of a shard, whose file is there for everyone."""
@@ -173,9 +202,9 @@ def _step(task: Task, line: Line) -> Step:
     return Step(line.computed, Counter(line.errors) - known, line)
 
 
-def _begin(actor: Any, task: Task) -> Any:
+def _begin(actor: Any, task: Task, weights: list[Any]) -> Any:
     try:
-        return actor.answer.remote(task)
+        return actor.answer.remote(task, weights)
     except TypeError as error:
         raise UsageError(
             f"{task.sources[0].name} cannot be read by another process: the members of a compressed archive are kept "
