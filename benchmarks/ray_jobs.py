@@ -47,7 +47,7 @@ def speed(place: Path, options: argparse.Namespace) -> bool:
 
     def job(where: Ray | None) -> None:
         shutil.rmtree(place / "out", ignore_errors=True)
-        done = weevit.run_job(weevit.load(model, threads=2), folder, place / "out", on=where, shard_size=64)
+        done = weevit.run_job(weevit.load(model, threads=2), folder, place / "out", on=where, shard_size=options.shard_size)
         assert done.computed == options.photos
 
     taken = interleave(options.runs, process=timed(lambda: job(None)), actors=timed(lambda: job(on)))
@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--photos", type=int, default=2000)
+    parser.add_argument("--shard-size", type=int, default=64, help="for speed")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--kills", type=int, default=10)
     options = parser.parse_args()
