@@ -8,9 +8,10 @@
     python benchmarks/jobs.py rows [--rows 1000000 10000000]
                                                     lists of so many lines, answers that cost nothing: memory equal
                                                     within 10 %, time per row within 2 %
+    python benchmarks/jobs.py names                 what planning costs per name: of one's own share, and of others
     python benchmarks/jobs.py kills [--kills 20]    row J3: 2,000 images, SIGKILL at random times
 
-All but `overhead` and `rows` need the shared data; `speed` needs timm.
+All but `overhead`, `rows` and `names` need the shared data; `speed` needs timm.
 """
 
 from __future__ import annotations
@@ -183,6 +184,22 @@ print(done.finished, time.perf_counter() - began, time.process_time() - used, pe
 """A job whose answers cost nothing: what is left is the listing, the plan, the rows and their shards."""
 
 
+def names(place: Path, options: argparse.Namespace) -> None:
+    from weevit.images.sources import expand
+    from weevit.jobs.plan import make_plan
+
+    count, listed = options.images, place / "list.txt"
+    with listed.open("w") as file:
+        file.writelines(f"photos/{number // 1000:06d}/{number:09d}.jpg\n" for number in range(count))
+    for share in ((1, 1), (1, 200)):
+        start = time.process_time()
+        plan, _ = make_plan(expand(listed), 512, share)
+        used = time.process_time() - start
+        print(
+            f"share {share[0]}/{share[1]} of {plan.rows:,} names: {1e6 * used / count:.1f} us of a processor per name"
+        )
+
+
 def rows(place: Path, options: argparse.Namespace) -> None:
     found: dict[int, list[tuple[float, float, float]]] = {}
     for count in (options.rows[0] // 10, *options.rows):
@@ -255,7 +272,7 @@ def digest(out: Path) -> str:
     return found.hexdigest()
 
 
-EXPERIMENTS = {"speed": speed, "memory": memory, "overhead": overhead, "rows": rows, "kills": kills}
+EXPERIMENTS = {"speed": speed, "memory": memory, "overhead": overhead, "rows": rows, "names": names, "kills": kills}
 
 
 def main() -> None:

@@ -47,7 +47,9 @@ def speed(place: Path, options: argparse.Namespace) -> bool:
 
     def job(where: Ray | None) -> None:
         shutil.rmtree(place / "out", ignore_errors=True)
-        done = weevit.run_job(weevit.load(model, threads=2), folder, place / "out", on=where, shard_size=options.shard_size)
+        done = weevit.run_job(
+            weevit.load(model, threads=2), folder, place / "out", on=where, shard_size=options.shard_size
+        )
         assert done.computed == options.photos
 
     taken = interleave(options.runs, process=timed(lambda: job(None)), actors=timed(lambda: job(on)))

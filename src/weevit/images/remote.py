@@ -88,10 +88,14 @@ class RemoteFile:
         try:
             size = self._info().get("size")
             check_bytes(size or 0, limits)
-            with self.system.open(self.path, "rb", cache_type="none") if size else self.system.open(self.path) as file:
-                data = bytearray()
-                while len(data) <= limits.max_bytes and (part := file.read(limits.max_bytes + 1 - len(data))):
-                    data += part  # a stream of unknown size gives what has come so far
+            data = bytearray()
+            if self.info and size and not self.name.startswith("http"):  # opening it would ask for its size again
+                data += self.system.cat_file(self.path, start=0, end=size)
+            else:
+                kept = {"cache_type": "none"} if size else {}
+                with self.system.open(self.path, "rb", **kept) as file:
+                    while len(data) <= limits.max_bytes and (part := file.read(limits.max_bytes + 1 - len(data))):
+                        data += part  # a stream of unknown size gives what has come so far
         except Exception as error:
             raise _as_image_error(error, self.name) from error
         if not data:
