@@ -5,9 +5,13 @@
                                                     (>= 1.6x), and with smaller ones, which suit a CPU better
     python benchmarks/jobs.py memory [--runs 3]     peak at 500 and at 20,000 images; equal within 10 %
     python benchmarks/jobs.py overhead [--photos]   100,000 images, an engine that costs nothing; < 5 %, < 1 s to resume
+    python benchmarks/jobs.py rows [--rows 1000000 10000000]
+                                                    lists of so many lines, answers that cost nothing: memory equal
+                                                    within 10 %, time per row within 2 %
+    python benchmarks/jobs.py names                 what planning costs per name: of one's own share, and of others
     python benchmarks/jobs.py kills [--kills 20]    row J3: 2,000 images, SIGKILL at random times
 
-All but `overhead` need the shared data; `speed` needs timm.
+All but `overhead`, `rows` and `names` need the shared data; `speed` needs timm.
 """
 
 from __future__ import annotations
@@ -163,6 +167,64 @@ def small(place: Path, count: int) -> Path:
     return folder
 
 
+MANY = """
+import resource, sys, time
+import weevit
+predictor = weevit.load("digits")
+top = (weevit.Prediction(3, "3", "three", 0.5),)
+def stream(sources, *rest, **more):
+    for source in sources:
+        yield weevit.Result(source.name, width=32, height=32, top=top)
+predictor.stream = stream
+began, used = time.perf_counter(), time.process_time()
+done = weevit.run_job(predictor, sys.argv[1], sys.argv[2], "classify", topk=1, shard_size=int(sys.argv[3]))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(done.finished, time.perf_counter() - began, time.process_time() - used, peak)
+"""
+"""A job whose answers cost nothing: what is left is the listing, the plan, the rows and their shards."""
+
+
+def names(place: Path, options: argparse.Namespace) -> None:
+    from weevit.images.sources import expand
+    from weevit.jobs.plan import make_plan
+
+    count, listed = options.images, place / "list.txt"
+    with listed.open("w") as file:
+        file.writelines(f"photos/{number // 1000:06d}/{number:09d}.jpg\n" for number in range(count))
+    for share in ((1, 1), (1, 200)):
+        start = time.process_time()
+        plan, _ = make_plan(expand(listed), 512, share)
+        used = time.process_time() - start
+        print(
+            f"share {share[0]}/{share[1]} of {plan.rows:,} names: {1e6 * used / count:.1f} us of a processor per name"
+        )
+
+
+def rows(place: Path, options: argparse.Namespace) -> None:
+    found: dict[int, list[tuple[float, float, float]]] = {}
+    for count in (options.rows[0] // 10, *options.rows):
+        listed = place / "list.txt"
+        with listed.open("w") as file:
+            file.writelines(f"photos/{number // 1000:06d}/{number:09d}.jpg\n" for number in range(count))
+        shutil.rmtree(place / "out", ignore_errors=True)
+        out = run_process([sys.executable, "-c", MANY, listed, place / "out", options.shard_size]).out.split()
+        assert int(out[0]) == count
+        seconds, used, peak = map(float, out[1:])
+        plan = (place / "out" / "plan.jsonl").stat().st_size
+        manifest = (place / "out" / "manifest-1-of-1.jsonl").stat().st_size
+        print(
+            f"{count:,} rows: {seconds:.0f} s, {1e6 * seconds / count:.1f} us a row ({1e6 * used / count:.1f} us of a "
+            f"processor), peak {peak:.0f} MB; plan {plan / count:.3f}, manifest {manifest / count:.3f} bytes a row",
+            flush=True,
+        )
+        found.setdefault(count, []).append((seconds / count, used / count, peak))
+    few, many = (found[count][0] for count in options.rows)
+    print(
+        f"{options.rows[1]:,} against {options.rows[0]:,} rows: {many[2] / few[2]:.3f} times the memory, "
+        f"{many[0] / few[0]:.3f} times the time per row ({many[1] / few[1]:.3f} of a processor)"
+    )
+
+
 CHILD = """
 import sys, weevit
 predictor = weevit.load(sys.argv[1], image_size=64)
@@ -210,7 +272,7 @@ def digest(out: Path) -> str:
     return found.hexdigest()
 
 
-EXPERIMENTS = {"speed": speed, "memory": memory, "overhead": overhead, "kills": kills}
+EXPERIMENTS = {"speed": speed, "memory": memory, "overhead": overhead, "rows": rows, "names": names, "kills": kills}
 
 
 def main() -> None:
@@ -221,6 +283,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[DEFAULT_BATCH, 16], help="of timm's")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--counts", type=int, nargs=2, default=[500, 20_000], help="images, for memory")
+    parser.add_argument("--rows", type=int, nargs=2, default=[1_000_000, 10_000_000], help="lines of a list, for rows")
+    parser.add_argument("--shard-size", type=int, default=512, help="rows of a file, for rows")
     parser.add_argument("--photos", action="store_true", help="for overhead: the shared photos in place of small JPEGs")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

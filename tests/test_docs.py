@@ -72,6 +72,7 @@ NEEDS = {
     "jinja2": r"quantization\.md|weevit quantize |-int8",
     "uvicorn": r"serving\.md|weevit serve|--serve ",
     "mcp": r"weevit mcp",
+    "ray": r"scale\.md|--on ray",
     "torch": r"(training|augmentation|fine-tuning)\.md|weevit (train|resume|finetune) |runs/tuned|create_model|torch",
 }
 """Module of an extra -> the pages and commands that need it."""
@@ -86,8 +87,9 @@ def skip_without_extras(name: str, text: str) -> None:
 @pytest.mark.parametrize(("name", "block"), blocks("python"), ids=[name for name, _ in blocks("python")])
 def test_python_blocks_run(name: str, block: str, desk: Path, environment: dict[str, str]) -> None:
     skip_without_extras(name, block)
+    own = {"PYTHONWARNINGS": "default"} if "import ray" in block else {}  # Ray Data warns of itself
     done = subprocess.run(
-        [sys.executable, "-c", block], cwd=desk, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", block], cwd=desk, env=environment | own, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{name}:\n{done.stderr}"
 

@@ -72,10 +72,10 @@ LAYERS = (
     ("errors", "store"),
     ("zoo", "images", "datasets"),
     ("graph", "engine", "nn"),
-    ("answers", "predict", "data", "reports", "explain", "reduction", "recipes"),
+    ("answers", "predict", "data", "reports", "explain", "reduction", "recipes", "shipping"),
     (
         *("jobs", "embeddings", "search", "evaluation", "checking", "fitting", "quantization"),
-        *("batches", "optim", "runs", "training", "finetuning", "serve"),
+        *("batches", "optim", "runs", "training", "finetuning", "serve", "integrations"),
     ),
     ("cli", ""),
 )
@@ -94,6 +94,7 @@ SIBLINGS = {
     ("predict", "answers"): "the facade gives answers",
     ("reduction", "answers"): "it compares answers",
     ("reduction", "predict"): "it compares answers",
+    ("shipping", "predict"): "it sends a model that is loaded",
     ("explain", "answers"): "it explains an answer",
     ("explain", "predict"): "it explains an answer",
     ("checking", "embeddings"): "labels are checked by the embeddings of their images",

@@ -41,6 +41,10 @@ ROWS = {
         "cut, killed, full, deleted, flipped in any order: ends complete (in full: folders.py)",
         ["tests/jobs/test_orders.py"],
     ),
+    "J14": (
+        "a bucket that loses, cuts, refuses and delays: complete versions only (in full: bucket.py faults)",
+        ["tests/jobs/test_bucket.py", "-k", "j14_"],
+    ),
     "M11": ("strangers' folders: typed errors only (in full: folders.py)", ["tests/test_strangers.py"]),
     "M13": ("planted graphs: bound to their key, or built anew", ["tests/engine/test_cache.py", "-k", "ours or bound"]),
     "T1": ("training killed at steps: the same bytes in the end", [TRAINING, STATE, "-k", "t1_"]),

@@ -44,7 +44,7 @@ def test_a_job_from_beginning_to_end(images: Path, fake_tiny: Path, tmp_path: Pa
     first = weevit_says(*words, "--shard", "2/2", "--shard-size", 8)
     assert "This share is done; 16 rows of others are not" in first.stderr
     assert "16 left" in weevit_says("jobs", "status", tmp_path / "out").stdout
-    assert "not there yet (8 rows)" in weevit_says("jobs", "verify", tmp_path / "out", code=1).stdout
+    assert "not there yet: 2 shards (16 rows)" in weevit_says("jobs", "verify", tmp_path / "out", code=1).stdout
     rest = weevit_says(*words, "--shard", "1/2", "--shard-size", 8)
     assert "failures.csv: 1 not an image" in rest.stderr or "1 not an image" in first.stderr
     again = weevit_says(*words, "--shard-size", 8)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from weevit.errors import EmptyImageError, MissingImageError, TooLargeImageError, UnreadableImageError, UsageError
+from weevit.images import remote
 from weevit.images.decode import Limits
 from weevit.images.remote import RemoteFile
 from weevit.images.source import Source, open_image
@@ -88,6 +89,20 @@ def test_what_is_below_an_address_comes_in_natural_order(client: Any, bucket: st
         assert [source.name for source in found] == [f"{bucket}/p/{name}" for name in inside]
         assert found.left_out == {".txt": 1}
         assert widths(list(found)) == [3, 4, 2, 1]
+
+
+def test_one_folder_of_a_bucket_is_listed_at_a_time(client: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing of everything would hold a kilobyte per object."""
+    put(client, bucket, {f"p/{folder}/{name}.png": png() for folder in range(3) for name in range(2)})
+    put(client, bucket, {"p/": b""})  # what consoles make for a folder
+    listed: list[str] = []
+    real = remote._entries
+    monkeypatch.setattr(remote, "_entries", lambda system, path: (listed.append(path), real(system, path))[1])
+    found = iter(expand(f"{bucket}/p"))
+    assert next(found).name == f"{bucket}/p/0/0.png"
+    assert len(listed) == 2
+    assert [source.name[-7:] for source in found] == ["0/1.png", "1/0.png", "1/1.png", "2/0.png", "2/1.png"]
+    assert len(listed) == 4
 
 
 def test_one_object_is_a_source_whatever_its_ending(client: Any, bucket: str) -> None:

@@ -26,6 +26,7 @@ from weevit.jobs.plan import PARTS, read_plan
 from weevit.jobs.results import job_status, verify_job
 from weevit.jobs.run import Progress, run_job
 from weevit.jobs.shards import read_table
+from weevit.store.place import Disk
 
 COUNT, SHARD = 14, 4
 
@@ -75,9 +76,9 @@ def weevit_says(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_shards_lie_in_data_and_records_beside_it(job: Path) -> None:
-    plan = read_plan(job)
+    plan = read_plan(Disk(job))
     assert plan is not None
-    assert names(job / "data") == [shard.file for shard in plan]
+    assert names(job / "data") == [shard.file for shard in plan.shards]
     assert all(fnmatchcase(name, PARTS) for name in names(job / "data"))
     seen = [name for name in names(job) if not name.startswith(".")]
     assert seen == ["data", "failures.csv", "job.json", "manifest-1-of-1.jsonl", "plan.jsonl"]
@@ -98,7 +99,7 @@ def test_data_holds_whole_shards_at_every_moment(
         real(path, *rest)
         found = list((tmp_path / "out" / "data").iterdir())
         seen.append([path.name for path in found])
-        assert all(read_table(path).num_rows == SHARD for path in found)
+        assert all(read_table(Disk(tmp_path / "out"), path.name).num_rows == SHARD for path in found)
 
     monkeypatch.setattr(tasks, "write_shard", look)
     run(tmp_path / "out")
@@ -276,7 +277,7 @@ def test_one_packed_column_of_a_shard_is_refused(job: Path, how: dict[str, Any])
     settings = {"use_dictionary": False, **how, "compression": others | how.get("compression", {})}
     parquet.write_table(table, path, **settings)
     with pytest.raises(weevit.JobError, match="it is packed, and might unpack to any size"):
-        read_table(path, ["input", "status"])
+        read_table(Disk(job), path.name, ["input", "status"])
 
 
 def test_a_job_without_a_plan_says_so(job: Path) -> None:

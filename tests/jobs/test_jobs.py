@@ -31,6 +31,7 @@ from weevit.jobs.results import job_status, verify_job  # noqa: E402
 from weevit.jobs.run import Progress, run_job  # noqa: E402
 from weevit.jobs.settings import read_settings  # noqa: E402
 from weevit.jobs.shards import vectors  # noqa: E402
+from weevit.store.place import Disk  # noqa: E402
 
 SIZE = 32
 """A ViT-Ti at 32 px is as right or wrong as at 224, and fifty times as fast."""
@@ -211,13 +212,13 @@ def test_killed_at_random_times(fake_tiny: Path, images: Path, tmp_path: Path) -
             time.sleep(dice.uniform(0.3, 0.9))
             process.kill()
         kills += 1
-        there = sum(line.rows for line in read_lines(folder)) if folder.exists() else 0
+        there = sum(line.rows for line in read_lines(Disk(folder))) if folder.exists() else 0
         assert there >= before  # what has its line stays
         before = there
     done = subprocess.run([*COMMAND, *words, "-o", str(folder)], check=True, capture_output=True, text=True)
     assert "199 done" in done.stderr
     assert contents(folder) == contents(tmp_path / "whole")
-    assert len({(line.shard, line.inputs) for line in read_lines(folder)}) == len(read_lines(folder)) == 13
+    assert len({(line.shard, line.inputs) for line in read_lines(Disk(folder))}) == len(read_lines(Disk(folder))) == 13
 
 
 def test_a_kill_costs_at_most_one_shard(
@@ -231,7 +232,7 @@ def test_a_kill_costs_at_most_one_shard(
         real(*args)
 
     def watch(progress: Progress) -> None:
-        redone.append(progress.answered - sum(line.rows for line in read_lines(folder)))
+        redone.append(progress.answered - sum(line.rows for line in read_lines(Disk(folder))))
 
     monkeypatch.setattr(jobs_tasks, "write_shard", slowly)
     run(predictor, images, folder, watch=watch)
@@ -249,10 +250,10 @@ def test_a_crash_between_two_steps(
     run(predictor, images, folder, should_stop=stop_after(2))
     real = jobs_run.append
 
-    def crash(path: Path, line: Any) -> None:
+    def crash(place: Disk, name: str, line: Any) -> None:
         if moment == "line":
-            real(path, line)
-            os.truncate(path, path.stat().st_size - 20)
+            real(place, name, line)
+            os.truncate(place.path / name, (place.path / name).stat().st_size - 20)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -363,7 +364,7 @@ def test_a_job_of_an_earlier_version_was_fp32_on_the_cpu(
     schema = pyarrow.read_schema(next((folder / "data").iterdir()))
     own = {key: value for key, value in schema.metadata.items() if key not in (b"weevit.precision", b"weevit.device")}
     assert len(own) == len(schema.metadata) - 2
-    settings = read_settings(folder)
+    settings = read_settings(Disk(folder))
     assert settings.unlike(schema.with_metadata(own)) == ""
     assert replace(settings, precision="bf16").unlike(schema.with_metadata(own)) == "precision"
 
@@ -409,11 +410,57 @@ def test_shares_make_the_whole(predictor: weevit.Predictor, images: Path, tmp_pa
 
     def late(progress: Progress) -> None:
         if progress.computed == 1:
-            draw(images / "0.png", 88)
+            draw(images / "41.png", 88)
             with pytest.raises(weevit.JobError, match="differ from those of the other workers"):
                 run(predictor, images, folder, shard=(1, 3))
 
     run(predictor, images, folder, shard=(3, 3), watch=late)
+
+
+def test_a_share_asks_for_the_sizes_of_its_own_inputs_only(
+    predictor: weevit.Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With addresses in a list, each of them is a request."""
+    from weevit.images.source import Source
+
+    asked: list[str] = []
+    real = Source.fingerprint
+    monkeypatch.setattr(Source, "fingerprint", lambda self: (asked.append(Path(self.name).stem), real(self))[1])
+    done = run(predictor, images, tmp_path / "out", shard=(2, 3))
+    assert sorted(set(asked), key=int) == [str(seed) for seed in (*range(8, 16), *range(32, 40))]
+    assert (done.total, done.rest) == (16, COUNT - 16)
+    status = job_status(tmp_path / "out")
+    assert (status.done, status.total) == (16, COUNT)
+    assert dict(verify_job(tmp_path / "out")) == {
+        "plan.jsonl": "not there yet: 4 shards (25 rows) are of shares that have not run"
+    }
+    with pytest.raises(weevit.JobError, match="25 of 41 rows are not there"):
+        weevit.read_results(tmp_path / "out")
+    assert weevit.read_results(tmp_path / "out", partial=True).num_rows == 16
+
+
+def test_shares_of_other_inputs_are_told_apart(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    run(predictor, images, folder, shard=(1, 2))
+    draw(images / "41.png", 41)
+    done = run(predictor, images, folder, shard=(2, 2))
+    assert not (folder / "plan-1-of-2.jsonl").exists()  # it counts 41 inputs
+    assert done.rest == COUNT + 1 - done.total
+    run(predictor, images, folder, shard=(1, 2))
+    run(predictor, images, tmp_path / "whole")
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_a_name_that_repeats_is_found_after_the_reading(
+    predictor: weevit.Predictor, images: Path, tmp_path: Path
+) -> None:
+    """In the order of the inputs, whatever names others get: as if every name were kept in memory."""
+    listed = images / "list.csv"
+    names = ["a", "b", "a", "a#2", "c", "b#2", "b", "a", "b#2"]
+    listed.write_text("path,id\n" + "".join(f"{number}.png,{name}\n" for number, name in enumerate(names)))
+    run(predictor, listed, tmp_path / "out", shard_size=2)
+    found = weevit.read_results(tmp_path / "out")["input"].to_pylist()
+    assert found == ["a", "b", "a#2", "a#2#2", "c", "b#2", "b#3", "a#3", "b#2#2"]
 
 
 def test_a_full_disk(

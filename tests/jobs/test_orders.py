@@ -25,6 +25,7 @@ from weevit.jobs.manifest import Line, append, done, read_lines
 from weevit.jobs.plan import read_plan
 from weevit.jobs.results import job_status, verify_job
 from weevit.store.locks import take_lock
+from weevit.store.place import Disk
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +82,19 @@ def test_a_flipped_byte_is_found_by_the_same_command(
 
 def test_of_two_lines_the_one_that_is_true_of_the_bytes_counts(order: job_orders.Order) -> None:
     order.run()
-    plan, lines = read_plan(order.folder), read_lines(order.folder)
+    plan, lines = read_plan(Disk(order.folder)), read_lines(Disk(order.folder))
     assert plan is not None
     assert [line.order for line in lines] == list(range(1, 8))
     true = lines[3]
     later = replace(true, sha256="0" * 64, order=99, errors={"made up": 1})
-    append(order.folder / "manifest-9-of-9.jsonl", later)
+    append(Disk(order.folder), "manifest-9-of-9.jsonl", later)
     for hashed in (False, True):  # both are of its size
-        assert done(order.folder, plan, read_lines(order.folder), hashed)[3] == true
+        assert (
+            dict(done(Disk(order.folder), plan.shards, read_lines(Disk(order.folder)), hashed))[plan.shards[3]] == true
+        )
     again = replace(true, order=100, computed=0)
-    append(order.folder / "manifest-0-of-9.jsonl", again)  # of two true ones the last
-    assert done(order.folder, plan, read_lines(order.folder))[3] == again
+    append(Disk(order.folder), "manifest-0-of-9.jsonl", again)  # of two true ones the last
+    assert dict(done(Disk(order.folder), plan.shards, read_lines(Disk(order.folder))))[plan.shards[3]] == again
 
 
 def test_folders_without_an_order_are_read(order: job_orders.Order) -> None:
@@ -120,18 +123,18 @@ def test_a_line_that_weevit_would_not_write_does_not_count(order: job_orders.Ord
     lines = path.read_text().splitlines()
     line = {name: own for name, own in json.loads(lines[0]).items() if name != "check"}
     path.write_text("\n".join([json.dumps(line | change), *lines[1:]]) + "\n")
-    assert len(read_lines(order.folder)) == 6
+    assert len(read_lines(Disk(order.folder))) == 6
     order.run()
     assert not list(verify_job(order.folder))
 
 
 def test_a_flipped_bit_in_a_line_is_no_other_number(tmp_path: Path) -> None:
     line = Line(0, "a" * 64, f"part-000000-{'a' * 16}.parquet", 9, 100, "b" * 64, 5, 0.5)
-    append(tmp_path / "manifest-1-of-1.jsonl", line)
-    assert read_lines(tmp_path) == [line]
+    append(Disk(tmp_path), "manifest-1-of-1.jsonl", line)
+    assert read_lines(Disk(tmp_path)) == [line]
     path = tmp_path / "manifest-1-of-1.jsonl"
     path.write_text(path.read_text().replace('"computed": 5', '"computed": 7'))
-    assert read_lines(tmp_path) == []
+    assert read_lines(Disk(tmp_path)) == []
     assert asdict(line)["computed"] == 5
 
 
@@ -198,13 +201,26 @@ def test_status_of_what_may_only_be_read(order: job_orders.Order, monkeypatch: p
         job_status(order.folder)
 
 
-def test_a_folder_is_no_address(order: job_orders.Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("https://host/x", "'https' is none of them"),
+        ("s4://bucket/x", "'s4' is none of them"),
+        ("s3://me:secret@bucket/x", "holds a password"),
+        ("s3:///x", "names no bucket"),
+    ],
+)
+def test_an_address_that_cannot_be_written(
+    order: job_orders.Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(weevit.UsageError, match=r"'s3://bucket/x' is an address"):
-        weevit.run_job(order.predictor, order.images, "s3://bucket/x")
-    words = [sys.executable, "-m", "weevit", "embed", str(order.images), "-m", "digits", "-o", "s3://b/x"]
+    with pytest.raises(weevit.UsageError, match=message) as caught:
+        weevit.run_job(order.predictor, order.images, address)
+    assert "secret" not in str(caught.value)
+    words = [sys.executable, "-m", "weevit", "embed", str(order.images), "-m", "digits", "-o", address]
     said = subprocess.run(words, capture_output=True, text=True, check=False)
     assert said.returncode == 2
-    assert "is an address" in said.stderr
+    assert message in said.stderr
+    assert "secret" not in said.stderr
     assert sorted(tmp_path.iterdir()) == before

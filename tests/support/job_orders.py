@@ -20,6 +20,7 @@ from weevit.jobs import tasks as jobs_tasks
 from weevit.jobs.manifest import read_lines
 from weevit.jobs.plan import DATA, read_plan
 from weevit.jobs.results import Status, job_status, verify_job
+from weevit.store.place import Disk
 
 COUNT, SHARD = 26, 4
 
@@ -144,9 +145,9 @@ class Order:
     def check(self, status: Status) -> None:
         """Status counts what is there by size, and says of no process that it runs."""
         assert (status.running, status.unsure) == ([], [])
-        plan = read_plan(self.folder) or []
-        there = {(line.file, line.bytes): line.rows for line in read_lines(self.folder)}
-        sizes = {shard.file: self.folder / DATA / shard.file for shard in plan}
+        plan = read_plan(Disk(self.folder))
+        there = {(line.file, line.bytes): line.rows for line in read_lines(Disk(self.folder))}
+        sizes = {shard.file: self.folder / DATA / shard.file for shard in plan.shards} if plan else {}
         rows = sum(there.get((name, path.stat().st_size), 0) for name, path in sizes.items() if path.exists())
         assert status.done == rows, self.told
         assert status.total is None or status.done <= status.total

@@ -159,8 +159,10 @@ def tell_left_out(left_out: Counter[str]) -> None:
         tell(f"left out {files} not named like images: {endings}")
 
 
-def is_folder(output: Path | None) -> bool:
-    """Whether --output names a folder of results: an existing one, or a name without an ending."""
+def is_folder(output: Path | str | None) -> bool:
+    """Whether --output names a folder of results: an address, an existing one, or a name without an ending."""
+    if isinstance(output, str):
+        return True
     return output is not None and (output.is_dir() or not output.suffix)
 
 

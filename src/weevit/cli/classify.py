@@ -25,7 +25,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 @options.inputs
 @options.loading_to_answer
 @click.option("--topk", type=options.Whole(1), default=5, show_default=True, help="How many classes to name.")
-@options.output
+@options.answers
 @options.job
 @options.json_lines
 @options.strict
@@ -35,7 +35,7 @@ def classify(
     inputs: tuple[str, ...],
     loading: options.Loading,
     topk: int,
-    output: Path | None,
+    output: Path | str | None,
     job: options.Job,
     json_lines: bool,
     strict: bool,
@@ -58,6 +58,7 @@ def classify(
 
         own: dict[str, Any] = {"topk": topk, "json_lines": json_lines}
         return answer_many("classify", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
+    assert not isinstance(output, str)  # an address is a folder
     answers.check_output(output, signs.CLASSIFY, inputs)
     options.refuse_job(job, output)
     sources, predictor = answers.begin(inputs, loading, quiet)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--dtype", type=options.OneOf(("float32", "float16")), default="float32", show_default=True,
     help="Type of the numbers, with a folder as --output.",
 )  # fmt: skip
-@options.output
+@options.answers
 @options.job
 @options.json_lines
 @options.strict
@@ -33,7 +33,7 @@ def embed(
     loading: options.Loading,
     normalize: bool,
     dtype: str,
-    output: Path | None,
+    output: Path | str | None,
     job: options.Job,
     json_lines: bool,
     strict: bool,
@@ -61,6 +61,7 @@ def embed(
 
         own: dict[str, Any] = {"normalize": normalize, "dtype": dtype, "json_lines": json_lines}
         return answer_many("embed", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
+    assert not isinstance(output, str)  # an address is a folder
     answers.check_output(output, signs.EMBED, inputs)
     options.refuse_job(job, output, {"--dtype float16": dtype == "float16"})
     sources, predictor = answers.begin(inputs, loading, quiet)

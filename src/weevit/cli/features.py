@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.inputs
 @options.loading_to_answer
 @click.option("--layers", help="Indices of blocks, as in 5,10,-1; the last by default.")
-@options.output
+@options.answers
 @options.job
 @click.option("--pca", type=options.Output(), help="A .png: patch features as colours, for one image.")
 @options.strict
@@ -29,7 +29,7 @@ def features(
     inputs: tuple[str, ...],
     loading: options.Loading,
     layers: str | None,
-    output: Path | None,
+    output: Path | str | None,
     job: options.Job,
     pca: Path | None,
     strict: bool,
@@ -56,6 +56,10 @@ def features(
         own: dict[str, Any] = {"layers": options.parse_layers(layers)}
         return answer_many("features", inputs, loading, output, job, quiet=quiet, strict=strict, **own)
     blocks = options.parse_layers(layers)
+    if isinstance(output, str):
+        raise UsageError(
+            "--pca draws a file, and --output is a folder in a bucket: one of them at a time.", "--pca maps.png"
+        )
     answers.check_output(output, signs.FEATURES, inputs)
     options.refuse_job(job, output)
     answers.check_output(pca, signs.PCA, inputs, "--pca")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from weevit.cli import options
@@ -13,7 +11,7 @@ from weevit.text import kinds
 SCHEMA = 1
 """Version of `weevit jobs status --json`."""
 
-folder = click.argument("folder", type=click.Path(path_type=Path))
+folder = click.argument("folder")
 
 
 @click.group()
@@ -25,7 +23,7 @@ def jobs() -> None:
 @folder
 @options.json_lines
 @options.verbose
-def status(folder: Path, json_lines: bool) -> int:
+def status(folder: str, json_lines: bool) -> int:
     """Say what is done, what is left, what failed and how fast it goes."""
     from weevit.jobs.results import job_status
 
@@ -58,21 +56,23 @@ def status(folder: Path, json_lines: bool) -> int:
 @jobs.command()
 @folder
 @options.verbose
-def verify(folder: Path) -> int:
+def verify(folder: str) -> int:
     """Read every file again and compare it with the manifest; exit 1 if anything differs."""
     from weevit.jobs.folder import plan_of
+    from weevit.jobs.places import place_of
     from weevit.jobs.results import verify_job
 
+    place = place_of(folder)
     wrong = 0
-    for name, problem in verify_job(folder):
-        say(f"{folder / name}: {problem}")
+    for name, problem in verify_job(place):
+        say(f"{place}/{name}: {problem}")
         wrong += 1
-    plan = plan_of(folder)
+    plan = plan_of(place)
     if wrong:
         files = "1 file is not as it" if wrong == 1 else f"{wrong:,} files are not as they"
-        say(f"{files} should be; the job has {len(plan):,}.")
+        say(f"{files} should be; the job has {plan.count:,}.")
         say("Delete these files and give the job's command again: it writes the missing ones.")
         return 1
-    files = "1 file" if len(plan) == 1 else f"{len(plan):,} files"
-    say(f"{files}, {sum(shard.rows for shard in plan):,} rows: all as they were written")
+    files = "1 file" if plan.count == 1 else f"{plan.count:,} files"
+    say(f"{files}, {plan.rows:,} rows: all as they were written")
     return 0

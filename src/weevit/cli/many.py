@@ -16,6 +16,8 @@ from weevit.cli.progress import counted_progress
 from weevit.errors import UsageError
 from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import VANISHED, check_folder
+from weevit.jobs.on_ray import parse_on
+from weevit.jobs.places import place_of
 from weevit.jobs.run import Progress, check_share, run_job
 from weevit.jobs.settings import JOB
 from weevit.store.folder import FAILURES
@@ -23,13 +25,14 @@ from weevit.text import kinds, span, typed
 
 if TYPE_CHECKING:
     from weevit.jobs.run import Watcher
+    from weevit.store.place import Place
 
 
 def answer_many(
     verb: str,
     inputs: tuple[str, ...],
     loading: options.Loading,
-    output: Path | None,
+    output: Path | str | None,
     job: options.Job,
     *,
     quiet: bool,
@@ -46,28 +49,31 @@ def answer_many(
         )
     shard = options.parse_shard(job.shard)
     check_share(*shard)  # before the model is loaded
+    on = None if job.on is None else parse_on(job.on, loading.threads)
     pyarrow()
-    check_folder(output, shard, (*inputs, loading.model))
+    place = place_of(output)
+    check_folder(place, shard, (*inputs, loading.model))
     answers.check_there(inputs, loading.model)
     sources = answers.read_inputs(inputs)
     predictor = answers.load_model(loading, quiet)
-    if not (output / JOB).exists():  # printed at the start
+    if place.size(JOB) is None:  # printed at the start
         answers.tell_reduction(predictor, sources)
     with _watching(quiet) as watch, _ctrl_c() as asked_to_stop:
         done = run_job(
             predictor,
             sources,
-            output,
+            place,
             verb,
             shard=shard,
             shard_size=job.shard_size,
             retry_failed=job.retry_failed,
             watch=watch,
             should_stop=asked_to_stop,
+            on=on,
             **own,
         )
     if not quiet:
-        _summary(done, output)
+        _summary(done, place)
         answers.tell_left_out(done.left_out)
     if done.interrupted:
         return EXIT_INTERRUPTED
@@ -76,11 +82,11 @@ def answer_many(
     return EXIT_SOME_FAILED if strict and done.errors else 0
 
 
-def _summary(done: Progress, output: Path) -> None:
+def _summary(done: Progress, place: Place) -> None:
     good = done.finished - done.errors.total()
     words = [f"{good:,} done"]
     if done.errors:
-        where = "" if done.rest or done.interrupted else f"{output / FAILURES}: "
+        where = "" if done.rest or done.interrupted else f"{place}/{FAILURES}: "
         words.append(f"{done.errors.total():,} failed ({where}{kinds(done.errors)})")
     if done.computed:
         words.append(f"{done.computed / max(done.seconds, 1e-9):.1f} images/s")
@@ -93,13 +99,13 @@ def _summary(done: Progress, output: Path) -> None:
     if done.lost:
         tell(f"{done.lost:,} files were missing or had changed; they were written again.")
     if done.vanished:
-        tell(f"{done.vanished:,} of the inputs of an earlier run are gone, and so are their rows: {output / VANISHED}")
+        tell(f"{done.vanished:,} of the inputs of an earlier run are gone, and so are their rows: {place}/{VANISHED}")
     if done.interrupted:
         tell(f"Stopped with {done.total - done.finished:,} rows left. Rerun the command to resume.")
     elif done.rest:
-        tell(f"This share is done; {done.rest:,} rows of others are not: weevit jobs status {typed(output)}")
+        tell(f"This share is done; {done.rest:,} rows of others are not: weevit jobs status {typed(place)}")
     else:
-        tell(f'next: weevit.read_results("{output}")')
+        tell(f'next: weevit.read_results("{place}")')
 
 
 @contextmanager

@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import click
 
 from weevit.arguments import MAX_BATCH, MAX_SEED, MAX_THREADS, one_of, whole
 from weevit.errors import UsageError
-from weevit.store.outputs import local
+from weevit.store.outputs import is_address, local
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -64,6 +64,15 @@ class Output(click.Path):
         return local(value, _name(param))
 
 
+class Answers(Output):
+    """A file or folder on this machine, or the address of a folder in a bucket."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or the address as it was given; a file is written on this machine."""
+        text = str(value)
+        return text if is_address(text) and not PurePosixPath(text).suffix else super().convert(value, param, ctx)
+
+
 def _name(param: click.Parameter | None) -> str:
     return param.opts[0] if param is not None else "value"
 
@@ -103,6 +112,9 @@ def inputs(verb: Verb) -> Verb:
 
 
 output = click.option("--output", "-o", type=Output(), help="Where to write the answers.")
+answers = click.option(
+    "--output", "-o", type=Answers(), help="Where to write the answers: a file, or a folder, here or in a bucket."
+)
 threads = click.option("--threads", type=Whole(1, MAX_THREADS), help="Threads to compute with; chosen by default.")
 json_lines = click.option(
     "--json", "json_lines", is_flag=True, help="One JSON object per line on stdout, nothing else."
@@ -177,6 +189,7 @@ class Job:
     shard: str
     shard_size: int
     retry_failed: bool
+    on: str | None
 
 
 _JOB = (
@@ -191,6 +204,7 @@ _JOB = (
     click.option(
         "--retry-failed", is_flag=True, help="Ask again for rows without an answer, with a folder as --output."
     ),
+    click.option("--on", metavar="ray[=ADDRESS]", help="Answer on a Ray cluster, with a folder as --output."),
 )
 
 
@@ -254,7 +268,7 @@ def refuse_job(job: Job, output: Path | None, own: Mapping[str, bool] | None = N
         own: options of the verb that are of the kind -> whether they were given.
     """
     given = {"--shard": job.shard != "1/1", "--shard-size": job.shard_size != DEFAULT_SHARD_SIZE}
-    given |= {"--retry-failed": job.retry_failed} | dict(own or {})
+    given |= {"--retry-failed": job.retry_failed, "--on": job.on is not None} | dict(own or {})
     for name in (name for name, was_given in given.items() if was_given):
         where = "no --output" if output is None else f"the file {str(output)!r}"
         raise UsageError(f"{name} is for a folder as --output; {where} was given.", "-o answers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 
 from weevit.images.source import Source
@@ -16,36 +16,40 @@ def id_hash(text: str) -> int:
 class Names:
     """Makes names unique: the second input of a name becomes `name#2`, the third `name#3`.
 
-    Only hashes are kept, about 100 bytes per input; two names with one hash (2^-64 per pair) would be numbered
+    Only hashes are kept, about 100 bytes per name; two names with one hash (2^-64 per pair) would be numbered
     needlessly.
 
+    Args:
+        only: hashes of the names to look at: all other names are known to be unique. None looks at every name.
+
     Attributes:
-        seen: the hash of every name so far.
-        renamed: index of an input -> its longer name.
+        made: hashes of the longer names.
     """
 
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-        self.renamed: dict[int, str] = {}
+    def __init__(self, only: Set[int] | None = None) -> None:
+        self._only = only
+        self._seen: set[int] = set()
+        self._counts: dict[int, int] = {}
+        self.made: set[int] = set()
 
     def unique(self, sources: Iterable[Source]) -> Iterator[Source]:
         """The sources, duplicates under a longer name."""
-        for position, source in enumerate(sources):
-            name, count = source.name, 1
-            while (key := id_hash(name)) in self.seen:
+        for source in sources:
+            first = key = id_hash(source.name)
+            if self._only is not None and key not in self._only:
+                yield source
+                continue
+            name, count = source.name, self._counts.get(first, 1)
+            while key in self._seen:
                 count += 1
                 name = f"{source.name}#{count}"
-            self.seen.add(key)
-            if count > 1:
-                self.renamed[position] = name
+                key = id_hash(name)
+            self._seen.add(key)
+            if key != first:
+                self._counts[first] = count
+                self.made.add(key)
                 source = replace(source, name=name)
             yield source
-
-
-def rename(sources: Iterable[Source], renamed: dict[int, str]) -> Iterator[Source]:
-    """The sources as `Names.unique` gave them, on a second reading; hashes are not needed."""
-    for position, source in enumerate(sources):
-        yield replace(source, name=renamed[position]) if position in renamed else source
 
 
 def ids_of(sources: Sequence[Source], root: str) -> list[str]:

@@ -88,10 +88,14 @@ class RemoteFile:
         try:
             size = self._info().get("size")
             check_bytes(size or 0, limits)
-            with self.system.open(self.path, "rb", cache_type="none") if size else self.system.open(self.path) as file:
-                data = bytearray()
-                while len(data) <= limits.max_bytes and (part := file.read(limits.max_bytes + 1 - len(data))):
-                    data += part  # a stream of unknown size gives what has come so far
+            data = bytearray()
+            if self.info and size and not self.name.startswith("http"):  # opening it would ask for its size again
+                data += self.system.cat_file(self.path, start=0, end=size)
+            else:
+                kept = {"cache_type": "none"} if size else {}
+                with self.system.open(self.path, "rb", **kept) as file:
+                    while len(data) <= limits.max_bytes and (part := file.read(limits.max_bytes + 1 - len(data))):
+                        data += part  # a stream of unknown size gives what has come so far
         except Exception as error:
             raise _as_image_error(error, self.name) from error
         if not data:
@@ -237,18 +241,45 @@ def is_public(address: str) -> bool:
     return bool(found.is_global and not found.is_multicast)
 
 
-def listing(file: RemoteFile) -> list[RemoteFile]:
-    """The files at or below an address, or the matches of a pattern, in natural order."""
+def listing(file: RemoteFile) -> Iterator[RemoteFile]:
+    """The files at or below an address, or the matches of a pattern, in natural order.
+
+    Folders of a bucket are listed one after another, as on a disk: held are the entries of one folder, and of those
+    that it lies in.
+    """
     try:
-        ask = file.system.glob if is_pattern(file.name) else file.system.find
-        listed: dict[str, Any] = ask(file.path, detail=True)
+        if is_pattern(file.name) or file.name.startswith(("http://", "https://")):  # pages link to anything
+            ask = file.system.glob if is_pattern(file.name) else file.system.find
+            found: dict[str, Any] = ask(file.path, detail=True)
+            entries = [{**found[path], "name": path} for path in sorted(found, key=natural_key)]
+            entries = [entry for entry in entries if entry.get("type") != "directory"]
+        else:
+            entries = _entries(file.system, file.path)
     except Exception as error:
         raise _as_image_error(error, file.name) from error
-    return [
-        RemoteFile(str(file.system.unstrip_protocol(path)), file.system, path, listed[path])
-        for path in sorted(listed, key=natural_key)
-        if listed[path].get("type") != "directory"
-    ]
+    yield from _below(file.system, entries)
+
+
+def _entries(system: Any, path: str) -> list[Any]:
+    """The entries of a folder, in natural order of their names; a file is its own entry."""
+    found = system.ls(path, detail=True)
+    system.invalidate_cache()  # fsspec keeps listings for ever
+    return sorted(found, key=lambda entry: natural_key(str(entry["name"]).rstrip("/").rpartition("/")[2]))
+
+
+def _below(system: Any, entries: list[Any]) -> Iterator[RemoteFile]:
+    """The files among entries and below them; ImageError for an unreadable folder."""
+    for entry in entries:
+        path = str(entry["name"])
+        address = str(system.unstrip_protocol(path))
+        if entry.get("type") != "directory":
+            yield RemoteFile(address, system, path, entry)
+            continue
+        try:
+            inner = _entries(system, path)
+        except Exception as error:
+            raise _as_image_error(error, address) from error
+        yield from _below(system, inner)
 
 
 def is_pattern(address: str) -> bool:

@@ -1,3 +1,3 @@
 """Many images: jobs that can be killed, resumed, shared out and checked."""
 
-__all__ = ["folder", "results", "run", "settings"]
+__all__ = ["folder", "on_ray", "places", "results", "run", "settings"]

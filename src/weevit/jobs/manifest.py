@@ -8,31 +8,35 @@ than every line that its writer had read, whatever the machines' clocks say.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from stat import S_ISREG
-from typing import Annotated
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Annotated, overload
+
+import numpy as np
 
 from weevit.errors import JobError, MalformedFileError
 from weevit.jobs.plan import DATA, Shard
-from weevit.store.files import append_line, sha256_file
-from weevit.store.own import read_own
+from weevit.store.place import Place
 from weevit.zoo.fields import whole
 from weevit.zoo.records import MAX_COUNT, Count, Name, Seconds, Sha256, parse_line, read_record, table, to_line, words
 
 MAX_BYTES = 2 << 30
 """Size of a manifest: lines of two thousand million images."""
 
-_HASHING = 4
-"""Threads; hashing releases Python's lock, and a disk prefers several requests."""
+_AT_ONCE = 4
+"""Threads; hashing releases Python's lock, and disks and buckets prefer several requests."""
+
+_ASKED_FOR = 256
+"""Files that wait for a thread."""
 
 Errors = Annotated[dict[str, int], table(words(256), whole(0, MAX_COUNT), 1024)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """A finished shard.
 
@@ -65,42 +69,82 @@ def manifest_name(worker: int, workers: int) -> str:
     return f"manifest-{worker}-of-{workers}.jsonl"
 
 
-def append(path: Path, line: Line) -> None:
-    """Append a line, synced to the disk."""
-    append_line(path, to_line(asdict(line)))
+def append(place: Place, name: str, line: Line) -> None:
+    """Append a line, which is kept whatever happens then."""
+    place.append(name, to_line(asdict(line)))
 
 
-def mend(path: Path) -> None:
-    """Cut off an incomplete last line, as a power cut leaves it: the next line would be joined to it."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+class Lines(Sequence[Line]):
+    """Lines in rising order, in about 100 bytes each: a job of 10^9 rows has two million."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        counts, seconds, digests = array("Q"), array("d"), bytearray()
+        self._errors: dict[int, Errors] = {}
+        for index, line in enumerate(lines):
+            counts.extend((line.order, line.shard, line.rows, line.bytes, line.computed))
+            seconds.append(line.seconds)
+            digests += bytes.fromhex(line.inputs + line.sha256)
+            if line.errors:
+                self._errors[index] = line.errors
+        self._counts = np.frombuffer(counts, np.uint64).reshape(-1, 5)
+        self._seconds, self._digests = seconds, digests
+        self._order = np.argsort(self._counts[:, 0], kind="stable")
+        by_shard = np.argsort(self._counts[self._order, 1], kind="stable")
+        self._by_shard = self._order[by_shard]
+        self._shards = self._counts[self._by_shard, 1]
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    @overload
+    def __getitem__(self, index: int) -> Line: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Line]: ...
+    def __getitem__(self, index: int | slice) -> Line | list[Line]:
+        if isinstance(index, slice):
+            return [self._line(int(own)) for own in self._order[index]]
+        return self._line(int(self._order[index]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def _line(self, index: int) -> Line:
+        order, shard, rows, size, computed = map(int, self._counts[index])
+        inputs, digest = (self._digests[at : at + 32].hex() for at in (64 * index, 64 * index + 32))
+        file, errors = Shard(shard, rows, inputs).file, dict(self._errors.get(index, {}))
+        return Line(shard, inputs, file, rows, size, digest, computed, self._seconds[index], errors, order)
+
+    def of(self, shard: Shard) -> list[Line]:
+        """The lines of a shard with its inputs, the last one first."""
+        first, after = (int(np.searchsorted(self._shards, shard.number, side)) for side in ("left", "right"))
+        found = [self._line(int(index)) for index in self._by_shard[first:after][::-1]]
+        return [line for line in found if (line.inputs, line.rows) == (shard.inputs, shard.rows)]
 
 
-def read_lines(folder: Path) -> list[Line]:
+def read_lines(place: Place) -> Lines:
     """The lines of all workers, in rising order; a damaged line does not count, and its shard is redone.
 
     Raises:
         JobError: a manifest is no plain file, or cannot be read.
     """
-    found: list[Line] = []
-    for path in sorted(folder.glob("manifest-*-of-*.jsonl")):
-        try:
-            content = read_own(path, MAX_BYTES)
-        except FileNotFoundError:
-            continue
-        except MalformedFileError as error:
-            raise JobError(error.message, error.hint) from error
-        found += filter(None, map(_line, content.splitlines()))
-    return sorted(found, key=lambda line: line.order)
+    names = [name for name in place.names() if fnmatchcase(name, "manifest-*-of-*.jsonl")]
+    return Lines(line for name in names for line in map(_line, _content(place, name)) if line)
+
+
+def _content(place: Place, name: str) -> Iterator[bytes]:
+    try:
+        yield from place.lines(name, MAX_BYTES)
+    except FileNotFoundError:
+        return
+    except MalformedFileError as error:
+        raise JobError(error.message, error.hint) from error
 
 
 def _line(text: bytes) -> Line | None:
     try:
-        line = read_record(Line, parse_line(text, "a line"), "a line")
+        line = read_record(Line, parse_line(text.rstrip(b"\r\n"), "a line"), "a line")
     except MalformedFileError:
         return None
     plausible = line.computed <= line.rows and sum(line.errors.values()) <= line.rows
@@ -108,45 +152,38 @@ def _line(text: bytes) -> Line | None:
     return line if plausible and own else None
 
 
-def claims(plan: Iterable[Shard], lines: list[Line]) -> dict[int, list[Line]]:
-    """Number of a planned shard -> the lines with its inputs, the last one first."""
-    wanted = {(shard.number, shard.inputs, shard.rows) for shard in plan}
-    found: dict[int, list[Line]] = {}
-    for line in reversed(lines):
-        if (line.shard, line.inputs, line.rows) in wanted:
-            found.setdefault(line.shard, []).append(line)
-    return found
-
-
-def done(folder: Path, plan: Iterable[Shard], lines: list[Line], hashed: bool = False) -> dict[int, Line]:
-    """The finished shards of a plan: number -> its valid line.
+def done(place: Place, plan: Iterable[Shard], lines: Lines, hashed: bool = False) -> Iterator[tuple[Shard, Line]]:
+    """The finished shards of a plan, each with its valid line.
 
     Args:
-        folder: the job's folder.
+        place: the job's folder.
         plan: the shards.
         lines: lines of `read_lines`.
         hashed: compare every byte; else the size decides, unless lines differ about files of one size.
     """
 
-    def look(own: list[Line]) -> Line | None:
-        return true_line(folder / DATA / own[0].file, own, hashed)
+    def look(shard: Shard) -> Line | None:
+        own = lines.of(shard)
+        return true_line(place, own, hashed) if own else None
 
-    found = claims(plan, lines)
-    if not hashed:
-        looked_at = list(map(look, found.values()))
-    else:
-        with ThreadPoolExecutor(_HASHING, "weevit-hash") as pool:
-            looked_at = list(pool.map(look, found.values()))
-    return {number: line for number, line in zip(found, looked_at, strict=True) if line is not None}
+    shards = iter(plan)
+    if not hashed and not place.checks_bytes:
+        yield from ((shard, line) for shard in shards if (line := look(shard)))
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "weevit-hash") as pool:
+        while some := list(islice(shards, _ASKED_FOR)):
+            looked_at = zip(some, pool.map(look, some), strict=True)
+            yield from ((shard, line) for shard, line in looked_at if line)
 
 
-def true_line(path: Path, lines: list[Line], hashed: bool) -> Line | None:
-    """The first line that is valid for the file; None where none is."""
+def true_line(place: Place, lines: list[Line], hashed: bool) -> Line | None:
+    """The first of a file's lines that is valid for it; None where none is."""
+    name = f"{DATA}/{lines[0].file}"
     try:
-        status = path.lstat()
-        fitting = [line for line in lines if S_ISREG(status.st_mode) and line.bytes == status.st_size]
+        size = place.size(name)
+        fitting = [line for line in lines if line.bytes == size]
         if fitting and (hashed or len({line.sha256 for line in fitting}) > 1):
-            digest = sha256_file(path)
+            digest = place.sha256(name)
             fitting = [line for line in fitting if line.sha256 == digest]
     except OSError:
         return None

@@ -1,5 +1,8 @@
 """The plan of a job: its inputs in order, cut into shards, each identified by a digest of its inputs.
 
+One worker plans every shard (`plan.jsonl`). Each of several plans its own (`plan-3-of-16.jsonl`), for which it asks
+nobody for the sizes and times of the other inputs: it only counts them.
+
 The digest covers ids, fingerprints and targets. An input that was added, changed or removed changes the digests of the
 shards that it is in or moves, and of no others.
 """
@@ -7,17 +10,18 @@ shards that it is in or moves, and of no others.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Annotated
 
 from weevit.errors import JobError, MalformedFileError
-from weevit.images.names import Names
+from weevit.images.names import Names, id_hash
 from weevit.images.source import Source
-from weevit.store.files import replace_file
-from weevit.store.own import read_own
+from weevit.jobs.repeated import Repeated
+from weevit.store.place import Place
 from weevit.zoo.fields import whole
 from weevit.zoo.records import MAX_COUNT, Count, Sha256, parse_line, read_record, to_line
 
@@ -30,8 +34,13 @@ PARTS = "part-[0-9][0-9][0-9][0-9][0-9][0-9]*-" + "[0-9a-f]" * 16 + ".parquet"
 
 MAX_BYTES = 1 << 30
 
+_TRIES = 3
 
-@dataclass(frozen=True)
+Share = tuple[int, int]
+"""(3, 16): the third of sixteen, which has the shards 2, 18, 34, ..."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """Consecutive inputs that are answered, written and recorded together.
 
@@ -66,15 +75,76 @@ class Digest:
         return self._hash.hexdigest()
 
 
-def make_plan(sources: Iterable[Source], shard_size: int, names: Names) -> list[Shard]:
-    """Read the name and fingerprint of every input once; images are not opened."""
-    plan = []
+@dataclass(frozen=True)
+class Plan:
+    """The shards of a job, or those of some shares.
+
+    Attributes:
+        shards: in rising order; of a share without a plan yet none.
+        count, rows: number of shards and inputs of the whole job.
+        listing: digest of the names and targets of all inputs; empty for the plan of one worker.
+    """
+
+    shards: list[Shard]
+    count: int
+    rows: int
+    listing: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every share has a plan."""
+        return len(self.shards) == self.count
+
+    def covers(self, other: Plan) -> bool:
+        """Whether the other plan is a part of this one."""
+        alike = (self.count, self.rows) == (other.count, other.rows)
+        return alike and (self.shards == other.shards or set(self.shards) >= set(other.shards))
+
+
+def is_mine(number: int, share: Share) -> bool:
+    """Whether the shard of this number belongs to a share."""
+    return number % share[1] == share[0] - 1
+
+
+def make_plan(sources: Iterable[Source], shard_size: int, share: Share) -> tuple[Plan, set[int]]:
+    """Read the name of every input and the fingerprints of this share's; images are not opened.
+
+    The inputs are a stream: what is held is 150 bytes per shard. They are read again where names repeat.
+
+    Returns:
+        The plan, and the `only` of `Names` for further readings.
+    """
+    with closing(Repeated()) as keys:
+        plan = _read(sources, shard_size, share, Names(set()), keys.add)
+        only, more = set[int](), keys.found()
+        while more:
+            only |= more
+            names = Names(only)
+            plan = _read(sources, shard_size, share, names, None)
+            more = keys.among(names.made) - only  # a longer name may be the name of another input
+    return plan, only
+
+
+def _read(
+    sources: Iterable[Source], shard_size: int, share: Share, names: Names, seen: Callable[[int], None] | None
+) -> Plan:
+    """One reading of the inputs; `seen` is told the hash of each name."""
+    shards: list[Shard] = []
+    listing = hashlib.sha256() if share[1] > 1 else None
+    total = 0
     for number, group in groups(names.unique(sources), shard_size):
-        digest, rows = Digest(), 0
+        own, digest, rows = is_mine(number, share), Digest(), 0
         for rows, source in enumerate(group, 1):  # noqa: B007 - counts
-            digest.add(source.name, source.fingerprint(), source.target)
-        plan.append(Shard(number, rows, digest.hex()))
-    return plan
+            if seen:
+                seen(id_hash(source.name))
+            if own:
+                digest.add(source.name, source.fingerprint(), source.target)
+            if listing:
+                listing.update(f"{len(source.name)} {source.name} {source.target}\n".encode())
+        total += rows
+        if own:
+            shards.append(Shard(number, rows, digest.hex()))
+    return Plan(shards, -(-total // shard_size), total, listing.hexdigest() if listing else "")
 
 
 def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator[Source]]]:
@@ -87,25 +157,101 @@ def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator
             pass
 
 
-def write_plan(folder: Path, plan: list[Shard]) -> None:
-    """Record the plan: the job is complete when every shard of it is there."""
-    content = b"".join(to_line(asdict(shard)) for shard in plan)
-    replace_file(folder / PLAN, lambda tmp: tmp.write_bytes(content))
+@dataclass(frozen=True)
+class _Head:
+    """The first line of a share's plan: `count`, `rows` and `listing` of the job."""
+
+    count: Count
+    rows: Count
+    listing: Sha256
 
 
-def read_plan(folder: Path) -> list[Shard] | None:
-    """The plan of a folder, None where there is none; JobError where the file is damaged."""
-    path = folder / PLAN
+def plan_name(share: Share) -> str:
+    """`plan.jsonl` for one worker, which plans every shard; `plan-3-of-16.jsonl` for a share."""
+    return PLAN if share[1] == 1 else "plan-{}-of-{}.jsonl".format(*share)
+
+
+def write_plan(place: Place, plan: Plan, share: Share) -> None:
+    """Record the plan of a share, then delete plans of other cuts and of other inputs.
+
+    The caller sees to it that no process works at those.
+    """
+    head = b"" if share[1] == 1 else to_line(asdict(_Head(plan.count, plan.rows, plan.listing)))
+    content = head + b"".join(to_line(asdict(shard)) for shard in plan.shards)
+    place.write(plan_name(share), content)
+    for name in _plans(place):
+        if name != plan_name(share) and (share[1] == 1 or not _is_beside(place, name, plan, share)):
+            place.remove(name)
+
+
+def _is_beside(place: Place, name: str, plan: Plan, share: Share) -> bool:
+    """Whether a plan is of another share of the same cut and of the same inputs."""
     try:
-        lines = enumerate(read_own(path, MAX_BYTES).splitlines(), 1)
-        where = ((f"{path}, line {number}", line) for number, line in lines)
-        plan = [read_record(Shard, parse_line(line, at), at) for at, line in where]
-        if any(number != shard.number for number, shard in enumerate(plan)):
-            raise MalformedFileError(f"{path} does not count its shards from 0.")
-    except FileNotFoundError:
+        return name != PLAN and _cut(name)[1] == share[1] and _read_plan(place, name).listing == plan.listing
+    except (JobError, FileNotFoundError):
+        return False
+
+
+def _plans(place: Place) -> list[str]:
+    return [name for name in place.names() if name == PLAN or _cut(name)[1] > 1]
+
+
+def _cut(name: str) -> Share:
+    """The share in the name of a plan; (0, 0) for another name."""
+    found = re.fullmatch(r"plan-([0-9]{1,9})-of-([0-9]{1,9})\.jsonl", name)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def read_plan(place: Place) -> Plan | None:
+    """The plan of a folder, of all shares that have one; None where there is none.
+
+    Raises:
+        JobError: a file is damaged, or the shares saw different inputs.
+    """
+    for _ in range(_TRIES):
+        there = _plans(place)
+        with suppress(FileNotFoundError):  # the last worker joined the plans meanwhile
+            plans = [_read_plan(place, name) for name in there]
+            break
+    else:
         return None
+    if not plans:
+        return None
+    whole = [plan for name, plan in zip(there, plans, strict=True) if name == PLAN]
+    if whole:
+        return whole[0]
+    if len({(plan.count, plan.rows, plan.listing) for plan in plans}) > 1 or len({_cut(name)[1] for name in there}) > 1:
+        raise JobError(
+            f"The inputs of {place} changed: {there[0]} and {there[-1]} were made of different ones.",
+            "Run every share again, each with the same inputs.",
+        )
+    shards = sorted((shard for plan in plans for shard in plan.shards), key=lambda shard: shard.number)
+    return replace(plans[0], shards=shards)
+
+
+def _read_plan(place: Place, name: str) -> Plan:
+    """The plan in a file; FileNotFoundError, or a JobError where it is damaged."""
+    share, path = (1, 1) if name == PLAN else _cut(name), f"{place}/{name}"
+    head, plan = None, list[Shard]()
+    try:
+        for number, line in _numbered(place, name):
+            where = f"{path}, line {number}"
+            values = parse_line(line.rstrip(b"\r\n"), where)
+            if share[1] > 1 and number == 1:
+                head = read_record(_Head, values, where)
+            else:
+                plan.append(read_record(Shard, values, where))
+        wanted = range(share[0] - 1, head.count if head else len(plan), share[1])
+        if (share[1] > 1 and head is None) or [shard.number for shard in plan] != list(wanted):
+            raise MalformedFileError(f"{path} does not count its shards from {share[0] - 1}.")
     except MalformedFileError as error:
         raise JobError(
             f"{path} is damaged: {error.message}", f"Run the job again, which writes a new one; or delete {path} first."
         ) from error
-    return plan
+    if head is None:
+        return Plan(plan, len(plan), sum(shard.rows for shard in plan))
+    return Plan(plan, head.count, head.rows, head.listing)
+
+
+def _numbered(place: Place, name: str) -> Iterable[tuple[int, bytes]]:
+    return enumerate(place.lines(name, MAX_BYTES), 1)

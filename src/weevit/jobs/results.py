@@ -5,35 +5,33 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weevit.answers.columns import is_vector
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import JOBS, in_data, plan_of, running
-from weevit.jobs.manifest import Line, claims, done, read_lines, true_line
-from weevit.jobs.plan import DATA, Digest, read_plan
+from weevit.jobs.manifest import Line, done, read_lines, true_line
+from weevit.jobs.places import Folder, place_of
+from weevit.jobs.plan import DATA, PLAN, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
-from weevit.jobs.shards import job_of, read_table, vectors
-from weevit.store.files import sha256_file
-from weevit.store.folder import FAILURES, refuse_strange
+from weevit.jobs.shards import read_table, vectors
+from weevit.store.folder import FAILURES
+from weevit.store.place import Place
 from weevit.text import typed
 
 if TYPE_CHECKING:
     from pyarrow import Table
 
 
-def read_results(
-    folder: str | Path, columns: list[str] | None = None, partial: bool = False, verify: bool = True
-) -> Table:
+def read_results(folder: Folder, columns: list[str] | None = None, partial: bool = False, verify: bool = True) -> Table:
     """The rows of a job as one Arrow table, in the order of the inputs.
 
     Vectors are lists of a fixed size; `table["embedding"].chunk(0).values.to_numpy()` has all of them end to end
     without a copy, with zeros where the row has no answer (its `status` is not `ok`). `.to_pandas()` works too.
 
     Args:
-        folder: the job's folder.
+        folder: the job's folder, or its address in a bucket.
         columns: columns to read; all by default.
         partial: read the finished rows of an unfinished job.
         verify: compare every file with its sha256 in the manifest.
@@ -45,38 +43,39 @@ def read_results(
         JobError: no job, an unfinished job, or a file whose sha256 differs.
     """
     arrow = pyarrow()
-    folder = Path(folder)
-    refuse_strange(folder, JOBS)
-    settings = read_settings(folder)
-    plan = plan_of(folder)
-    there = done(folder, plan, read_lines(folder))
-    left = sum(shard.rows for shard in plan if shard.number not in there)
+    place = place_of(folder)
+    place.refuse_strange(JOBS)
+    settings = read_settings(place)
+    plan = plan_of(place)
+    there = {shard.number: line for shard, line in done(place, plan.shards, read_lines(place))}
+    left = plan.rows - sum(line.rows for line in there.values())
     if left and not partial:
-        total = sum(shard.rows for shard in plan)
         raise JobError(
-            f"{folder} is not finished: {left:,} of {total:,} rows are not there.",
+            f"{place} is not finished: {left:,} of {plan.rows:,} rows are not there.",
             "Run the job to its end, or read what there is: read_results(folder, partial=True).",
         )
     tables = []
     for number in sorted(there):
-        path = folder / DATA / there[number].file
-        if verify and sha256_file(path) != there[number].sha256:
+        name = there[number].file
+        if verify and place.sha256(f"{DATA}/{name}") != there[number].sha256:
             raise JobError(
-                f"{path} changed after it was written: its sha256 differs.", f"weevit jobs verify {typed(folder)}"
+                f"{place}/{DATA}/{name} changed after it was written: its sha256 differs.",
+                f"weevit jobs verify {typed(place)}",
             )
-        tables.append(read_table(path, columns))
-        _refuse_other(path, tables[0].schema, tables[-1].schema, settings)
+        tables.append(read_table(place, name, columns))
+        _refuse_other(place, name, (tables[0].schema, tables[-1].schema), settings)
     if not tables:
-        raise JobError(f"{folder} has no rows yet.")
+        raise JobError(f"{place} has no rows yet.")
     return _of_fixed_size(arrow.concat_tables(tables).combine_chunks())
 
 
-def _refuse_other(path: Path, first: Any, schema: Any, settings: Settings) -> None:
+def _refuse_other(place: Place, name: str, schemas: tuple[Any, Any], settings: Settings) -> None:
+    first, schema = schemas
     other = settings.unlike(schema)
     if other or schema.remove_metadata() != first.remove_metadata():
         raise JobError(
-            f"{path} holds the answers of another job: another {other or 'set of columns'}.",
-            f"Delete it, and give the command that made {job_of(path)} again.",
+            f"{place}/{DATA}/{name} holds the answers of another job: another {other or 'set of columns'}.",
+            f"Delete it, and give the command that made {place} again.",
         )
 
 
@@ -116,35 +115,34 @@ class Status:
     seconds: float
     running: list[str]
     unsure: list[str]
-    error_list: Path | None
+    error_list: str | None
 
 
-def job_status(folder: str | Path) -> Status:
+def job_status(folder: Folder) -> Status:
     """The progress of the job in a folder, by the sizes of its files; JobError where there is none."""
-    folder = Path(folder)
-    refuse_strange(folder, JOBS)
-    settings = read_settings(folder)
-    plan = read_plan(folder)
-    there = list(done(folder, plan, read_lines(folder)).values()) if plan is not None else []
+    place = place_of(folder)
+    place.refuse_strange(JOBS)
+    settings = read_settings(place)
+    plan = read_plan(place)
+    there = [line for _, line in done(place, plan.shards, read_lines(place))] if plan is not None else []
     errors: Counter[str] = Counter()
     for line in there:
         errors.update(line.errors)
-    listed = folder / FAILURES
-    held, unsure = ([f"{worker}/{workers}" for worker, workers in cuts] for cuts in running(folder))
+    held, unsure = ([f"{worker}/{workers}" for worker, workers in cuts] for cuts in running(place))
     return Status(
         settings=settings,
-        total=sum(shard.rows for shard in plan) if plan is not None else None,
+        total=plan.rows if plan is not None else None,
         done=sum(line.rows for line in there),
         errors=errors,
         computed=sum(line.computed for line in there),
         seconds=sum(line.seconds for line in there),
         running=held,
         unsure=unsure,
-        error_list=listed if listed.exists() else None,
+        error_list=f"{place}/{FAILURES}" if place.size(FAILURES) is not None else None,
     )
 
 
-def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
+def verify_job(folder: Folder) -> Iterator[tuple[str, str]]:
     """Compare every shard with the plan and the manifest, and find other files in `data/`.
 
     Yields:
@@ -153,32 +151,37 @@ def verify_job(folder: str | Path) -> Iterator[tuple[str, str]]:
     Raises:
         JobError: no job, or a job that was stopped before it had a plan.
     """
-    folder = Path(folder)
-    refuse_strange(folder, JOBS)
-    settings = read_settings(folder)
-    plan = plan_of(folder)
-    recorded = claims(plan, read_lines(folder))
-    for shard in plan:
-        if shard.number not in recorded:
+    place = place_of(folder)
+    place.refuse_strange(JOBS)
+    settings = read_settings(place)
+    plan = plan_of(place)
+    lines = read_lines(place)
+    if not plan.complete:
+        shards, rows = plan.count - len(plan.shards), plan.rows - sum(shard.rows for shard in plan.shards)
+        yield PLAN, f"not there yet: {shards:,} shards ({rows:,} rows) are of shares that have not run"
+    for shard in plan.shards:
+        own = lines.of(shard)
+        if not own:
             yield f"{DATA}/{shard.file}", f"not there yet ({shard.rows:,} rows)"
             continue
-        wrong = _wrong(folder / DATA / shard.file, recorded[shard.number], settings)
+        wrong = _wrong(place, own, settings)
         if wrong:
             yield f"{DATA}/{shard.file}", wrong
-    planned = {f"{DATA}/{shard.file}" for shard in plan}
-    for name in in_data(folder):
+    planned = {f"{DATA}/{shard.file}" for shard in plan.shards}
+    for name in in_data(place):
         if name not in planned:
             yield name, "not in the plan of this job; other readers would take its rows, too"
 
 
-def _wrong(path: Path, lines: list[Line], settings: Settings) -> str:
-    if not path.is_file():
+def _wrong(place: Place, lines: list[Line], settings: Settings) -> str:
+    name = lines[0].file
+    if place.size(f"{DATA}/{name}") is None:
         return "gone, though the manifest has it"
-    line = true_line(path, lines, hashed=True)
+    line = true_line(place, lines, hashed=True)
     if line is None:
         return "changed after it was written: its sha256 differs"
     try:
-        table = read_table(path, ["input", "fingerprint", "target", "status"])
+        table = read_table(place, name, ["input", "fingerprint", "target", "status"])
     except JobError as error:
         return error.message
     digest = Digest()

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
 from weevit.answers.columns import Column
 from weevit.images.names import id_hash
 from weevit.jobs.shards import Row, read_rows, read_table
+from weevit.store.place import Place
 
 _KEPT = 3
 """Shards whose rows are kept in memory: moved rows come from a neighbour."""
+
+_BATCH = 1 << 18
+"""Names compared at a time."""
 
 
 class OldRows:
     """An index of the rows of some shards: 16 bytes per row in memory, the rows on the disk.
 
     Args:
-        folder: folder of the shards.
+        place: the job's folder.
         files: names of the shards.
         columns: columns of the job.
         only_ok: leave out rows without an answer, so that they are computed again.
     """
 
-    def __init__(self, folder: Path, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
-        self._folder, self._files, self._columns = folder, files, columns
+    def __init__(self, place: Place, files: list[str], columns: Sequence[Column], only_ok: bool = False) -> None:
+        self._place, self._files, self._columns = place, files, columns
         self._rows: OrderedDict[int, list[Row]] = OrderedDict()
-        keys, indices = [], []
+        keys, indices = array("Q"), array("q")
         for number, name in enumerate(files):
-            table = read_table(folder / name, ["input", "fingerprint", "status"])
+            table = read_table(place, name, ["input", "fingerprint", "status"])
             for row, (own, stamp, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
                 if status == "ok" or not only_ok:
                     keys.append(_key(own, stamp))
                     indices.append(number << 32 | row)
-        order = np.argsort(np.array(keys, np.uint64), kind="stable")
-        self._keys = np.array(keys, np.uint64)[order]
-        self._positions = np.array(indices, np.int64)[order]
+        unsorted = np.frombuffer(keys, np.uint64)
+        order = np.argsort(unsorted, kind="stable")
+        self._keys = unsorted[order]
+        self._positions = np.frombuffer(indices, np.int64)[order]
 
     def find(self, name: str, fingerprint: str) -> Row | None:
         """The row of this input with this fingerprint, or None."""
@@ -53,11 +59,23 @@ class OldRows:
     def inputs(self) -> Iterator[str]:
         """The inputs of all shards; an input may come more than once."""
         for name in self._files:
-            yield from read_table(self._folder / name, ["input"]).column("input").to_pylist()
+            yield from read_table(self._place, name, ["input"]).column("input").to_pylist()
+
+    def vanished(self, current: Iterable[str]) -> list[str]:
+        """The inputs of these shards that are not among the current names, sorted."""
+        own = np.unique(np.fromiter(map(id_hash, self.inputs()), np.uint64))  # of one row at least
+        gone = np.ones(len(own), bool)
+        names = iter(current)
+        while batch := [id_hash(name) for name in islice(names, _BATCH)]:
+            keys = np.array(batch, np.uint64)
+            at = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+            gone[at[own[at] == keys]] = False
+        lost = set(own[gone].tolist())
+        return sorted({name for name in self.inputs() if id_hash(name) in lost})
 
     def _load(self, number: int) -> list[Row]:
         if number not in self._rows:
-            self._rows[number] = read_rows(self._folder / self._files[number], self._columns)
+            self._rows[number] = read_rows(self._place, self._files[number], self._columns)
             while len(self._rows) > _KEPT:
                 self._rows.popitem(last=False)
         self._rows.move_to_end(number)

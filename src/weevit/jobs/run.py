@@ -14,24 +14,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from weevit.errors import JobError, UsageError
-from weevit.images.names import Names, id_hash, rename
+from weevit.images.names import Names
 from weevit.images.parquet import pyarrow
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, Inputs, expand
-from weevit.jobs.folder import JOBS, VANISHED, hold, tidy, write_failures
-from weevit.jobs.manifest import Line, append, claims, done, manifest_name, mend, read_lines, true_line
-from weevit.jobs.plan import DATA, Digest, Shard, groups, make_plan, read_plan, write_plan
+from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failures
+from weevit.jobs.manifest import Line, Lines, append, done, manifest_name, read_lines, true_line
+from weevit.jobs.on_ray import OnRay, Ray, parse_on
+from weevit.jobs.places import Folder, place_of
+from weevit.jobs.plan import Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
 from weevit.jobs.reuse import OldRows
+from weevit.jobs.runners import Here, Runner
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row
-from weevit.jobs.tasks import ASKED, Task, answer_shard, answer_shards
+from weevit.jobs.tasks import ASKED, Task, answer_shard
 from weevit.jobs.verbs import VERBS
 from weevit.memory import keep_flat
 from weevit.predict import Predictor
-from weevit.store.outputs import local
+from weevit.store.files import as_bytes
+from weevit.store.place import Place
 from weevit.text import list_line
 
 
@@ -77,7 +80,7 @@ Watcher = Callable[[Progress], None]
 def run_job(
     predictor: Predictor,
     inputs: Inputs,
-    folder: str | Path,
+    folder: Folder,
     verb: str = "embed",
     *,
     shard: tuple[int, int] = (1, 1),
@@ -85,6 +88,7 @@ def run_job(
     retry_failed: bool = False,
     watch: Watcher = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    on: str | Ray | None = None,
     **options: object,
 ) -> Progress:
     """Answer many inputs into a folder of Parquet files, or resume the job that is there.
@@ -92,13 +96,14 @@ def run_job(
     Args:
         predictor: a loaded model.
         inputs: as for `Predictor.stream`, but no images in memory. It is read twice; an iterator is kept as a list.
-        folder: made if it is not there.
+        folder: made if it is not there; a path, or an address in a bucket (`s3://bucket/answers`).
         verb: `classify`, `embed` or `features`.
         shard: (3, 16) does the third of 16 equal shares; the others may run at the same time, on other machines too.
         shard_size: rows in a file.
         retry_failed: ask again for rows that have no answer.
         watch: told after each answer.
         should_stop: asked after each shard.
+        on: the cluster that answers the shards: `ray`, `ray=ADDRESS`, or a `Ray`; None for this process.
         options: topk for `classify`; normalize and dtype (`float32`, `float16`) for `embed`; layers for `features`.
 
     Returns:
@@ -113,12 +118,14 @@ def run_job(
     pyarrow()
     check_share(*shard)
     settings = settings_of(predictor, verb, dict(options), shard_size)
-    folder = local(folder)
+    place = place_of(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     keep_flat()
+    cluster = parse_on(on) if isinstance(on, str) else on
+    runner: Runner = OnRay(cluster, predictor) if cluster else Here(predictor, settings)
     sources = expand(lasting)
-    with hold(folder, settings, shard, [inputs]) as alone:
-        job = _Job(predictor, settings, folder, sources, shard, retry_failed)
+    with hold(place, settings, shard, [inputs]) as alone:
+        job = _Job(predictor, runner, settings, place, sources, shard, retry_failed)
         job.prepare(alone)
         job.run(watch, should_stop)
         job.finish()
@@ -138,79 +145,77 @@ class _Job:
     """One run of one worker."""
 
     predictor: Predictor
+    runner: Runner
     settings: Settings
-    folder: Path
+    place: Place
     sources: Expansion
-    share: tuple[int, int]
+    share: Share
     retry_failed: bool
     order: int = 1
     progress: Progress = field(default_factory=Progress)
-    plan: list[Shard] = field(default_factory=list)
+    plan: Plan = field(default_factory=lambda: Plan([], 0, 0))
     missing: dict[int, Shard] = field(default_factory=dict)
-    renamed: dict[int, str] = field(default_factory=dict)
+    repeated: set[int] = field(default_factory=set)
     old: OldRows | None = None
 
-    @property
-    def manifest(self) -> Path:
-        """The manifest of this share."""
-        return self.folder / manifest_name(*self.share)
+    def inputs(self) -> Iterator[Source]:
+        """The inputs, read again, with the names that the plan gave them."""
+        return Names(self.repeated).unique(self.sources)
 
     def prepare(self, alone: bool) -> None:
         """Make the plan, and find the finished shards."""
-        names = Names()
-        self.plan = make_plan(self.sources, self.settings.shard_size, names)
-        self.renamed = names.renamed
+        own, self.repeated = make_plan(self.sources, self.settings.shard_size, self.share)
         self.progress.left_out = Counter(self.sources.left_out)  # reading the sources again begins a new count
-        with JOBS.writing(self.folder):
-            self._record_plan(alone)
-            mend(self.manifest)
-        lines = read_lines(self.folder)
+        with JOBS.writing(self.place):
+            plan = self._record_plan(own, alone)
+        lines = read_lines(self.place)
         self.order = 1 + max((line.order for line in lines), default=0)
-        worker, workers = self.share
-        mine = [shard for shard in self.plan if shard.number % workers == worker - 1]
-        there = done(self.folder, self.plan, lines) | (whole := done(self.folder, mine, lines, hashed=True))
-        lost = claims(mine, lines).keys() - whole
-        there = {number: line for number, line in there.items() if number not in lost}
-        self.progress.lost = len(lost)
-        again = {number for number, line in there.items() if self.retry_failed and line.errors}
-        self.missing = {shard.number: shard for shard in mine if shard.number not in there or shard.number in again}
-        self._find_old_rows(lines, there, names)
-        kept = [there[shard.number] for shard in mine if shard.number not in self.missing]
-        self.progress.total = sum(shard.rows for shard in mine)
-        self.progress.there = sum(line.rows for line in kept)
-        for line in kept:
+        whole = {shard.number: line for shard, line in done(self.place, own.shards, lines, not self.place.checks_bytes)}
+        self.progress.lost = sum(1 for shard in own.shards if shard.number not in whole and lines.of(shard))
+        for shard in own.shards:
+            line = whole.get(shard.number)
+            if line is None or (self.retry_failed and line.errors):
+                self.missing[shard.number] = shard
+                continue
+            self.progress.there += line.rows
             self.progress.errors.update(line.errors)
+        others = (shard for shard in plan.shards if not is_mine(shard.number, self.share))
+        kept = {line.file for number, line in whole.items() if number not in self.missing}
+        self._find_old_rows(lines, kept | {line.file for _, line in done(self.place, others, lines)})
+        self.progress.total = sum(shard.rows for shard in own.shards)
+        self.plan = plan
 
-    def _record_plan(self, alone: bool) -> None:
+    def _record_plan(self, own: Plan, alone: bool) -> Plan:
+        """Record the plan of this share; returns that of the folder."""
         recorded = None
         try:
-            recorded = read_plan(self.folder)
-        except JobError:  # damaged: rewritten, unless another worker uses it
+            recorded = read_plan(self.place)
+        except JobError:  # damaged, or of several inputs: rewritten, unless another worker uses it
             if not alone:
                 raise
-        if recorded == self.plan:
-            return
-        if recorded is not None and not alone:
+        if recorded is not None and recorded.covers(own):
+            return recorded
+        if recorded is not None and not alone and (recorded.listing != own.listing or not own.listing):
             raise JobError(
-                f"The inputs differ from those of the other workers on {self.folder}.",
+                f"The inputs differ from those of the other workers on {self.place}.",
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
             )
-        write_plan(self.folder, self.plan)
+        write_plan(self.place, own, self.share)
+        return own if self.share[1] == 1 else read_plan(self.place) or own
 
-    def _find_old_rows(self, lines: list[Line], there: dict[int, Line], names: Names) -> None:
+    def _find_old_rows(self, lines: Lines, current: set[str]) -> None:
         """Index the replaced versions of shards, and list vanished inputs."""
-        current = {line.file for number, line in there.items() if number not in self.missing}
-        data = self.folder / DATA
         replaced = [line for line in lines if line.file not in current]
-        files = sorted({line.file for line in replaced if true_line(data / line.file, [line], hashed=True)})
+        files = sorted({line.file for line in replaced if true_line(self.place, [line], not self.place.checks_bytes)})
         if not files:
             return
         columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
-        self.old = OldRows(self.folder / DATA, files, columns, only_ok=self.retry_failed)
-        vanished = sorted({name for name in self.old.inputs() if id_hash(name) not in names.seen})
+        self.old = OldRows(self.place, files, columns, only_ok=self.retry_failed)
+        vanished = self.old.vanished(source.name for source in self.inputs())
         self.progress.vanished = len(vanished)
         text = "".join(f"{list_line(name)}\n" for name in vanished)
-        JOBS.write(self.folder, VANISHED, text)
+        with JOBS.writing(self.place):
+            self.place.write(VANISHED, as_bytes(text))
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
         """Answer the missing shards, and record each when it is written."""
@@ -218,22 +223,22 @@ class _Job:
         left = set(self.missing)
 
         def record(line: Line) -> None:
-            with JOBS.writing(self.folder):
-                append(self.manifest, replace(line, order=self.order))
+            with JOBS.writing(self.place):
+                append(self.place, manifest_name(*self.share), replace(line, order=self.order))
             self.order += 1
             left.discard(line.shard)
             progress.interrupted = bool(left) and should_stop()
 
         watch(progress)
-        with closing(answer_shards(self._tasks(left, record), self.predictor, self.settings)) as answers:
-            for row, line in answers:
-                self._count(row)
-                progress.computed += 1
+        with closing(self.runner.answer(self._tasks(left, record))) as answers:
+            for step in answers:
+                self._count(step.rows, step.errors)
+                progress.computed += step.rows
                 progress.seconds = time.perf_counter() - start
-                if line:
-                    record(line)
+                if step.line:
+                    record(step.line)
                 watch(progress)
-                if progress.interrupted:
+                if progress.interrupted and not self.runner.ends_begun:
                     break
         watch(progress)
         if left and not progress.interrupted:
@@ -244,8 +249,8 @@ class _Job:
 
     def _tasks(self, left: set[int], record: Callable[[Line], None]) -> Iterator[Task]:
         """The shards that need the model; a shard of older rows only is written here."""
-        inputs = rename(self.sources if left else (), self.renamed)
-        for number, group in groups(inputs, self.settings.shard_size):
+        last = max(self.missing, default=-1)
+        for number, group in groups(self.inputs() if left else (), self.settings.shard_size):
             if number in self.missing:
                 task = self._task(self.missing[number], list(group))
                 if task is None:
@@ -254,7 +259,7 @@ class _Job:
                     yield task
                 else:
                     record(answer_shard(task, self.predictor))
-                if number == max(self.missing) or self.progress.interrupted:
+                if number == last or self.progress.interrupted:
                     return
 
     def _task(self, shard: Shard, inputs: list[Source]) -> Task | None:
@@ -271,24 +276,33 @@ class _Job:
             rows.append(row)
         if digest.hex() != shard.inputs:
             return None
-        for row in rows:
-            if row.status != ASKED:
-                self._count(row)
-        return Task(self.folder, self.settings, shard, rows, asked)
+        known = [row for row in rows if row.status != ASKED]
+        self._count(len(known), Counter(row.failure for row in known if row.status != "ok"))
+        return Task(self.place, self.settings, shard, rows, asked)
 
-    def _count(self, row: Row) -> None:
-        """Count a row."""
-        self.progress.answered += 1
-        if row.status != "ok":
-            self.progress.errors[row.failure] += 1
+    def _count(self, rows: int, errors: Counter[str]) -> None:
+        """Count rows, and those without an answer among them."""
+        self.progress.answered += rows
+        self.progress.errors.update(errors)
 
     def finish(self) -> None:
-        """After the last shard of all: list the failures, and delete replaced shards."""
-        there = done(self.folder, self.plan, read_lines(self.folder))
-        self.progress.rest = sum(shard.rows for shard in self.plan if shard.number not in there)
-        if self.progress.rest or self.progress.interrupted:
+        """After the last shard of all: join the plans, list the failures, and delete replaced shards."""
+        plan = self.plan if self.share[1] == 1 else plan_of(self.place)
+        self.missing.clear()
+        lines = read_lines(self.place)
+        self.progress.rest = plan.rows - sum(shard.rows for shard in plan.shards if lines.of(shard))
+        if self.progress.rest or self.progress.interrupted:  # nobody asks for every file's size while others work
             return
-        current = [there[shard.number] for shard in self.plan]
-        with JOBS.writing(self.folder):
-            write_failures(self.folder, [line.file for line in current if line.errors])
-            tidy(self.folder, {line.file for line in current})
+        failed = []
+        self.progress.rest = plan.rows
+        for shard, line in done(self.place, plan.shards, lines):
+            self.progress.rest -= line.rows
+            if line.errors:
+                failed.append(shard.file)
+        if self.progress.rest:
+            return
+        with JOBS.writing(self.place):
+            if plan.listing:
+                write_plan(self.place, plan, (1, 1))
+            write_failures(self.place, failed)
+            tidy(self.place, plan)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from weevit._version import __version__
@@ -19,9 +19,9 @@ from weevit.jobs.plan import DATA, PARTS
 from weevit.jobs.verbs import VERBS
 from weevit.predict import Predictor
 from weevit.store.folder import differences
-from weevit.store.own import read_own
+from weevit.store.place import Place
 from weevit.zoo import fields
-from weevit.zoo.records import MAX_COUNT, Name, Text, anything, read_record_file, table, words
+from weevit.zoo.records import MAX_COUNT, Name, Text, anything, parse_record, table, words
 from weevit.zoo.strict_json import parse_json_object
 
 JOB = "job.json"
@@ -138,28 +138,28 @@ def settings_of(predictor: Predictor, verb: str, options: dict[str, Any], shard_
     )
 
 
-def read_settings(folder: Path) -> Settings:
+def read_settings(place: Place) -> Settings:
     """The settings of a folder.
 
     Raises:
         JobError: no job, or one of another schema.
     """
-    path = folder / JOB
+    path = f"{place}/{JOB}"
     try:
-        return read_record_file(Settings, path, SCHEMA, MAX_BYTES)
+        return parse_record(Settings, place.read(JOB, MAX_BYTES), path, SCHEMA)
     except FileNotFoundError:
         raise JobError(
-            f"{folder} holds no job: there is no {JOB} in it.", "weevit embed photos/ -o FOLDER   starts one"
+            f"{place} holds no job: there is no {JOB} in it.", "weevit embed photos/ -o FOLDER   starts one"
         ) from None
     except MalformedFileError as error:
-        refuse_old(folder)
+        refuse_old(place)
         raise JobError(
             f"{path} is not a job of the kind {SCHEMA}: {error.message}",
             f"Delete {path} and give the command that wrote it again: rows that fit it are kept.",
         ) from error
 
 
-def refuse_old(folder: Path) -> None:
+def refuse_old(place: Place) -> None:
     """Refuse the folder of an older job, whose columns have other names; up to weevit.job/2 it had no `data/`.
 
     Raises:
@@ -167,26 +167,26 @@ def refuse_old(folder: Path) -> None:
     """
     kind = ""
     with suppress(OSError, MalformedFileError):
-        kind = str(parse_json_object(read_own(folder / JOB, MAX_BYTES), JOB).get("schema"))
-    flat = next(folder.glob(PARTS), None) is not None
+        kind = str(parse_json_object(place.read(JOB, MAX_BYTES), JOB).get("schema"))
+    flat = any(fnmatchcase(name, PARTS) for name in place.names())
     if flat or kind in _OLD:
         raise JobError(
-            f"{folder} is a job of an older kind ({kind if kind in _OLD else _OLD[-2]}), whose columns have other "
+            f"{place} is a job of an older kind ({kind if kind in _OLD else _OLD[-2]}), whose columns have other "
             f"names than those of {SCHEMA}.",
-            f"Choose another --output to answer its inputs again. Its rows are in {folder if flat else folder / DATA}, "
+            f"Choose another --output to answer its inputs again. Its rows are in {place}{'' if flat else f'/{DATA}'}, "
             "where every reader of Parquet opens them.",
         )
 
 
-def refuse_other(folder: Path, asked: Settings) -> None:
+def refuse_other(place: Place, asked: Settings) -> None:
     """Compare with what stands in the folder.
 
     Raises:
         UsageError: something differs; the message says what.
     """
-    lines = differences(asdict(read_settings(folder)), asdict(asked))
+    lines = differences(asdict(read_settings(place)), asdict(asked))
     if lines:
         raise UsageError(
-            f"{folder} holds another job; the answers of two would be mixed:\n" + "\n".join(lines),
+            f"{place} holds another job; the answers of two would be mixed:\n" + "\n".join(lines),
             "Give the same settings as before, or another --output.",
         )

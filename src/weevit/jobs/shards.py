@@ -18,6 +18,8 @@ from weevit.answers.columns import COMMON, Column
 from weevit.answers.tables import arrow_table, arrow_type
 from weevit.errors import JobError
 from weevit.images.parquet import pyarrow
+from weevit.jobs.plan import DATA
+from weevit.store.place import Place
 from weevit.text import typed
 
 _NUMBERS = {"halffloat": np.float16, "float": np.float32, "int32": np.int32}
@@ -62,12 +64,12 @@ def write_shard(path: Path, rows: list[Row], columns: Sequence[Column], said: di
     parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
-def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
+def read_rows(place: Place, file: str, columns: Sequence[Column]) -> list[Row]:
     """The rows of a shard; JobError where the file is damaged, or of another job."""
-    table = read_table(path)
+    table = read_table(place, file)
     found = {field.name: field.type for field in table.schema}
     if list(found.items()) != [(column.name, arrow_type(column)) for column in (*COMMON, *columns, *OWN)]:
-        raise _not_ours(path, "its columns are not those of this job")
+        raise _not_ours(place, file, "its columns are not those of this job")
     plain = {column.name: table.column(column.name).to_pylist() for column in (*COMMON, *OWN)}
     answers = [
         vectors(table, column.name) if column.has_arrays else table.column(column.name).to_pylist()
@@ -82,42 +84,44 @@ def read_rows(path: Path, columns: Sequence[Column]) -> list[Row]:
     ]
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> Any:
+def read_table(place: Place, name: str, columns: list[str] | None = None) -> Any:
     """A shard as an Arrow table; JobError where it is missing, damaged, or not written by a job."""
 
     def read(file: Any) -> Any:
-        _refuse_foreign(path, file.metadata, file.schema_arrow)
+        _refuse_foreign(place, name, file)
         return file.read(columns=columns)
 
-    return _opened(path, read)
+    return _opened(place, name, read)
 
 
-def read_schema(path: Path) -> Any:
+def read_schema(place: Place, name: str) -> Any:
     """The Arrow schema of any Parquet file; JobError where it is missing or damaged."""
-    return _opened(path, lambda file: file.schema_arrow)
+    return _opened(place, name, lambda file: file.schema_arrow)
 
 
-def _opened(path: Path, read: Callable[[Any], Any]) -> Any:
+def _opened(place: Place, name: str, read: Callable[[Any], Any]) -> Any:
     arrow = pyarrow()
     try:
-        with path.open("rb") as raw:
+        with place.open(f"{DATA}/{name}") as raw:
             return read(arrow.parquet.ParquetFile(raw))
     except (OSError, ValueError, MemoryError, arrow.ArrowException) as error:
-        raise JobError(f"{path} cannot be read: {error}.", f"weevit jobs verify {typed(job_of(path))}") from error
+        command = f"weevit jobs verify {typed(place)}"
+        raise JobError(f"{place}/{DATA}/{name} cannot be read: {error}.", command) from error
 
 
-def _refuse_foreign(path: Path, metadata: Any, schema: Any) -> None:
+def _refuse_foreign(place: Place, name: str, file: Any) -> None:
     """Refuse foreign types and columns larger than the file with a JobError, before a column is read."""
+    metadata, schema = file.metadata, file.schema_arrow
     own = {column.name: arrow_type(column) for column in (*COMMON, *OWN)}
     found = {field.name: field.type for field in schema}
-    if any(found.get(name) != kind for name, kind in own.items()):
-        raise _not_ours(path, "its columns are not those of a job")
+    if any(found.get(column) != kind for column, kind in own.items()):
+        raise _not_ours(place, name, "its columns are not those of a job")
     if not all(_is_answer(field.type) for field in schema if field.name not in own):
-        raise _not_ours(path, "it has columns of another kind than answers have")
+        raise _not_ours(place, name, "it has columns of another kind than answers have")
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     chunks = [group.column(index) for group in groups for index in range(metadata.num_columns)]
     if any(chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page for chunk in chunks):
-        raise _not_ours(path, "it is packed, and might unpack to any size")
+        raise _not_ours(place, name, "it is packed, and might unpack to any size")
 
 
 def _is_answer(kind: Any) -> bool:
@@ -127,15 +131,10 @@ def _is_answer(kind: Any) -> bool:
     return bool(str(kind) in _NUMBERS or types.is_string(kind) or types.is_boolean(kind))
 
 
-def _not_ours(path: Path, why: str) -> JobError:
+def _not_ours(place: Place, name: str, why: str) -> JobError:
     return JobError(
-        f"{path} is not a file of a job: {why}.", f"Delete it and rerun the command that made {job_of(path)}."
+        f"{place}/{DATA}/{name} is not a file of a job: {why}.", f"Delete it and rerun the command that made {place}."
     )
-
-
-def job_of(path: Path) -> Path:
-    """The folder of the job that a shard belongs to."""
-    return path.parent.parent
 
 
 def vectors(table: Any, name: str) -> Any:

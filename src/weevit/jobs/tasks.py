@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 from weevit.answers.known import ask_for
@@ -26,7 +25,7 @@ from weevit.jobs.settings import Settings
 from weevit.jobs.shards import Row, write_shard
 from weevit.jobs.verbs import VERBS
 from weevit.predict import Predictor
-from weevit.store.files import replace_file, sha256_file
+from weevit.store.place import Place
 
 ASKED = "asked"
 """The status of a row without its answer yet; it is never written."""
@@ -37,13 +36,13 @@ class Task:
     """A shard to answer. It can be pickled, unless a source lies in a compressed archive.
 
     Attributes:
-        folder, settings: of the job.
+        place, settings: of the job.
         shard: the shard.
         rows: a row per input, in order: an older one, or one with the status `ASKED`.
         sources: sources of the rows with the status `ASKED`, in order.
     """
 
-    folder: Path
+    place: Place
     settings: Settings
     shard: Shard
     rows: list[Row]
@@ -93,17 +92,16 @@ def _write(task: Task, predictor: Predictor, began: float) -> Line:
     """Write the file of a shard whose rows are complete."""
     shard, settings = task.shard, task.settings
     columns = VERBS[settings.verb].columns(settings.options, predictor)
-    path = task.folder / DATA / shard.file
-    with JOBS.writing(task.folder):
-        # Written beside `data/`, where there are only ever whole shards: Polars refuses a folder with other files.
-        replace_file(path, lambda tmp: write_shard(tmp, task.rows, columns, settings.metadata(columns)), task.folder)
+    said = settings.metadata(columns)
+    with JOBS.writing(task.place):
+        size, digest = task.place.make(f"{DATA}/{shard.file}", lambda path: write_shard(path, task.rows, columns, said))
         return Line(
             shard=shard.number,
             inputs=shard.inputs,
             file=shard.file,
             rows=len(task.rows),
-            bytes=path.stat().st_size,
-            sha256=sha256_file(path),
+            bytes=size,
+            sha256=digest,
             computed=len(task.sources),
             seconds=round(perf_counter() - began, 3),
             errors=dict(sorted(Counter(row.failure for row in task.rows if row.status != "ok").items())),

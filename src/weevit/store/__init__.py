@@ -1,3 +1,5 @@
-"""Whatever is kept on disk: files whole or not at all, folders held by one process, what an output may not replace."""
+"""Whatever is kept, on disk or in a bucket: files whole or not at all, folders held by one process, what an output may
+not replace.
+"""
 
-__all__ = ["cache", "extras", "files", "folder", "home", "locks", "outputs", "own", "provenance"]
+__all__ = ["bucket", "cache", "extras", "files", "folder", "home", "outputs", "own", "place", "provenance"]

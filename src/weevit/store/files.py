@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 @contextmanager
 def writing(
-    path: Path, kept: str = "", hint: str = HINT, errors: tuple[type[Exception], ...] = (OSError,)
+    path: object, kept: str = "", hint: str = HINT, errors: tuple[type[Exception], ...] = (OSError,)
 ) -> Iterator[None]:
     """Turn the operating system's errors about writing into an OutputError: a full disk, no permission, a name too
     long.

@@ -54,6 +54,7 @@ class Kind:
         files: patterns of what the verb keeps in the folder (key: empty) and in folders in it (key: their name).
             Nothing of that is a link, a pipe or a device.
         unfinished: pattern -> whether a file of that name is the verb's own, where there is no record yet, or no more.
+        contents: folder in it -> pattern of all names there, where a bucket has no record yet, or no more.
         resumed: what is there is used again, so that a damaged record is a damaged folder, and not somebody else's.
         done: the file of a finished folder, into which nothing more is written.
         next: the hint then; in all hints `{0}` stands for the folder.
@@ -68,6 +69,7 @@ class Kind:
     schemas: tuple[str, ...]
     files: Mapping[str, tuple[str, ...]]
     unfinished: Mapping[str, Callable[[Path], bool]] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
     resumed: bool = False
     done: str = ""
     next: str = ""
@@ -76,8 +78,8 @@ class Kind:
     errors: tuple[type[Exception], ...] = (OSError,)
     wait: str = "Wait for it, or choose another --output."
 
-    def writing(self, folder: Path) -> AbstractContextManager[None]:
-        """Turn errors about writing into the folder into ours; as `weevit.store.files.writing`."""
+    def writing(self, folder: object) -> AbstractContextManager[None]:
+        """Turn errors about writing into the folder, a path or a place, into ours; as `weevit.store.files.writing`."""
         return writing(folder, self.kept, self.again.format(typed(folder)), self.errors)
 
     def write(self, folder: Path, name: str, content: Content) -> None:
@@ -87,16 +89,9 @@ class Kind:
 
     def write_failures(self, folder: Path, failures: Iterable[Failure]) -> None:
         """Write `failures.csv` with the inputs without an answer, or delete it where there are none."""
-        rows = iter(failures)
-        first = next(rows, None)
-
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                for row in chain((FAILURE_COLUMNS, first or ()), rows):
-                    file.write(as_bytes(csv_row(row)))
-
+        write = failures_writer(failures)
         with self.writing(folder):
-            if first is None:
+            if write is None:
                 (folder / FAILURES).unlink(missing_ok=True)
             else:
                 replace_file(folder / FAILURES, write)
@@ -114,6 +109,19 @@ class Kind:
     def _is_left(self, path: Path) -> bool:
         plain = not path.is_symlink() and (path.is_file() or path.is_dir())  # reading a pipe would wait for ever
         return plain and any(fnmatchcase(path.name, name) and own(path) for name, own in self.unfinished.items())
+
+
+def failures_writer(failures: Iterable[Failure]) -> Callable[[Path], None] | None:
+    """A function that writes `failures.csv` to a path, as a stream; None where there are no failures."""
+    rows = iter(failures)
+    first = next(rows, None)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            for row in chain((FAILURE_COLUMNS, first or ()), rows):
+                file.write(as_bytes(csv_row(row)))
+
+    return None if first is None else write
 
 
 def visible(folder: Path) -> list[str]:

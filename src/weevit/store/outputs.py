@@ -25,7 +25,7 @@ _LOOKED_AT = 1 << 16
 def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
     """The path of an output; UsageError for an address (`s3://...`): results are written on this machine."""
     text = os.fspath(given)
-    if _ADDRESS.match(text):
+    if is_address(text):
         name = text.rstrip("/").rpartition("/")[2] or "out"
         raise UsageError(
             f"{option} is a file or folder on this machine, and {text!r} is an address.",
@@ -34,6 +34,11 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
     if not text:
         raise UsageError(f"{option} is the name of a file or folder: an empty one was given.", f"{option} out")
     return Path(text)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address (`s3://...`) rather than a path."""
+    return _ADDRESS.match(text) is not None
 
 
 def refuse_inputs(

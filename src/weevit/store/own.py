@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import BinaryIO
 
 from weevit.errors import MalformedFileError
 
@@ -56,6 +57,12 @@ def read_own(path: Path, limit: int) -> bytes:
         FileNotFoundError: it does not exist.
         MalformedFileError: no plain file, larger than `limit` bytes, or unreadable.
     """
+    with open_own(path, limit) as file:
+        return file.read(min(limit, os.fstat(file.fileno()).st_size))
+
+
+def open_own(path: Path, limit: int) -> BinaryIO:
+    """A file in such a folder, open for reading; errors as of `read_own`."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
@@ -65,10 +72,9 @@ def read_own(path: Path, limit: int) -> bytes:
             raise _not_plain(path) from None
         raise MalformedFileError(f"{path} cannot be read: {error.strerror or error}.") from None
     status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
         os.close(handle)
-        raise _not_plain(path)
-    with os.fdopen(handle, "rb") as file:
-        if status.st_size > limit:
-            raise MalformedFileError(f"{path} has {status.st_size:,} bytes; the limit for such a file is {limit:,}.")
-        return file.read(limit)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_plain(path)
+        raise MalformedFileError(f"{path} has {status.st_size:,} bytes; the limit for such a file is {limit:,}.")
+    return os.fdopen(handle, "rb")

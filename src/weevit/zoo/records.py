@@ -185,10 +185,15 @@ def read_record_file(cls: type[T], path: Path, schema: str = "", limit: int = MA
         FileNotFoundError: it does not exist.
         MalformedFileError: no plain file, too large, ambiguous JSON, another schema, or no such record.
     """
-    raw = parse_json_object(read_own(path, limit), str(path))
+    return parse_record(cls, read_own(path, limit), str(path), schema)
+
+
+def parse_record(cls: type[T], content: bytes, where: str, schema: str = "") -> T:
+    """The record in a file's bytes; MalformedFileError as `read_record_file`."""
+    raw = parse_json_object(content, where)
     if schema and raw.pop("schema", None) != schema:
-        raise MalformedFileError(f"{path} is not of the kind {schema}.")
-    return read_record(cls, raw, str(path))
+        raise MalformedFileError(f"{where} is not of the kind {schema}.")
+    return read_record(cls, raw, where)
 
 
 def parse_line(line: bytes, where: str) -> dict[str, Any]:
