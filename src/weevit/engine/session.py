@@ -82,6 +82,10 @@ def open_session(
     return _onnxruntime(checkpoint, request, threads, cache)
 
 
+GRAPH = 2
+"""Raised when another graph is built for the same request: a cached one is then not the right one."""
+
+
 def graph_key(checkpoint: Checkpoint, request: Request) -> str:
     """What a built graph depends on, as one hash: tensors, row, normalisation, request, and both programs' versions."""
     import onnxruntime
@@ -94,6 +98,7 @@ def graph_key(checkpoint: Checkpoint, request: Request) -> str:
         "std": checkpoint.preprocessing.std,
         "request": asdict(request),
         "weevit": __version__,
+        "graph": GRAPH,
         "onnxruntime": onnxruntime.__version__,
         "exact": _needs_exact(checkpoint),
     }
