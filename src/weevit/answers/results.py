@@ -197,7 +197,7 @@ def assemble(empty: Result, own: Mapping[str, Array], topk: int, checkpoint: Che
         return replace(empty, status=error.status, error=f"{error.kind}: {error.message}")
     tokens = {int(name.removeprefix("block_")): value for name, value in own.items() if name.startswith("block_")}
     maps = {name.removeprefix("attention_"): value for name, value in own.items() if name.startswith("attention_")}
-    prefix, grid = checkpoint.architecture.num_prefix, (-1, seen.height // PATCH, seen.width // PATCH)
+    features, prefix = _parted(tokens, checkpoint.architecture.num_prefix, seen) if tokens else ({}, {})
     logits, embedding = own.get("logits"), own.get("embedding")
     answer = Answer() if logits is None else decide(logits, topk, checkpoint.labels, checkpoint.decision)
     return replace(
@@ -205,10 +205,17 @@ def assemble(empty: Result, own: Mapping[str, Array], topk: int, checkpoint: Che
         **vars(answer),
         logits=None if logits is None else logits.copy(),
         embedding=None if embedding is None else embedding.copy(),
-        features={i: np.ascontiguousarray(value[prefix:].T.reshape(grid)) for i, value in tokens.items()},
-        prefix={i: value[:prefix].copy() for i, value in tokens.items()},
+        features=features,
+        prefix=prefix,
         attention={int(i): value.copy() for i, value in maps.items()},
     )
+
+
+def _parted(tokens: Mapping[int, Array], prefix: int, seen: Preprocessing) -> tuple[dict[int, Array], dict[int, Array]]:
+    """The [N, D] tokens of blocks as maps of patches, [D, R, C], and the tokens in front of them, [prefix, D]."""
+    grid = (-1, seen.height // PATCH, seen.width // PATCH)
+    maps = {i: np.ascontiguousarray(value[prefix:].T.reshape(grid)) for i, value in tokens.items()}
+    return maps, {i: value[:prefix].copy() for i, value in tokens.items()}
 
 
 def refuse_not_finite(answers: Mapping[str, npt.NDArray[np.floating]]) -> None:
