@@ -74,7 +74,7 @@ ROWS = {
     "S1": ("a full queue: 503 with Retry-After (in full: serving.py)", ["tests/serve/test_stopping.py", "-k", "s1_"]),
     "S2": ("slow connections closed, normal ones answered", ["tests/serve/test_stopping.py", "-k", "s2_"]),
     "S3": ("requests without end: 413 and no memory", ["tests/serve/test_classify.py", "-k", "large or endless"]),
-    "S5": ("addresses from clients: off, or public and on a list", ["tests/serve/test_addresses.py"]),
+    "S5": ("addresses from clients: off, or public and on a list", ["tests/serve/test_served_addresses.py"]),
     "S6": ("paths in names: nothing is read", ["tests/serve/test_classify.py", "-k", "s6_"]),
     "S9": ("SIGTERM under load: what was accepted is answered", ["tests/serve/test_stopping.py", "-k", "s9_"]),
     "S10": ("schemathesis: no 5xx, the schema holds", ["tests/serve/test_protocols.py", "-k", "s10_"]),

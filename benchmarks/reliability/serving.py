@@ -216,7 +216,7 @@ def s13() -> Outcome:
 
 
 def s5() -> Outcome:
-    return _tests("tests/serve/test_addresses.py")
+    return _tests("tests/serve/test_served_addresses.py")
 
 
 def s6() -> Outcome:

@@ -189,10 +189,13 @@ def test_a_second_fit_leaves_nothing_of_the_first(says: Says, folder: Path) -> N
     ],
 )
 def test_an_address_is_no_output(says: Says, folder: Path, line: str, address: str) -> None:
+    of_jobs = line.split()[0] in ("classify", "embed", "features") and line.endswith("-o") and "." not in address
+    if of_jobs and address.startswith("s3:"):  # a job may be kept there: tests/jobs/test_bucket.py
+        return
     before = state(folder)
     code, err = says(f"{line} {address}")
     assert code == 2
-    assert "is an address" in err
+    assert ("'hf' is none of them" if of_jobs else "is an address") in err
     assert "127.0.0.1" not in err  # nor was a model looked for
     assert state(folder) == before
     assert not (folder / "s3:").exists()

@@ -30,6 +30,7 @@ from weevit.engine.torch import SIZES, STEADY, Answers, TorchSession, cut
 from weevit.errors import EngineError, UsageError
 from weevit.jobs.settings import read_settings
 from weevit.nn.vit import VisionTransformer
+from weevit.store.place import Disk
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.weights import BY_NAME
 
@@ -276,7 +277,7 @@ def test_a_job_says_what_computed_it_and_is_not_mixed(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").write_bytes(labelled.png(number))
     inputs = [tmp_path / f"{number}.png" for number in range(3)]
     weevit.run_job(weevit.load("digits", device="cuda"), inputs, tmp_path / "out", "embed")
-    settings = read_settings(tmp_path / "out")
+    settings = read_settings(Disk(tmp_path / "out"))
     assert (settings.engine, settings.precision, settings.device) == ("torch", "bf16", "cuda")
     with pytest.raises(weevit.UsageError, match="precision: bf16 then, fp32 now"):
         weevit.run_job(weevit.load("digits", device="cuda", precision="fp32"), inputs, tmp_path / "out", "embed")

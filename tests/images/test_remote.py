@@ -48,7 +48,7 @@ def stamps(inputs: object) -> list[str]:
 def client() -> Iterator[Any]:
     """A client of a server of our own; what is under test finds that server by the environment."""
     moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
+    s3fs = pytest.importorskip("s3fs")
     boto3 = pytest.importorskip("boto3")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -60,9 +60,11 @@ def client() -> Iterator[Any]:
         for key in ("CONFIG_FILE", "SHARED_CREDENTIALS_FILE"):
             patch.setenv(f"AWS_{key}", "/nowhere")
         patch.setenv("NO_PROXY", "127.0.0.1")
+        s3fs.S3FileSystem.clear_instance_cache()  # fsspec keeps clients of a server of earlier tests
         s3 = boto3.client("s3")
         yield s3
         s3.close()
+    s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
 
 

@@ -137,6 +137,7 @@ def serving() -> Iterator[Proxy]:
     """A server with a bucket called `weevit-test`, which clients find by the environment, behind a proxy."""
     import boto3
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -146,6 +147,8 @@ def serving() -> Iterator[Proxy]:
         client = boto3.client("s3")
         client.create_bucket(Bucket="weevit-test")
         client.close()
+        S3FileSystem.clear_instance_cache()  # fsspec keeps clients of a server of earlier tests
         yield proxy
+    S3FileSystem.clear_instance_cache()
     proxy.close()
     server.stop()

@@ -45,7 +45,7 @@ def writing(
         raise OutputError(f"{path} cannot be written: {reason}.{kept and f' {kept}'}", hint) from error
 
 
-Content = bytes | str | Mapping[str, Any]
+Content = bytes | str | Mapping[str, object]
 """Bytes, text (written as UTF-8), or an object (written as JSON)."""
 
 
