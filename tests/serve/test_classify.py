@@ -75,7 +75,7 @@ def test_a_bad_image_fails_alone(server: Running) -> None:
         (b"--x", {"content_type": "multipart/form-data"}, 400, "invalid_request"),
         (b"--x", {"content_type": "multipart/form-data; boundary=x"}, 400, "invalid_request"),
         (b"x" * 999, {"content_type": f"multipart/form-data; boundary={'x' * 999}"}, 400, "invalid_request"),
-        (gzip.compress(b"a"), {"content_encoding": "gzip"}, 415, "compressed"),
+        (gzip.compress(b"a", mtime=0), {"content_encoding": "gzip"}, 415, "compressed"),
         (b"a", {"origin": "http://elsewhere.example"}, 403, "other_origin"),
     ],
 )
