@@ -57,7 +57,7 @@ def train(world: int, folder: Path, *changes: str) -> None:
 
 
 def same(top: Path, options: argparse.Namespace) -> None:
-    changes = ("loop.batch_size=32", "model.image_size=96", "schedule.epochs=30 steps")
+    changes = ("loop.batch_size=32", "model.image_size=64", "schedule.epochs=30 steps")
     for world in options.worlds:
         train(world, top / str(world), *changes, "loop.workers=0")
     first, *others = [rows(top / str(world)) for world in options.worlds]
