@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 import threading
@@ -12,8 +13,8 @@ from pathlib import Path
 import bombs
 import pytest
 
-from weevit.errors import CorruptImageError, ImageError, TooLargeImageError
-from weevit.images import boxes, exif, png
+from weevit.errors import CorruptImageError, ImageError, TooLargeImageError, TruncatedImageError
+from weevit.images import boxes, exif, jpeg2000, png
 from weevit.images.budget import FREE, Budget
 from weevit.images.decode import decode
 
@@ -171,3 +172,13 @@ def test_the_budget_is_lent_in_turn_and_comes_back() -> None:
         thread.join()
     assert sorted(order) == [FREE, 2 * FREE, 100 * FREE]
     assert budget._left == budget.total
+
+
+def test_a_jpeg_2000_that_ends_within_its_sizes_is_truncated_and_one_that_ends_behind_them_is_judged() -> None:
+    """The bound of the segment to the byte: 16 x 16 million tiles are read where all of it is there."""
+    sizes = struct.pack(">HIIIIIIIIH", 0, 1 << 24, 1 << 24, 0, 0, 1, 1, 0, 0, 3)
+    start = b"\xff\x4f\xff\x51" + struct.pack(">H", 2 + len(sizes)) + sizes
+    with pytest.raises(TooLargeImageError, match=r"281,474,976,710,656 tiles"):
+        jpeg2000.check(start)
+    with pytest.raises(TruncatedImageError):
+        jpeg2000.check(start[:-1])
