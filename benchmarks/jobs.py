@@ -8,7 +8,7 @@
     python benchmarks/jobs.py rows [--rows 1000000 10000000]
                                                     lists of so many lines, answers that cost nothing: memory equal
                                                     within 10 %, time per row within 2 %
-    python benchmarks/jobs.py names                 what planning costs per name: of one's own share, and of others
+    python benchmarks/jobs.py names                 what planning costs per name: of the share, and of other shares
     python benchmarks/jobs.py kills [--kills 20]    row J3: 2,000 images, SIGKILL at random times
 
 All but `overhead`, `rows` and `names` need the shared data; `speed` needs timm.

@@ -334,7 +334,7 @@ def test_what_does_not_fit_is_read_in_place(archives: list[str], tmp_path: Path,
     assert len(copies(tmp_path)) == 2
     assert archives.count(ARCHIVES[0]) == archives.count(ARCHIVES[1]) == 1
     assert archives.count(ARCHIVES[2]) == 1 + 4  # the list of its members, and each image
-    assert "they are read in place" in caplog.text
+    assert "further archives are not cached, and are read in place each time" in caplog.text
 
 
 def test_copies_of_others_make_room(archives: list[str], tmp_path: Path, monkeypatch: Any) -> None:
@@ -388,6 +388,24 @@ def test_a_server_that_stops_within_an_archive_leaves_no_copy(
             widths(sources(ARCHIVES[0]))
     assert list((tmp_path / "cache" / "shards").glob("*.tar")) == []
     assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_server_that_sends_more_or_less_than_it_says_leaves_no_copy(
+    archives: list[str], tmp_path: Path, monkeypatch: Any, more: bool
+) -> None:
+    sent: list[int] = []
+
+    def sends(file: Any, size: int) -> Iterator[bytes]:
+        while more or not sent:
+            sent.append(4096)
+            yield bytes(4096)
+
+    monkeypatch.setattr(RemoteFile, "blocks", sends)
+    assert widths(sources(ARCHIVES[0])) == [1, 2, 3, 4]  # read in place
+    assert list((tmp_path / "cache" / "shards").glob("*.tar")) == []
+    assert [one.name for one in (tmp_path / "cache" / "shards").iterdir() if one.suffix != ".lock"] == []
+    assert sum(sent) < 2_000_000  # of each attempt at most the size, and a block
 
 
 def test_a_training_on_archives_in_a_bucket_is_resumed_within_an_epoch(archives: list[str], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -114,12 +114,17 @@ class RemoteFile:
         told = [info.get(key) for key in keys if info.get(key)]
         return "-".join(str(value).strip('"') for value in told[:2]) or "unknown"
 
-    def size(self) -> int | None:
-        """Its bytes; None where the server does not say."""
+    def described(self) -> RemoteFile:
+        """The file with the server's entry, so that it need not be asked for again; itself where there is none."""
         try:
-            size = self._info().get("size")
+            return self if self.info else replace(self, info=self._info())
         except Exception:  # opening it says why
-            return None
+            return self
+
+    @property
+    def size(self) -> int | None:
+        """Bytes by the server's entry; None without one."""
+        size = (self.info or {}).get("size")
         return int(size) if size else None
 
     def beside(self, entry: str) -> RemoteFile:

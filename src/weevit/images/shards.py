@@ -14,6 +14,7 @@ import threading
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 from weevit.errors import UsageError
@@ -25,6 +26,8 @@ LIMIT = "WEEVIT_SHARDS_GB"
 """Environment variable: gigabytes of all copies together; 0 for none."""
 
 DEFAULT_GB = 50.0
+
+_BLOCK = 8 << 20
 
 _opened: dict[Path, int] = {}
 """The copies that this process has opened, and their bytes."""
@@ -49,7 +52,8 @@ class Shard:
     @classmethod
     def of(cls, remote: RemoteFile) -> Shard:
         """The archive, as the server describes it now."""
-        return cls(remote, remote.fingerprint(), remote.size())
+        remote = remote.described()
+        return cls(remote, remote.fingerprint(), remote.size)
 
     @property
     def name(self) -> str:
@@ -73,49 +77,65 @@ class Shard:
         return self.remote.open()
 
     def _copy(self) -> Path | None:
-        folder, limit = cache_folder(), _limit()
-        if folder is None or not self.size or not limit:
+        folder = cache_folder()
+        if folder is None or not self.size:
             return None
         key = hashlib.sha256(f"{self.name}\n{self.stamp}\n{self.size}".encode()).hexdigest()[:32]
         path = folder / "shards" / f"{key}.tar"
+        if path in _opened and self._is_whole(path):  # every image but the first
+            return path
+        limit = _limit()
         with _lock:
             others = sum(size for own, size in _opened.items() if own != path)
         if others + self.size > limit:
-            tell_unkept("further archives", f"{LIMIT} is {limit / 1e9:g}; they are read in place")
+            if limit:
+                tell_unkept("further archives", f"{LIMIT} is {limit / 1e9:g}", "read in place")
             return None
         try:
             make_own(path.parent)
-            if not self._is_whole(path):
-                with _one_at_a_time(path.with_suffix(".lock")):
-                    if not self._is_whole(path):
-                        self._fetch(path, limit)
+            with _one_at_a_time(path.with_suffix(".lock")):
+                if not self._is_whole(path):
+                    self._fetch(path)
+                    self._make_room(path, limit - others)
             os.utime(path)
         except OSError as error:
-            tell_unkept("archives", error)
+            tell_unkept("archives", error, "read in place")
             return None
         with _lock:
             _opened[path] = self.size
         return path
 
     def _is_whole(self, path: Path) -> bool:
-        return path.is_file() and not path.is_symlink() and path.stat().st_size == self.size
+        try:
+            status = path.lstat()
+        except OSError:
+            return False
+        return S_ISREG(status.st_mode) and status.st_size == self.size
 
-    def _fetch(self, path: Path, limit: int) -> None:
-        """Fetch the archive under another name, and make room for it; OSError if it cannot be kept."""
+    def _fetch(self, path: Path) -> None:
+        """Fetch the archive under another name; OSError where it cannot be kept, or is not of its size."""
         handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.writelines(self.remote.blocks(8 << 20))
-            if Path(name).stat().st_size != self.size:
-                raise OSError(f"{self.name}: the server sent another number of bytes than it said")
+                for block in self.remote.blocks(_BLOCK):
+                    if file.tell() + len(block) > (self.size or 0):  # a server may send for ever
+                        break
+                    file.write(block)
+                if file.tell() != self.size:
+                    raise OSError(f"{self.name}: the server sends another number of bytes than it said")
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
-        entries = sorted(path.parent.glob("*.tar"), key=lambda one: one.stat().st_mtime)
-        with _lock:
-            unused = [(one, one.stat().st_size) for one in entries if one not in _opened]
-        kept = sum(_opened.values())
-        evict(unused, limit - kept, path, lambda one: one.unlink(missing_ok=True))
+
+    def _make_room(self, path: Path, limit: int) -> None:
+        """Remove copies that this process has not opened, the least recently used first."""
+        found = []
+        for one in path.parent.glob("*.tar"):
+            with suppress(OSError):  # another process may remove it
+                status = one.stat()
+                found.append((status.st_mtime, one, status.st_size))
+        unused = [(one, size) for _, one, size in sorted(found) if one not in _opened]
+        evict(unused, limit, path, lambda one: one.unlink(missing_ok=True))
 
 
 def _limit() -> int:

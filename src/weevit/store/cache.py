@@ -16,9 +16,9 @@ from weevit.store.home import home
 _told: set[str] = set()
 
 
-def tell_unkept(what: str, why: object) -> None:
+def tell_unkept(what: str, why: object, instead: str = "computed") -> None:
     """Say once that a cache is unusable. By the log, whose lines go to stderr: no setting of it can cost an answer."""
-    text = f"note: {what} are not cached, and are computed each time: {why}"
+    text = f"note: {what} are not cached, and are {instead} each time: {why}"
     if text not in _told:
         _told.add(text)
         logging.getLogger("weevit").warning(text)

@@ -41,11 +41,11 @@ def choose_pieces(
         return _by_estimate(batch, activation_bytes(model), available_memory() // (ranks.local if ranks else 1))
 
     plain = replace(recipe, loop=replace(recipe.loop, compile=False), ema=EmaPart())
-    step = Step(plain, machine, State.of(model, plain, machine), num_classes)
 
     def attempt(size: int) -> None:
         # Memory that the first update adds: two moments and an average for each weight.
         ballast = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(3)]
+        step = Step(plain, machine, State.of(model, plain, machine), num_classes)  # its scaler serves one update
         images = torch.zeros(size, 3, *model.img_size, device=machine.device)
         step.gradients(images, torch.zeros(size, num_classes, device=machine.device), Share.of(size))
         model.zero_grad(set_to_none=True)

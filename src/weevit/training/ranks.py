@@ -31,7 +31,7 @@ NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
 """Variables that `torchrun` sets for each process."""
 
 PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for the others: rank 0 evaluates and writes, and reads a first graph of the data."""
+"""How long a rank waits for the others, which may read a large data set, or write a checkpoint to a slow disk."""
 
 
 def speaks() -> bool:
@@ -204,7 +204,7 @@ def joined() -> Iterator[Ranks]:
     """The ranks that this process is one of; `cuda` is then the GPU of this rank.
 
     Raises:
-        UsageError: started as one of many, without the addresses of the others.
+        UsageError: one of several ranks, without the address at which they meet.
     """
     world = os.environ.get("WORLD_SIZE", "1")
     if world == "1" or dist.is_initialized():  # a process that has a group of its own trains alone
