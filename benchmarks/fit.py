@@ -26,7 +26,7 @@ from common import photos, run_process, shared, vit_tiny
 import weevit
 from weevit.datasets.read import read_dataset
 from weevit.datasets.splitting import folds
-from weevit.embeddings import embed_split
+from weevit.search.embeddings import embed_split
 from weevit.evaluation.metrics import softmax, wilson
 from weevit.fitting.heads import STRENGTHS, path
 from weevit.fitting.search import one_thread_each

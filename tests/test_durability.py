@@ -252,7 +252,7 @@ def test_a_fit_that_says_it_is_done_is_whole(tmp_path: Path) -> None:
 
 def test_kept_embeddings_are_on_the_disk(digits: weevit.Predictor, images: Path, tmp_path: Path) -> None:
     from weevit.datasets.dataset import Split
-    from weevit.embeddings import embed_split
+    from weevit.search.embeddings import embed_split
 
     paths = sorted(images.iterdir())
     split = Split("all", tuple(Source(str(path), path) for path in paths), np.zeros(len(paths), np.int64))

@@ -14,12 +14,12 @@ from PIL import Image
 import weevit
 from weevit.answers.results import refuse_not_finite, unit_length
 from weevit.cli.app import _run
-from weevit.embeddings import embed_split
 from weevit.errors import ImageError, NotFiniteError
 from weevit.explain.relevance import deletion, explain_source
 from weevit.images.source import Source
 from weevit.images.sources import expand
 from weevit.predict import Predictor
+from weevit.search.embeddings import embed_split
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.labels import Label
 from weevit.zoo.weights import Preprocessing
@@ -107,8 +107,8 @@ def test_p2_evaluation_counts_it_as_failed(model: Predictor, images: Path) -> No
 def test_p2_embeddings_are_neither_kept_nor_taken_from_the_cache(
     model: Predictor, images: Path, tmp_path: Path
 ) -> None:
-    from weevit import embeddings
     from weevit.datasets.read import read_dataset
+    from weevit.search import embeddings
 
     split = read_dataset(images).split("all")
     found = embed_split(model, split, tmp_path / "cache")

@@ -15,6 +15,7 @@ from weevit.checking.copies import Group, exact_groups, near_groups
 from weevit.checking.inspection import Look, look_at
 from weevit.images.decode import DEFAULT_LIMITS
 from weevit.images.source import Source
+from weevit.search import neighbours
 
 
 def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -112,7 +113,7 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch, bl
     data = [encoded(scene(seed % 9), quality=95 - 5 * (seed // 9)) for seed in range(20)]
     seen = looks(*data)
     whole = near_groups(seen, exact_groups(seen))
-    monkeypatch.setattr(copies, "_BLOCK", block)
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
     cut = near_groups(seen, exact_groups(seen))
     assert [group.members for group in cut] == [group.members for group in whole]
     assert [group.distance for group in cut] == pytest.approx([group.distance for group in whole], abs=1e-6)

@@ -127,18 +127,6 @@ def test_a_crowd_is_not_alike() -> None:
     assert alike(vectors, list(range(60))) == []
 
 
-@pytest.mark.parametrize("block", [1, 7, 64])
-def test_the_two_nearest_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    vectors, _ = clouds(50)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    apart = 1 - unit @ unit.T
-    np.fill_diagonal(apart, np.inf)
-    monkeypatch.setattr(neighbours, "_BLOCK", block)
-    nearest, distances = neighbours._two_nearest(unit)
-    assert nearest.tolist() == apart.argmin(axis=1).tolist()
-    np.testing.assert_allclose(distances, np.sort(apart, axis=1)[:, :2], atol=1e-6)
-
-
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_are_never_alike(count: int) -> None:
     assert alike(np.ones((count, 8), np.float32), list(range(count))) == []

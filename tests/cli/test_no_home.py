@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from weevit.embeddings import default_cache, kept
 from weevit.engine.cache import GraphCache
 from weevit.errors import HubError
+from weevit.search.embeddings import default_cache, kept
 from weevit.store.cache import cache_folder
 from weevit.store.home import expand_home, home
 from weevit.zoo import hub

@@ -31,11 +31,11 @@ from weevit.checking.saved import writable, write_check
 from weevit.datasets.dataset import ORDER, Dataset, Split
 from weevit.datasets.found import Found, assemble
 from weevit.datasets.read import find
-from weevit.embeddings import Embedded, embed_split
 from weevit.engine.threads import choose_threads
 from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.names import ids_of
 from weevit.predict import Predictor, load
+from weevit.search.embeddings import Embedded, embed_split
 from weevit.zoo.weights import DEFAULT_MODEL
 
 

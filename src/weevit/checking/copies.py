@@ -16,15 +16,13 @@ import numpy.typing as npt
 
 from weevit.checking.inspection import Look
 from weevit.checking.results import EXACT, MIRRORED, NEAR
+from weevit.search.neighbours import products
 
 FARTHEST = 0.006
 """Greatest distance (1 - correlation) of two copies."""
 
 _FLAT = 2.0
 """Least standard deviation of a thumbnail, of 255; otherwise one grey wall would be the copy of another."""
-
-_BLOCK = 2048
-"""Images per side of a compared block: 16 MB."""
 
 Rows = npt.NDArray[np.float32]
 
@@ -75,17 +73,14 @@ def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
 
 
 def _pairs(thumbs: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, float, bool]]:
-    """(first, second, distance, mirrored) of near pairs; a block against a block, to bound the memory."""
-    for top in range(0, len(thumbs), _BLOCK):
-        rows = _unit(thumbs[top : top + _BLOCK])
-        for left in range(top, len(thumbs), _BLOCK):
-            block = thumbs[left : left + _BLOCK]
-            straight, turned = rows @ _unit(block).T, rows @ _unit(block[:, :, ::-1]).T
-            near = np.maximum(straight, turned) >= 1 - FARTHEST
-            for row, column in np.argwhere(near):
-                if top + row < left + column:
-                    both = float(straight[row, column]), float(turned[row, column])
-                    yield int(top + row), int(left + column), max(0.0, 1 - max(both)), both[1] > both[0]
+    """(first, second, distance, mirrored) of near pairs."""
+    rows, mirrored = _unit(thumbs), _unit(thumbs[:, :, ::-1])
+    blocks = zip(products(rows, rows, later=True), products(mirrored, rows, later=True), strict=True)
+    for (top, straight), (_, turned) in blocks:
+        for row, column in np.argwhere(np.maximum(straight, turned) >= 1 - FARTHEST):
+            if row < column:
+                both = float(straight[row, column]), float(turned[row, column])
+                yield int(top + row), int(top + column), max(0.0, 1 - max(both)), both[1] > both[0]
 
 
 def _unit(thumbs: npt.NDArray[np.uint8]) -> Rows:

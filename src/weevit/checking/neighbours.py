@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weevit.datasets.dataset import IntArray, Split, Targets
+from weevit.datasets.dataset import Split, Targets
 from weevit.datasets.splitting import folds
+from weevit.search.neighbours import nearest
 from weevit.store.extras import needed
 
 TIMES = 5.0
@@ -41,8 +42,6 @@ _STRENGTH = 0.01
 
 _FLOOR = 1e-3
 """Probability of a class that no neighbour has."""
-
-_BLOCK = 2048
 
 Rows = npt.NDArray[np.float32]
 Chances = npt.NDArray[np.float64]
@@ -138,46 +137,30 @@ def _by_regression(known: Rows, targets: Targets, asked: Rows, classes: int) -> 
 
 
 def _by_neighbours(known: Rows, targets: Targets, asked: Rows, classes: int) -> Chances:
-    count = min(_NEIGHBOURS, len(known))
+    indices, cosines = nearest(known, asked, _NEIGHBOURS)
+    weights = np.exp(_SHARPNESS * cosines.astype(np.float64))
     chances = np.full((len(asked), classes), _FLOOR)
-    for top in range(0, len(asked), _BLOCK):
-        cosines = asked[top : top + _BLOCK] @ known.T
-        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        weights = np.exp(_SHARPNESS * np.take_along_axis(cosines, nearest, axis=1).astype(np.float64))
-        rows = np.repeat(np.arange(top, top + len(cosines)), count)
-        np.add.at(chances, (rows, targets[nearest].ravel()), (weights / weights.sum(axis=1, keepdims=True)).ravel())
+    rows = np.repeat(np.arange(len(asked)), indices.shape[1])
+    np.add.at(chances, (rows, targets[indices].ravel()), (weights / weights.sum(axis=1, keepdims=True)).ravel())
     return np.asarray(chances / chances.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def alike(vectors: Rows, indices: Sequence[int]) -> list[tuple[int, int, float]]:
+def alike(vectors: Rows, own: Sequence[int]) -> list[tuple[int, int, float]]:
     """(first, second, distance) of pairs that are hard to tell apart, the nearest first.
 
     Args:
         vectors: (n, D) of images of which no two are copies.
-        indices: the index of each, for the result.
+        own: the index of each, for the result.
     """
     if len(vectors) < 3:
         return []
-    nearest, distances = _two_nearest(_unit(standardised(vectors)))
+    unit = _unit(standardised(vectors))
+    indices, cosines = nearest(unit, unit, 2, others=True)
+    first, distances = indices[:, 0], (1 - cosines).astype(np.float64)
     close = (distances[:, 0] < CLOSE) & (distances[:, 0] < NEARER * distances[:, 1])
     pairs = [
-        (indices[row], indices[other], float(distances[row, 0]))
-        for row, other in enumerate(nearest)
-        if row < other and close[row] and close[other] and nearest[other] == row
+        (own[row], own[other], float(distances[row, 0]))
+        for row, other in enumerate(first)
+        if row < other and close[row] and close[other] and first[other] == row
     ]
     return sorted(pairs, key=lambda pair: pair[2])
-
-
-def _two_nearest(unit: Rows) -> tuple[IntArray, Chances]:
-    """The nearest other row of each, and the distances of the two nearest."""
-    nearest = np.zeros(len(unit), np.int64)
-    distances = np.zeros((len(unit), 2))
-    for top in range(0, len(unit), _BLOCK):
-        apart = 1 - (unit[top : top + _BLOCK] @ unit.T)
-        apart[np.arange(len(apart)), np.arange(top, top + len(apart))] = np.inf
-        two = np.argpartition(apart, 1, axis=1)[:, :2]
-        both = np.take_along_axis(apart, two, axis=1)
-        order = np.argsort(both, axis=1)
-        nearest[top : top + len(apart)] = np.take_along_axis(two, order, axis=1)[:, 0]
-        distances[top : top + len(apart)] = np.take_along_axis(both, order, axis=1)
-    return nearest, distances

@@ -127,8 +127,8 @@ def _threads() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, str]:
-    from weevit import embeddings
     from weevit.engine import cache
+    from weevit.search import embeddings
     from weevit.zoo.hub import cache_folder as hub_folder
 
     def graphs() -> str:

@@ -26,10 +26,8 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from weevit import embeddings
 from weevit.answers.results import Array
 from weevit.datasets.dataset import TRAIN, VALIDATION, Dataset
-from weevit.embeddings import embed_split
 from weevit.errors import DatasetError, TrainingError
 from weevit.evaluation.compare import compare_evaluations, comparison_json, write_comparison
 from weevit.evaluation.evaluate import evaluate
@@ -46,6 +44,8 @@ from weevit.fitting.heads import Floats, Head
 from weevit.fitting.results import Fit
 from weevit.predict import Predictor
 from weevit.runs import folder as run_folder
+from weevit.search import embeddings
+from weevit.search.embeddings import embed_split
 from weevit.store.folder import FAILURES, LOCK, Kind
 from weevit.text import span
 from weevit.training.loop import INTERRUPTED

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.datasets.dataset import Split
-from weevit.embeddings import Embedded
 from weevit.fitting.calibration import FEWEST
 from weevit.fitting.heads import Floats
 from weevit.fitting.search import Images, Search
+from weevit.search.embeddings import Embedded
 
 _SEEN = 2
 """Different images of a class that the judging head must have seen: with one it knows much less than the final head,

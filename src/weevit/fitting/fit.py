@@ -13,12 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from weevit import embeddings
 from weevit._version import __version__
 from weevit.datasets import splitting
 from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset, Split
 from weevit.datasets.read import check_there, read_dataset
-from weevit.embeddings import Embedded, embed_split
 from weevit.errors import CheckpointError, DatasetError
 from weevit.evaluation.evaluate import describe_data, evaluate
 from weevit.evaluation.model import describe, known
@@ -41,6 +39,8 @@ from weevit.fitting.search import Images, Search, final, search
 from weevit.predict import Predictor, load
 from weevit.quantization.quantize import answering_like
 from weevit.reports.page import require_jinja
+from weevit.search import embeddings
+from weevit.search.embeddings import Embedded, embed_split
 from weevit.store.files import replacing_folder, stamped
 from weevit.store.folder import held
 from weevit.store.outputs import local

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from weevit.answers.results import Array, unit_length
 from weevit.fitting.heads import Floats
+from weevit.search.neighbours import nearest
 
 COUNTS = (1, 3, 5, 10, 20, 50)
 """Numbers of neighbours that vote."""
@@ -20,7 +21,6 @@ WEIGHTINGS = ("uniform", "distance")
 MOST = 50_000
 """Images; the time grows with their square."""
 
-_AT_ONCE = 1024
 _CLOSEST = 1e-6
 """Least distance, of the size of rounding errors."""
 
@@ -41,24 +41,12 @@ def scores(
     """
     votes = targets.astype(np.float64) if targets.ndim == 2 else np.eye(num_classes)[targets]
     counts = [count for count in COUNTS if count <= len(known)]
-    nearest, distances = _nearest(known, asked, max(counts, default=0))
+    indices, cosines = nearest(unit_length(known), unit_length(asked), max(counts, default=0))
+    distances = 1 - cosines.astype(np.float64)
     for weighting in WEIGHTINGS:
         weights = np.ones_like(distances) if weighting == "uniform" else 1 / np.maximum(distances, _CLOSEST)
         summed = np.zeros((len(asked), num_classes))
-        for rank in range(nearest.shape[1]):
-            summed += weights[:, rank, None] * votes[nearest[:, rank]]
+        for rank in range(indices.shape[1]):
+            summed += weights[:, rank, None] * votes[indices[:, rank]]
             if rank + 1 in counts:
                 yield rank + 1, weighting, summed / weights[:, : rank + 1].sum(axis=1, keepdims=True)
-
-
-def _nearest(known: Array, asked: Array, count: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """(m, count) indices of the nearest and their distances, the nearest first."""
-    own, all_indices, all_distances = unit_length(known), [], []
-    for start in range(0, len(asked), _AT_ONCE):
-        cosines = unit_length(asked[start : start + _AT_ONCE]) @ own.T
-        rough = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        near = np.take_along_axis(cosines, rough, axis=1)
-        order = np.argsort(-near, axis=1, kind="stable")
-        all_indices.append(np.take_along_axis(rough, order, axis=1))
-        all_distances.append(1 - np.take_along_axis(near, order, axis=1).astype(np.float64))
-    return np.concatenate(all_indices), np.concatenate(all_distances)

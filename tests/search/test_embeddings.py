@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 import weevit
-from weevit import embeddings
-from weevit.embeddings import embed_split, kept
 from weevit.images.source import Source
 from weevit.images.sources import expand
+from weevit.search import embeddings
+from weevit.search.embeddings import embed_split, kept
 
 COUNT = 23
 BROKEN = (3, 17)
@@ -187,7 +187,7 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(model: weevit.Predictor,
 PROCESS = """
 import sys
 import weevit
-from weevit import embeddings
+from weevit.search import embeddings
 from weevit.images.sources import expand
 embeddings.ROWS_A_FILE = 4
 class Images: sources = tuple(expand(sys.argv[2]))
