@@ -116,7 +116,7 @@ def test_p2_embeddings_are_neither_kept_nor_taken_from_the_cache(
     assert [status for _, status, _ in found.failures] == [STATUS, STATUS]
     assert np.isfinite(found.vectors).all()
     # rows that another version kept before there was such a status
-    rows = embeddings._Rows(tmp_path / "old" / embeddings._key(model), 192)
+    rows = embeddings.Kept(model, tmp_path / "old")
     for digest in found.hashes:
         rows.put(digest, np.full(192, np.nan, np.float32))
     rows.write()

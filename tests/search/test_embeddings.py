@@ -227,7 +227,8 @@ def _not_finite(own: Path, cache: Path) -> None:
     rows = np.load(own)
     rows["vector"][0, 0] = np.nan
     np.save(own, rows)
-    own.rename(own.with_name(f"{embeddings._digest(own.parent, own.read_bytes())}.npy"))
+    with own.open("rb") as file:
+        own.rename(own.with_name(f"{embeddings._digest(own.parent, file)}.npy"))
 
 
 def _another_owner(own: Path, cache: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from weevit.answers.columns import Column
 from weevit.images.names import id_hash
 from weevit.jobs.shards import Row, read_rows, read_table
+from weevit.store.keys import Keys
 from weevit.store.place import Place
 
 _KEPT = 3
@@ -41,17 +42,12 @@ class OldRows:
                 if status == "ok" or not only_ok:
                     keys.append(_key(own, stamp))
                     indices.append(number << 32 | row)
-        unsorted = np.frombuffer(keys, np.uint64)
-        order = np.argsort(unsorted, kind="stable")
-        self._keys = unsorted[order]
-        self._positions = np.frombuffer(indices, np.int64)[order]
+        self._keys = Keys(np.frombuffer(keys, np.uint64), np.frombuffer(indices, np.int64))
 
     def find(self, name: str, fingerprint: str) -> Row | None:
         """The row of this input with this fingerprint, or None."""
-        key = np.uint64(_key(name, fingerprint))
-        start, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
-        for position in self._positions[start:end]:
-            row = self._load(int(position) >> 32)[int(position) & 0xFFFFFFFF]
+        for position in self._keys.of(_key(name, fingerprint)):
+            row = self._load(position >> 32)[position & 0xFFFFFFFF]
             if (row.input, row.fingerprint) == (name, fingerprint):
                 return row
         return None

@@ -18,19 +18,19 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from weevit._version import __version__
 from weevit.answers.known import ask_for
-from weevit.answers.results import Array, Result
+from weevit.answers.results import Array
 from weevit.engine.ahead import map_ahead
 from weevit.engine.choice import DEFAULT
 from weevit.errors import ImageError, MalformedFileError
@@ -39,7 +39,8 @@ from weevit.images.source import Source, Stored, read_bytes
 from weevit.predict import Predictor
 from weevit.store.cache import cache_folder, evict, is_ours, make_own
 from weevit.store.files import replace_file
-from weevit.store.own import read_own
+from weevit.store.keys import Keys
+from weevit.store.own import open_own
 
 if TYPE_CHECKING:
     from weevit.datasets.dataset import Split
@@ -62,6 +63,8 @@ _OWN = "[0-9a-f]" * 40
 
 _READ_AHEAD = 64
 """Images whose bytes wait to be looked up."""
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class _Run:
     def __init__(self, predictor: Predictor, split: Split, cache: Path | None, watch: Watcher) -> None:
         count, width = len(split.sources), predictor.checkpoint.architecture.embed_dim
         self.predictor, self.sources, self.watch = predictor, split.sources, watch
-        self.rows = _Rows(cache / _key(predictor) if cache else None, width)
+        self.kept = Kept(predictor, cache)
         self.progress = Progress(count)
         self.vectors = np.zeros((count, width), np.float32)
         self.ok = np.zeros(count, bool)
@@ -158,40 +161,26 @@ class _Run:
         self.failures: dict[int, tuple[str, str, str]] = {}
 
     def embed(self, should_stop: Callable[[], bool]) -> None:
-        """Look at every image. Answers are steady: what is kept must not depend on what stood beside it."""
-        stream = partial(self.predictor.stream, outputs=("embedding",), steady=True)
+        """Look at every image."""
         self.watch(self.progress)
         try:
-            with closing(ask_for(self._unknown(should_stop), stream)) as answers:
-                for index, result in answers:
-                    self._add(index, result)
-                    self.watch(self.progress)
-                    _stop_if(should_stop)
+            embed_each(self.predictor, self.sources, self.kept.get, self._take, should_stop)
         finally:
-            self.rows.write()
+            self.kept.write()
 
-    def _unknown(self, should_stop: Callable[[], bool]) -> Generator[tuple[int, Source], None, None]:
-        """Indices and sources of the images that are not in the cache, by their bytes."""
-        read = map_ahead(lambda source: _read(source, self.predictor.limits), iter(self.sources), 2, _READ_AHEAD)
-        for index, (source, digest) in enumerate(read):
-            _stop_if(should_stop)
-            self.hashes[index] = digest
-            vector = self.rows.get(digest)
-            if vector is None:
-                yield index, source
-            else:
-                self.vectors[index], self.ok[index] = vector, True
-                self.progress.cached += 1
-                self.watch(self.progress)
-
-    def _add(self, index: int, result: Result) -> None:
-        if result.embedding is None:
-            self.failures[index] = (result.input, result.status, result.error or result.status)
+    def _take(self, found: Found) -> None:
+        self.hashes[found.index] = found.digest
+        if found.vector is not None:
+            self.vectors[found.index], self.ok[found.index] = found.vector, True
+        if found.failure is not None:
+            self.failures[found.index] = found.failure
             self.progress.failed += 1
-            return
-        self.vectors[index], self.ok[index] = result.embedding, True
-        self.progress.computed += 1
-        self.rows.put(self.hashes[index], result.embedding)
+        elif found.computed and found.vector is not None:
+            self.progress.computed += 1
+            self.kept.put(found.digest, found.vector)
+        else:
+            self.progress.cached += 1
+        self.watch(self.progress)
 
     def finish(self) -> Embedded:
         """What came of it, failures in the order of the split."""
@@ -202,35 +191,110 @@ class _Run:
             failures=tuple(self.failures[index] for index in sorted(self.failures)),
             computed=self.progress.computed,
             cached=self.progress.cached,
-            notes=tuple(self.rows.notes),
+            notes=tuple(self.kept.notes),
         )
 
 
-class _Rows:
-    """The rows of one folder: those that were there, and those that are new."""
+@dataclass(frozen=True)
+class Found:
+    """What was found for one image.
 
-    def __init__(self, folder: Path | None, width: int) -> None:
-        self.folder = folder
-        self.kind = np.dtype([("hash", "u1", (32,)), ("vector", "<f4", (width,))])
+    Attributes:
+        index: of the image among those that were given.
+        digest: sha256 of its encoded bytes, 64 hex digits; None for what could not be read, and for images in memory.
+        vector: (embed_dim) float32; None where there is no answer.
+        computed: whether the model was asked.
+        failure: (id, status, error) where there is no answer.
+    """
+
+    index: int
+    digest: str | None
+    vector: Array | None
+    computed: bool = True
+    failure: tuple[str, str, str] | None = None
+
+
+def embed_each(
+    predictor: Predictor,
+    sources: Iterable[Source],
+    known: Callable[[str | None], Array | None],
+    take: Callable[[Found], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Embed images; each file is read once, and the model is asked for what is not known by its bytes.
+
+    Answers are steady: what is kept must not depend on what stood beside it.
+
+    Args:
+        predictor: a loaded model.
+        sources: the images; taken a little ahead.
+        known: the vector for the sha256 of an image's bytes, or None.
+        take: told what was found for each image; known ones come a little earlier than their turn.
+        should_stop: asked before and after each.
+
+    Raises:
+        KeyboardInterrupt: `should_stop` said so.
+    """
+    stream = partial(predictor.stream, outputs=("embedding",), steady=True)
+
+    def unknown() -> Generator[tuple[tuple[int, str | None], Source], None, None]:
+        read = map_ahead(lambda source: _read(source, predictor.limits), iter(sources), 2, _READ_AHEAD)
+        for index, (source, digest) in enumerate(read):
+            _stop_if(should_stop)
+            vector = known(digest)
+            if vector is None:
+                yield (index, digest), source
+            else:
+                take(Found(index, digest, vector, computed=False))
+
+    with closing(ask_for(unknown(), stream)) as answers:
+        for (index, digest), result in answers:
+            failure = None if result.ok else (result.input, result.status, result.error or result.status)
+            take(Found(index, digest, result.embedding, failure=failure))
+            _stop_if(should_stop)
+
+
+class Kept:
+    """The rows of one model: those that were there, mapped from the disk, and those that are new.
+
+    Args:
+        predictor: the model.
+        cache: the folder of all models' rows; None where there is none.
+    """
+
+    def __init__(self, predictor: Predictor, cache: Path | None) -> None:
+        self._folder = cache / _key(predictor) if cache else None
+        self._kind = np.dtype(
+            [("hash", "u1", (32,)), ("vector", "<f4", (predictor.checkpoint.architecture.embed_dim,))]
+        )
         self.notes: list[str] = []
-        self._known: dict[bytes, Array] = {}
+        self._files: list[npt.NDArray[np.void]] = []
         self._new: dict[bytes, Array] = {}
         self._written = time.monotonic()
-        if folder is None:
+        if self._folder is None:
             self._note("embeddings are not kept: there is no home folder; WEEVIT_CACHE names another")
         else:
-            self._load(folder)
+            self._load(self._folder)
+        self._index()
 
     def get(self, digest: str | None) -> Array | None:
         """The embedding of the image with this sha256; None where there is none."""
-        return self._known.get(bytes.fromhex(digest)) if digest else None
+        if digest is None:
+            return None
+        key = bytes.fromhex(digest)
+        if key in self._new:
+            return self._new[key]
+        for position in self._keys.of(int.from_bytes(key[:8], "little")):
+            row = self._files[position >> 32][position & 0xFFFFFFFF]
+            if row["hash"].tobytes() == key:
+                return np.array(row["vector"])
+        return None
 
     def put(self, digest: str | None, vector: Array) -> None:
         """Keep an embedding; it is on the disk some seconds later, or after `write`."""
         if digest is None:
             return
-        key = bytes.fromhex(digest)
-        self._known[key] = self._new[key] = vector
+        self._new[bytes.fromhex(digest)] = vector
         if len(self._new) >= ROWS_A_FILE or time.monotonic() - self._written > SECONDS_A_FILE:
             self.write()
 
@@ -238,54 +302,86 @@ class _Rows:
         """Put what is new on the disk. A full or read-only one costs time later, not the answer."""
         self._written = time.monotonic()
         new, self._new = self._new, {}
-        if not new or self.folder is None:
+        if not new:
             return
-        rows = np.zeros(len(new), self.kind)
+        rows = np.zeros(len(new), self._kind)
         rows["hash"] = np.frombuffer(b"".join(new), np.uint8).reshape(-1, 32)
         rows["vector"] = np.stack(list(new.values()))
+        self._files.append(self._mapped(rows))
+        self._index()
+
+    def _mapped(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+        """The rows as a file that is mapped; themselves where they cannot be kept."""
+        folder = self._folder
+        if folder is None:
+            return rows
         buffer = io.BytesIO()
         np.save(buffer, rows)
         content = buffer.getvalue()
+        path = folder / f"{_digest(folder, io.BytesIO(content))}.npy"
         try:
-            make_own(self.folder.parent)
-            make_own(self.folder)
-            replace_file(self.folder / f"{_digest(self.folder, content)}.npy", lambda tmp: tmp.write_bytes(content))
-            evict(kept(self.folder.parent), DEFAULT_LIMIT, self.folder, _remove)
-        except OSError as error:
-            self._note(f"embeddings could not be kept in {self.folder}: {error.strerror or error}")
+            make_own(folder.parent)
+            make_own(folder)
+            replace_file(path, lambda tmp: tmp.write_bytes(content))
+            evict(kept(folder.parent), DEFAULT_LIMIT, folder, _remove)
+            with path.open("rb") as file:
+                return _map(file)
+        except (OSError, ValueError) as error:
+            self._note(f"embeddings could not be kept in {folder}: {getattr(error, 'strerror', None) or error}")
+            return rows
 
     def _load(self, folder: Path) -> None:
         with contextlib.suppress(OSError):
             os.utime(folder)  # the time of last use, for eviction
         for path in sorted(folder.glob("*.npy")):
             rows = self._sound(path)
-            if rows is None:
-                self._note("damaged files of kept embeddings were deleted; their rows are computed anew")
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            if rows is not None:
+                self._files.append(rows)
                 continue
-            rows = rows[np.isfinite(rows["vector"]).all(axis=1)]  # others mean nothing, and are computed anew
-            self._known.update(zip(map(bytes, rows["hash"]), rows["vector"], strict=True))
+            self._note("damaged files of kept embeddings were deleted; their rows are computed anew")
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _index(self) -> None:
+        keys = [np.ascontiguousarray(rows["hash"][:, :8]).view("<u8")[:, 0] for rows in self._files]
+        at = [(number << 32) + np.arange(len(rows), dtype=np.int64) for number, rows in enumerate(self._files)]
+        none = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        self._keys = Keys(np.concatenate([none[0], *keys]), np.concatenate([none[1], *at]))
 
     def _sound(self, path: Path) -> npt.NDArray[np.void] | None:
         """The rows of a file; None if its content is not what its name says, or another user's."""
         try:
-            content = read_own(path, MAX_FILE_BYTES)
-            if not (is_ours(path.parent) and is_ours(path)) or _digest(path.parent, content) != path.stem:
-                return None
-            rows: npt.NDArray[np.void] = np.load(io.BytesIO(content), allow_pickle=False)
+            with open_own(path, MAX_FILE_BYTES) as file:
+                if not (is_ours(path.parent) and is_ours(path)) or _digest(path.parent, file) != path.stem:
+                    return None
+                file.seek(0)
+                rows = _map(file)
         except (OSError, ValueError, MalformedFileError):
             return None
-        return rows if rows.dtype == self.kind and rows.ndim == 1 and np.isfinite(rows["vector"]).all() else None
+        return rows if rows.dtype == self._kind and rows.ndim == 1 and np.isfinite(rows["vector"]).all() else None
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
 
-def _digest(folder: Path, content: bytes) -> str:
+def _map(file: BinaryIO) -> npt.NDArray[np.void]:
+    """The array of an open `.npy` file, mapped; ValueError where it holds none, or one with objects."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"version {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError("an array of objects")
+    return np.memmap(file, dtype, "r", file.tell(), shape)
+
+
+def _digest(folder: Path, file: BinaryIO) -> str:
     """Of a file's place and content: the same rows in another model's folder have another."""
-    return hashlib.sha256(f"{folder.name}\n".encode() + content).hexdigest()
+    digest = hashlib.sha256(f"{folder.name}\n".encode())
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def kept(cache: Path | None = None) -> list[tuple[Path, int]]:
