@@ -51,11 +51,17 @@ if TYPE_CHECKING:
     from weevit.predict import Predictor, load
     from weevit.quantization.quantize import quantize
     from weevit.reduction import measure_reduction
+    from weevit.search.bringing import index_vectors
+    from weevit.search.building import index
+    from weevit.search.index import Hit, Index, open_index
     from weevit.training.loop import resume, train
 
 _HOMES = {
     "load": "weevit.predict",
     "measure_reduction": "weevit.reduction",
+    "index": "weevit.search.building",
+    "index_vectors": "weevit.search.bringing",
+    "open_index": "weevit.search.index",
     "run_job": "weevit.jobs.run",
     "read_results": "weevit.jobs.results",
     "check_data": "weevit.checking.check",
@@ -75,6 +81,8 @@ _HOMES = {
     "Result": "weevit.answers.results",
     "Prediction": "weevit.answers.results",
     "Limits": "weevit.images.decode",
+    "Index": "weevit.search.index",
+    "Hit": "weevit.search.index",
 }
 """Public name -> its module (or the package, for a module); the errors are added below."""
 
@@ -82,8 +90,10 @@ __all__ = [
     "CheckpointError",
     "DatasetError",
     "EngineError",
+    "Hit",
     "HubError",
     "ImageError",
+    "Index",
     "InputsFailedError",
     "JobError",
     "Limits",
@@ -107,9 +117,12 @@ __all__ = [
     "evaluate_suite",
     "finetune",
     "fit",
+    "index",
+    "index_vectors",
     "list_models",
     "load",
     "measure_reduction",
+    "open_index",
     "quantize",
     "read_results",
     "resume",

@@ -176,6 +176,12 @@ _LOADING = (
     ),
 )  # fmt: skip
 
+_MODEL_OF_INDEX = click.option(
+    "--model", "-m", default="",
+    help="Alias, full tag, hf-hub:org/name, folder, run folder or .safetensors file; by default that of the index, or "
+    f"{DEFAULT_MODEL}.",
+)  # fmt: skip
+
 _REDUCED = click.option(
     "--reduced-jpeg", is_flag=True,
     help="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size: faster, slightly other pixels; says what that changes.",
@@ -228,6 +234,11 @@ def loading_to_fit(verb: Verb) -> Verb:
 def loading_to_answer(verb: Verb) -> Verb:
     """Give a verb that answers the options of `Loading`, and --reduced-jpeg: who learns or judges sees whole images."""
     return packed(verb, "loading", Loading, (*_LOADING, _REDUCED))
+
+
+def loading_to_index(verb: Verb) -> Verb:
+    """Give a verb that makes an index the options of `Loading`; an index that is there has a model of its own."""
+    return packed(verb, "loading", Loading, (_MODEL_OF_INDEX, *_LOADING[1:]))
 
 
 def loading_argument(verb: Verb) -> Verb:

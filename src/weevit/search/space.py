@@ -1,0 +1,152 @@
+"""The embedding space of an index: what made its vectors. Vectors of another space are never compared with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from weevit.errors import UsageError
+from weevit.predict import Predictor, load
+from weevit.store.folder import differences
+from weevit.store.outputs import is_address
+from weevit.zoo import fields
+from weevit.zoo.records import Flag, Name, Text, anything, table, words
+
+MAX_WIDTH = 1 << 14
+"""Numbers of a vector."""
+
+_PREPROCESSING = ("height", "width", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+
+_plain = table(words(256), anything, 256)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The model that made the vectors.
+
+    Attributes:
+        name: the full tag, for people.
+        source: what `weevit.load` takes.
+        checkpoint: sha256 of the weights' file.
+        backbone: sha256 of all tensors but the head: another head on the same backbone has the same embeddings.
+        architecture: the row of the model, as JSON has it.
+        preprocessing: size, crop, interpolation, mean, std.
+        precision: `fp32`, `bf16` or `int8`.
+    """
+
+    name: Text
+    source: Text
+    checkpoint: Name
+    backbone: Name
+    architecture: Annotated[dict[str, Any], _plain]
+    preprocessing: Annotated[dict[str, Any], _plain]
+    precision: Name
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a vector means.
+
+    Attributes:
+        width: numbers of a vector.
+        normalized: whether vectors were scaled to length 1 before they were given. Cosines do not depend on it;
+            classifiers do.
+        maker: None where it is not known, as of vectors that were brought along without a model.
+    """
+
+    width: Annotated[int, fields.whole(1, MAX_WIDTH)]
+    normalized: Flag = False
+    maker: Maker | None = None
+
+    def open(self, model: str | Path | None = None, threads: int | None = None) -> Predictor:
+        """Load the model that made the vectors, or another one of the same space.
+
+        Args:
+            model: as for `weevit.load`; by default the one that is recorded.
+            threads: to compute with.
+
+        Raises:
+            UsageError: no model is recorded, or `model` is of another space.
+            ModelError: the model cannot be loaded.
+        """
+        if self.maker is None:
+            raise UsageError(
+                "The index does not know the model of its vectors, so that no image can be compared with them.",
+                "Make it again with the model's name: weevit index --from VECTORS -m MODEL -o INDEX",
+            )
+        seen = self.maker.preprocessing
+        size = seen.get("height"), seen.get("width")
+        if not all(isinstance(side, int) for side in size):
+            raise UsageError("The index records no image size.", "Make it again.")
+        precision: Any = self.maker.precision
+        given = self.maker.source if model is None else model
+        predictor = load(given, image_size=size, threads=threads, precision=precision)  # type: ignore[arg-type]  # checked
+        self.check(predictor)
+        return predictor
+
+    def check(self, predictor: Predictor) -> None:
+        """Refuse a model whose embeddings are of another space; UsageError with what differs."""
+        other = space_of(predictor, self.maker)
+        if lines := self._unlike(other):
+            raise UsageError(
+                f"Embeddings of {predictor.checkpoint.name} cannot be compared with those of the index:\n"
+                + "\n".join(lines),
+                "Leave out --model: the index knows its own.",
+            )
+
+    def _unlike(self, other: Space) -> list[str]:
+        """What makes two spaces differ, in lines; names and places do not, nor does the head."""
+        if self.maker is None or other.maker is None:
+            return differences({"width": self.width}, {"width": other.width})
+        then, now = asdict(self.maker), asdict(other.maker)
+        if any(then[name] != now[name] for name in ("backbone", "architecture")):
+            return [*differences({"model": then["name"]}, {"model": now["name"]}), "  other weights"]
+        compared = ("preprocessing", "precision")
+        return differences({name: then[name] for name in compared}, {name: now[name] for name in compared})
+
+
+def space_of(predictor: Predictor, same: Maker | None = None) -> Space:
+    """The space of a loaded model's embeddings.
+
+    Args:
+        predictor: a loaded model.
+        same: a maker whose backbone need not be hashed again where the weights are the same file.
+    """
+    checkpoint, seen = predictor.checkpoint, asdict(predictor.preprocessing)
+    known = same is not None and same.checkpoint == checkpoint.sha256
+    maker = Maker(
+        name=checkpoint.name,
+        source=_lasting(checkpoint.source),
+        checkpoint=checkpoint.sha256,
+        backbone=same.backbone if known and same is not None else _backbone(checkpoint.tensors()),
+        architecture=_as_json(asdict(checkpoint.architecture)),
+        preprocessing=_as_json({name: seen[name] for name in _PREPROCESSING}),
+        precision=predictor.precision,
+    )
+    return Space(checkpoint.architecture.embed_dim, maker=maker)
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is read back: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, sort_keys=True))
+    return plain
+
+
+def _lasting(source: str) -> str:
+    """A path that means the same in another working directory."""
+    return str(Path(source).absolute()) if not is_address(source) and Path(source).exists() else source
+
+
+def _backbone(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(name for name in tensors if not name.startswith("head.")):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
