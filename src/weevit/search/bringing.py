@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -105,20 +106,18 @@ def index_vectors(
         if predictor is not None:
             space = replace(space_of(predictor), normalized=normalized)
             _check_maker(predictor, first, source)
-        writer = Writer(folder, Manifest(space, base=str(Path.cwd())))
+        writer = Writer(folder, Manifest(space, base=str(Path.cwd())), at_once=True)
         progress, names = Progress(), Names()
-        for part in _chained(first, parts):
-            _add(writer, names, part, space.width, source)
-            progress.copied += len(part[0])
-            watch(progress)
-        writer.publish()
-        writer.compact()
+        try:
+            for part in chain([first], parts):
+                _add(writer, names, part, space.width, source)
+                progress.copied += len(part[0])
+                watch(progress)
+            writer.publish()
+        except BaseException:
+            writer.discard()
+            raise
     return open_index(folder, predictor)
-
-
-def _chained(first: Part, parts: Iterator[Part]) -> Iterator[Part]:
-    yield first
-    yield from parts
 
 
 def _add(writer: Writer, names: Names, part: Part, width: int, source: Path) -> None:

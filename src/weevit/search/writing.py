@@ -41,6 +41,7 @@ class Writer:
     Args:
         folder: of the index.
         manifest: its current version.
+        at_once: readers see nothing before `publish`.
 
     Attributes:
         manifest: the current version.
@@ -49,8 +50,8 @@ class Writer:
         lost: rows of damaged shards, which are not in the index any more.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, manifest: Manifest, at_once: bool = False) -> None:
+        self.folder, self._at_once = folder, at_once
         with INDEX.writing(folder):
             (folder / DATA).mkdir(exist_ok=True)
         self.manifest, self.lost = manifest, 0
@@ -79,7 +80,7 @@ class Writer:
         self._rows.append(rows)
         self._waiting += len(rows.names)
         if self._waiting >= SHARD_ROWS or time.monotonic() - self._written > SECONDS:
-            self.publish()
+            self._flush() if self._at_once else self.publish()
 
     def remove(self, shard: int, row: int) -> None:
         """Take out a row of one of the first shards, with the next version."""
@@ -87,14 +88,27 @@ class Writer:
 
     def publish(self) -> None:
         """Make a version of all that was added and removed. OutputError where the disk does not take it."""
-        if self._waiting:
-            self._added += [self._write(rows) for rows in _shards_of(self._rows)]
-        elif not (self._changed or any(rows.any() for rows in self.leaving)):
+        self._flush()
+        if not (self._changed or any(rows.any() for rows in self.leaving)):
             return
         self._first = [line.without(rows) for line, rows in zip(self._first, self.leaving, strict=True)]
         self.leaving = [np.zeros(line.rows, bool) for line in self._first]
         self._publish((*self._first, *self._added))
-        self._rows, self._waiting, self._written, self._changed = [], 0, time.monotonic(), False
+        self._changed = False
+
+    def _flush(self) -> None:
+        """Write what was added; no version names it yet."""
+        self._written = time.monotonic()
+        if self._waiting:
+            self._added += [self._write(rows) for rows in _shards_of(self._rows)]
+            self._rows, self._waiting, self._changed = [], 0, True
+
+    def discard(self) -> None:
+        """Delete the shards that no version names, and the folder of shards where there is no version."""
+        self._tidy()
+        if self.manifest.version == 0:
+            with suppress(OSError):
+                (self.folder / DATA).rmdir()
 
     def compact(self) -> None:
         """Rewrite shards that many rows left, and join small ones; then every shard that no version names is deleted.

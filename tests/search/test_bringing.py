@@ -1,0 +1,155 @@
+"""Vectors that exist already: read as they were written, under the name of the model that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import labelled
+import numpy as np
+import pytest
+
+pytest.importorskip("filelock")
+pytest.importorskip("pyarrow")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import weevit
+from weevit.errors import UsageError
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    labelled.noise(Path("photos"), 12)
+    return [f"photos/{number}.png" for number in range(12)]
+
+
+@pytest.fixture
+def vectors(digits: weevit.Predictor, photos: list[str]) -> np.ndarray:
+    return digits.embed(photos)
+
+
+def save(vectors: Any, ids: list[str], name: str = "v.npy") -> str:
+    np.save(name, vectors)
+    Path(name).with_suffix(".ids.txt").write_text("".join(f"{one}\n" for one in ids))
+    return name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("form", ["npy", "list", "large_list", "fixed", "folder"])
+def test_vectors_are_those_that_were_brought(
+    digits: weevit.Predictor, photos: list[str], vectors: np.ndarray, dtype: str, form: str
+) -> None:
+    own = vectors.astype(dtype)
+    if form == "npy":
+        source = save(own, photos)
+    else:
+        kind = pa.from_numpy_dtype(own.dtype)
+        lists = {"large_list": pa.large_list(kind), "fixed": pa.list_(kind, own.shape[1])}.get(form, pa.list_(kind))
+        column = pa.array([list(row) for row in own], lists)
+        table = pa.table({"input": photos, "embedding": column, "status": ["ok"] * len(photos)})
+        source = "v.parquet" if form != "folder" else "v"
+        if form == "folder":
+            Path("v/data").mkdir(parents=True)
+            pq.write_table(table.slice(0, 5), "v/data/a.parquet")
+            pq.write_table(table.slice(5), "v/data/b.parquet")
+        else:
+            pq.write_table(table, source, row_group_size=5)
+    made = weevit.index_vectors(source, "v.idx", digits)
+    ids, found = made.to_numpy()
+    assert ids == photos
+    assert found.tobytes() == vectors.astype(np.float16).tobytes()
+    assert made.search("photos/3.png", 1)[0].id == "photos/3.png"
+
+
+def test_what_weevit_embed_writes_is_taken(digits: weevit.Predictor, photos: list[str]) -> None:
+    weevit.run_job(digits, [*photos, "photos/none.png"], "job", "embed", shard_size=5)
+    made = weevit.index_vectors("job", "v.idx", digits)
+    assert sorted(made.ids()) == sorted(photos)  # the one without an answer has no vector
+
+
+def test_without_a_model_vectors_are_compared_among_themselves(photos: list[str], vectors: np.ndarray) -> None:
+    made = weevit.index_vectors(save(vectors, photos), "v.idx")
+    assert made.search_vectors(vectors[2:3], 1)[0][0].id == photos[2]
+    with pytest.raises(UsageError, match="does not know the model of its vectors"):
+        made.search(photos[0])
+
+
+def test_vectors_of_another_model_are_refused(digits: weevit.Predictor, photos: list[str], vectors: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="their cosine is"):
+        weevit.index_vectors(save(vectors[::-1], photos), "v.idx", digits)
+    with pytest.raises(UsageError, match=r"vectors of 7 numbers, and .*digits gives 64"):
+        weevit.index_vectors(save(vectors[:, :7], photos), "v.idx", digits)
+    assert not Path("v.idx").exists()
+
+
+def test_scaled_vectors_have_no_classes(digits: weevit.Predictor, photos: list[str]) -> None:
+    made = weevit.index_vectors(save(digits.embed(photos, normalize=True), photos), "v.idx", digits)
+    assert made.space.normalized
+    assert made.search(photos[1], 1)[0].id == photos[1]
+    with pytest.raises(UsageError, match="scaled to length 1"):
+        made.search_class(3)
+
+
+def test_an_index_of_vectors_is_brought_up_to_date_by_images(
+    digits: weevit.Predictor, photos: list[str], vectors: np.ndarray
+) -> None:
+    """The vectors have no bytes of an image to be known by: every image is embedded once."""
+    weevit.index_vectors(save(vectors, photos), "v.idx", digits)
+    made = weevit.index("photos", "v.idx", digits)
+    assert sorted(made.ids()) == sorted(photos)
+    assert made.version > 1
+
+
+def test_odd_ids_come_back(photos: list[str], vectors: np.ndarray) -> None:
+    pq.write_table(
+        pa.table({"id": ["ü\n\\", "same", "same", "x" * 9000], "vector": [list(row) for row in vectors[:4]]}),
+        "v.parquet",
+    )
+    ids = list(weevit.index_vectors("v.parquet", "v.idx").ids())
+    assert ids[:3] == ["ü\n\\", "same", "same#2"]
+    assert len(ids[3]) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda v: "none.npy", "is not there"),
+        (lambda v: labelled.put(Path("v.txt"), "1 2 3"), "Vectors are in"),
+        (lambda v: labelled.put(Path("v.npy"), b"\x93NUMPY nonsense") and save_ids("v.npy"), "holds no array"),
+        (lambda v: save(v.astype(int), ["x"] * len(v)), "holds int64 of shape"),
+        (lambda v: save(v[0], ["x"]), "expected floating point of shape"),
+        (lambda v: save(v[:0], []), "holds no vectors"),
+        (lambda v: save(v, ["x"]), "has 1 lines for 12 vectors"),
+        (lambda v: np.save("v.npy", v) or "v.npy", "is not there: it names the image of each vector"),
+        (lambda v: np.save("v.npy", np.array([{}], object), allow_pickle=True) or save_ids("v.npy"), "holds no array"),
+        (lambda v: save(np.where(np.eye(*v.shape) > 0, np.nan, v), [str(n) for n in range(len(v))]), "NaN, infinity"),
+        (lambda v: save(v * 1e6, [str(n) for n in range(len(v))]), "above 65,504"),
+        (lambda v: table({"input": ["a"], "embedding": [[1.0, None]]}), "differ in length, or have gaps"),
+        (lambda v: table({"input": ["a", "b"], "embedding": [[1.0], [1.0, 2.0]]}), "differ in length, or have gaps"),
+        (lambda v: table({"input": ["a"], "embedding": [3.0]}), "expected lists of numbers"),
+        (lambda v: table({"input": ["a"], "embedding": [["x"]]}), "expected numbers"),
+        (lambda v: table({"nothing": ["a"]}), "has none of the columns"),
+        (lambda v: labelled.put(Path("v.parquet"), b"PAR1"), "is not a whole Parquet file"),
+        (lambda v: Path("empty").mkdir() or "empty", "holds no Parquet files"),
+    ],
+)
+def test_what_holds_no_vectors_is_a_typed_error(
+    photos: list[str], vectors: np.ndarray, write: Callable[[np.ndarray], Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        weevit.index_vectors(write(vectors), "v.idx")
+    assert not Path("v.idx").exists()
+
+
+def save_ids(name: str) -> str:
+    Path(name).with_suffix(".ids.txt").write_text("x\n")
+    return name
+
+
+def table(columns: dict[str, Any]) -> str:
+    pq.write_table(pa.table(columns), "v.parquet")
+    return "v.parquet"

@@ -1,0 +1,133 @@
+"""The first pass over codes and the second over vectors: what they find is what a search through all vectors finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from weevit.answers.results import Array, unit_length
+from weevit.search import scan
+from weevit.search.scan import Part, best, best_by
+from weevit.search.shards import KEY_BYTES, Rows, Shard, coded, error_of, key_of, stamp_of, write_shard
+
+WIDTH = 48
+
+
+def vectors(count: int, seed: int = 0, clusters: int = 0) -> npt.NDArray[np.float16]:
+    """Vectors in all directions, or in a few narrow bundles, in which codes confuse neighbours."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, WIDTH))
+    if clusters:
+        centres = 10 * rng.standard_normal((clusters, WIDTH))
+        rows = centres[rng.integers(0, clusters, count)] + 0.05 * rows
+    return np.asarray(rows * rng.uniform(0.1, 30, (count, 1)), np.float16)
+
+
+def part(folder: Path, rows: npt.NDArray[np.float16], left: npt.NDArray[np.bool_] | None = None) -> Part:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{len(list(folder.iterdir()))}.safetensors"
+    names = [f"image-{number}" for number in range(len(rows))]
+    keys = np.zeros((len(rows), KEY_BYTES), np.uint8)
+    write_shard(path, Rows(names, keys, np.arange(len(rows), dtype=np.uint64), rows))
+    return Part(Shard(path, len(rows), WIDTH), np.zeros(len(rows), bool) if left is None else left, error_of(rows))
+
+
+def brute(rows: npt.NDArray[np.float16], query: Array, count: int) -> tuple[list[int], Array]:
+    cosines = unit_length(rows.astype(np.float32)) @ unit_length(query[None])[0]
+    order = np.argsort(-cosines, kind="stable")[:count]
+    return order.tolist(), cosines[order]
+
+
+@pytest.mark.parametrize("clusters", [0, 1, 7])
+@pytest.mark.parametrize("run", [64, 1 << 15])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_best_are_those_of_all_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clusters: int, run: int, threads: int
+) -> None:
+    monkeypatch.setattr(scan, "_RUN", run)
+    monkeypatch.setattr(scan, "_RESCORED", 32)
+    rows = vectors(1500, clusters=clusters)
+    cuts = [rows[:700], rows[700:705], rows[705:]]
+    parts = [part(tmp_path / "shards", own) for own in cuts]
+    queries = np.concatenate([rows[::300].astype(np.float32), vectors(3, seed=9).astype(np.float32)])
+    starts = [0, 700, 705]
+    for query, found in zip(queries, best(parts, queries, 10, threads), strict=True):
+        indices, cosines = brute(rows, query, 10)
+        at = [starts[shard] + row for shard, row in zip(found.shards.tolist(), found.rows.tolist(), strict=True)]
+        np.testing.assert_allclose(found.scores, cosines, atol=1e-6)
+        assert [rows[one].tobytes() for one in at] == [rows[one].tobytes() for one in indices]
+
+
+def test_codes_are_off_by_no_more_than_they_say(tmp_path: Path) -> None:
+    for clusters in (0, 1, 7):
+        rows = vectors(400, clusters=clusters)
+        codes, factors = coded(rows)
+        units, nearly = unit_length(rows.astype(np.float32)), codes * factors[:, None]
+        queries = unit_length(np.concatenate([units, vectors(100, seed=3).astype(np.float32), units - nearly + 1e-12]))
+        assert np.abs((units - nearly) @ queries.T).max() <= error_of(rows)
+        assert error_of(rows) < 0.02
+
+
+def test_rows_that_left_are_never_found(tmp_path: Path) -> None:
+    rows = vectors(200)
+    left = np.zeros(200, bool)
+    left[::2] = True
+    found = best([part(tmp_path / "s", rows, left)], rows[:10].astype(np.float32), 100, 2)
+    for one in found:
+        assert sorted(one.rows.tolist()) == list(range(1, 200, 2))
+
+
+def test_equal_rows_come_in_the_order_of_the_index(tmp_path: Path) -> None:
+    rows = np.repeat(vectors(3), 50, axis=0)
+    (found,) = best([part(tmp_path / "s", rows)], rows[:1].astype(np.float32), 60, 2)
+    assert found.rows[:50].tolist() == list(range(50))
+
+
+def test_a_vector_of_zeros_is_like_nothing(tmp_path: Path) -> None:
+    rows = vectors(5)
+    rows[2] = 0
+    (found,) = best([part(tmp_path / "s", rows)], rows[:1].astype(np.float32), 5, 1)
+    assert float(found.scores[found.rows.tolist().index(2)]) == 0
+    codes, factors = coded(rows)
+    assert not codes[2].any()
+    assert factors[2] == 0
+
+
+def test_scores_of_a_function_are_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_RESCORED", 16)
+    rows = vectors(300)
+    left = np.zeros(300, bool)
+    left[7] = True
+    scores = rows.astype(np.float32)[:, 0]
+    scores[7] = -np.inf
+    found = best_by([part(tmp_path / "s", rows, left)], lambda own: own[:, 0], 20, 2)
+    assert found.rows.tolist() == np.argsort(-scores, kind="stable")[:20].tolist()
+
+
+def test_a_shard_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    rows = vectors(700)
+    names = [f"photos/ü {number}\n\\\0\udcff.jpg" for number in range(700)]
+    keys = np.random.default_rng(0).integers(0, 256, (700, KEY_BYTES), np.uint8)
+    stamps = np.array([stamp_of(f"{number}") for number in range(700)], np.uint64)
+    write_shard(tmp_path / "s", Rows(names, keys, stamps, rows))
+    shard = Shard(tmp_path / "s", 700, WIDTH)
+    assert list(shard.names()) == names
+    assert [shard.name(row) for row in (0, 255, 256, 699)] == [names[row] for row in (0, 255, 256, 699)]
+    some = shard.rows(np.array([3, 256, 699]))
+    assert list(some.names) == [names[row] for row in (3, 256, 699)]
+    for own, given in ((some.keys, keys), (some.stamps, stamps), (some.vectors, rows)):
+        assert own.tobytes() == given[[3, 256, 699]].tobytes()
+    assert key_of("00" * 15 + "ff" * 17).tolist() == [0] * 15 + [255]
+
+
+def test_it_is_small(tmp_path: Path) -> None:
+    """At most 1.6 times of the float16 vectors of the default model, with names of a camera."""
+    rows = np.random.default_rng(0).standard_normal((20_000, 256)).astype(np.float16)
+    names = [f"photos/2024-{number % 12 + 1:02d}/IMG_{number:06d}.jpg" for number in range(20_000)]
+    keys = np.random.default_rng(1).integers(0, 256, (20_000, KEY_BYTES), np.uint8)
+    stamps = np.random.default_rng(2).integers(0, 1 << 63, 20_000).astype(np.uint64)
+    write_shard(tmp_path / "s", Rows(names, keys, stamps, rows))
+    assert (tmp_path / "s").stat().st_size <= 1.6 * rows.nbytes
