@@ -26,10 +26,10 @@ from common import photos, run_process, shared, vit_tiny
 import weevit
 from weevit.datasets.read import read_dataset
 from weevit.datasets.splitting import folds
-from weevit.search.embeddings import embed_split
 from weevit.evaluation.metrics import softmax, wilson
 from weevit.fitting.heads import STRENGTHS, path
 from weevit.fitting.search import one_thread_each
+from weevit.search.embeddings import embed_split
 
 WEEVIT = (sys.executable, "-m", "weevit")
 ASKED = 64

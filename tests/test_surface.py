@@ -121,6 +121,7 @@ SIBLINGS = {
 
 CIRCLES = {
     frozenset({"results", "columns", "notebook"}): "a result gives itself as columns, and draws itself in a notebook",
+    frozenset({"index", "handover"}): "an index hands itself over, and is named in the types of that",
     frozenset({"ops", "int8"}): "operations on integers name the builder that they add to in their types",
     frozenset({"vit", "features", "initialise"}): "taps and initialisation name the module in their types",
 }

@@ -19,7 +19,7 @@ from weevit.store.files import write_whole
 from weevit.store.outputs import local
 
 if TYPE_CHECKING:
-    from weevit.search.index import Index
+    from weevit.search.index import FlatIndex, Index
 
 _ROWS = 1 << 14
 
@@ -54,16 +54,17 @@ def to_parquet(index: Index, path: str | os.PathLike[str]) -> Path:
     return write_whole(local(path), write)
 
 
-def to_faiss(index: Index) -> Any:
+def to_faiss(index: Index) -> FlatIndex:
     """`Index.to_faiss`."""
     faiss = _of_others("faiss", "faiss-cpu")
     made = faiss.IndexFlatIP(index.space.width)
     for _, vectors in _batches(index):
         made.add(unit_length(vectors.astype(np.float32)))
-    return made
+    found: FlatIndex = made
+    return found
 
 
-def to_lance(index: Index, folder: str | os.PathLike[str], table: str) -> Any:
+def to_lance(index: Index, folder: str | os.PathLike[str], table: str) -> object:
     """`Index.to_lance`."""
     lancedb = _of_others("lancedb", "lancedb")
     arrow = pyarrow()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,16 @@ _TRIES = 20
 """Openings of an index that a writer compacts at the same moment."""
 
 Measure = Literal["similarity", "probability"]
+
+
+class FlatIndex(Protocol):
+    """What is used of faiss's indexes."""
+
+    ntotal: int
+
+    def search(self, x: Array, k: int) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Products and rows of the k best, for each row of `x`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -224,7 +234,7 @@ class Index:
 
         return to_parquet(self, path)
 
-    def to_faiss(self) -> Any:
+    def to_faiss(self) -> FlatIndex:
         """A `faiss.IndexFlatIP` of the embeddings with length 1; row i is the i-th of `ids`.
 
         Raises:
@@ -234,7 +244,7 @@ class Index:
 
         return to_faiss(self)
 
-    def to_lance(self, folder: str | os.PathLike[str], table: str = "images") -> Any:
+    def to_lance(self, folder: str | os.PathLike[str], table: str = "images") -> object:
         """A table of a LanceDB database with the columns `id` and `vector` (float16).
 
         Raises:

@@ -44,8 +44,8 @@ class Maker:
     source: Text
     checkpoint: Name
     backbone: Name
-    architecture: Annotated[dict[str, Any], _plain]
-    preprocessing: Annotated[dict[str, Any], _plain]
+    architecture: Annotated[dict[str, object], _plain]
+    preprocessing: Annotated[dict[str, object], _plain]
     precision: Name
 
 
@@ -86,7 +86,7 @@ class Space:
             raise UsageError("The index records no image size.", "Make it again.")
         precision: Any = self.maker.precision
         given = self.maker.source if model is None else model
-        predictor = load(given, image_size=size, threads=threads, precision=precision)  # type: ignore[arg-type]  # checked
+        predictor = load(given, image_size=size, threads=threads, precision=precision)  # type: ignore[arg-type]  # load checks it
         self.check(predictor)
         return predictor
 

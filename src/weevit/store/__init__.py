@@ -2,4 +2,4 @@
 not replace.
 """
 
-__all__ = ["bucket", "cache", "extras", "files", "folder", "home", "outputs", "own", "place", "provenance"]
+__all__ = ["bucket", "cache", "extras", "files", "folder", "home", "keys", "outputs", "own", "place", "provenance"]
