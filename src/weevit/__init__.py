@@ -53,12 +53,14 @@ if TYPE_CHECKING:
     from weevit.reduction import measure_reduction
     from weevit.search.bringing import index_vectors
     from weevit.search.building import index
+    from weevit.search.card import measure_search
     from weevit.search.index import Hit, Index, open_index
     from weevit.training.loop import resume, train
 
 _HOMES = {
     "load": "weevit.predict",
     "measure_reduction": "weevit.reduction",
+    "measure_search": "weevit.search.card",
     "index": "weevit.search.building",
     "index_vectors": "weevit.search.bringing",
     "open_index": "weevit.search.index",
@@ -122,6 +124,7 @@ __all__ = [
     "list_models",
     "load",
     "measure_reduction",
+    "measure_search",
     "open_index",
     "quantize",
     "read_results",

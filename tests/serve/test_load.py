@@ -54,7 +54,7 @@ def test_made_images_are_real_ones(server: Running, capsys: pytest.CaptureFixtur
         (["--serve", "127.0.0.1:8000"], "address of a server"),
         (["--serve", "http://[::1"], "address of a server"),
         (["--serve", "http://127.0.0.1:8000", "digits"], "whatever model it has"),
-        ([], "Which model, or which server?"),
+        ([], "One model is measured at a time: none was given"),
     ],
 )
 def test_what_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

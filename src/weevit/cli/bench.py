@@ -9,6 +9,7 @@ import click
 
 from weevit.arguments import MAX_BATCH, whole
 from weevit.cli import options
+from weevit.cli.card import bench_search, search_option
 from weevit.cli.console import say, say_json, tell
 from weevit.cli.load import LoadOptions, bench_server, load_options
 from weevit.errors import UsageError
@@ -21,20 +22,22 @@ SCHEMA = "weevit.bench/1"
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--batch", default="1,8,64", show_default=True, help="Batch sizes, with commas between.")
 @click.option("--rounds", type=options.Whole(1, 10_000), default=8, show_default=True, help="Turns of each way.")
 @click.option("--image-size", help="Input side in pixels, or HEIGHTxWIDTH; multiples of 16.")
 @options.threads
+@search_option
 @load_options
 @options.json_lines
 @options.verbose
 def bench(
-    model: str | None,
+    models: tuple[str, ...],
     batch: str,
     rounds: int,
     image_size: str | None,
     threads: int | None,
+    labelled: str | None,
     json_lines: bool,
     load: LoadOptions,
 ) -> int:
@@ -43,18 +46,26 @@ def bench(
     Random pixels, without decoding. Ratios are those of each round to onnxruntime in fp32, by wall and by processor
     seconds. The bound is onnxruntime's fastest matrix product at the model's shapes with as many threads.
 
+    With --search DATA, measure how well each MODEL finds images of the same class instead: mean average precision,
+    recall, time and the size of an index, in a row per model.
+
     With --serve, put a server that runs under load instead, and measure its answers.
     """
     if load.serve is not None:
-        if model is not None:
+        if models:
             raise UsageError(
-                f"--serve measures a server, whatever model it has: {model} was given too.", "Leave it out."
+                f"--serve measures a server, whatever model it has: {models[0]} was given too.", "Leave it out."
             )
         return bench_server(load, json_lines)
-    if model is None:
+    if labelled is not None:
+        return bench_search(labelled, models, threads, json_lines)
+    if len(models) != 1:
+        given = f"{len(models)} were given" if models else "none was given"
         raise UsageError(
-            "Which model, or which server?", "weevit bench pwee, or weevit bench --serve http://127.0.0.1:8000"
+            f"One model is measured at a time: {given}.",
+            "weevit bench pwee, or weevit bench --serve http://127.0.0.1:8000",
         )
+    (model,) = models
     from weevit.engine.bench import bench as measure
     from weevit.engine.session import Request
     from weevit.engine.threads import choose_threads

@@ -45,6 +45,9 @@ def index(
 
     --from takes vectors that exist already, as weevit embed writes them; -m then names the model that made them.
     """
+    from weevit.search.manifest import INDEX
+    from weevit.store.folder import check_folder
+
     if output is None:
         raise UsageError("Where should the index go? No --output was given.", "-o photos.idx")
     if (vectors is None) == (not inputs):
@@ -54,6 +57,7 @@ def index(
         )
     if vectors is None and ids is not None:
         raise UsageError("--ids is for --from FILE.npy.", "Leave --ids out.")
+    check_folder(output, INDEX, [*inputs, *([vectors] if vectors else [])])
     made = (_brought if vectors is not None else _made)(inputs, loading, vectors, ids, prune, output, quiet)
     return _ended(*made, json_lines, strict, quiet)
 

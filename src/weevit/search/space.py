@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from weevit.errors import UsageError
+from weevit.errors import ModelError, UsageError
 from weevit.predict import Predictor, load
 from weevit.store.folder import differences
 from weevit.store.outputs import is_address
@@ -86,7 +86,14 @@ class Space:
             raise UsageError("The index records no image size.", "Make it again.")
         precision: Any = self.maker.precision
         given = self.maker.source if model is None else model
-        predictor = load(given, image_size=size, threads=threads, precision=precision)  # type: ignore[arg-type]  # load checks it
+        try:
+            predictor = load(given, image_size=size, threads=threads, precision=precision)  # type: ignore[arg-type]  # load checks it
+        except (ModelError, UsageError) as error:
+            if model is None:
+                raise type(error)(
+                    error.message, "-m MODEL   where the model of the index lies somewhere else now"
+                ) from error
+            raise
         self.check(predictor)
         return predictor
 
