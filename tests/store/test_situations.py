@@ -34,7 +34,7 @@ for needed in ("pyarrow", "filelock", "jinja2", "sklearn"):
 
 LOADING = tuple(map(import_module, ("weevit.predict", "weevit.fitting.fit", "weevit.evaluation.model",
                                     "weevit.evaluation.suite", "weevit.checking.check",
-                                    "weevit.quantization.quantize")))  # fmt: skip
+                                    "weevit.quantization.quantize", "weevit.search.building")))  # fmt: skip
 """Where models are loaded."""
 
 TRAINS = ("train", "resume", "finetune")
@@ -81,6 +81,7 @@ VERBS = {
     "features a drawing": Verb("features photos/0.png -m digits --pca OUT", ending=".png"),
     "features a folder": Verb("features photos -m digits -o OUT", partial(job, "features"), lock=WORKER),
     "explain": Verb("explain photos/0.png -m digits -o OUT", ending=".png"),
+    "index": Verb("index photos -m digits -o OUT", lambda out: weevit.index("photos", out, "digits")),
     "data check": Verb(
         "data check data --no-embeddings -o OUT", lambda out: weevit.check_data("data", output=out, embeddings=False)
     ),

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from weevit.answers.results import Array
 from weevit.errors import MalformedFileError
-from weevit.store.files import replace_file, sha256_file
+from weevit.store.files import replace_file
 from weevit.store.own import open_own
 from weevit.zoo.safetensors_file import MAX_FILE_BYTES, Entry, read_header
 
@@ -95,7 +95,7 @@ def error_of(vectors: npt.NDArray[np.float16]) -> float:
 
 def write_shard(path: Path, rows: Rows) -> str:
     """Write a shard, whole or not at all; returns its sha256. Raises the operating system's errors."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     codes, factors = coded(rows.vectors)
     names, blocks = _packed(rows.names)
@@ -103,8 +103,9 @@ def write_shard(path: Path, rows: Rows) -> str:
         "vectors": rows.vectors, "codes": codes, "factors": factors, "keys": rows.keys, "stamps": rows.stamps,
         "names": names, "blocks": blocks,
     }  # fmt: skip
-    replace_file(path, lambda tmp: save_file(tensors, tmp))
-    return sha256_file(path)
+    content = save(tensors)  # in memory: the library's own errors do not say what the disk said
+    replace_file(path, lambda tmp: tmp.write_bytes(content))
+    return hashlib.sha256(content).hexdigest()
 
 
 def _packed(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
