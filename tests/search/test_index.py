@@ -214,6 +214,21 @@ def test_the_recorded_model_answers_where_none_is_given(photos: Path) -> None:
     assert weevit.index("photos", "photos.idx").version == 1
 
 
+@pytest.mark.parametrize("source", ["hf-hub:stranger/model", "hf-hub:timm/no-such-model@1", "vit_pwee_patch16"])
+def test_a_strangers_index_has_no_model_fetched(
+    digits: weevit.Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    make(digits)
+    path = Path("photos.idx/index.json")
+    manifest = json.loads(path.read_text())
+    assert manifest["space"]["maker"]["source"] == digits.checkpoint.name  # whatever folder weevit is installed in
+    manifest["space"]["maker"]["source"] = source
+    path.write_text(json.dumps(manifest))
+    monkeypatch.setattr("weevit.zoo.resolve.fetch", lambda *arguments: pytest.fail(f"fetches {arguments}"))
+    with pytest.raises(UsageError):
+        weevit.open_index("photos.idx").search("photos/0.png", 1)
+
+
 def test_ids_are_found_from_another_folder(
     digits: weevit.Predictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

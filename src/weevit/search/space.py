@@ -15,8 +15,12 @@ from weevit.errors import ModelError, UsageError
 from weevit.predict import Predictor, load
 from weevit.store.folder import differences
 from weevit.store.outputs import is_address
+from weevit.text import typed
 from weevit.zoo import fields
+from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.records import Flag, Name, Text, anything, table, words
+from weevit.zoo.resolve import EMBEDDED, needs_fetching
+from weevit.zoo.weights import WEIGHTS
 
 MAX_WIDTH = 1 << 14
 """Numbers of a vector."""
@@ -85,7 +89,7 @@ class Space:
         if not all(isinstance(side, int) for side in size):
             raise UsageError("The index records no image size.", "Make it again.")
         precision: Any = self.maker.precision
-        given = self.maker.source if model is None else model
+        given = _trusted(self.maker.source) if model is None else model
         try:
             predictor = load(given, image_size=size, threads=threads, precision=precision)  # type: ignore[arg-type]  # load checks it
         except (ModelError, UsageError) as error:
@@ -129,7 +133,7 @@ def space_of(predictor: Predictor, same: Maker | None = None) -> Space:
     known = same is not None and same.checkpoint == checkpoint.sha256
     maker = Maker(
         name=checkpoint.name,
-        source=_lasting(checkpoint.source),
+        source=_lasting(checkpoint),
         checkpoint=checkpoint.sha256,
         backbone=same.backbone if known and same is not None else _backbone(checkpoint.tensors()),
         architecture=_as_json(asdict(checkpoint.architecture)),
@@ -145,9 +149,22 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _lasting(source: str) -> str:
-    """A path that means the same in another working directory."""
+def _lasting(checkpoint: Checkpoint) -> str:
+    """What means the same model in another folder, and for a model that comes with weevit on another machine."""
+    if EMBEDDED in checkpoint.path.parents:
+        return checkpoint.name
+    source = checkpoint.source
     return str(Path(source).absolute()) if not is_address(source) and Path(source).exists() else source
+
+
+def _trusted(source: str) -> str:
+    """The recorded model; UsageError where a stranger's index would have another one fetched than a published one."""
+    published = {f"hf-hub:{weight.hub_id}" for weight in WEIGHTS}
+    if source.partition("@")[0] not in published and needs_fetching(source):
+        raise UsageError(
+            f"The index names the model {source}, which is not on this machine.", f"-m {typed(source)}   fetches it"
+        )
+    return source
 
 
 def _backbone(tensors: Mapping[str, np.ndarray]) -> str:
