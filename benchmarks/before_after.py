@@ -26,7 +26,7 @@ from pathlib import Path
 import weevit
 
 verb, model, data, out = sys.argv[1], weevit.load(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-LEFT_OUT = {"seconds", "made", "versions", "machine", "command", "folder", "path", "output"}
+LEFT_OUT = {"seconds", "images_per_second", "made", "versions", "machine", "command", "folder", "path", "output"}
 
 
 def plain(value):
