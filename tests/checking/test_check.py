@@ -14,7 +14,7 @@ import labelled
 import numpy as np
 import pytest
 from PIL import Image
-from test_copies import encoded, scaled, scene
+from scenes import encoded, scaled, scene
 
 import weevit
 from weevit.checking.check import Progress, check_data

@@ -13,11 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from weevit.checking.copies import Group, exact_groups, near_groups
-from weevit.checking.inspection import Look, look_at
-from weevit.checking.neighbours import FEWEST, alike, denied_labels, rare_classes, require_sklearn
+from weevit.checking.neighbours import FEWEST, denied_labels, rare_classes, require_sklearn
 from weevit.checking.results import (
-    KINDS,
     Alike,
     Broken,
     CheckedImage,
@@ -35,7 +32,10 @@ from weevit.engine.threads import choose_threads
 from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.names import ids_of
 from weevit.predict import Predictor, load
+from weevit.search.copies import KINDS, Group, exact_groups, near_groups
 from weevit.search.embeddings import Embedded, embed_split
+from weevit.search.looks import Look, look_at
+from weevit.search.moments import alike
 from weevit.zoo.weights import DEFAULT_MODEL
 
 

@@ -1,3 +1,3 @@
 """Embeddings that are kept, the nearest of them, an index of images, and copies."""
 
-__all__ = ["embeddings", "neighbours"]
+__all__ = ["copies", "embeddings", "looks", "moments", "neighbours"]

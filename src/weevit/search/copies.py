@@ -3,7 +3,7 @@
 Two thumbnails are compared by the correlation of their 768 numbers, which neither brightness nor contrast changes.
 Measured on 3,409 photos of clothes (docs/lab-notes.md): copies that were compressed down to quality 20, scaled to 30 %
 or squeezed into a square are at most 0.005 apart, the nearest two different photos 0.0175. Crops are not found in this
-way; embeddings find some (see `neighbours.alike`).
+way; embeddings find some (see `moments.alike`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from weevit.checking.inspection import Look
-from weevit.checking.results import EXACT, MIRRORED, NEAR
+from weevit.search.looks import Look
 from weevit.search.neighbours import products
+
+KINDS = EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
+"""The same bytes; compressed or scaled again; near, and left is right."""
 
 FARTHEST = 0.006
 """Greatest distance (1 - correlation) of two copies."""
