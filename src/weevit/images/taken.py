@@ -39,6 +39,11 @@ class Taken:
             return abs(self.clock - other.clock)
         return abs(self.clock - other.clock - 60 * (self.ahead - other.ahead))
 
+    def differs(self, other: Taken) -> bool:
+        """Whether these are two moments: not where one has fractions of its second, and the other has none."""
+        apart = self.apart(other)
+        return apart >= 1 or (apart > 1e-6 and bool(self.clock % 1) and bool(other.clock % 1))
+
     def __str__(self) -> str:
         """`2026-11-28 09:25:01.250+01:00`."""
         zone = None if self.ahead is None else timezone(timedelta(minutes=self.ahead))
