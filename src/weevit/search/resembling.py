@@ -9,7 +9,7 @@ the first. What was taken at another time is no copy, however much alike: a came
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -105,10 +105,7 @@ class Resembling:
             for part, (score, _) in zip(sorted(parts), self._windows(whole, sorted(parts)), strict=True)
             if score >= WINDOW
         )
-        compare: Callable[[tuple[int, int]], tuple[tuple[int, int], Relation]] = lambda pair: (  # noqa: E731
-            pair, self.relation(*pair)
-        )  # fmt: skip
-        for pair, relation in map_ahead(compare, likely, threads, _AHEAD, "weevit-compare"):
+        for pair, relation in map_ahead(self._compared, likely, threads, _AHEAD, "weevit-compare"):
             if relation.kind:
                 self._links.add(pair)
 
@@ -146,6 +143,9 @@ class Resembling:
         return Relation("", why="alike as thumbnails, but not the same pixels")
 
     # ---- steps
+
+    def _compared(self, pair: tuple[int, int]) -> tuple[tuple[int, int], Relation]:
+        return pair, self.relation(*pair)
 
     def _first(self, index: int) -> int:
         """Of images with the same bytes, the one to keep."""
