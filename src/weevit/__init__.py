@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from weevit.predict import Predictor, load
     from weevit.quantization.quantize import quantize
     from weevit.reduction import measure_reduction
+    from weevit.search.duplicates import find_duplicates
+    from weevit.search.removal import apply_duplicates, undo_duplicates
     from weevit.training.loop import resume, train
 
 _HOMES = {
@@ -59,6 +61,9 @@ _HOMES = {
     "run_job": "weevit.jobs.run",
     "read_results": "weevit.jobs.results",
     "check_data": "weevit.checking.check",
+    "find_duplicates": "weevit.search.duplicates",
+    "apply_duplicates": "weevit.search.removal",
+    "undo_duplicates": "weevit.search.removal",
     "evaluate": "weevit.evaluation.evaluate",
     "evaluate_suite": "weevit.evaluation.suite",
     "fit": "weevit.fitting.fit",
@@ -99,12 +104,14 @@ __all__ = [
     "UsageError",
     "WeevitError",
     "__version__",
+    "apply_duplicates",
     "check_data",
     "compare",
     "create_model",
     "data",
     "evaluate",
     "evaluate_suite",
+    "find_duplicates",
     "finetune",
     "fit",
     "list_models",
@@ -116,6 +123,7 @@ __all__ = [
     "run_job",
     "save",
     "train",
+    "undo_duplicates",
 ]
 
 _HOMES.update((name, "weevit.errors") for name in __all__ if name.endswith("Error"))

@@ -1,3 +1,13 @@
 """Embeddings that are kept, the nearest of them, an index of images, and copies."""
 
-__all__ = ["copies", "embeddings", "looks", "moments", "neighbours"]
+__all__ = [
+    "copies",
+    "duplicates",
+    "duplicates_folder",
+    "embeddings",
+    "groups",
+    "looks",
+    "moments",
+    "neighbours",
+    "removal",
+]

@@ -103,8 +103,8 @@ def find_duplicates(
     start = time.monotonic()
     given = [inputs] if is_one(inputs) else list(cast(Iterable[Any], inputs))
     words = [os.fsdecode(one) for one in given if isinstance(one, str | os.PathLike)]
-    with writing_duplicates(output, words, model):
-        expansion = expand(inputs if isinstance(inputs, Expansion) else given)
+    with writing_duplicates(output, [*words, model]):
+        expansion = expand(inputs if isinstance(inputs, Expansion) else cast(Inputs, given))
         sources = [_checked(source) for source in Names().unique(expansion)]
         predictor = None
         if embeddings:

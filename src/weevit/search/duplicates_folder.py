@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from weevit.reports.page import counted, is_page, number, require_jinja
 from weevit.reports.thumbnails import jpeg
 from weevit.search.groups import COLUMNS, DuplicateGroup, DuplicateImage, Duplicates, rows
 from weevit.store.files import replacing_folder
-from weevit.store.folder import FAILURE_COLUMNS, FAILURES, Kind, held
+from weevit.store.folder import FAILURE_COLUMNS, FAILURES, Kind, check_folder, held
 from weevit.store.outputs import first_line, local
 from weevit.text import csv_bytes, csv_row, typed
 from weevit.zoo.records import read_record_file
@@ -66,20 +66,23 @@ KIND = Kind(
 )
 
 
-@contextmanager
-def writing_duplicates(output: str | Path | None, *inputs: object) -> Iterator[None]:
-    """Refuse an output that could not be written, before anything is read; then hold it against other processes.
+def check_output(output: str | Path | None, inputs: Iterable[object]) -> None:
+    """Refuse an output that could not be written, or would destroy something, before anything is read.
 
     Raises:
         UsageError, OutputError: as `weevit.store.folder.check_folder`.
         MissingExtraError: jinja2 or filelock is not installed.
     """
-    if output is None:
-        yield
-        return
-    require_jinja()
-    given = [one for own in inputs for one in (own if isinstance(own, list) else [own])]
-    with held(local(output), KIND, given):
+    if output is not None:
+        require_jinja()
+        check_folder(local(output), KIND, inputs)
+
+
+@contextmanager
+def writing_duplicates(output: str | Path | None, inputs: Iterable[object]) -> Iterator[None]:
+    """Check as `check_output`, with its errors, and hold the folder while the block runs."""
+    check_output(output, inputs)
+    with nullcontext() if output is None else held(Path(output), KIND, inputs):
         yield
 
 

@@ -172,7 +172,9 @@ def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE) -> Overlay:
     for reduction, steps in _STEPS:
         place = _refined(_reduced(grey, reduction), _reduced(grey_part, reduction), place, steps)
     at = _pixels(place, SIDE)
-    colours = [np.stack([_small(_sampled(np.float32(1) * whole[..., c], *at)), _small(part[..., c])]) for c in range(3)]
+    colours = [
+        np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)), _small(part[..., c])]) for c in range(3)
+    ]
     distance = 1 - _correlation(*np.stack(colours, axis=1))
     fine, other = _fine(_sampled(grey, *at)), _fine(grey_part)
     blocks = [(_cut(fine, row, column), _cut(other, row, column)) for row, column in np.ndindex(_BLOCKS, _BLOCKS)]

@@ -33,7 +33,7 @@ class Places:
         """The place of a plain file; None for anything else, and for a name that is no text."""
         if not isinstance(source.value, str | Path):
             return None
-        folder, name = os.path.split(os.path.abspath(source.value))  # noqa: PTH100, PTH206 - text
+        folder, name = os.path.split(os.path.abspath(source.value))  # noqa: PTH100 - text
         try:
             root, below = self._below(folder)
             status = os.lstat(source.value)
