@@ -36,7 +36,7 @@ class _Dedup(click.Group):
 def dedup() -> None:
     """Find images that are there more than once: `weevit dedup photos/ -o dup`. See `weevit dedup find --help`.
 
-    Two lists: copies, which are certain (the same bytes; compressed, scaled, squeezed or mirrored; a part cut out of the
+    Two lists: copies, which are certain (the same bytes; compressed, scaled, squeezed or mirrored; a part of the
     whole), and moments, to look at (taken within seconds; one thing twice). Nothing is ever deleted: apply moves
     copies to a folder, and undo moves them back.
     """
@@ -105,9 +105,9 @@ def find(
 def apply(folder: str, move_to: Path, dry_run: bool, strict: bool, json_lines: bool, quiet: bool) -> int:
     """Move all copies of the list in DUP but the kept ones to TRASH, which keeps their relative paths.
 
-    Of each group the whole image is kept, with the most pixels, then the most bytes, then the oldest. Every file is read
-    again first. undo.csv in TRASH has a line per move; the same command resumes, and `weevit dedup undo TRASH` moves
-    everything back.
+    Of each group the whole image is kept, with the most pixels, then the most bytes, then the oldest. Every file is
+    read again first. undo.csv in TRASH has a line per move; the same command resumes, and `weevit dedup undo TRASH`
+    moves everything back.
     """
     from weevit.search.removal import apply_duplicates
 

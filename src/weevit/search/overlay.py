@@ -172,10 +172,8 @@ def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE) -> Overlay:
     for reduction, steps in _STEPS:
         place = _refined(_reduced(grey, reduction), _reduced(grey_part, reduction), place, steps)
     at = _pixels(place, SIDE)
-    colours = [
-        np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)), _small(part[..., c])]) for c in range(3)
-    ]
-    distance = 1 - _correlation(*np.stack(colours, axis=1))
+    there = np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)) for c in range(3)])
+    distance = 1 - _correlation(there, np.stack([_small(part[..., c]) for c in range(3)]))
     fine, other = _fine(_sampled(grey, *at)), _fine(grey_part)
     blocks = [(_cut(fine, row, column), _cut(other, row, column)) for row, column in np.ndindex(_BLOCKS, _BLOCKS)]
     rich = [_correlation(one, two) for one, two in blocks if max(_rms(one), _rms(two)) > _FINE]
