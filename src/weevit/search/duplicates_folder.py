@@ -118,12 +118,10 @@ def read_duplicates(folder: str | Path) -> Duplicates:
         MalformedFileError: its record is damaged, or not weevit's.
     """
     path = Path(folder)
+    if not os.path.lexists(path / RECORD):
+        raise UsageError(f"{path} holds no list of duplicates ({RECORD}).", f"weevit dedup photos -o {typed(path)}")
     try:
         return read_record_file(Duplicates, path / RECORD, SCHEMA, MAX_RECORD_BYTES)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(
-            f"{path} holds no list of duplicates ({RECORD}).", f"weevit dedup photos -o {typed(path)}"
-        ) from None
     except MalformedFileError as error:
         raise MalformedFileError(error.message, f"Make it again: weevit dedup photos -o {typed(path)}") from None
 

@@ -28,7 +28,7 @@ from weevit.store.moving import (
     ChangedError,
     Spot,
     Verified,
-    clear_aside,
+    clear_hidden,
     is_as_verified,
     move,
     put_back,
@@ -36,7 +36,7 @@ from weevit.store.moving import (
     remove_placeholder,
     verified,
 )
-from weevit.store.outputs import local
+from weevit.store.outputs import local, refuse_foreign
 from weevit.text import typed
 
 LISTED = "it lies in an archive, a table, a bucket or behind a link: it is listed only"
@@ -105,11 +105,11 @@ def apply_duplicates(
     target = local(move_to, "--move-to")
     _check_system()
     _check_apart(found, target)
-    inputs = [str(duplicates)]
+    refuse_foreign(target, trashes.KIND.is_ours, trashes.KIND.name, "--move-to")
     if dry_run:
-        check_folder(target, trashes.KIND, inputs)
+        check_folder(target, trashes.KIND)
         return _Run(found, target, True, watch).run()
-    with held(target, trashes.KIND, inputs):
+    with held(target, trashes.KIND):
         trashes.add_roots(target, found.roots)
         return _Run(found, target, False, watch).run()
 
@@ -266,6 +266,7 @@ class _Run:
             remove_placeholder(spot)
             if _whole(spot, one.sha256):
                 remove(file, source)
+                clear_hidden(folder, one.sha256)
                 self.moves.append(one)
                 return True
         return False
@@ -281,7 +282,7 @@ class _Run:
                 continue
             if there and not self.dry_run:
                 with suppress(ChangedError), _reached(self.found.roots[place.root], place.path.split("/")[:-1]) as home:
-                    clear_aside(home, one.sha256)
+                    clear_hidden(home, one.sha256)
             if there:
                 return True
         return False
@@ -372,9 +373,11 @@ class _Undo:
             self._restore(one, trashed, file, Spot(home, parts[-1]))
 
     def _restore(self, one: Move, trashed: Spot, file: Verified, home: Spot) -> None:
+        if not self.dry_run:
+            remove_placeholder(home)  # of a killed run; an image was never empty
         if home.status() is not None:
             if _whole(home, one.sha256):  # killed between a copy and the removal of what was copied
-                self.earlier += 1
+                self._there(one, home)
                 return
             raise ChangedError("another file has its name now; it stays in the trash")
         if not self.dry_run:
@@ -382,14 +385,21 @@ class _Undo:
                 move(file, trashed, home)
             except FileExistsError:
                 raise ChangedError("another file has its name now; it stays in the trash") from None
+            clear_hidden(home.folder, one.sha256)
         self.made.append(one)
         self.bytes += file.status.st_size
 
     def _already(self, one: Move, root: str, parts: list[str]) -> None:
         """Count a file that is where it was; ChangedError where it is in neither place."""
         with _reached(root, parts[:-1]) as folder:
-            if Spot(folder, parts[-1]).status() is None:
+            home = Spot(folder, parts[-1])
+            if home.status() is None:
                 raise ChangedError("it is neither in the trash nor where it was")
+            self._there(one, home)
+
+    def _there(self, one: Move, home: Spot) -> None:
+        if not self.dry_run:
+            clear_hidden(home.folder, one.sha256)
         self.earlier += 1
 
 

@@ -68,13 +68,12 @@ def add_roots(trash: Path, roots: tuple[str, ...]) -> None:
 
 def read_roots(trash: Path) -> tuple[str, ...]:
     """The recorded folders; UsageError where the folder is no trash of weevit's."""
-    try:
-        return read_record_file(Record, trash / RECORD, SCHEMA).roots
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(trash / RECORD):
         raise UsageError(
             f"{trash} is no folder that weevit dedup apply moved files to: it has no {RECORD}.",
             f"weevit dedup apply dup --move-to {typed(trash)}",
-        ) from None
+        )
+    return read_record_file(Record, trash / RECORD, SCHEMA).roots
 
 
 def append(trash: Path, move: Move) -> None:

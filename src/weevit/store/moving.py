@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -123,7 +122,9 @@ def remove_placeholder(spot: Spot) -> None:
 
 def _move_across(file: Verified, source: Spot, target: Spot) -> None:
     """Copy, sync, read the copy again, and only then remove the source."""
-    copy = Spot(target.folder, f".{secrets.token_hex(8)}.tmp")
+    copy = _hidden(target.folder, file.sha256, "copy")
+    with suppress(FileNotFoundError):
+        os.unlink(copy.name, dir_fd=copy.folder)  # of a killed run
     try:
         handle = os.open(copy.name, _NEW, 0o600, dir_fd=copy.folder)
         try:
@@ -159,7 +160,7 @@ def remove(file: Verified, source: Spot) -> None:
 
     It gets another name first: an `unlink` would take whatever has the name at that moment, and lose it.
     """
-    aside = _aside(source.folder, file.sha256)
+    aside = _hidden(source.folder, file.sha256, "moved")
     with suppress(FileExistsError):
         os.close(os.open(aside.name, _NEW, 0o600, dir_fd=aside.folder))
     os.rename(source.name, aside.name, src_dir_fd=source.folder, dst_dir_fd=aside.folder)
@@ -171,16 +172,19 @@ def remove(file: Verified, source: Spot) -> None:
     os.fsync(source.folder)
 
 
-def clear_aside(folder: int, sha256: str) -> None:
-    """Delete what a killed `remove` of a file with these bytes has left, of which there is a copy."""
-    aside = _aside(folder, sha256)
+def clear_hidden(folder: int, sha256: str) -> None:
+    """Delete what a killed move of a file with these bytes has left in a folder, where the file itself is safe."""
+    aside = _hidden(folder, sha256, "moved")
     remove_placeholder(aside)
     with suppress(ChangedError), verified(aside, sha256):
         os.unlink(aside.name, dir_fd=folder)
+    with suppress(FileNotFoundError):
+        os.unlink(_hidden(folder, sha256, "copy").name, dir_fd=folder)
 
 
-def _aside(folder: int, sha256: str) -> Spot:
-    return Spot(folder, f".weevit-{sha256[:16]}.moved")
+def _hidden(folder: int, sha256: str, what: str) -> Spot:
+    """A name that the next run finds again, and that no search of images does."""
+    return Spot(folder, f".weevit-{sha256[:16]}.{what}")
 
 
 def is_as_verified(spot: Spot, file: Verified) -> bool:
