@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -105,7 +106,7 @@ def find_duplicates(
     words = [os.fsdecode(one) for one in given if isinstance(one, str | os.PathLike)]
     with writing_duplicates(output, [*words, model]):
         expansion = expand(inputs if isinstance(inputs, Expansion) else cast(Inputs, given))
-        sources = [_checked(source) for source in Names().unique(expansion)]
+        sources = [_checked(source) for source in Names().unique(_once(expansion))]
         predictor = None
         if embeddings:
             predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
@@ -125,6 +126,20 @@ def find_duplicates(
         )
         write_duplicates(found, output, {source.name: source for source in sources}, search.threads)
     return found
+
+
+def _once(sources: Iterable[Source]) -> Iterator[Source]:
+    """The sources, a file that several inputs name only once: it is no copy of itself."""
+    seen: set[str] = set()
+    real = cache(os.path.realpath)
+    for source in sources:
+        if isinstance(source.value, str | Path):
+            folder, name = os.path.split(os.path.abspath(source.value))  # noqa: PTH100 - text
+            path = f"{real(folder)}{os.sep}{name}"
+            if path in seen:
+                continue
+            seen.add(path)
+        yield source
 
 
 def _checked(source: Source) -> Source:

@@ -25,7 +25,7 @@ from weevit.search.looks import THUMB
 SIDE = 128
 """Side of a sketch in pixels, for any shape of the image: a window has a scale for each direction."""
 
-FARTHEST, CERTAIN, EVERYWHERE = 0.01, 0.5, 0.2
+FARTHEST, CERTAIN, EVERYWHERE = 0.01, 0.5, 0.4
 """Greatest distance of thumbnails, and least correlation of what is fine (over all; in each block with something fine
 in it) of the same pixels."""
 
@@ -35,11 +35,14 @@ _SMALLEST = 12
 _GRID = 12
 """Side in pixels at which windows are compared."""
 
-_BLOCKS = 4
+_BLOCKS = 8
 """Blocks in each direction."""
 
-_FINE = 3.0
+_FINE = 4.0
 """Root mean square, in levels of 255, from which a block has something fine in it that survives compression."""
+
+_LEAST = 32
+"""Least side in pixels at which what is fine is compared, of images that are smaller than a sketch."""
 
 _STEPS = ((4, 12), (2, 8), (1, 5))
 """(reduction of the sketches, most steps of refinement)"""
@@ -165,8 +168,14 @@ def _unit(rows: Rows) -> Rows:
 # ---- sketches
 
 
-def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE) -> Overlay:
-    """Find the part in the whole, near a first guess, and compare what is fine there."""
+def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE, smallest: int = SIDE) -> Overlay:
+    """Find the part in the whole, near a first guess, and compare what is fine there.
+
+    Args:
+        whole, part: sketches.
+        start: a guess, an eighth of the side off at most.
+        smallest: the shorter side of the smaller image, in pixels: nothing finer is compared.
+    """
     place = np.array(start, np.float64)
     grey, grey_part = _grey(whole), _grey(part)
     for reduction, steps in _STEPS:
@@ -174,7 +183,10 @@ def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE) -> Overlay:
     at = _pixels(place, SIDE)
     there = np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)) for c in range(3)])
     distance = 1 - _correlation(there, np.stack([_small(part[..., c]) for c in range(3)]))
-    fine, other = _fine(_sampled(grey, *at)), _fine(grey_part)
+    times = 1
+    while SIDE // times > max(smallest, _LEAST):
+        times *= 2
+    fine, other = (_fine(_reduced(image, times)) for image in (_sampled(grey, *at), grey_part))
     blocks = [(_cut(fine, row, column), _cut(other, row, column)) for row, column in np.ndindex(_BLOCKS, _BLOCKS)]
     rich = [_correlation(one, two) for one, two in blocks if max(_rms(one), _rms(two)) > _FINE]
     top, left, height, width = place.tolist()
@@ -248,11 +260,13 @@ def _fine(image: Grey) -> Grey:
 
 def _smoothed(rows: Grey) -> Grey:
     """Each column through a filter of 5 weights, without its ends."""
-    return np.asarray(sum(weight * rows[at : at + SIDE] for at, weight in enumerate(_SMOOTH)), dtype=np.float32)
+    return np.asarray(
+        sum(weight * rows[at : at + len(rows) - 4] for at, weight in enumerate(_SMOOTH)), dtype=np.float32
+    )
 
 
 def _cut(image: Grey, row: int, column: int) -> Grey:
-    side = SIDE // _BLOCKS
+    side = len(image) // _BLOCKS
     return image[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
 

@@ -27,7 +27,7 @@ from weevit.search.moments import Member, Near, between, linked
 from weevit.search.neighbours import nearest
 from weevit.search.overlay import WHOLE, Overlay, Sketch, Window, best_windows, lay_over, sketch
 
-WINDOW = 0.9
+WINDOW = 0.85
 """Least correlation of a thumbnail with a window of another, of an image that may be a part of it."""
 
 NEIGHBOURS = 5
@@ -93,6 +93,8 @@ class Resembling:
             threads: threads that decode and compare.
         """
         close: dict[int, set[int]] = {}
+        if len(vectors) < 2:
+            return
         for row, others in enumerate(nearest(vectors, vectors, NEIGHBOURS, others=True)[0].tolist()):
             for other in others:
                 one, two = own[row], own[other]
@@ -197,7 +199,11 @@ class Resembling:
 
     def _laid(self, first: int, second: int, start: Window, turned: bool) -> Overlay | None:
         whole, part = self._sketch(first), self._sketch(second)
-        return None if whole is None or part is None else lay_over(whole, part[:, ::-1] if turned else part, start)
+        if whole is None or part is None:
+            return None
+        looks = self._looks[first], self._looks[second]
+        smallest = min(min(look.width, look.height) for look in looks)
+        return lay_over(whole, part[:, ::-1] if turned else part, start, smallest)
 
     def _sketch(self, index: int) -> Sketch | None:
         with self._lock:
