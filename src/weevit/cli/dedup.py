@@ -73,8 +73,8 @@ def find(
 
     check_output(output, [*inputs, loading.model])
     check_there(inputs, loading.model)
-    given: Any = read_inputs(inputs) if inputs == ("-",) else list(inputs)
-    read_inputs(inputs) if inputs != ("-",) else None
+    expansion = read_inputs(inputs)
+    given: Any = expansion if inputs == ("-",) else list(inputs)  # folders by name: files are moved relative to them
     model: Any = loading.model if no_embeddings else load_model(loading, quiet)
     limits = Limits(max_pixels=loading.max_pixels)
     with watching(quiet, _stage) as watch:
@@ -203,11 +203,15 @@ def _summary(found: Duplicates, output: Path | None, inputs: Iterable[str]) -> N
         tell(f"not looked for: {text}")
     tell(f"{found.images:,} images in {found.seconds:.0f} s")
     if output is None:
-        tell(f"next: weevit dedup {' '.join(map(typed, inputs))} -o dup")
+        tell(f"next: weevit dedup {_command(inputs)} -o dup")
         return
     tell(f"written: {output} (report.html to look through)")
     if found.copies:
         tell(f"next: weevit dedup apply {typed(output)} --move-to trash --dry-run")
+
+
+def _command(inputs: Iterable[str]) -> str:
+    return " ".join(map(typed, inputs))
 
 
 # ---- moving
