@@ -44,6 +44,12 @@ _FINE = 4.0
 _LEAST = 32
 """Least side in pixels at which what is fine is compared, of images that are smaller than a sketch."""
 
+_BLURRED = 0.97
+"""Size of a window below which its pixels are coarser than those of the part."""
+
+_PROMISING = 0.85
+"""Least correlation, in grey at a reduced size, of images that may still be the same."""
+
 _STEPS = ((4, 12), (2, 8), (1, 5))
 """(reduction of the sketches, most steps of refinement)"""
 
@@ -176,21 +182,45 @@ def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE, smallest: int =
         start: a guess, an eighth of the side off at most.
         smallest: the shorter side of the smaller image, in pixels: nothing finer is compared.
     """
-    place = np.array(start, np.float64)
-    grey, grey_part = _grey(whole), _grey(part)
+    place, images = np.array(start, np.float64), (_grey(whole), _grey(part))
     for reduction, steps in _STEPS:
-        place = _refined(_reduced(grey, reduction), _reduced(grey_part, reduction), place, steps)
+        if SIDE // reduction > max(_finest(place, smallest), _LEAST):
+            break  # stripes that only one of both resolves would lead astray
+        small = tuple(_reduced(image, reduction) for image in images)
+        place = _refined(*small, place, steps)
+        if reduction == _STEPS[0][0] and _fits(*small, place) < _PROMISING:
+            return Overlay(_window(place), 1.0, 0.0, 0.0)  # most pairs end here
+    return _compared((whole, part), images, place, smallest)
+
+
+def _finest(place: npt.NDArray[np.float64], smallest: int) -> float:
+    """Pixels of a side that both images really have."""
+    return float(min(smallest, *(SIDE * place[2:] / _BLURRED)))
+
+
+def _compared(
+    sketches: tuple[Sketch, Sketch], images: tuple[Grey, Grey], place: npt.NDArray[np.float64], smallest: int
+) -> Overlay:
+    """The overlay at a place."""
     at = _pixels(place, SIDE)
+    (whole, part), (grey, grey_part) = sketches, images
     there = np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)) for c in range(3)])
-    distance = 1 - _correlation(there, np.stack([_small(part[..., c]) for c in range(3)]))
+    distance = 1 - _correlation(there, np.stack([_small(part[..., c].astype(np.float32)) for c in range(3)]))
     times = 1
-    while SIDE // times > max(smallest, _LEAST):
+    while SIDE // times > max(_finest(place, smallest), _LEAST):
         times *= 2
     fine, other = (_fine(_reduced(image, times)) for image in (_sampled(grey, *at), grey_part))
-    blocks = [(_cut(fine, row, column), _cut(other, row, column)) for row, column in np.ndindex(_BLOCKS, _BLOCKS)]
-    rich = [_correlation(one, two) for one, two in blocks if max(_rms(one), _rms(two)) > _FINE]
+    return Overlay(_window(place), max(0.0, distance), _correlation(fine, other), _worst(fine, other))
+
+
+def _window(place: npt.NDArray[np.float64]) -> Window:
     top, left, height, width = place.tolist()
-    return Overlay((top, left, height, width), max(0.0, distance), _correlation(fine, other), min(rich, default=1.0))
+    return top, left, height, width
+
+
+def _fits(whole: Grey, part: Grey, place: npt.NDArray[np.float64]) -> float:
+    """Correlation of a part with what lies under it."""
+    return _correlation(_sampled(whole, *_pixels(place, len(part))), part)
 
 
 def _refined(whole: Grey, part: Grey, place: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
@@ -199,7 +229,7 @@ def _refined(whole: Grey, part: Grey, place: npt.NDArray[np.float64], steps: int
     (Lucas, Kanade, An iterative image registration technique, 1981.)
     """
     side = len(part)
-    middle = (np.arange(side) + 0.5) / side
+    middle = ((np.arange(side) + 0.5) / side).astype(np.float32)
     wanted = (part - part.mean()) / max(float(part.std()), 1e-6)
     down, across = np.gradient(whole)
     for _ in range(steps):
@@ -207,8 +237,10 @@ def _refined(whole: Grey, part: Grey, place: npt.NDArray[np.float64], steps: int
         there = _sampled(whole, *at)
         error = wanted * there.std() + there.mean() - there
         y, x = _sampled(down, *at) * side, _sampled(across, *at) * side
-        slopes = np.stack([y, x, y * middle[:, None], x * middle], axis=-1).reshape(-1, 4).astype(np.float64)
-        step = np.linalg.solve(slopes.T @ slopes + 1e-3 * np.eye(4), slopes.T @ error.ravel())
+        slopes = np.stack([y, x, y * middle[:, None], x * middle]).reshape(4, -1)
+        squares = np.einsum("ij,kj->ik", slopes, slopes, dtype=np.float64)  # too small for threads of its own
+        wrong = np.einsum("ij,j->i", slopes, error.ravel(), dtype=np.float64)
+        step = np.linalg.solve(squares + 1e-3 * np.eye(4), wrong)
         place = np.clip(place + np.clip(step, -0.05, 0.05), [-0.2, -0.2, 0.5, 0.5], [0.5, 0.5, 1.2, 1.2])
         if np.abs(step).max() < 0.02 / side:
             break
@@ -243,13 +275,16 @@ def _grey(image: Sketch) -> Grey:
     return image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _small(channel: npt.NDArray[np.generic]) -> Grey:
-    return _reduced(channel.astype(np.float32), SIDE // THUMB)
+def _small(channel: Grey) -> Grey:
+    return channel.reshape(THUMB, SIDE // THUMB, THUMB, SIDE // THUMB).mean(axis=(1, 3))
 
 
 def _reduced(image: Grey, times: int) -> Grey:
+    """A smaller image, without stripes that are too fine for it (which a mean would turn into others)."""
     side = len(image) // times
-    return image.reshape(side, times, side, times).mean(axis=(1, 3)) if times > 1 else image
+    if times == 1:
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS), np.float32)
 
 
 def _fine(image: Grey) -> Grey:
@@ -265,13 +300,19 @@ def _smoothed(rows: Grey) -> Grey:
     )
 
 
-def _cut(image: Grey, row: int, column: int) -> Grey:
+def _worst(one: Grey, other: Grey) -> float:
+    """Correlation of the block where it is least, of those with something fine in one of both; 1 without any."""
+    blocks = np.stack([_blocks(one), _blocks(other)])
+    rich = (np.sqrt(np.mean(np.square(blocks), axis=-1)) > _FINE).any(axis=0)
+    (first, second) = blocks[:, rich] - blocks[:, rich].mean(axis=-1, keepdims=True)
+    lengths = np.sqrt(np.sum(first * first, axis=-1) * np.sum(second * second, axis=-1))
+    return float(np.min(np.sum(first * second, axis=-1) / np.maximum(lengths, 1e-3), initial=1.0))
+
+
+def _blocks(image: Grey) -> Rows:
+    """(_BLOCKS * _BLOCKS, pixels of a block)."""
     side = len(image) // _BLOCKS
-    return image[row * side : (row + 1) * side, column * side : (column + 1) * side]
-
-
-def _rms(image: Grey) -> float:
-    return float(np.sqrt(np.mean(np.square(image))))
+    return image.reshape(_BLOCKS, side, _BLOCKS, side).swapaxes(1, 2).reshape(_BLOCKS * _BLOCKS, -1)
 
 
 def _correlation(one: Grey, other: Grey) -> float:

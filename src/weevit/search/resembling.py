@@ -101,13 +101,13 @@ class Resembling:
                 if one in self._thumbs and two in self._thumbs and not {(one, two), (two, one)} & self._links:
                     close.setdefault(one, set()).add(two)
                     close.setdefault(two, set()).add(one)
-        likely = (
-            (whole, part)
+        likely = {
+            (min(whole, part), max(whole, part))
             for whole, parts in close.items()
             for part, (score, _) in zip(sorted(parts), self._windows(whole, sorted(parts)), strict=True)
             if score >= WINDOW
-        )
-        for pair, relation in map_ahead(self._compared, likely, threads, _AHEAD, "weevit-compare"):
+        }
+        for pair, relation in map_ahead(self._compared, iter(sorted(likely)), threads, _AHEAD, "weevit-compare"):
             if relation.kind:
                 self._links.add(pair)
 
