@@ -10,4 +10,5 @@ __all__ = [
     "moments",
     "neighbours",
     "removal",
+    "trash",
 ]

@@ -2,4 +2,17 @@
 not replace.
 """
 
-__all__ = ["bucket", "cache", "extras", "files", "folder", "home", "outputs", "own", "place", "provenance"]
+__all__ = [
+    "below",
+    "bucket",
+    "cache",
+    "extras",
+    "files",
+    "folder",
+    "home",
+    "moving",
+    "outputs",
+    "own",
+    "place",
+    "provenance",
+]
