@@ -54,7 +54,9 @@ if TYPE_CHECKING:
     from weevit.search.bringing import index_vectors
     from weevit.search.building import index
     from weevit.search.card import measure_search
+    from weevit.search.duplicates import find_duplicates
     from weevit.search.index import Hit, Index, open_index
+    from weevit.search.removal import apply_duplicates, undo_duplicates
     from weevit.training.loop import resume, train
 
 _HOMES = {
@@ -67,6 +69,9 @@ _HOMES = {
     "run_job": "weevit.jobs.run",
     "read_results": "weevit.jobs.results",
     "check_data": "weevit.checking.check",
+    "find_duplicates": "weevit.search.duplicates",
+    "apply_duplicates": "weevit.search.removal",
+    "undo_duplicates": "weevit.search.removal",
     "evaluate": "weevit.evaluation.evaluate",
     "evaluate_suite": "weevit.evaluation.suite",
     "fit": "weevit.fitting.fit",
@@ -111,12 +116,14 @@ __all__ = [
     "UsageError",
     "WeevitError",
     "__version__",
+    "apply_duplicates",
     "check_data",
     "compare",
     "create_model",
     "data",
     "evaluate",
     "evaluate_suite",
+    "find_duplicates",
     "finetune",
     "fit",
     "index",
@@ -132,6 +139,7 @@ __all__ = [
     "run_job",
     "save",
     "train",
+    "undo_duplicates",
 ]
 
 _HOMES.update((name, "weevit.errors") for name in __all__ if name.endswith("Error"))

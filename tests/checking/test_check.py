@@ -14,15 +14,15 @@ import labelled
 import numpy as np
 import pytest
 from PIL import Image
-from test_copies import encoded, scaled, scene
+from scenes import encoded, scaled, scene
 
 import weevit
-from weevit.checking.check import Progress, check_data
+from weevit.checking.check import NO_CLASSES, Progress, check_data
 from weevit.checking.fixes import fixes
 from weevit.checking.results import DataCheck
 from weevit.checking.saved import json_lines
 from weevit.cli.app import main
-from weevit.errors import DatasetError, MissingExtraError, UsageError
+from weevit.errors import MissingExtraError, UsageError
 
 
 @pytest.fixture
@@ -152,8 +152,68 @@ def test_rows_without_a_class_are_told_and_the_others_checked(tmp_path: Path) ->
     found = check_data(table, embeddings=False)
     assert [(one.image.id, one.kind) for one in found.unusual if one.kind == "no class"] == [("p/1.png", "no class")]
     assert len(found.images) == 2
-    with pytest.raises(DatasetError, match="have no class"):
-        check_data(labelled.put(tmp_path / "u.csv", "path,label\np/0.png,\n"), embeddings=False)
+    found = check_data(labelled.put(tmp_path / "u.csv", "path,label\np/0.png,\n"), embeddings=False)
+    assert (found.classes, len(found.images), found.notes) == ((), 1, (NO_CLASSES,))
+
+
+WITHOUT_CLASSES = {
+    "a folder of images": ("", {"all": 8}),
+    "images beside lists": ("", {"all": 8}),
+    "a list": ("list.txt", {"all": 8}),
+    "a pattern": ("*.jpg", {"all": 8}),
+    "splits without classes": ("", {"train": 5, "validation": 3}),
+}
+
+
+@pytest.mark.parametrize("way", WITHOUT_CLASSES)
+def test_images_without_classes_are_checked_without_labels(way: str, tmp_path: Path) -> None:
+    top = tmp_path / "photos"
+    for place in range(8):
+        split = ("train/" if place < 5 else "val/") if "splits" in way else ""
+        labelled.put(top / f"{split}{place}.jpg", encoded(scene(place % 6), quality=90 if place < 6 else 60))
+    if "list" in way:
+        labelled.put(top / "list.txt", "".join(f"{place}.jpg\n" for place in range(8)))
+    entry, counts = WITHOUT_CLASSES[way]
+    found = check_data(str(top / entry) if entry else top, embeddings=False)
+    assert (found.classes, {name: sum(one) for name, one in found.counts.items()}) == ((), dict.fromkeys(counts, 0))
+    assert {image.labels for image in found.images} == {()}
+    assert len(found.images) == 8
+    assert [len(copies.members) for copies in found.copies] == [2, 2]
+    assert [copies.leak for copies in found.copies] == ["splits" in way] * 2
+    assert found.unchecked == ("crops and things taken twice: that needs embeddings",)
+    assert found.notes[0] == NO_CLASSES
+    assert found.conflicts == ()
+
+
+def test_images_without_classes_need_no_scikit_learn(
+    tmp_path: Path, digits: weevit.Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a model: what was taken at one time is told, and no label is judged."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2026:11:28 09:00:00"
+    for place in range(6):
+        shot = Image.blend(scene(1), scene(place), 0.1 if place < 2 else 1.0)
+        labelled.put(tmp_path / f"{place}.jpg", encoded(shot, **({"exif": exif.tobytes()} if place < 2 else {})))
+    found = check_data(tmp_path, digits)
+    assert {(one.first.id, one.second.id) for one in found.alike} == {("0.jpg", "1.jpg")}
+    assert found.suspects == found.unchecked == ()
+
+
+def test_a_check_without_classes_in_words_and_as_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("jinja2")
+    labelled.noise(tmp_path / "photos", 3)
+    labelled.put(tmp_path / "photos" / "cut.jpg", encoded(scene(1))[:900])
+    assert run("data", "check", tmp_path / "photos", "--no-embeddings", "-o", tmp_path / "out") == 0
+    told = capsys.readouterr()
+    assert "4 images without labels: all 4" in told.out
+    assert "classes:" not in told.out
+    assert f"note: {NO_CLASSES}" in told.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "4 images without labels" in page
+    assert 'id="classes"' not in page
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["classes"] == []
 
 
 def test_progress_is_told(messy: Path) -> None:

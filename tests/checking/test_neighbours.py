@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from weevit.checking import neighbours
-from weevit.checking.neighbours import alike, denied_labels, rare_classes, standardised
+from weevit.checking.neighbours import denied_labels, rare_classes
 from weevit.datasets.dataset import Split
 from weevit.errors import MissingExtraError
 from weevit.images.source import Source
+from weevit.search import moments
+from weevit.search.moments import alike, standardised
 
 
 def clouds(count: int, classes: int = 4, width: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +119,7 @@ def test_pairs_that_are_much_nearer_to_each_other_than_to_anything_else_are_alik
     vectors[20] = vectors[50] + 0.05 * rng.standard_normal(32)
     found = alike(vectors, [1000 + place for place in range(60)])
     assert [(first, second) for first, second, _ in found] == [(1020, 1050), (1010, 1040)]
-    assert 0 < found[0][2] < found[1][2] < neighbours.CLOSE
+    assert 0 < found[0][2] < found[1][2] < moments.CLOSE
 
 
 def test_a_crowd_is_not_alike() -> None:

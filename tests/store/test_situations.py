@@ -34,7 +34,8 @@ for needed in ("pyarrow", "filelock", "jinja2", "sklearn"):
 
 LOADING = tuple(map(import_module, ("weevit.predict", "weevit.fitting.fit", "weevit.evaluation.model",
                                     "weevit.evaluation.suite", "weevit.checking.check",
-                                    "weevit.quantization.quantize", "weevit.search.building")))  # fmt: skip
+                                    "weevit.quantization.quantize", "weevit.search.building",
+                                    "weevit.search.duplicates")))  # fmt: skip
 """Where models are loaded."""
 
 TRAINS = ("train", "resume", "finetune")
@@ -94,6 +95,10 @@ VERBS = {
         "data check data --no-embeddings --fix-list OUT",
         lambda out: weevit.check_data("data", fix_list=out, embeddings=False),
         ending=".csv",
+    ),
+    "dedup": Verb(
+        "dedup photos --no-embeddings -o OUT",
+        lambda out: weevit.find_duplicates("photos", output=out, embeddings=False),
     ),
     "fit": Verb("fit data -m digits --folds 2 -o OUT", lambda out: weevit.fit("data", out, "digits", folds=2)),
     "eval": Verb(
@@ -270,7 +275,8 @@ def test_something_else_of_that_name(refused: Ask, world: Path, name: str, kind:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_in_which_something_leads_out_of_it(refused: Ask, world: Path, name: str, begun: Path) -> None:
     records = {WORKER: "job.json", ".lock": "report.json"} | dict.fromkeys(("fit", "train", "resume"), "run.json")
-    record = "begun.json" if name == "finetune" else records.get(name, records[VERBS[name].lock])
+    records |= {"finetune": "begun.json", "dedup": "duplicates.json"}
+    record = records.get(name, records[VERBS[name].lock])
     Path("out").mkdir()
     (Path("out") / record).symlink_to(world / "recipe.yaml")
     refused(name, "out", UsageError)

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from weevit.checking.copies import Group, exact_groups, near_groups
-from weevit.checking.inspection import Look, look_at
-from weevit.checking.neighbours import FEWEST, alike, denied_labels, rare_classes, require_sklearn
+from weevit.checking.neighbours import FEWEST, denied_labels, rare_classes, require_sklearn
 from weevit.checking.results import (
-    KINDS,
     Alike,
     Broken,
     CheckedImage,
@@ -28,14 +25,20 @@ from weevit.checking.results import (
     UnusualImage,
 )
 from weevit.checking.saved import writable, write_check
-from weevit.datasets.dataset import ORDER, Dataset, Split
-from weevit.datasets.found import Found, assemble
+from weevit.datasets.dataset import ALL, ORDER, Dataset, Split
+from weevit.datasets.found import Found, assemble, split_of
 from weevit.datasets.read import find
 from weevit.engine.threads import choose_threads
+from weevit.errors import MissingImageError
 from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.names import ids_of
+from weevit.images.source import Source
+from weevit.images.sources import Expansion, expand
 from weevit.predict import Predictor, load
+from weevit.search.copies import KINDS, Group, exact_groups, near_groups
 from weevit.search.embeddings import Embedded, embed_split
+from weevit.search.looks import Look, look_at
+from weevit.search.moments import alike, of_one_moment
 from weevit.zoo.weights import DEFAULT_MODEL
 
 
@@ -74,7 +77,8 @@ def check_data(
 
     Args:
         data: as for `read_dataset`: a folder with a subfolder per class, with or without `train/ val/ test/` above
-            them; a table with paths and labels; tars; or a `Dataset`.
+            them; a table with paths and labels; tars; or a `Dataset`. Where no image has a class (a folder of images;
+            a list; a table without labels), the images are checked without labels, and `notes` says so.
         model: the model of the embeddings: as for `weevit.load`, or a loaded model.
         output: a name that ends in `.html` for the page, else a folder for `report.html`, `report.json` and
             `fix-list.csv`; nothing is written by default.
@@ -86,16 +90,16 @@ def check_data(
         watch: called after each image.
 
     Raises:
-        DatasetError: there are no images with classes.
+        DatasetError: there are no images.
         ModelError: the model cannot be loaded.
         MissingExtraError: scikit-learn or, for a report, jinja2 or filelock is not installed.
         OutputError: the findings cannot be written.
     """
     start = time.monotonic()
-    if embeddings:
-        require_sklearn()
     with writable(output, fix_list, data, model):
         dataset, unusual, differences = _read(data)
+        if embeddings and dataset.classes:
+            require_sklearn()
         predictor = None
         if embeddings:
             predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
@@ -116,6 +120,8 @@ def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list
         return data, [], []
     found = find(data)
     unusual: list[UnusualImage] = []
+    if not found.rows and (plain := _without_classes(found, data)):
+        return plain, [], []
     if found.rows:
         unusual = [
             UnusualImage(CheckedImage(source.name, split, ()), "no class", "it has no label")
@@ -124,6 +130,38 @@ def _read(data: str | Path | Dataset) -> tuple[Dataset, list[UnusualImage], list
         found.unlabelled = []
     classes = found.all_classes()
     return assemble(found, classes, allow_missing=True), unusual, _differences(found)
+
+
+def _without_classes(found: Found, data: str | Path) -> Dataset | None:
+    """The images of a data set in which none has a class; None where there is no image."""
+    expansion = expand(data)
+    sources = [source for source in expansion if not isinstance(source.value, MissingImageError)]
+    if not sources:
+        return None
+    splits: dict[str, list[Source]] = {}
+    for source, split in zip(sources, _splits_of(sources, found), strict=True):
+        splits.setdefault(split, []).append(source)
+    targets = {name: np.zeros(len(own), np.int64) for name, own in splits.items()}
+    made = {name: Split(name, tuple(splits[name]), targets[name]) for name in ORDER if name in splits}
+    return Dataset(found.path, (), made, notes=(NO_CLASSES, *_left_out(expansion)))
+
+
+NO_CLASSES = "no image has a class: checked as images without labels"
+
+
+def _left_out(expansion: Expansion) -> Iterator[str]:
+    if expansion.left_out:
+        counts = ", ".join(
+            f"{count:,} {ending or 'without ending'}" for ending, count in expansion.left_out.most_common()
+        )
+        yield f"no images by their endings: {counts}"
+
+
+def _splits_of(sources: Sequence[Source], found: Found) -> list[str]:
+    """The split of each image: by its folder, where all folders have the names of splits."""
+    names = ids_of(sources, found.path)
+    splits = [split_of(name.partition("/")[0]) if "/" in name else None for name in names]
+    return [split or ALL for split in splits] if found.flat and all(splits) else [ALL] * len(names)
 
 
 def _differences(found: Found) -> list[ClassDifference]:
@@ -151,12 +189,14 @@ class _Check:
         names = ids_of(self.sources, dataset.path)
         of = [split.name for split in splits for _ in split.sources]
         rows = zip(names, of, self.targets, strict=True)
-        self.images = tuple(CheckedImage(name, split, dataset.names_of(target)) for name, split, target in rows)
+        labels = dataset.names_of if dataset.classes else lambda target: ()
+        self.images = tuple(CheckedImage(name, split, labels(target)) for name, split, target in rows)
         self.looks: list[Look] = []
         self.groups: list[Group] = []
         self.alike: list[Alike] = []
         self.suspects: list[Suspect] = []
-        self.unchecked = ["labels, crops and things taken twice: that needs embeddings"]
+        own = "labels, crops" if dataset.classes else "crops"
+        self.unchecked = [f"{own} and things taken twice: that needs embeddings"]
         self.model = ""
 
     # ---- the steps
@@ -192,7 +232,19 @@ class _Check:
             Alike(self.images[first], self.images[second], distance)
             for first, second, distance in alike(vectors[single], single)
         ]
-        self._doubt(vectors, np.flatnonzero(ok).tolist(), copy_of)
+        if self.dataset.classes:
+            self._doubt(vectors, np.flatnonzero(ok).tolist(), copy_of)
+        else:
+            self._add_moments(vectors[single], single)
+
+    def _add_moments(self, vectors: np.ndarray, single: Sequence[int]) -> None:
+        """Add the pairs that were taken within seconds, of images without labels."""
+        facts = [self.looks[index].facts for index in single]
+        known = {(pair.first, pair.second) for pair in self.alike}
+        for near in of_one_moment(vectors, single, [own.taken if own else None for own in facts]):
+            first, second = (self.images[index] for index in sorted((near.first, near.second)))
+            if (first, second) not in known:
+                self.alike.append(Alike(first, second, near.distance))
 
     def _embed(self, predictor: Predictor, split: Split) -> Embedded:
         progress = Progress("embedding", len(split))
@@ -272,4 +324,4 @@ class _Check:
 def _counts(split: Split, classes: int) -> tuple[int, ...]:
     if split.targets.ndim == 2:
         return tuple(split.targets.sum(axis=0, dtype=np.int64).tolist())
-    return tuple(np.bincount(split.targets, minlength=classes).tolist())
+    return tuple(np.bincount(split.targets, minlength=classes).tolist())[:classes]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from weevit.checking.results import EXACT, CheckedImage, Copies, DataCheck
+from weevit.checking.results import CheckedImage, Copies, DataCheck
+from weevit.search.copies import EXACT
 
 REMOVE, LOOK = "remove", "look"
 

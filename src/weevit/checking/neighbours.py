@@ -1,4 +1,4 @@
-"""Findings from embeddings: labels that similar images contradict, and images that are hard to tell apart.
+"""Labels that similar images contradict.
 
 An image is judged by others only: the images are cut into folds, copies on one side, and each fold is judged by the
 rest. Two judges, logistic regression over the whole space and the 50 nearest neighbours, are averaged as logarithms;
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from weevit.datasets.dataset import Split, Targets
 from weevit.datasets.splitting import folds
+from weevit.search.moments import standardised, unit
 from weevit.search.neighbours import nearest
 from weevit.store.extras import needed
 
@@ -27,10 +28,6 @@ TIMES = 5.0
 
 FEWEST = 5
 """Different images of a class below which its labels are not judged."""
-
-NEARER, CLOSE = 0.4, 0.15
-"""Two images are alike if each is the other's nearest, at a distance below CLOSE and below NEARER times that of the
-next (Lowe, 2004)."""
 
 _FOLDS = 5
 _NEIGHBOURS = 50
@@ -61,17 +58,6 @@ def require_sklearn() -> Any:
     """scikit-learn's logistic regression; MissingExtraError where it is not installed."""
     what = "Labels are checked with scikit-learn, which is not installed."
     return needed("sklearn.linear_model", "data", what, "or leave that part out: --no-embeddings").LogisticRegression
-
-
-def standardised(vectors: Rows) -> Rows:
-    """Each column with mean 0 and variance 1; a constant one is 0."""
-    spread = vectors.std(axis=0)
-    return np.asarray((vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)
-
-
-def _unit(rows: Rows) -> Rows:
-    """Rows of length 1."""
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
 def denied_labels(vectors: Rows, images: Split, groups: Sequence[Hashable | None]) -> list[LabelIssue]:
@@ -114,12 +100,12 @@ def _judged(rows: Rows, images: Split, groups: Sequence[Hashable | None]) -> Cha
     """(n, classes) probabilities of both judges for each image, learned from the other folds."""
     classes = int(images.targets.max()) + 1
     logs = np.zeros((len(rows), classes))
-    unit = _unit(rows)
+    directions = unit(rows)
     for learn, judge in folds(images, _FOLDS, groups=groups):
         own = images.targets[learn]
         for chances in (
             _by_regression(rows[learn], own, rows[judge], classes),
-            _by_neighbours(unit[learn], own, unit[judge], classes),
+            _by_neighbours(directions[learn], own, directions[judge], classes),
         ):
             logs[judge] += np.log(np.maximum(chances, 1e-6)) / 2
     chances = np.exp(logs)
@@ -143,24 +129,3 @@ def _by_neighbours(known: Rows, targets: Targets, asked: Rows, classes: int) -> 
     rows = np.repeat(np.arange(len(asked)), indices.shape[1])
     np.add.at(chances, (rows, targets[indices].ravel()), (weights / weights.sum(axis=1, keepdims=True)).ravel())
     return np.asarray(chances / chances.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def alike(vectors: Rows, own: Sequence[int]) -> list[tuple[int, int, float]]:
-    """(first, second, distance) of pairs that are hard to tell apart, the nearest first.
-
-    Args:
-        vectors: (n, D) of images of which no two are copies.
-        own: the index of each, for the result.
-    """
-    if len(vectors) < 3:
-        return []
-    unit = _unit(standardised(vectors))
-    indices, cosines = nearest(unit, unit, 2, others=True)
-    first, distances = indices[:, 0], (1 - cosines).astype(np.float64)
-    close = (distances[:, 0] < CLOSE) & (distances[:, 0] < NEARER * distances[:, 1])
-    pairs = [
-        (own[row], own[other], float(distances[row, 0]))
-        for row, other in enumerate(first)
-        if row < other and close[row] and close[other] and first[other] == row
-    ]
-    return sorted(pairs, key=lambda pair: pair[2])

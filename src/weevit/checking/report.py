@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from weevit.checking.results import EXACT, MIRRORED, NEAR, CheckedImage, Copies, DataCheck
+from weevit.checking.results import CheckedImage, Copies, DataCheck
 from weevit.evaluation.report import short_path, tile
 from weevit.images.source import Source
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
 from weevit.reports.page import counted, number, render
 from weevit.reports.thumbnails import thumbnail
+from weevit.search.copies import EXACT, MIRRORED, NEAR
 
 _GROUPS, _SUSPECTS, _PAIRS = 18, 36, 12
 """Findings that are shown as images; the list of fixes has all of them."""
@@ -38,7 +40,7 @@ def check_page(check: DataCheck) -> str:
     return render(
         "check.html",
         title=short_path(check.path),
-        lede=f"{counted(len(check.images), 'image')} of {counted(len(check.classes), 'class', 'classes')}",
+        lede=_lede(check),
         tiles=_tiles(check),
         notices=_notices(check),
         sections=_sections(check),
@@ -63,16 +65,29 @@ def check_page(check: DataCheck) -> str:
     )
 
 
+def _lede(check: DataCheck) -> str:
+    images = counted(len(check.images), "image")
+    return (
+        f"{images} of {counted(len(check.classes), 'class', 'classes')}"
+        if check.classes
+        else f"{images} without labels"
+    )
+
+
 def _tiles(check: DataCheck) -> list[dict[str, str]]:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in check.broken_kinds.most_common(3))
-    splits = ", ".join(f"{sum(counts):,} {name}" for name, counts in check.counts.items() if not check.multi_label)
-    leaks = f"{counted(len(check.conflicts), 'group')} of different classes" if check.conflicts else "one class each"
+    own = Counter(image.split for image in check.images)
+    splits = ", ".join(f"{own[name]:,} {name}" for name in check.counts if not check.multi_label)
+    one = "one class each" if check.classes else "no labels"
+    leaks = f"{counted(len(check.conflicts), 'group')} of different classes" if check.conflicts else one
     tiles = [
         tile("images", number(len(check.images)), splits),
         tile("in two splits", number(len(check.leaks)), "groups of copies"),
         tile("copies", number(len(check.copies)), f"groups; {leaks}" if check.copies else "groups"),
         tile("broken", number(len(check.broken)), kinds),
     ]
+    if not check.classes:
+        return tiles
     if check.model and not check.multi_label:
         tiles.append(tile("labels to look at", number(len(check.suspects)), "denied by images like theirs"))
     return [*tiles, tile("largest class", f"{number(check.imbalance, 1)} ×", "of the smallest")]
@@ -103,7 +118,7 @@ def _sections(check: DataCheck) -> list[tuple[str, str]]:
         ("copies", "Copies", bool(_inside(check))),
         ("alike", "Hardly told apart", bool(check.alike)),
         ("unusual", "Unusual images", bool(check.unusual)),
-        ("classes", "Classes", True),
+        ("classes", "Classes", bool(check.classes)),
         ("files", "Files", True),
     ]
     return [(name, title) for name, title, there in sections if there]

@@ -48,9 +48,6 @@ class Broken:
     error: str
 
 
-KINDS = EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
-
-
 @dataclass(frozen=True)
 class Copies:
     """Copies of one image.

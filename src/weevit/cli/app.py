@@ -26,7 +26,20 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 VERBS = (
     *("models", "info", "classify", "embed", "features", "explain", "jobs"),
-    *("index", "search", "data", "fit", "eval", "compare", "quantize", "recipe", "train", "finetune", "resume"),
+    *(
+        "index",
+        "search",
+        "data",
+        "dedup",
+        "fit",
+        "eval",
+        "compare",
+        "quantize",
+        "recipe",
+        "train",
+        "finetune",
+        "resume",
+    ),
     *("serve", "mcp", "bench", "doctor"),
 )
 """Every verb is a function in the module of the same name, which is imported on demand."""

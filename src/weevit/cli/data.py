@@ -1,4 +1,4 @@
-"""`weevit data`: the contents of a folder of labelled images, and its faults."""
+"""`weevit data`: the contents of a folder of images, labelled or not, and its faults."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def check(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Check the data set at PATH: a folder for each class, with or without train/ val/ test/, a table, or tars.
+    """Check the images at PATH: a folder for each class, with or without train/ val/ test/, a table, tars; any images.
 
     Counts, broken files, the same image twice and in two splits (the same bytes; compressed, scaled or mirrored),
-    labels that images like theirs deny. --output report/ writes a page for people (report.html), report.json and
-    fix-list.csv; --output page.html the page alone. No image is ever changed.
+    labels that images like theirs deny; where no image has a class, all but the labels. --output report/ writes a page
+    for people (report.html), report.json and fix-list.csv; --output page.html the page alone. No image is ever changed.
     """
     from weevit.checking.check import check_data
     from weevit.checking.saved import check_output
@@ -111,7 +111,7 @@ def _lines(found: DataCheck) -> Iterator[str]:
     broken = f" ({kinds(found.broken_kinds)})" if found.broken else ""
     yield from _some(f"broken: {len(found.broken):,}{broken}", [f"{one.image.id}: {one.error}" for one in found.broken])
     yield from _some(f"copies within a split: {len(inside):,}", [_same(copies) for copies in inside])
-    if found.model and not found.multi_label:
+    if found.model and found.classes and not found.multi_label:
         words = [
             f"{one.image.id}: {one.image.label}, or {one.suggestion}? ({one.own:.1%} against {one.suggested:.0%})"
             for one in found.suspects
@@ -128,8 +128,11 @@ def _contents(found: DataCheck) -> Iterator[str]:
 
     counts = Counter(image.split for image in found.images)
     splits = ", ".join(f"{name} {counts[name]:,}" for name in found.counts)
-    yield f"{len(found.images):,} images of {len(found.classes):,} classes: {splits}"
-    yield listed(found.classes)
+    if found.classes:
+        yield f"{len(found.images):,} images of {len(found.classes):,} classes: {splits}"
+        yield listed(found.classes)
+    else:
+        yield f"{len(found.images):,} images without labels: {splits}"
     if found.imbalance > _UNEQUAL:
         yield f"the largest class has {found.imbalance:.1f} times as many images as the smallest"
     turned = sum(count for value, count in found.orientations.items() if value != 1)

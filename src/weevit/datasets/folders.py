@@ -252,7 +252,7 @@ def _counts(endings: Counter[str]) -> str:
 
 
 def read_folder(path: Path, found: Found) -> Iterator[tuple[str | None, Path]]:
-    """Add the images of a folder of classes or of splits; DatasetError where it holds neither, or cannot be listed.
+    """Add the images of a folder of classes or of splits; DatasetError where it cannot be listed.
 
     Yields:
         (split or None, path) of each table or archive that lies there in place of class folders.
@@ -262,7 +262,8 @@ def read_folder(path: Path, found: Found) -> Iterator[tuple[str | None, Path]]:
     if splits:
         note_others(found, top, splits)
     elif top.folders and all(map(split_of, top.folders)):
-        raise DatasetError(f"{path}: no folder in {_some(top.folders)}, where one for each class should be.")
+        found.flat = f"{path}: no folder in {_some(top.folders)}, where one for each class should be."
+        return
     for split, listing in (splits or {ALL: top}).items():
         listing = unwrapped(found, listing, split)
         if listing.folders or not listing.containers:

@@ -48,6 +48,7 @@ class Found:
         unlabelled: (split, image) of each image without a class.
         empty: (split, class) of class folders without an image.
         inner: number of images whose split is a folder in an archive.
+        flat: why splits have no classes; empty where they have some.
         unread: rows of tables that could not be read.
         multi_label: whether an image may have any number of labels.
         notes: the inputs that were left out.
@@ -58,6 +59,7 @@ class Found:
     unlabelled: list[tuple[str, Source]] = field(default_factory=list)
     empty: list[tuple[str, str]] = field(default_factory=list)
     inner: int = 0
+    flat: str = ""
     unread: list[Source] = field(default_factory=list)
     multi_label: bool = False
     notes: list[str] = field(default_factory=list)
@@ -113,6 +115,8 @@ def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: 
     Raises:
         DatasetError: no images, images without a class, or classes that differ.
     """
+    if found.flat:
+        raise DatasetError(found.flat)
     _check_labels(found)
     _note_unread(found)
     splits = [name for name in ORDER if name in found.rows]

@@ -17,5 +17,6 @@ __all__ = [
     "source",
     "sources",
     "tables",
+    "taken",
     "values",
 ]

@@ -170,7 +170,7 @@ def _decoded(kind: Format, data: bytes, limits: Limits, enough: Enough | None, h
     with kind.open(data) as image:
         bytes_per_pixel = getattr(image, "bytes_per_pixel", kind.bytes_per_pixel)
         check_pixels(image.size, limits, bytes_per_pixel)
-        check_directory(_exif(image))
+        check_directory(exif_of(image))
         kind.prepare(image, data)
         full = _reduce(image, enough) if enough else None
         held.enter_context(BUDGET.lend(image.width * image.height * bytes_per_pixel))
@@ -359,7 +359,7 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def _exif(image: Image.Image) -> bytes:
+def exif_of(image: Image.Image) -> bytes:
     """The bytes that Pillow will parse as EXIF."""
     exif = image.info.get("exif")
     if exif is None and (text := image.info.get(_EXIF_AS_TEXT)):

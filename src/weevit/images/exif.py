@@ -18,6 +18,7 @@ MAX_TAGS = 4096
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Type of a value -> bytes."""
 
+_ASCII = 2
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
@@ -61,19 +62,35 @@ class Directory:
         except struct.error:
             return ()
 
+    def text(self, data: bytes, number: int, most: int = 64) -> str:
+        """The first `most` characters of a tag, up to a NUL; empty where the tag is absent or holds no ASCII."""
+        tag = self.tags.get(number)
+        if tag is None or tag.type != _ASCII:
+            return ""
+        value = data[tag.offset : tag.offset + min(most, tag.count)].partition(b"\0")[0]
+        return value.decode("ascii") if value.isascii() else ""
 
-def read_directory(data: bytes) -> Directory:
-    """The first directory of a TIFF file or of EXIF data; TooLargeImageError for too many or shared values."""
+
+def read_directory(data: bytes, at: int = 0) -> Directory:
+    """A directory of a TIFF file or of EXIF data.
+
+    Args:
+        data: the file, or EXIF data from its byte order on.
+        at: offset of the directory; 0 for the first one.
+
+    Raises:
+        TooLargeImageError: too many tags, or values that they share.
+    """
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     start, head, entry, inside = ("Q", "Q", "HHQ", 8) if big else ("I", "H", "HHI", 4)
     tags: dict[int, Tag] = {}
     whole = True
     try:
-        (first,) = struct.unpack_from(order + start, data, 8 if big else 4)
+        (first,) = (at,) if at else struct.unpack_from(order + start, data, 8 if big else 4)
         (count,) = struct.unpack_from(order + head, data, first)
-        at = first + struct.calcsize(order + head)
-        for seen, found in enumerate(_entries(data, order, entry, inside, at, count)):
+        entries = first + struct.calcsize(order + head)
+        for seen, found in enumerate(_entries(data, order, entry, inside, entries, count)):
             if seen == MAX_TAGS:
                 raise TooLargeImageError(f"a directory of {count:,} tags; the limit is {MAX_TAGS:,}")
             tags.setdefault(found.number, found)
@@ -105,7 +122,13 @@ def _check_sizes(tags: dict[int, Tag], size: int) -> None:
 
 def check_directory(exif: bytes) -> None:
     """Refuse EXIF data, with or without `Exif` before it, whose directory `read_directory` refuses."""
-    while exif.startswith(b"Exif\0\0"):
-        exif = exif[6:]
+    exif = without_name(exif)
     if len(exif) > 8:
         read_directory(exif)
+
+
+def without_name(exif: bytes) -> bytes:
+    """EXIF data from its byte order on."""
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    return exif

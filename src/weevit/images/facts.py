@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from weevit.images.decode import orientation, recognise
+from weevit.images.decode import exif_of, orientation, recognise
 from weevit.images.formats import FORMATS
+from weevit.images.taken import Taken, taken_in
 
 
 @dataclass(frozen=True)
@@ -17,19 +18,23 @@ class Facts:
         mode: Pillow's mode: `RGB`, `L` (grey), `CMYK`, `P` (palette), ...
         orientation: EXIF orientation, 1 to 8; 1 without one. A broken tag may give any number.
         endings: file name endings of this format.
+        taken: when the camera took it, by EXIF; None without a valid time.
     """
 
     format: str
     mode: str
     orientation: int
     endings: frozenset[str]
+    taken: Taken | None = None
 
 
 def facts_of(data: bytes) -> Facts:
     """Read the header of a file that `decode` accepts."""
     kind = recognise(data)
     with kind.open(data) as image:
-        return Facts(kind.name, image.mode, orientation(image), _ENDINGS[kind.name])
+        turned = orientation(image)  # first: it finds the EXIF data that stands behind the pixels of a PNG
+        taken = taken_in(data if kind.name == "TIFF" else exif_of(image))
+        return Facts(kind.name, image.mode, turned, _ENDINGS[kind.name], taken)
 
 
 _ENDINGS = {row.name: frozenset(row.endings.split()) for row in FORMATS}

@@ -1,3 +1,3 @@
 """Pages for people: one HTML file each, which needs nothing but itself."""
 
-__all__ = ["axes", "charts", "page", "thumbnails"]
+__all__ = ["axes", "charts", "grid", "page", "thumbnails"]

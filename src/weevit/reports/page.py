@@ -1,4 +1,4 @@
-"""Pages from templates: self-contained HTML without network access and scripts.
+"""Pages from templates: self-contained HTML without network access, and (but for `grid.py`) without scripts.
 
 Every page extends `templates/base.html`, which has the style (light and dark, phone and desktop) and a content policy
 that forbids everything outside of the file; `templates/parts.html` has tiles, tables, charts and galleries. Names of

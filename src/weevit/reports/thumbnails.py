@@ -32,7 +32,12 @@ def thumbnail(source: Source, size: int = 168, limits: Limits = DEFAULT_LIMITS) 
 
 def in_page(image: Image.Image, size: int = 168) -> str:
     """An RGB image as a `data:` address, at most `size` pixels on each side."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(image, size)).decode('ascii')}"
+
+
+def jpeg(image: Image.Image, size: int) -> bytes:
+    """An RGB image as the bytes of a JPEG, at most `size` pixels on each side."""
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return file.getvalue()

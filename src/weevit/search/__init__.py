@@ -1,3 +1,19 @@
 """Embeddings that are kept, the nearest of them, an index of images, and copies."""
 
-__all__ = ["bringing", "building", "card", "embeddings", "index", "manifest", "neighbours"]
+__all__ = [
+    "bringing",
+    "building",
+    "card",
+    "copies",
+    "duplicates",
+    "duplicates_folder",
+    "embeddings",
+    "groups",
+    "index",
+    "looks",
+    "manifest",
+    "moments",
+    "neighbours",
+    "removal",
+    "trash",
+]

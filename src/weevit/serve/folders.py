@@ -16,13 +16,11 @@ from pathlib import Path
 from weevit.errors import UsageError
 from weevit.images.decode import Limits, check_bytes
 from weevit.images.formats import EXTENSIONS
+from weevit.store.below import FILE, FOLDER, opened_below
 from weevit.text import one_line, typed
 
 MAX_FOUND = 1000
 """Images that are taken from a folder."""
-
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Folders:
@@ -50,7 +48,7 @@ class Folders:
             UsageError: outside the folders, a link, or no plain file.
             ImageError: too large, or it cannot be read.
         """
-        with self._opened(path, _FILE) as handle:
+        with self._opened(path, FILE) as handle:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise UsageError(f"{one_line(path)} is no plain file.")
@@ -64,7 +62,7 @@ class Folders:
         Raises:
             UsageError: as `read`; or more than `MAX_FOUND` images.
         """
-        with self._opened(path, _FILE) as handle:
+        with self._opened(path, FILE) as handle:
             if not stat.S_ISDIR(os.fstat(handle).st_mode):
                 return [path]
             found: list[str] = []
@@ -77,7 +75,7 @@ class Folders:
 
     def folder(self, path: str) -> Path:
         """A folder without links in it, for readers of whole folders; UsageError otherwise."""
-        with self._opened(path, _FOLDER) as handle:
+        with self._opened(path, FOLDER) as handle:
             for folder, folders, names, at in os.fwalk(dir_fd=handle, follow_symlinks=False):
                 for name in (*folders, *names):
                     if stat.S_ISLNK(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
@@ -102,16 +100,11 @@ class Folders:
     def _opened(self, path: str, flags: int) -> Iterator[int]:
         root, parts = self._place(path)
         with ExitStack() as held:
-            handle = os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
-            held.callback(os.close, handle)
-            for number, part in enumerate(parts):
-                last = number == len(parts) - 1
-                try:
-                    handle = os.open(part, flags if last else _FOLDER, dir_fd=handle)
-                except OSError as error:
-                    why = "a link, or no folder" if error.errno in _LINKS else error.strerror
-                    raise UsageError(f"{one_line(path)} cannot be opened: {why}.") from None
-                held.callback(os.close, handle)
+            try:
+                handle = held.enter_context(opened_below(root, parts, flags))
+            except OSError as error:
+                why = "a link, or no folder" if error.errno in _LINKS else error.strerror
+                raise UsageError(f"{one_line(path)} cannot be opened: {why}.") from None
             yield handle
 
 

@@ -2,4 +2,18 @@
 not replace.
 """
 
-__all__ = ["bucket", "cache", "extras", "files", "folder", "home", "keys", "outputs", "own", "place", "provenance"]
+__all__ = [
+    "below",
+    "bucket",
+    "cache",
+    "extras",
+    "files",
+    "folder",
+    "home",
+    "keys",
+    "moving",
+    "outputs",
+    "own",
+    "place",
+    "provenance",
+]

@@ -6,39 +6,19 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from scenes import encoded, scaled, scene
 
-from weevit.checking import copies
-from weevit.checking.copies import Group, exact_groups, near_groups
-from weevit.checking.inspection import Look, look_at
 from weevit.images.decode import DEFAULT_LIMITS
 from weevit.images.source import Source
-from weevit.search import neighbours
-
-
-def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
-    """Something with large and small shapes, different for each seed."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    fine = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    return Image.blend(coarse, fine, 0.2)
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: int) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
+from weevit.search import copies, neighbours
+from weevit.search.copies import Group, exact_groups, near_groups
+from weevit.search.looks import Look, look_at
 
 
 def looks(*data: bytes) -> list[Look]:
     return look_at([Source(f"{number}.jpg", own) for number, own in enumerate(data)], 2, DEFAULT_LIMITS)
-
-
-def scaled(image: Image.Image, factor: float) -> Image.Image:
-    size = (round(image.width * factor), round(image.height * factor))
-    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def near(*data: bytes) -> list[Group]:

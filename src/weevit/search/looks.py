@@ -48,6 +48,11 @@ class Look:
     facts: Facts | None = None
     thumb: npt.NDArray[np.uint8] | None = None
 
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
     def unusual(self, name: str) -> list[tuple[str, str]]:
         """(kind, detail) of each reason to look at the image."""
         found = []

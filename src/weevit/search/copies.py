@@ -3,7 +3,7 @@
 Two thumbnails are compared by the correlation of their 768 numbers, which neither brightness nor contrast changes.
 Measured on 3,409 photos of clothes (docs/lab-notes.md): copies that were compressed down to quality 20, scaled to 30 %
 or squeezed into a square are at most 0.005 apart, the nearest two different photos 0.0175. Crops are not found in this
-way; embeddings find some (see `neighbours.alike`).
+way; embeddings find some (see `moments.alike`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from weevit.checking.inspection import Look
-from weevit.checking.results import EXACT, MIRRORED, NEAR
+from weevit.search.looks import Look
 from weevit.search.neighbours import products
+
+KINDS = EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
+"""The same bytes; compressed or scaled again; near, and left is right."""
 
 FARTHEST = 0.006
 """Greatest distance (1 - correlation) of two copies."""
@@ -53,18 +55,9 @@ def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
         exact: result of `exact_groups`.
     """
     copies = {group.members[0]: group.members for group in exact}
-    skipped = {index for group in exact for index in group.members[1:]}
-    varied = {
-        index: look.thumb
-        for index, look in enumerate(looks)
-        if look.thumb is not None and index not in skipped and look.thumb.std() >= _FLAT
-    }
-    if len(varied) < 2:
-        return []
-    indices, thumbs = list(varied), np.stack(list(varied.values()))
     sets = _Sets()
-    for first, second, distance, mirrored in _pairs(thumbs):
-        sets.join(indices[first], indices[second], distance, mirrored)
+    for pair in near_pairs(looks, exact):
+        sets.join(*pair)
     groups = []
     for joined in sets.groups():
         members = sorted(index for first in joined.members for index in copies.get(first, (first,)))
@@ -72,9 +65,30 @@ def near_groups(looks: Sequence[Look], exact: Sequence[Group]) -> list[Group]:
     return groups
 
 
+def near_pairs(looks: Sequence[Look], exact: Sequence[Group]) -> Iterator[tuple[int, int, float, bool]]:
+    """(first, second, distance, mirrored) of images that look the same; of exact copies the first one only.
+
+    Arguments as for `near_groups`.
+    """
+    skipped = {index for group in exact for index in group.members[1:]}
+    varied = {index: thumb for index, thumb in varied_thumbs(looks).items() if index not in skipped}
+    if len(varied) < 2:
+        return
+    indices, thumbs = list(varied), np.stack(list(varied.values()))
+    for first, second, distance, mirrored in _pairs(thumbs):
+        yield indices[first], indices[second], distance, mirrored
+
+
+def varied_thumbs(looks: Sequence[Look]) -> dict[int, npt.NDArray[np.uint8]]:
+    """Index -> thumbnail, of the images that have something in them."""
+    return {
+        index: look.thumb for index, look in enumerate(looks) if look.thumb is not None and look.thumb.std() >= _FLAT
+    }
+
+
 def _pairs(thumbs: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, float, bool]]:
     """(first, second, distance, mirrored) of near pairs."""
-    rows, mirrored = _unit(thumbs), _unit(thumbs[:, :, ::-1])
+    rows, mirrored = thumb_rows(thumbs), thumb_rows(thumbs[:, :, ::-1])
     blocks = zip(products(rows, rows, later=True), products(mirrored, rows, later=True), strict=True)
     for (top, straight), (_, turned) in blocks:
         for row, column in np.argwhere(np.maximum(straight, turned) >= 1 - FARTHEST):
@@ -83,8 +97,8 @@ def _pairs(thumbs: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, float, boo
                 yield int(top + row), int(top + column), max(0.0, 1 - max(both)), both[1] > both[0]
 
 
-def _unit(thumbs: npt.NDArray[np.uint8]) -> Rows:
-    """(n, 768) of mean 0 and length 1."""
+def thumb_rows(thumbs: npt.NDArray[np.uint8]) -> Rows:
+    """(n, 768) of mean 0 and length 1, whose products are correlations."""
     rows = thumbs.reshape(len(thumbs), -1).astype(np.float32)
     rows -= rows.mean(axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), dtype=np.float32)

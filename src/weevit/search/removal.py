@@ -1,0 +1,455 @@
+"""`weevit.apply_duplicates` and `weevit.undo_duplicates`: copies are moved to a folder, and back; nothing is deleted.
+
+    a group ── the kept one is there and whole? ── each copy: still what was looked at? ── a line of undo.csv ── moved
+
+Only copies that are certain are moved, and only plain files below the folders that were looked through: members of
+archives, rows of tables, addresses and links are listed. A run that is killed is resumed by the same command.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from weevit.errors import ImageError, MalformedFileError, UsageError
+from weevit.images.decode import recognise
+from weevit.search import trash as trashes
+from weevit.search.duplicates_folder import RECORD, read_duplicates
+from weevit.search.groups import DuplicateGroup, DuplicateImage, Duplicates, Place
+from weevit.search.trash import Move, is_below
+from weevit.store.below import CAN, opened_below
+from weevit.store.files import writing
+from weevit.store.folder import check_folder, held
+from weevit.store.moving import (
+    ChangedError,
+    Spot,
+    Verified,
+    clear_hidden,
+    is_as_verified,
+    move,
+    put_back,
+    remove,
+    remove_placeholder,
+    verified,
+)
+from weevit.store.outputs import local, refuse_foreign
+from weevit.text import typed
+
+LISTED = "it lies in an archive, a table, a bucket or behind a link: it is listed only"
+
+_SIGNATURE = 4096
+"""Bytes that tell an image by its format."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A file that was not moved.
+
+    Attributes:
+        input: its name.
+        why: the reason, in words.
+    """
+
+    input: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What was moved.
+
+    Attributes:
+        moves: the moves that were made, or with `dry_run` would be.
+        left: the files that stay where they are, and why.
+        bytes: of all moved files.
+        earlier: number of files that an earlier run of the command had moved.
+    """
+
+    moves: tuple[Move, ...]
+    left: tuple[Left, ...]
+    bytes: int = 0
+    earlier: int = 0
+
+
+Watcher = Callable[[int, int], None]
+"""Told of the files that are done, and of their number."""
+
+
+def apply_duplicates(
+    duplicates: str | Path,
+    move_to: str | Path,
+    *,
+    dry_run: bool = False,
+    watch: Watcher = lambda done, total: None,
+) -> Moved:
+    """Move all copies but the kept ones to a folder, below which they keep their relative paths.
+
+    Args:
+        duplicates: the folder that `find_duplicates` wrote.
+        move_to: a folder that is new, empty, or of an earlier call; `undo.csv` in it has a line for each move.
+        dry_run: check every file, and move none.
+        watch: called after each file.
+
+    Raises:
+        UsageError: no such folder; `move_to` lies among the images, or holds something else; a system without the
+            calls that this takes (Windows).
+        MalformedFileError: the record is damaged, or names files outside of the folders that were looked through.
+        OutputError: the folder cannot be written; what was moved stays moved, and the same call resumes.
+    """
+    found = read_duplicates(duplicates)
+    _check_record(found, Path(duplicates))
+    target = local(move_to, "--move-to")
+    _check_system()
+    _check_apart(found, target)
+    refuse_foreign(target, trashes.KIND.is_ours, trashes.KIND.name, "--move-to")
+    if dry_run:
+        check_folder(target, trashes.KIND)
+        return _Run(found, target, True, watch).run()
+    with held(target, trashes.KIND):
+        trashes.add_roots(target, found.roots)
+        return _Run(found, target, False, watch).run()
+
+
+def undo_duplicates(trash: str | Path, *, dry_run: bool = False, watch: Watcher = lambda done, total: None) -> Moved:
+    """Move everything back that `apply_duplicates` moved to a folder.
+
+    Args:
+        trash: the folder.
+        dry_run: check every file, and move none.
+        watch: called after each file.
+
+    Raises:
+        UsageError: no such folder, or a system without the calls that this takes (Windows).
+        MalformedFileError: its record or its list is damaged, or names files outside of the recorded folders.
+        OutputError: another process works in it, or a disk is full; the same call resumes.
+    """
+    folder = Path(trash)
+    _check_system()
+    roots = trashes.read_roots(folder)
+    with held(folder, trashes.KIND):
+        moves = tuple(dict.fromkeys(trashes.read_moves(folder)))
+        return _Undo(folder, roots, dry_run).run(moves, watch)
+
+
+# ---- checks of records, which a stranger may have written
+
+
+def _check_system() -> None:
+    if not CAN:
+        raise UsageError(
+            "This system cannot move files by open folders, without which links could lead elsewhere.",
+            f"Move the files that {RECORD} and copies.csv list by hand.",
+        )
+
+
+def _check_record(found: Duplicates, folder: Path) -> None:
+    """Refuse a record that names a file outside of its folders, or one file twice; MalformedFileError."""
+    seen: set[tuple[int, str]] = set()
+    where = f"{folder / RECORD}"
+    for root in found.roots:
+        if not os.path.isabs(root) or os.path.realpath(root) != root:  # noqa: PTH117 - text
+            raise MalformedFileError(f"{where} names a folder that is a link, or no absolute path: {root[:200]}.")
+    for group in found.copies:
+        for place in (image.place for image in group.members if image.place is not None):
+            if place.root >= len(found.roots) or not is_below(place.path):
+                raise MalformedFileError(f"{where} names a file outside of the folders that were looked through.")
+            if (place.root, place.path) in seen:
+                raise MalformedFileError(f"{where} has the file {place.path[:200]} in two places.")
+            seen.add((place.root, place.path))
+
+
+def _check_apart(found: Duplicates, trash: Path) -> None:
+    """Refuse a trash among the images: the next search would find what lies in it."""
+    own = os.path.realpath(trash)
+    for root in found.roots:
+        if os.path.commonpath([own, root]) == root:
+            raise UsageError(
+                f"--move-to {str(trash)!r} lies in {root}, which was looked through: the next search would find it all "
+                "again.",
+                f"--move-to {typed(Path(root).with_name(f'{Path(root).name}-trash'))}",
+            )
+
+
+# ---- moving
+
+
+class _Run:
+    """One run of `apply_duplicates`."""
+
+    def __init__(self, found: Duplicates, trash: Path, dry_run: bool, watch: Watcher) -> None:
+        self.found, self.trash, self.dry_run, self.watch = found, trash, dry_run, watch
+        self.moves: list[Move] = []
+        self.left: list[Left] = []
+        self.bytes = self.earlier = 0
+        self.known: dict[str, list[Move]] = {}
+        self.planned: set[str] = set()
+        for one in trashes.read_moves(trash):
+            self.known.setdefault(one.source, []).append(one)
+
+    def run(self) -> Moved:
+        """Every group, one after another."""
+        total, done = self.found.spares, 0
+        for group in self.found.copies:
+            self._group(group)
+            done += len(group.members) - 1
+            self.watch(done, total)
+        return Moved(tuple(self.moves), tuple(self.left), self.bytes, self.earlier)
+
+    def _group(self, group: DuplicateGroup) -> None:
+        kept = next((image for image in group.members if image.place is not None), None)
+        self.left += [Left(image.id, LISTED) for image in group.members[1:] if image.place is None]
+        if kept is None:
+            return
+        others = [image for image in group.members if image.place is not None and image is not kept]
+        try:
+            with self._opened(kept) as (spot, file):
+                for image in others:
+                    self._one(image, spot, file)
+        except ChangedError as error:
+            self.left += [Left(image.id, f"the copy to keep, {kept.id}, is not as it was: {error}") for image in others]
+
+    def _one(self, image: DuplicateImage, kept: Spot, kept_file: Verified) -> None:
+        try:
+            with self._opened(image) as (source, file):
+                if file.identity == kept_file.identity:
+                    raise ChangedError("it is a second name of the copy to keep (a hard link): it takes no room")
+                if not is_as_verified(kept, kept_file):
+                    raise ChangedError("the copy to keep was changed meanwhile")
+                self._move(image, source, file, kept, kept_file)
+                self.bytes += image.bytes
+        except ChangedError as error:
+            if self._moved_before(image):
+                self.earlier += 1
+            else:
+                self.left.append(Left(image.id, str(error)))
+        except OSError as error:
+            self.left.append(Left(image.id, f"{error.strerror}"))
+
+    def _move(self, image: DuplicateImage, source: Spot, file: Verified, kept: Spot, kept_file: Verified) -> None:
+        place = _place(image)
+        folders = place.path.split("/")[:-1]
+        if self.dry_run:
+            self.moves.append(Move(self._path(place), self._free(place.path), image.sha256))
+            return
+        with (
+            writing(
+                self.trash, "What was moved is listed in undo.csv.", "Free some room, and rerun the command.", (_Full,)
+            ),
+            _full_disks(),
+            opened_below(self.trash, folders, make=True) as folder,
+        ):
+            if self._copied_before(image, folder, source, file):
+                return
+            while True:
+                target = self._free(place.path)
+                spot = Spot(folder, PurePosixPath(target).name)
+                one = Move(self._path(place), target, image.sha256)
+                trashes.append(self.trash, one)
+                try:
+                    move(file, source, spot)
+                except FileExistsError:
+                    continue  # somebody was faster; the next free name
+                break
+            if not is_as_verified(kept, kept_file):
+                put_back(spot, source)
+                raise ChangedError("the copy to keep was changed meanwhile")
+            self.moves.append(one)
+
+    def _copied_before(self, image: DuplicateImage, folder: int, source: Spot, file: Verified) -> bool:
+        """Finish a move that was killed: a placeholder is removed, and the source of a whole copy too."""
+        for one in self.known.get(self._path(_place(image)), ()):
+            spot = Spot(folder, PurePosixPath(one.target).name)
+            remove_placeholder(spot)
+            if _whole(spot, one.sha256):
+                remove(file, source)
+                clear_hidden(folder, one.sha256)
+                self.moves.append(one)
+                return True
+        return False
+
+    def _moved_before(self, image: DuplicateImage) -> bool:
+        """Whether an earlier run has moved the file."""
+        place = _place(image)
+        for one in self.known.get(self._path(place), ()):
+            try:
+                with opened_below(self.trash, one.target.split("/")[:-1]) as folder:
+                    there = _whole(Spot(folder, PurePosixPath(one.target).name), one.sha256)
+            except OSError:
+                continue
+            if there and not self.dry_run:
+                with suppress(ChangedError), _reached(self.found.roots[place.root], place.path.split("/")[:-1]) as home:
+                    clear_hidden(home, one.sha256)
+            if there:
+                return True
+        return False
+
+    def _free(self, path: str) -> str:
+        """A path below the trash that nothing has: `a/b.jpg`, `a/b-2.jpg`."""
+        own, number, target = PurePosixPath(path), 1, path
+        if len(own.parts) == 1 and path in (trashes.RECORD, trashes.UNDO):
+            number, target = 2, f"{own.stem}-2{own.suffix}"
+        while target in self.planned or os.path.lexists(self.trash / target):
+            number += 1
+            target = str(own.with_name(f"{own.stem}-{number}{own.suffix}"))
+        if self.dry_run:
+            self.planned.add(target)
+        return target
+
+    def _path(self, place: Place) -> str:
+        return str(PurePosixPath(self.found.roots[place.root], place.path))
+
+    @contextmanager
+    def _opened(self, image: DuplicateImage) -> Iterator[tuple[Spot, Verified]]:
+        """The file of an image, if it is what was looked at; else ChangedError."""
+        place = _place(image)
+        parts = place.path.split("/")
+        with _reached(self.found.roots[place.root], parts[:-1]) as folder:
+            spot = Spot(folder, parts[-1])
+            status = spot.status()
+            if status is not None and (status.st_size, status.st_mtime_ns) != (image.bytes, place.modified):
+                raise ChangedError("it was changed since it was looked at")
+            with verified(spot, image.sha256) as file:
+                _check_image(file)
+                yield spot, file
+
+
+class _Undo:
+    """One run of `undo_duplicates`."""
+
+    def __init__(self, trash: Path, roots: tuple[str, ...], dry_run: bool) -> None:
+        self.trash, self.roots, self.dry_run = trash, roots, dry_run
+        self.made: list[Move] = []
+        self.left: list[Left] = []
+        self.bytes = self.earlier = 0
+
+    def run(self, moves: tuple[Move, ...], watch: Watcher) -> Moved:
+        """Every move, backwards."""
+        places = [self._place(one) for one in moves]  # all are checked before the first is moved
+        for done, (one, place) in enumerate(reversed(list(zip(moves, places, strict=True))), 1):
+            try:
+                with writing(self.trash, "", "Free some room, and rerun the command.", (_Full,)), _full_disks():
+                    self._one(one, *place)
+            except ChangedError as error:
+                self.left.append(Left(one.source, str(error)))
+            except OSError as error:
+                self.left.append(Left(one.source, f"{error.strerror}"))
+            watch(done, len(moves))
+        return Moved(tuple(self.made), tuple(self.left), self.bytes, self.earlier)
+
+    def _place(self, one: Move) -> tuple[str, str]:
+        """The recorded folder that a file came from, and its path below that."""
+        for root in self.roots:
+            below = one.source.removeprefix(root.rstrip("/") + "/")
+            if below != one.source and is_below(below) and os.path.realpath(root) == root:
+                return root, below
+        raise MalformedFileError(
+            f"{self.trash / trashes.UNDO} names a file outside of the recorded folders: {one.source[:200]}."
+        )
+
+    def _one(self, one: Move, root: str, below: str) -> None:
+        parts, inside = below.split("/"), one.target.split("/")
+        with ExitStack() as open_folders:
+            try:
+                folder = open_folders.enter_context(opened_below(self.trash, inside[:-1]))
+            except FileNotFoundError:
+                folder = -1
+            trashed = Spot(folder, inside[-1])
+            if folder == -1 or trashed.status() is None:
+                self._already(one, root, parts)
+                return
+            if not self.dry_run:
+                remove_placeholder(trashed)
+            status = trashed.status()
+            if status is None or not status.st_size:
+                self._already(one, root, parts)
+                return
+            file = open_folders.enter_context(verified(trashed, one.sha256))
+            _check_image(file)
+            home = open_folders.enter_context(_reached(root, parts[:-1], make=not self.dry_run))
+            self._restore(one, trashed, file, Spot(home, parts[-1]))
+
+    def _restore(self, one: Move, trashed: Spot, file: Verified, home: Spot) -> None:
+        if not self.dry_run:
+            remove_placeholder(home)  # of a killed run; an image was never empty
+        if home.status() is not None:
+            if _whole(home, one.sha256):  # killed between a copy and the removal of what was copied
+                self._there(one, home)
+                return
+            raise ChangedError("another file has its name now; it stays in the trash")
+        if not self.dry_run:
+            try:
+                move(file, trashed, home)
+            except FileExistsError:
+                raise ChangedError("another file has its name now; it stays in the trash") from None
+            clear_hidden(home.folder, one.sha256)
+        self.made.append(one)
+        self.bytes += file.status.st_size
+
+    def _already(self, one: Move, root: str, parts: list[str]) -> None:
+        """Count a file that is where it was; ChangedError where it is in neither place."""
+        with _reached(root, parts[:-1]) as folder:
+            home = Spot(folder, parts[-1])
+            if home.status() is None:
+                raise ChangedError("it is neither in the trash nor where it was")
+            self._there(one, home)
+
+    def _there(self, one: Move, home: Spot) -> None:
+        if not self.dry_run:
+            clear_hidden(home.folder, one.sha256)
+        self.earlier += 1
+
+
+class _Full(OSError):  # noqa: N818 - an OSError that is about the disk, not about a file
+    pass
+
+
+@contextmanager
+def _full_disks() -> Iterator[None]:
+    """Tell a disk that is full or may not be written from a file that may not be moved."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise _Full(error.errno, error.strerror) from error
+        raise
+
+
+@contextmanager
+def _reached(root: str, folders: list[str], make: bool = False) -> Iterator[int]:
+    """A folder below a root; ChangedError where it is gone, or behind a link."""
+    with ExitStack() as held_open:
+        try:
+            handle = held_open.enter_context(opened_below(root, folders, make=make))
+        except FileNotFoundError:
+            raise ChangedError("its folder is gone") from None
+        except NotADirectoryError:
+            raise ChangedError("its folder is a link, or a file") from None
+        except OSError as error:
+            raise ChangedError(f"its folder cannot be opened: {error.strerror}") from None
+        yield handle
+
+
+def _place(image: DuplicateImage) -> Place:
+    assert image.place is not None  # only such are moved
+    return image.place
+
+
+def _whole(spot: Spot, sha256: str) -> bool:
+    """Whether a plain file with these bytes has the name."""
+    try:
+        with verified(spot, sha256):
+            return True
+    except (ChangedError, OSError):
+        return False
+
+
+def _check_image(file: Verified) -> None:
+    """Refuse what is no image: a stranger's record must not move other files."""
+    try:
+        recognise(os.pread(file.handle, _SIGNATURE, 0))
+    except ImageError:
+        raise ChangedError("it is no image") from None
