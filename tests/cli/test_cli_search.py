@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import browsing
 import labelled
 import pytest
 
@@ -87,6 +88,32 @@ def test_what_cannot_be_done_is_said(capsys: pytest.CaptureFixture[str], words: 
     says(capsys, "index photos -m digits -o photos.idx -q")
     _, err = says(capsys, words, code=2)
     assert message in err
+
+
+def test_a_page_has_the_images_in_it(
+    capsys: pytest.CaptureFixture[str], browser: browsing.Browser, tmp_path: Path
+) -> None:
+    pytest.importorskip("jinja2")
+    labelled.noise(Path("photos"), 40)
+    Path("photos/1.png").rename("photos/<img src=x onerror=alert(1)>.png")
+    says(capsys, "index photos -m digits -o photos.idx -q")
+    says(capsys, "search photos.idx photos/3.png --not photos/5.png -k 40 --html hits/page.html -q")
+    says(capsys, "search photos.idx photos/3.png -k 2 --html photos/3.png", code=2)
+    labelled.put(Path("mine.html"), "<p>mine")
+    says(capsys, "search photos.idx photos/3.png -k 2 --html mine.html", code=2)
+    assert Path("mine.html").read_text() == "<p>mine"
+    for width, dark in ((browsing.DESKTOP, False), (browsing.PHONE, True)):
+        with browser.opened(tmp_path / "hits" / "page.html", width, dark) as (tab, complaints):
+            assert tab.locator("#hits .cell").count() == 40
+            assert tab.locator("#query .cell").count() == 1
+            tab.locator("#hits .cell").first.focus()
+            tab.keyboard.press("ArrowRight")
+            tab.keyboard.press("Space")
+            assert tab.locator("#count").inner_text() == "1"
+            tab.keyboard.press("Enter")
+            assert tab.locator("#beside figure").count() == 12
+            assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+            assert complaints == []
 
 
 def test_an_index_of_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,24 @@ class Browser:
         finally:
             context.close()
 
+    @contextmanager
+    def opened(self, page: Path, width: int = DESKTOP, dark: bool = False) -> Iterator[tuple[Any, list[str]]]:
+        """A tab with a page that has a script, and what it complains of or fetches from elsewhere than its folder."""
+        context = self._chromium.new_context(
+            viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light", accept_downloads=True
+        )
+        complaints: list[str] = []
+        try:
+            tab = context.new_page()
+            tab.on("console", lambda message: complaints.append(message.text))
+            tab.on("pageerror", lambda error: complaints.append(str(error)))
+            own = (page.absolute().parent.as_uri(), "blob:", "data:")
+            tab.on("request", lambda asked: None if asked.url.startswith(own) else complaints.append(asked.url))
+            tab.goto(page.absolute().as_uri(), wait_until="load")
+            yield tab, complaints
+        finally:
+            context.close()
+
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:

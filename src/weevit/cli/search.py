@@ -27,6 +27,7 @@ _MOST, _DEFAULT = 1_000_000, 10
     "--like", "head", help="With --class: the model whose classifier it is, for instance a run of weevit fit."
 )
 @click.option("--model", "-m", default="", help="The model of the index, where it lies somewhere else now.")
+@click.option("--html", "page", type=options.Output(), help="Write a page with the images: FILE.html.")
 @click.option("--threads", type=options.Whole(1, MAX_THREADS), help="Threads to compute with; chosen by default.")
 @options.json_lines
 @options.quiet
@@ -39,6 +40,7 @@ def search(
     name: str | None,
     head: str | None,
     model: str,
+    page: Path | None,
     threads: int | None,
     json_lines: bool,
     quiet: bool,
@@ -49,14 +51,21 @@ def search(
     is surest. Each line has the similarity (the cosine, 1 is equal) or the probability, and the image's name.
     """
     from weevit.cli.console import say, say_json, tell
+    from weevit.images.sources import expand
     from weevit.search.index import open_index
     from weevit.text import one_line
 
     _check(images, unlike, name, head, index)
+    if page is not None:
+        from weevit.search.page import check_page, write_page
+
+        check_page(page, index, *images)
     opened = open_index(index, threads=threads)
     if model:
         opened = open_index(index, opened.space.open(model, threads), threads)
     hits = _found(opened, images, k, unlike, name, head)
+    if page is not None:
+        write_page(page, opened, _asked(images, unlike, name), [*expand(images)], hits)
     for rank, hit in enumerate(hits, 1):
         if json_lines:
             say_json({"schema": "weevit.search/1", "rank": rank, **hit.to_dict()})
@@ -64,7 +73,9 @@ def search(
             say(f"{hit.score:.4f}  {one_line(hit.id)}")
     if not quiet:
         maker = opened.space.maker
-        tell(f"{len(hits):,} of {len(opened):,} images · {maker.name if maker else 'vectors of an unknown model'}")
+        written = f" · written: {page}" if page is not None else ""
+        name_of = maker.name if maker else "vectors of an unknown model"
+        tell(f"{len(hits):,} of {len(opened):,} images · {name_of}{written}")
     return 0
 
 
@@ -82,6 +93,12 @@ def _check(images: tuple[str, ...], unlike: tuple[str, ...], name: str | None, h
         raise UsageError(f"A search is for IMAGES or for a --class: {what}.", f"{start} QUERY.jpg")
     if unlike and name is not None:
         raise UsageError("--not goes with IMAGES, not with --class.", f"{start} QUERY.jpg --not OTHER.jpg")
+
+
+def _asked(images: tuple[str, ...], unlike: tuple[str, ...], name: str | None) -> str:
+    if name is not None:
+        return f"the class {name}"
+    return f"like {' and '.join(images)}" + (f", unlike {' and '.join(unlike)}" if unlike else "")
 
 
 def _found(

@@ -14,6 +14,7 @@ __all__ = [
     "manifest",
     "moments",
     "neighbours",
+    "page",
     "removal",
     "trash",
 ]
