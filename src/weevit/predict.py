@@ -26,6 +26,7 @@ from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, Session, block_indices, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
+from weevit.images.budget import until_cropped
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
 from weevit.images.source import Source, channels_of, open_image
@@ -247,7 +248,8 @@ class Predictor:
         Raises:
             ImageError: there is no image to see.
         """
-        return preprocess(self.open(source), self.preprocessing)
+        with until_cropped():
+            return preprocess(self.open(source), self.preprocessing)
 
     def pixels_depend_on(self) -> dict[str, object]:
         """All that the model's input depends on beside the file, by name: what keeps answers must know it."""
@@ -318,7 +320,8 @@ class Predictor:
 
     def _decode(self, source: Source) -> _Decoded:
         try:
-            return self._see(source)
+            with until_cropped():
+                return self._see(source)
         except ImageError as error:
             return _Decoded(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
 
