@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weevit.arguments import within
 from weevit.cli import options
 from weevit.cli.console import tell
 
@@ -46,6 +47,13 @@ _MEGABYTE = 1 << 20
     help="Images that may wait; beyond it, requests get 503.",
 )
 @click.option(
+    "--deadline",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Seconds in which requests are answered, or get 503: at once where the queue is too long for it.",
+)
+@click.option(
     "--drain",
     type=options.Whole(0, 600),
     default=1,
@@ -79,6 +87,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         max_request=own["max_request"] * _MEGABYTE,
         max_images=own["max_images"],
         queue=own["queue"],
+        deadline_s=within("deadline", own["deadline"], 0.01, 3600),
         connections=own["connections"],
         drain_s=own["drain"],
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,

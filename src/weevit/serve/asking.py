@@ -13,6 +13,7 @@ from weevit.errors import ImageError, UsageError, did_you_mean
 from weevit.images.source import Source
 from weevit.serve.forms import Form, bad, read_form
 from weevit.serve.models import Answers, Models, Served
+from weevit.serve.problems import late
 from weevit.serve.service import Service
 
 MAX_TOPK = 1000
@@ -73,17 +74,21 @@ def topk_of(form: Form) -> int:
 async def answers_of(
     service: Service, request: Request, served: Served, images: list[Source], topk: int = 5
 ) -> Answers:
-    """As `Models.answer`, for as long as the client waits; errors are counted.
+    """As `Models.answer`, for as long as the client waits and the deadline allows; errors are counted.
 
     Raises:
         ClientDisconnect: it has gone; what was not begun for it is left out.
+        ProblemError: the queue is full, or the answer does not come in time (503).
     """
+    deadline_s = service.bounds.deadline_s
     answering = asyncio.ensure_future(service.loaded().answer(served, images, topk))
     gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
+        await asyncio.wait({answering, gone}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done() and not answering.done():
             raise ClientDisconnect
+        if not answering.done():
+            raise late(deadline_s)
         answers = answering.result()
     finally:
         gone.cancel()

@@ -50,7 +50,7 @@ class Models:
         self.turns = Turns(COMPUTING)
         self._bounds = bounds
         self.waiting = 0
-        self._rate = _Rate()
+        self._pace = _Pace()
 
         def desk(name: str, predictor: Predictor) -> Desk[tuple[Source, int], Any, Result]:
             return predictor.desk(self.turns, lambda stage, value: observe(name, stage, value))
@@ -84,7 +84,7 @@ class Models:
             finally:
                 for future in asked:  # of a client that has gone
                     future.cancel()
-        self._rate.count(len(images))
+        self._pace.count(len(images))
         for one in found:
             if isinstance(one, BaseException) and not isinstance(one, ImageError):
                 raise one
@@ -95,32 +95,64 @@ class Models:
         """Places in the queue, held while the block runs; ProblemError 503 where there are none."""
         self.check_place(count)
         self.waiting += count
+        self._pace.work()
         try:
             yield
         finally:
             self.waiting -= count
+            if not self.waiting:
+                self._pace.rest()
 
     def check_place(self, count: int = 1) -> None:
         """Raise the ProblemError of a full queue, before anything is read for it. An empty one takes any request."""
-        if self.waiting and self.waiting + count > self._bounds.queue:
-            seconds = max(1, min(60, math.ceil(self.waiting / self._rate.per_s())))
-            raise busy(seconds, f"{self.waiting:,} images wait; the limit is {self._bounds.queue:,}.")
+        if not self.waiting:
+            return
+        limit, seconds = self._bounds.deadline_s * _HOPE, (self.waiting + count) * self._pace.per_image
+        if self.waiting + count > self._bounds.queue:
+            why = f"the limit is {self._bounds.queue:,}"
+        elif seconds > limit:
+            why = f"with this request they take about {seconds:.2g} s, and the limit is {limit:.2g} s"
+        else:
+            return
+        later = max(1, min(60, math.ceil(self.waiting * self._pace.per_image)))
+        raise busy(later, f"{self.waiting:,} images wait; {why}.")
 
 
-class _Rate:
-    """Answers per second of late."""
+_HOPE = 0.5
+"""Share of the deadline in which an answer is expected; the rest is for those that take longer than that."""
+
+
+class _Pace:
+    """Seconds per answer, of the time in which there was work.
+
+    Attributes:
+        per_image: of late; 0.1 s before anything is known.
+    """
 
     def __init__(self) -> None:
-        self._start, self._count, self._last = time.monotonic(), 0, 10.0
+        self.per_image = 0.1
+        self._since: float | None = None
+        self._busy, self._count = 0.0, 0
+
+    def work(self) -> None:
+        """There is work."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def rest(self) -> None:
+        """There is none any more."""
+        self._add()
+        self._since = None
 
     def count(self, answers: int) -> None:
         """Count some."""
         self._count += answers
-        passed = time.monotonic() - self._start
-        if passed > 2:
-            self._last = max(0.1, self._count / passed)
-            self._start, self._count = time.monotonic(), 0
+        self._add()
+        if self._busy > 1:
+            self.per_image = self._busy / self._count
+            self._busy, self._count = 0.0, 0
 
-    def per_s(self) -> float:
-        """At least 0.1."""
-        return self._last
+    def _add(self) -> None:
+        if self._since is not None:
+            now = time.monotonic()
+            self._busy, self._since = self._busy + now - self._since, now

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weevit.serve.bounds import MAX_HEAD, MAX_PIPELINED, Bounds
 from weevit.serve.problems import Problem
+from weevit.serve.service import CONNECTION, Connection
 
 _LINGER_S, _LINGER_BYTES = 0.5, 64 << 10
 
@@ -76,6 +77,7 @@ class Guarded(HttpToolsProtocol):
     _head_bytes = 0
     _late: asyncio.TimerHandle | None = None
     _lingering: _Lingering
+    _remembered: Connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """A client connects; one too many is turned away before it has said anything."""
@@ -84,6 +86,7 @@ class Guarded(HttpToolsProtocol):
             transport.abort()
             return
         _send_at_once(transport)
+        self._remembered = Connection()
         self._lingering = _Lingering(transport, self)
         super().connection_made(self._lingering)  # type: ignore[arg-type]  # has all that is used
         self._wait_for_head()
@@ -135,6 +138,7 @@ class Guarded(HttpToolsProtocol):
         self.in_request = True
         self._wait_for_head()
         super().on_message_begin()
+        self.scope["state"][CONNECTION] = self._remembered
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; trailers behind a body are dropped."""
