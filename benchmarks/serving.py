@@ -74,12 +74,15 @@ class Process:
 def started(words: list[object], ready: str) -> Iterator[Process]:
     """Run a command until the block ends; it is ready when a line matches, whose group is its port."""
     begin = time.perf_counter()
+    environment = os.environ | {"PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "weevit-bytecode")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled once, as pip does when it installs
     popen = subprocess.Popen(
         [str(word) for word in words],
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=environment,
     )
     assert popen.stdout is not None
     said = []

@@ -13,8 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from weevit.errors import ImageError
-from weevit.explain.draw import overlay
-from weevit.explain.relevance import explain_source
 from weevit.images.source import Source
 from weevit.serve.asking import form_of, model_of
 from weevit.serve.forms import bad
@@ -63,6 +61,9 @@ async def _held(one: asyncio.Semaphore, deadline_s: float) -> AsyncIterator[None
 
 def _draw(models: Models, served: Served, source: Source) -> tuple[bytes, str]:
     """The PNG, and the name of the class that it explains."""
+    from weevit.explain.draw import overlay  # these take 20 ms of a server's start
+    from weevit.explain.relevance import explain_source
+
     with models.turns.turn():
         found = explain_source(served.predictor, source)
     file = io.BytesIO()
