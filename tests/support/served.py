@@ -68,6 +68,11 @@ class Running:
         (found,) = (line for line in lines if line.startswith("VmRSS"))
         return int(found.split()[1]) / 1024
 
+    def cpu_s(self) -> float:
+        """Processor seconds so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout)
