@@ -28,6 +28,9 @@ _MEGABYTE = 1 << 20
 @click.option(
     "--api-key-file", type=click.Path(path_type=Path), help="File with a key per line; requests need one of them."
 )
+@click.option(
+    "--index", type=click.Path(path_type=Path), help="An index of images (weevit index) to search at /v1/search."
+)
 @click.option("--metrics", is_flag=True, help="Metrics for Prometheus at /metrics.")
 @click.option(
     "--allow-urls",
@@ -67,7 +70,8 @@ _MEGABYTE = 1 << 20
 def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own: Any) -> int:
     """Answer requests with MODELS, and show a page to drop photos on; the default model where none is named.
 
-    /v1/classify, /v1/embeddings (OpenAI), /v2 (Open Inference Protocol), /v1/explain; /openapi.json has examples.
+    /v1/classify, /v1/embeddings (OpenAI), /v2 (Open Inference Protocol), /v1/explain; with --index /v1/search, and a
+    page for it at /search; by default with the model of the index. /openapi.json has examples.
     A JSON line for each request is printed to stderr, without content. SIGTERM or Ctrl-C: what is accepted is
     answered, then the server ends.
     """
@@ -92,6 +96,8 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         drain_s=own["drain"],
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,
     )
+    if own["index"] is not None:
+        models, loading = _for_index(own["index"], models, loading)
     named = names_of(models or (options.DEFAULT_MODEL,))
     keys = None if own["api_key_file"] is None else read_keys(own["api_key_file"])
     addresses = Addresses(own["allow_urls"], bounds.max_request)
@@ -103,7 +109,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     from weevit.serve.service import Service
 
     write: Callable[[str], None] = (lambda line: None) if quiet else tell
-    service = Service(bounds, addresses, keys, metrics, write)
+    service = Service(bounds, addresses, keys, metrics, write, index=own["index"])
     host, port = listening.getsockname()[:2]
     if own["host"] not in ("127.0.0.1", "::1", "localhost") and keys is None:
         tell(f"note: {own['host']} can be reached from other machines, and no key is asked for: --api-key-file key")
@@ -112,7 +118,25 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     return 0
 
 
+def _for_index(
+    folder: Path, models: tuple[str, ...], loading: options.Loading
+) -> tuple[tuple[str, ...], options.Loading]:
+    """The models that were named, or the one that made the index, as it was then."""
+    from weevit.search.index import open_index
+
+    maker = open_index(folder).space.maker
+    if models or maker is None:
+        return models, loading
+    height, width = maker.preprocessing["height"], maker.preprocessing["width"]
+    size = loading.image_size or f"{height}x{width}"
+    return (maker.source,), replace(loading, image_size=size, precision=loading.precision or maker.precision)
+
+
 def _load_all(named: Mapping[str, str], loading: options.Loading) -> dict[str, Predictor]:
+    """Load the models and their sessions: hashing and reading them leaves the interpreter to the server's imports."""
     from weevit.cli.answers import load_model
 
-    return {name: load_model(replace(loading, model=word), quiet=True) for name, word in named.items()}
+    loaded = {name: load_model(replace(loading, model=word), quiet=True) for name, word in named.items()}
+    for predictor in loaded.values():
+        predictor.open_session()
+    return loaded

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -14,10 +12,10 @@ from starlette.routing import Route
 
 from weevit.errors import ImageError
 from weevit.images.source import Source
-from weevit.serve.asking import form_of, model_of
+from weevit.serve.asking import form_of, held, model_of
 from weevit.serve.forms import bad
 from weevit.serve.models import Models, Served
-from weevit.serve.problems import ProblemError, late, of_image
+from weevit.serve.problems import ProblemError, of_image
 from weevit.serve.service import Service
 
 SETTINGS = ("model",)
@@ -35,7 +33,7 @@ def routes(service: Service) -> list[Route]:
         if not served.predictor.checkpoint.num_classes:
             raise ProblemError(400, "no_classes", f"The model {served.name} has no classes.", "POST /v1/embeddings")
         with models.place(1):
-            async with _held(one, service.bounds.deadline_s):
+            async with held(one, service.bounds.deadline_s):
                 try:
                     png, said = await asyncio.to_thread(_draw, models, served, form.images[0])
                 except ImageError as error:
@@ -45,18 +43,6 @@ def routes(service: Service) -> list[Route]:
         return Response(png, media_type="image/png", headers={"Weevit-Class": quote(said)})
 
     return [Route("/v1/explain", explain, methods=["POST"])]
-
-
-@asynccontextmanager
-async def _held(one: asyncio.Semaphore, deadline_s: float) -> AsyncIterator[None]:
-    try:
-        await asyncio.wait_for(one.acquire(), deadline_s)
-    except TimeoutError:
-        raise late(deadline_s) from None
-    try:
-        yield
-    finally:
-        one.release()
 
 
 def _draw(models: Models, served: Served, source: Source) -> tuple[bytes, str]:

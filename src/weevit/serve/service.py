@@ -7,6 +7,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,7 +27,15 @@ from weevit.serve.models import Models
 from weevit.serve.problems import Problem, ProblemError, of_error
 from weevit.text import json_line, one_line
 
-OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+if TYPE_CHECKING:
+    from weevit.serve.searching import Searcher
+
+OPEN = frozenset(
+    {
+        *("/", "/page.js", "/page.css", "/shared.js", "/search", "/search.js"),
+        *("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"),
+    }
+)
 """Paths that need no key: they tell nothing but that a server is there."""
 
 HEADERS = {
@@ -70,6 +80,8 @@ class Service:
         metrics: None where none are kept.
         write: takes the lines of the log.
         models: None until all have answered once.
+        index: folder of the index that is searched; None for none.
+        found: searches it; None until all models have answered once.
         draining: whether SIGTERM came: connections end with their answers.
     """
 
@@ -79,6 +91,8 @@ class Service:
     metrics: Metrics | None = None
     write: Callable[[str], None] = print
     models: Models | None = None
+    index: Path | None = None
+    found: Searcher | None = None
     draining: bool = False
     bodies: Bodies = field(init=False)
 
@@ -94,10 +108,18 @@ class Service:
     def loaded(self) -> Models:
         """The models; ProblemError 503 while they are loaded."""
         if self.models is None:
-            raise ProblemError(
-                503, "starting", "The models are being loaded.", "GET /readyz", headers={"Retry-After": "1"}
-            )
+            raise _starting()
         return self.models
+
+    def searcher(self) -> Searcher:
+        """The index; ProblemError 503 while the models are loaded."""
+        if self.found is None:
+            raise _starting()
+        return self.found
+
+
+def _starting() -> ProblemError:
+    return ProblemError(503, "starting", "The models are being loaded.", "GET /readyz", headers={"Retry-After": "1"})
 
 
 class Front:
