@@ -6,11 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weevit.cli.console import Tally, tell
-from weevit.cli.options import Loading, parse_image_size
+from weevit.cli.options import DEFAULT_MODEL, Loading, parse_image_size
 from weevit.cli.progress import download_progress
 from weevit.cli.signs import Signs, names_of
 from weevit.errors import MissingImageError, UsageError, did_you_mean
@@ -46,6 +47,17 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
     for note in predictor.checkpoint.notes:
         tell(f"note: {note}")
     return predictor
+
+
+def loading_of_index(folder: Path, loading: Loading) -> Loading:
+    """The options of loading with the model of an index, as it was then; a size or precision that was typed wins."""
+    from weevit.search.index import open_index
+
+    maker = open_index(folder).space.maker
+    if maker is None:
+        return replace(loading, model=DEFAULT_MODEL)  # whether it fits is found when both are there
+    size = loading.image_size or "{height}x{width}".format(**maker.preprocessing)
+    return replace(loading, model=maker.source, image_size=size, precision=loading.precision or maker.precision)
 
 
 def model_line(predictor: Predictor) -> str:

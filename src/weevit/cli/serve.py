@@ -80,6 +80,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     for module in ("starlette", "uvicorn", "httptools", "python_multipart"):
         if find_spec(module) is None:
             raise missing("serve", f"The server needs {module.replace('_', '-')}, which is not installed.")
+    from weevit.cli.answers import loading_of_index
     from weevit.serve.addresses import Addresses
     from weevit.serve.bounds import Bounds
     from weevit.serve.keys import read_keys
@@ -96,8 +97,9 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         drain_s=own["drain"],
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,
     )
-    if own["index"] is not None:
-        models, loading = _for_index(own["index"], models, loading)
+    if own["index"] is not None and not models:
+        loading = loading_of_index(own["index"], loading)
+        models = (loading.model,)
     named = names_of(models or (options.DEFAULT_MODEL,))
     keys = None if own["api_key_file"] is None else read_keys(own["api_key_file"])
     addresses = Addresses(own["allow_urls"], bounds.max_request)
@@ -116,20 +118,6 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     run(service, listening, loaded.result, lambda: tell(f"ready: {address} · {', '.join(named)}"))
     return 0
-
-
-def _for_index(
-    folder: Path, models: tuple[str, ...], loading: options.Loading
-) -> tuple[tuple[str, ...], options.Loading]:
-    """The models that were named, or the one that made the index, as it was then."""
-    from weevit.search.index import open_index
-
-    maker = open_index(folder).space.maker
-    if models or maker is None:
-        return models, loading
-    height, width = maker.preprocessing["height"], maker.preprocessing["width"]
-    size = loading.image_size or f"{height}x{width}"
-    return (maker.source,), replace(loading, image_size=size, precision=loading.precision or maker.precision)
 
 
 def _load_all(named: Mapping[str, str], loading: options.Loading) -> dict[str, Predictor]:
