@@ -51,6 +51,41 @@ def test_the_manifests_are_as_strict_as_the_unit() -> None:
     assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain + 30
 
 
+FIELDS = {
+    "": {"apiVersion", "kind", "metadata", "spec"},
+    "spec": {"predictor", "transformer", "explainer"},
+    "spec.predictor": {"containers", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "timeout", "model"},
+    "spec.predictor.containers": {
+        *("name", "image", "args", "command", "env", "ports", "resources", "readinessProbe", "livenessProbe"),
+        *("securityContext", "volumeMounts", "imagePullPolicy", "workingDir"),
+    },
+    "spec.predictor.containers.readinessProbe": {"httpGet", "periodSeconds", "initialDelaySeconds", "timeoutSeconds"},
+    "spec.predictor.containers.readinessProbe.httpGet": {"path", "port", "scheme", "host", "httpHeaders"},
+    "spec.predictor.containers.ports": {"containerPort", "protocol", "name", "hostPort", "hostIP"},
+    "spec.predictor.containers.resources": {"requests", "limits", "claims"},
+}
+"""Fields of KServe's InferenceService, v1beta1, at the levels that the manifest has (its CRD at aaac4e294)."""
+
+
+def test_kserves_manifest_has_fields_of_its_kind() -> None:
+    manifest = yaml.safe_load((FOLDER / "kserve.yaml").read_text())
+    assert (manifest["apiVersion"], manifest["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    seen = set()
+
+    def walk(value: Any, where: str) -> None:
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict) and where in FIELDS:
+                seen.add(where)
+                assert set(one) <= FIELDS[where], where
+                for name, inner in one.items():
+                    walk(inner, f"{where}.{name}".strip("."))
+
+    walk(manifest, "")
+    assert seen == set(FIELDS)
+    (container,) = manifest["spec"]["predictor"]["containers"]
+    assert container["readinessProbe"]["httpGet"]["port"] == container["ports"][0]["containerPort"]
+
+
 def test_the_help_names_what_there_is() -> None:
     shown = CliRunner().invoke(serve, ["--help"]).output
     assert "/v1/classify" in shown
