@@ -1,4 +1,4 @@
-"""Rows S1 to S7, S9 to S11, S13 and S14 of the scorecard in full: the server among clients that are not kind.
+"""Rows S1 to S7, S9 to S11 and S13 to S15 of the scorecard in full: the server among clients that are not kind.
 
     python benchmarks/reliability/serving.py [S1 S2 ...]
 
@@ -257,6 +257,12 @@ def s6() -> Outcome:
     return _tests("tests/serve/test_classify.py", "-k", "s6")
 
 
+def s15() -> Outcome:
+    """Workers that uvicorn starts; and workers that a warm server is forked into, as gunicorn --preload does."""
+    files = "tests/serve/test_examples.py", "tests/answers/test_pipeline.py"
+    return _tests(*files, "-k", "s15")
+
+
 def s14() -> Outcome:
     return _tests("tests/serve/test_classify.py", "-k", "s14")
 
@@ -367,7 +373,7 @@ def s11() -> Outcome:
 
 ROWS: dict[str, Callable[[], Outcome]] = {
     "S1": s1, "S2": s2, "S3": s3, "S4": s4, "S5": s5, "S6": s6, "S7": s7, "S9": s9, "S10": s10, "S11": s11, "S13": s13,
-    "S14": s14,
+    "S14": s14, "S15": s15,
 }  # fmt: skip
 
 

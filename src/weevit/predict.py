@@ -225,12 +225,14 @@ class Predictor:
             turns: shared by all models that compute on the same processors.
             observe: told how long each stage took.
         """
-        session, kept = self._session(self._request((), None)), (self.checkpoint, self.preprocessing)
+        request, kept = self._request((), None), (self.checkpoint, self.preprocessing)
+        self._session(request)  # loaded now, and not for the first image
 
         def decode(asked: tuple[Source, int]) -> tuple[_Decoded, int]:
             return self._see(asked[0]), asked[1]
 
         def compute(batch: list[tuple[_Decoded, int]]) -> list[Result]:
+            session = self._session(request)  # a forked process has one of its own
             answers = session.run(np.stack([image.pixels for image, _ in batch if image.pixels is not None]))
             rows = ({name: values[row] for name, values in answers.items()} for row in range(len(batch)))
             return [assemble(image.result, next(rows), topk, *kept) for image, topk in batch]
