@@ -175,15 +175,15 @@ def _bombs(at_once: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, serving("digits", "--quiet") as server:
         bombs = {name: path.read_bytes() for name, path in make_bombs(Path(folder)).items()}
         server.ask("POST", "/v1/classify", bombs[next(iter(bombs))])
-        before, found = _peak(server), []
+        before, found = server.peak_mb(), []
         peaks = {200: 0.0, 413: 0.0, 422: 0.0}
         for name, data in bombs.items():
-            _forget_peak(server)
+            server.forget_peak()
             start = time.perf_counter()
             answer = server.ask("POST", "/v1/classify", data)
             found.append((name, answer.status, time.perf_counter() - start))
-            peaks[answer.status] = max(peaks[answer.status], _peak(server) - before)
-        _forget_peak(server)
+            peaks[answer.status] = max(peaks[answer.status], server.peak_mb() - before)
+        server.forget_peak()
         waits: list[float] = []
         with ThreadPoolExecutor(at_once) as pool:
             asked = [pool.submit(server.ask, "POST", "/v1/classify", data) for data in bombs.values()]
@@ -193,16 +193,7 @@ def _bombs(at_once: int) -> dict[str, Any]:
                 waits.append(time.perf_counter() - start)
                 time.sleep(0.05)
         same = [future.result().status for future in asked] == [status for _, status, _ in found]
-        return {"found": found, "peaks": peaks, "together": _peak(server) - before, "waits": waits, "same": same}
-
-
-def _forget_peak(server: Running) -> None:
-    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
-
-
-def _peak(server: Running) -> float:
-    text = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+        return {"found": found, "peaks": peaks, "together": server.peak_mb() - before, "waits": waits, "same": same}
 
 
 def s4() -> Outcome:
@@ -213,12 +204,12 @@ def s4() -> Outcome:
     worst, statuses = 0.0, Counter[int]()
     with serving("digits", "--quiet") as server:
         server.ask("POST", "/v1/classify", bombs["PNG"])
-        before = _peak(server)
+        before = server.peak_mb()
         for data in bombs.values():
             start = time.perf_counter()
             statuses[server.ask("POST", "/v1/classify", data).status] += 1
             worst = max(worst, time.perf_counter() - start)
-        more = _peak(server) - before
+        more = server.peak_mb() - before
     good = set(statuses) <= {413, 422} and worst < 0.1 and more < 50
     took = f"slowest {1000 * worst:.0f} ms (< 100), memory + {more:.0f} MB (< 50)"
     return good, f"{len(bombs)} bombs of 170 megapixels: {dict(statuses)}, {took}"

@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -197,6 +199,25 @@ def test_the_pace_is_that_of_busy_time(monkeypatch: pytest.MonkeyPatch) -> None:
         pace.rest()
         now[0] += 10
     assert pace.per_image == pytest.approx(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_s13_many_large_images_take_no_more_memory_than_one(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (6000, 6000), (9, 99, 200)).save(file, "PNG")
+    with serving("digits", "--quiet", **environment(tmp_path)) as server:
+
+        def ask(data: bytes) -> int:
+            return server.ask("POST", "/v1/classify", data).status
+
+        assert [ask(file.getvalue()), ask(png(0))] == [200, 200]
+        alone = server.peak_mb()
+        server.forget_peak()
+        with ThreadPoolExecutor(6) as pool:
+            large = [pool.submit(ask, file.getvalue()) for _ in range(6)]
+            beside = [ask(png(seed)) for seed in range(6)]
+        assert [future.result() for future in large] + beside == [200] * 12
+        assert server.peak_mb() < alone + 50
 
 
 def test_who_goes_away_is_not_answered(tmp_path: Path) -> None:
