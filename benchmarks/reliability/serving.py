@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,38 +51,55 @@ def load(server: Running, images: list[bytes], clients: int, requests: int) -> L
     return load_test(Target("127.0.0.1", server.port), images, clients, requests)
 
 
-def nice_load(server: Running, folder: Path, clients: int, requests: int) -> tuple[dict[str, Any], float]:
-    """`weevit bench --serve` at the lowest priority, as if the clients had a machine of their own; its CPU seconds."""
+@dataclass
+class Measured:
+    """What `weevit bench --serve` found, and the CPU seconds of both sides."""
+
+    found: dict[str, Any]
+    server_s: float
+    clients_s: float
+
+    @property
+    def answers(self) -> int:
+        """How many images were answered."""
+        return int(self.found["statuses"].get("200", 0))
+
+
+def bench(server: Running, folder: Path, clients: int, requests: int) -> Measured:
     words = ["--serve", server.url, "--images", folder, "--clients", clients, "--requests", requests, "--json"]
-    command = ["nice", "-n", "19", sys.executable, "-m", "weevit", "bench", *map(str, words)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "weevit", "bench", *map(str, words)]
+    before, own = resource.getrusage(resource.RUSAGE_CHILDREN), server.cpu_s()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(json.loads(done.stdout), server.cpu_s() - own, seconds)
 
 
 def s1() -> Outcome:
-    """Overload by 64 clients that come back at once, whatever they are told; a deadline of 2.5 times one's latency."""
+    """Overload by 64 clients that come back at once, whatever they are told, in turn with 8, which get what there is.
+
+    The deadline is 2.2 times the latency of one client. Beside other work the rates are also given per CPU second.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number, data in enumerate(photos(200)):
             (folder / f"{number}.jpg").write_bytes(data)
         with serving(common.vit_tiny(), "--quiet") as server:
-            unloaded, _ = nice_load(server, folder, 1, 150)
-            capacity, _ = nice_load(server, folder, 8, 300)
-        with serving(common.vit_tiny(), "--deadline", 2.5 * unloaded["p99_ms"] / 1000, "--quiet") as server:
-            nice_load(server, folder, 8, 100)
-            before = server.cpu_s()
-            found, cpu = nice_load(server, folder, 64, 5000)
-            own = server.cpu_s() - before
-    ratio, goodput = found["p99_ms"] / unloaded["p99_ms"], found["images_per_s"] / capacity["images_per_s"]
-    good = set(found["statuses"]) <= {"200", "503"} and goodput >= 0.9 and ratio <= 3
+            p99 = bench(server, folder, 1, 150).found["p99_ms"]
+            with serving(common.vit_tiny(), "--deadline", 2.2 * p99 / 1000, "--quiet") as bounded:
+                bench(bounded, folder, 8, 50)
+                runs = [(bench(server, folder, 8, 150), bench(bounded, folder, 64, 1500)) for _ in range(3)]
+    loads = [load for _, load in runs]
+    statuses = sum((Counter(load.found["statuses"]) for load in loads), Counter[str]())
+    slowest = statistics.median(load.found["p99_ms"] for load in loads)
+    goodput = statistics.median(load.found["images_per_s"] / own.found["images_per_s"] for own, load in runs)
+    by_cpu = statistics.median(load.answers / load.server_s * own.server_s / own.answers for own, load in runs)
+    good = set(statuses) <= {"200", "503"} and goodput >= 0.9 and slowest / p99 <= 3
     return good, (
-        f"64 clients, 5,000 requests in {found['seconds']:.0f} s: {found['statuses']}; p99 of the accepted "
-        f"{found['p99_ms']:.0f} ms, {ratio:.1f} times that of one client, {unloaded['p99_ms']:.0f} ms (<= 3); "
-        f"{found['images_per_s']:.1f} answers/s, {100 * goodput:.0f} % of what 8 clients get (>= 90); CPU seconds: "
-        f"server {own:.0f}, clients {cpu:.0f}"
+        f"64 clients, {sum(statuses.values()):,} requests in {sum(load.found['seconds'] for load in loads):.0f} s: "
+        f"{dict(statuses)}; p99 of the accepted {slowest:.0f} ms, {slowest / p99:.1f} times that of one client, "
+        f"{p99:.0f} ms (<= 3); answers/s {100 * goodput:.0f} % of what 8 clients get (>= 90), per CPU second "
+        f"{100 * by_cpu:.0f} %; the clients took {sum(load.clients_s for load in loads):.0f} CPU seconds"
     )
 
 

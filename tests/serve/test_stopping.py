@@ -175,16 +175,16 @@ def test_what_does_not_come_in_time_is_refused_and_asked_again_slowly(tmp_path: 
 
 
 def test_what_is_not_expected_in_time_is_refused_at_once() -> None:
-    bounds = Bounds(queue=8, deadline_s=1.0)
+    bounds = Bounds(queue=16, deadline_s=1.0)
     models = Models({}, bounds)
     models._pace.per_image = 0.1
-    with models.place(4):  # 0.4 s of 0.5
+    with models.place(6):  # 0.6 s of 0.8
         models.check_place(1)
-        with pytest.raises(ProblemError, match=r"4 images wait; with this request they take about 0.6 s"):
-            models.check_place(2)
+        with pytest.raises(ProblemError, match=r"6 images wait; with this request they take about 0.9 s"):
+            models.check_place(3)
         models._pace.per_image = 0.01
-        with pytest.raises(ProblemError, match=r"4 images wait; the limit is 8"):
-            models.check_place(5)
+        with pytest.raises(ProblemError, match=r"6 images wait; the limit is 16"):
+            models.check_place(11)
     models.check_place(64)  # nothing waits: it is tried
 
 

@@ -54,7 +54,7 @@ _MEGABYTE = 1 << 20
     type=float,
     default=60.0,
     show_default=True,
-    help="Seconds in which requests are answered, or get 503: at once where the queue is too long for it.",
+    help="Seconds until images are computed, or 503: at once where the queue is too long for it.",
 )
 @click.option(
     "--drain",

@@ -13,7 +13,8 @@ class Bounds:
         max_request: bytes of a request's body.
         max_images: images in one request.
         queue: images that are accepted and not answered yet; a request beyond it gets 503 with Retry-After.
-        deadline_s: seconds in which a request is answered, or gets 503: at once where it is expected to take longer.
+        deadline_s: seconds in which the images of a request are begun, or it gets 503: at once where it is expected to
+            take longer.
         connections: open at a time; a further one is closed at once.
         head_s: seconds in which the head of a request has to arrive.
         body_s: seconds that its body may take, beside the time that `body_rate` allows.

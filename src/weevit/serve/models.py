@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from weevit.errors import ImageError, did_you_mean
 from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.serve.bounds import Bounds
-from weevit.serve.problems import ProblemError, busy
+from weevit.serve.problems import ProblemError, busy, late
 
 Observe = Callable[[str, str, float], None]
 """Told the model, the stage, and its seconds; or the model, `batch`, and its images."""
@@ -75,20 +76,22 @@ class Models:
         """An answer, or the reason for none, to each image; in order.
 
         Raises:
-            ProblemError: the queue is full (503).
+            ProblemError: the queue is full, or an image was not begun within the deadline (503).
         """
         with self.place(len(images)):
-            asked = [asyncio.wrap_future(served.desk.ask((image, topk))) for image in images]
+            asked = [served.desk.ask((image, topk)) for image in images]
+            answers = [asyncio.wrap_future(future) for future in asked]
             try:
-                found = await asyncio.gather(*asked, return_exceptions=True)
+                _, waiting = await asyncio.wait(answers, timeout=self._bounds.deadline_s)
+                if waiting and any(future.cancel() for future in asked):
+                    raise late(self._bounds.deadline_s)
+                if waiting:  # those are computed at this moment: to drop them would be to have done it for nothing
+                    await asyncio.wait(waiting)
             finally:
                 for future in asked:  # of a client that has gone
                     future.cancel()
         self._pace.count(len(images))
-        for one in found:
-            if isinstance(one, BaseException) and not isinstance(one, ImageError):
-                raise one
-        return [one for one in found if isinstance(one, Result | ImageError)]
+        return [_answer(future) for future in asked]
 
     @contextmanager
     def place(self, count: int) -> Iterator[None]:
@@ -118,8 +121,17 @@ class Models:
         raise busy(later, f"{self.waiting:,} images wait; {why}.")
 
 
-_HOPE = 0.5
+_HOPE = 0.8
 """Share of the deadline in which an answer is expected; the rest is for those that take longer than that."""
+
+
+def _answer(done: Future[Result]) -> Result | ImageError:
+    error = done.exception()
+    if error is None:
+        return done.result()
+    if isinstance(error, ImageError):
+        return error
+    raise error
 
 
 class _Pace:
