@@ -17,6 +17,9 @@ from served import Running, multipart, serving
 import weevit
 from conftest import data_uri, png
 
+MODEL = "vit_micro_patch16_reg1_gap_64.digits"
+"""What an index records for the model that comes with weevit."""
+
 pytestmark = pytest.mark.usefixtures("serve_extra")
 
 
@@ -69,12 +72,12 @@ def test_the_answers_are_those_of_the_library(searched: Searched) -> None:
     ):
         assert answer.status == 200, answer.body
         found = answer.json()
-        assert found["model"] == "digits"
+        assert found["model"] == MODEL
         assert ids(found) == [hit.id for hit in expected]
         scores = [hit["similarity"] for hit in found["results"]]
         assert scores == pytest.approx([hit.score for hit in expected], abs=2e-3)  # ids have float16 vectors
     assert len(server.ask("POST", "/v1/search?k=1000", first).json()["results"]) == 30
-    assert server.ask("GET", "/v1/models").json()["index"] == {"images": 30, "model": "digits"}
+    assert server.ask("GET", "/v1/models").json()["index"] == {"images": 30, "model": MODEL}
     assert {"/v1/search", "/v1/search/thumbnail"} <= set(server.ask("GET", "/openapi.json").json()["paths"])
 
 
@@ -149,7 +152,7 @@ def test_search_by_an_image_then_by_results(
     with opened(browser, searched.server, width, dark) as tab:
         tab.click("#search-link a")
         tab.wait_for_load_state("networkidle")
-        assert "images, compared by digits" in tab.inner_text("#model-line")
+        assert f"images, compared by {MODEL}" in tab.inner_text("#model-line")
         tab.set_input_files("#pick", [{"name": "q.png", "mimeType": "image/png", "buffer": png(3)}])
         assert shown(tab, 24)[0] == "<b>3<i>.png"
         assert tab.query_selector(".hit b") is None

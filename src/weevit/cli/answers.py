@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weevit.cli.console import Tally, tell
-from weevit.cli.options import DEFAULT_MODEL, Loading, parse_image_size
+from weevit.cli.options import Loading, parse_image_size
 from weevit.cli.progress import download_progress
 from weevit.cli.signs import Signs, names_of
 from weevit.errors import MissingImageError, UsageError, did_you_mean
@@ -53,11 +53,9 @@ def loading_of_index(folder: Path, loading: Loading) -> Loading:
     """The options of loading with the model of an index, as it was then; a size or precision that was typed wins."""
     from weevit.search.index import open_index
 
-    maker = open_index(folder).space.maker
-    if maker is None:
-        return replace(loading, model=DEFAULT_MODEL)  # whether it fits is found when both are there
-    size = loading.image_size or "{height}x{width}".format(**maker.preprocessing)
-    return replace(loading, model=maker.source, image_size=size, precision=loading.precision or maker.precision)
+    source, (height, width), precision = open_index(folder).space.recorded()
+    size = loading.image_size or f"{height}x{width}"
+    return replace(loading, model=source, image_size=size, precision=loading.precision or precision)
 
 
 def model_line(predictor: Predictor) -> str:
