@@ -109,6 +109,7 @@ SIBLINGS = {
     ("training", "optim"): "a step is an update of the weights",
     ("training", "runs"): "a run is kept in its folder",
     ("serve", "checking"): "a tool over MCP checks a folder",
+    ("serve", "search"): "images of an index are searched",
     ("training", "evaluation"): "what was trained is evaluated",
     ("finetuning", "batches"): "its page shows the images of a batch",
     ("finetuning", "search"): "it begins with a head on embeddings",

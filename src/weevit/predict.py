@@ -26,6 +26,7 @@ from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, Session, block_indices, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
+from weevit.images.budget import until_cropped
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
 from weevit.images.source import Source, channels_of, open_image
@@ -97,6 +98,10 @@ class Predictor:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def open_session(self) -> None:
+        """Read the graph for classes and embeddings now, and not with the first image; EngineError if that fails."""
+        self._session(self._request((), None))
 
     def close(self) -> None:
         """End its threads and free its memory, which happens by itself where nobody holds it any more."""
@@ -220,12 +225,14 @@ class Predictor:
             turns: shared by all models that compute on the same processors.
             observe: told how long each stage took.
         """
-        session, kept = self._session(self._request((), None)), (self.checkpoint, self.preprocessing)
+        request, kept = self._request((), None), (self.checkpoint, self.preprocessing)
+        self._session(request)  # loaded now, and not for the first image
 
         def decode(asked: tuple[Source, int]) -> tuple[_Decoded, int]:
             return self._see(asked[0]), asked[1]
 
         def compute(batch: list[tuple[_Decoded, int]]) -> list[Result]:
+            session = self._session(request)  # a forked process has one of its own
             answers = session.run(np.stack([image.pixels for image, _ in batch if image.pixels is not None]))
             rows = ({name: values[row] for name, values in answers.items()} for row in range(len(batch)))
             return [assemble(image.result, next(rows), topk, *kept) for image, topk in batch]
@@ -247,7 +254,8 @@ class Predictor:
         Raises:
             ImageError: there is no image to see.
         """
-        return preprocess(self.open(source), self.preprocessing)
+        with until_cropped():
+            return preprocess(self.open(source), self.preprocessing)
 
     def pixels_depend_on(self) -> dict[str, object]:
         """All that the model's input depends on beside the file, by name: what keeps answers must know it."""
@@ -318,7 +326,8 @@ class Predictor:
 
     def _decode(self, source: Source) -> _Decoded:
         try:
-            return self._see(source)
+            with until_cropped():
+                return self._see(source)
         except ImageError as error:
             return _Decoded(Result(source.name, error.status, f"{error.kind}: {error.message}"), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +11,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import weevit
 from weevit.answers.desk import Desk, Turns
 from weevit.errors import DecodeError
+from weevit.images.budget import BUDGET
 from weevit.images.source import Source
 
 
@@ -153,3 +156,25 @@ def test_the_answer_of_a_model_is_the_same_alone_and_in_company(digits: weevit.P
 def test_a_desk_says_why_there_is_no_image(digits: weevit.Predictor) -> None:
     with pytest.raises(weevit.ImageError):
         digits.desk(Turns(2)).ask((Source("", b"GIF89a"), 1)).result(30)
+
+
+def test_a_large_image_waits_for_memory_without_a_thread(digits: weevit.Predictor) -> None:
+    """Small ones are answered meanwhile, whoever gives up costs nothing, and all memory comes back."""
+    file = io.BytesIO()
+    Image.new("RGB", (2000, 1500), (90, 60, 30)).save(file, "JPEG")
+    large, small = Source("", file.getvalue()), Source("", np.zeros((40, 48, 3), np.uint8))
+    desk = digits.desk(Turns(2))
+    expected = desk.ask((large, 1)).result(30)
+    held = BUDGET.take(BUDGET.total)
+    waiting = [desk.ask((large, 1)) for _ in range(6)]  # more than there are threads
+    assert all(desk.ask((small, 1)).result(30).ok for _ in range(3))
+    assert not any(future.done() for future in waiting)
+    assert waiting[0].cancel()
+    held.give_back()
+    for future in waiting[1:]:
+        logits = future.result(30).logits
+        assert logits is not None
+        assert expected.logits is not None
+        assert logits.tobytes() == expected.logits.tobytes()
+    assert BUDGET.left == BUDGET.total
+    assert desk._open == 0

@@ -97,6 +97,33 @@ def test_a_forked_process_answers_with_a_model_that_was_used() -> None:
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], timeout=60, check=False).returncode == 0
 
 
+FORKED_DESK = """
+import os, sys
+import numpy as np, weevit
+from weevit.answers.desk import Turns
+from weevit.images.source import Source
+images = [np.full((64, 64, 3), 25 * number, np.uint8) for number in range(9)]
+desk = weevit.load("digits", threads=2).desk(Turns(2))
+def ask(): return [desk.ask((Source("", image), 1)) for image in images]
+def answers(): return [one.result(20).logits.tobytes() for one in ask()]
+before = answers()
+children = [os.fork(), 0]
+if children[0]:
+    children[1] = os.fork()
+if not all(children):
+    os._exit(0 if answers() == before else 3)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+assert answers() == before
+sys.exit(max(codes))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_s15_forked_workers_of_a_server_answer_with_its_warm_model() -> None:
+    """As `gunicorn --preload` forks them."""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED_DESK], timeout=60, check=False).returncode == 0
+
+
 def test_a_closed_model_says_so(model: weevit.Predictor) -> None:
     assert model.classify(IMAGES[0]).ok
     threads = {thread.name for thread in threading.enumerate()}

@@ -15,7 +15,7 @@ import pytest
 
 from weevit.errors import CorruptImageError, ImageError, TooLargeImageError, TruncatedImageError
 from weevit.images import boxes, exif, jpeg2000, png
-from weevit.images.budget import FREE, Budget
+from weevit.images.budget import BUDGET, FREE, Budget, FullError, Lease, until_cropped
 from weevit.images.decode import decode
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -171,7 +171,59 @@ def test_the_budget_is_lent_in_turn_and_comes_back() -> None:
     for thread in threads:
         thread.join()
     assert sorted(order) == [FREE, 2 * FREE, 100 * FREE]
-    assert budget._left == budget.total
+    assert budget.left == budget.total
+
+
+def test_what_an_image_borrows_is_held_until_it_is_cropped() -> None:
+    """The decoded image lives on after `decode`; a thread that does not wait is told how much to ask for."""
+    budget = Budget(4 * FREE)
+    with until_cropped():
+        with budget.lend(3 * FREE):
+            pass
+        assert budget.left == FREE
+        with until_cropped(waits=False):  # the outer block holds
+            with budget.lend(2 * FREE):
+                assert budget.left == FREE
+            with budget.lend(4 * FREE):
+                assert budget.left == 0
+        assert budget.left == 0
+    assert budget.left == budget.total
+
+    order: list[int] = []
+    held: list[Lease] = []
+    first = budget.take(3 * FREE)
+    with until_cropped(waits=False), pytest.raises(FullError) as full, budget.lend(2 * FREE):
+        pass
+    assert full.value.size == 2 * FREE
+    for size in (2 * FREE, FREE):
+        budget.ask(size, lambda lease: (order.append(lease.size), held.append(lease)))  # type: ignore[func-returns-value]
+    assert order == []  # the second one would fit, and waits behind the first
+    assert budget.take_now(FREE) is None
+    first.give_back()
+    first.give_back()  # counts once
+    assert order == [2 * FREE, FREE]
+    assert budget.left == FREE
+    with until_cropped(waits=False, lease=held[0]), budget.lend(2 * FREE):
+        assert budget.left == FREE
+    held[1].give_back()
+    assert budget.left == budget.total
+    lost = budget.take(FREE)
+    budget.reset()  # a forked child
+    lost.give_back()
+    assert budget.left == budget.total
+
+
+def test_a_decoder_that_does_not_wait_says_so_and_breaks_nothing() -> None:
+    data = bombs.jpeg(4000, 4000)
+    held = BUDGET.take(BUDGET.total)
+    with until_cropped(waits=False), pytest.raises(FullError) as full:
+        decode(data)
+    assert full.value.size == 8 * 4000 * 4000
+    held.give_back()
+    with until_cropped(waits=False):
+        assert decode(data).size == (4000, 4000)
+        assert BUDGET.left == BUDGET.total - full.value.size
+    assert BUDGET.left == BUDGET.total
 
 
 def test_a_jpeg_2000_that_ends_within_its_sizes_is_truncated_and_one_that_ends_behind_them_is_judged() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import re
 import socket
@@ -39,6 +40,18 @@ def test_the_three_forms_have_the_answer_of_the_command_line(server: Running) ->
     own = {"model": "digits", "results": [expected(data, 3)]}
     assert [answer.status for answer in answers] == [200] * 5
     assert [answer.json() for answer in answers] == [own] * 5
+
+
+def test_a_small_answer_is_sent_at_once(server: Running) -> None:
+    """Without TCP_NODELAY the body waits 40 ms for the receipt of the head."""
+    connection, seconds = http.client.HTTPConnection("127.0.0.1", server.port), []
+    for _ in range(21):
+        start = time.perf_counter()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - start)
+    connection.close()
+    assert sorted(seconds)[10] < 0.03
 
 
 def test_a_bad_image_fails_alone(server: Running) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from served import Running
 
 import weevit
 from conftest import png
@@ -51,6 +53,41 @@ def test_the_manifests_are_as_strict_as_the_unit() -> None:
     assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain + 30
 
 
+FIELDS = {
+    "": {"apiVersion", "kind", "metadata", "spec"},
+    "spec": {"predictor", "transformer", "explainer"},
+    "spec.predictor": {"containers", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "timeout", "model"},
+    "spec.predictor.containers": {
+        *("name", "image", "args", "command", "env", "ports", "resources", "readinessProbe", "livenessProbe"),
+        *("securityContext", "volumeMounts", "imagePullPolicy", "workingDir"),
+    },
+    "spec.predictor.containers.readinessProbe": {"httpGet", "periodSeconds", "initialDelaySeconds", "timeoutSeconds"},
+    "spec.predictor.containers.readinessProbe.httpGet": {"path", "port", "scheme", "host", "httpHeaders"},
+    "spec.predictor.containers.ports": {"containerPort", "protocol", "name", "hostPort", "hostIP"},
+    "spec.predictor.containers.resources": {"requests", "limits", "claims"},
+}
+"""Fields of KServe's InferenceService, v1beta1, at the levels that the manifest has (its CRD at aaac4e294)."""
+
+
+def test_kserves_manifest_has_fields_of_its_kind() -> None:
+    manifest = yaml.safe_load((FOLDER / "kserve.yaml").read_text())
+    assert (manifest["apiVersion"], manifest["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    seen = set()
+
+    def walk(value: Any, where: str) -> None:
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict) and where in FIELDS:
+                seen.add(where)
+                assert set(one) <= FIELDS[where], where
+                for name, inner in one.items():
+                    walk(inner, f"{where}.{name}".strip("."))
+
+    walk(manifest, "")
+    assert seen == set(FIELDS)
+    (container,) = manifest["spec"]["predictor"]["containers"]
+    assert container["readinessProbe"]["httpGet"]["port"] == container["ports"][0]["containerPort"]
+
+
 def test_the_help_names_what_there_is() -> None:
     shown = CliRunner().invoke(serve, ["--help"]).output
     assert "/v1/classify" in shown
@@ -75,6 +112,25 @@ def test_the_application_answers_without_its_server(digits: weevit.Predictor) ->
 
     (row,) = asyncio.run(run())["results"]
     assert row["class_name"] == list(digits.classify(png(1)).labels)
+
+
+@pytest.mark.usefixtures("serve_extra")
+def test_s15_several_workers_of_uvicorn(digits: weevit.Predictor, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from weevit.serve.app import asgi\n\napp = asgi('digits')\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "own:app", "--workers", "2", "--port", str(port), "--no-access-log"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        server, answers = Running(process, port), []  # type: ignore[arg-type]  # its output is not read
+        limit = time.monotonic() + 60
+        while len(answers) < 12 and time.monotonic() < limit:
+            try:
+                answers.append(server.ask("POST", "/v1/classify", png(1)).json()["results"][0]["class_name"])
+            except OSError:
+                time.sleep(0.2)
+        process.terminate()
+        assert process.wait(30) == 0
+    assert answers == [list(digits.classify(png(1)).labels)] * 12
 
 
 @pytest.mark.usefixtures("serve_extra")

@@ -36,13 +36,13 @@ def place(tmp_path: Path) -> Path:
     return photos
 
 
-def call(place: Path, use: Callable[[Any], Awaitable[None]]) -> None:
+def call(place: Path, use: Callable[[Any], Awaitable[None]], *words: str) -> None:
     pytest.importorskip("mcp")
     from mcp import Client
     from mcp.client.stdio import StdioServerParameters, stdio_client
 
-    words = ["-m", "weevit", "mcp", str(place), "-m", "digits"]
-    parameters = StdioServerParameters(command=sys.executable, args=words, env=dict(os.environ))
+    command = ["-m", "weevit", "mcp", str(place), *(words or ("-m", "digits"))]
+    parameters = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
 
     async def run() -> None:
         async with Client(stdio_client(parameters)) as client:
@@ -86,6 +86,29 @@ def test_mcps_client_sees_what_the_library_sees(place: Path) -> None:
         assert said.text.startswith(model.classify(place / "a/0.png").labels[0])
 
     call(place, use)
+
+
+def test_mcps_client_searches_an_index(place: Path, tmp_path: Path) -> None:
+    index = weevit.index([place / name for name in "ab"], tmp_path / "photos.idx", "digits")
+
+    async def use(client: Any) -> None:
+        tools = {tool.name for tool in (await client.list_tools()).tools}
+        assert tools == {"classify", "embed", "explain", "check", "search"}
+        found = await client.call_tool("search", {"paths": ["a/0.png"], "k": 3})
+        hits = found.structured_content["result"]
+        assert [hit["id"] for hit in hits] == [hit.id for hit in index.search(place / "a/0.png", 3)]
+        found = await client.call_tool("search", {"paths": [hits[1]["id"]], "unlike": ["b/2.png"], "k": 2})
+        expected = index.search(hits[1]["id"], 2, place / "b/2.png")
+        assert [hit["id"] for hit in found.structured_content["result"]] == [hit.id for hit in expected]
+        for wrong in (
+            {"paths": []},
+            {"paths": ["broken.png"]},
+            {"paths": ["../secret/key.png"]},
+            {"paths": ["a"], "k": 0},
+        ):
+            assert (await client.call_tool("search", wrong)).is_error, wrong
+
+    call(place, use, "--index", str(tmp_path / "photos.idx"))
 
 
 def test_mcps_client_checks_a_folder(place: Path) -> None:

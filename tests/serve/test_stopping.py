@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import http.client
+import io
+import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from served import serving
 
 from conftest import png
+
+pytest.importorskip("starlette")
+
+from weevit.serve.bounds import Bounds
+from weevit.serve.models import Models, _Pace
+from weevit.serve.problems import ProblemError
 
 pytestmark = pytest.mark.usefixtures("serve_extra")
 
@@ -130,6 +143,81 @@ def test_s1_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
         assert set(found) == {200, 503}
         assert found.total() == 60
         assert server.ask("POST", "/v1/classify", big).status == 200
+
+
+def test_what_does_not_come_in_time_is_refused_and_asked_again_slowly(tmp_path: Path) -> None:
+    """Nobody waits beyond the deadline; a second refusal on a connection comes when Retry-After has passed."""
+    file = io.BytesIO()
+    Image.new("RGB", (7500, 7500), (9, 99, 200)).save(file, "PNG")
+    words = ("digits", "--deadline", 0.1, "--quiet")
+    with serving(*words, **environment(tmp_path)) as server, ExitStack() as held:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        held.callback(connection.close)
+
+        def ask(body: bytes) -> tuple[int, float]:
+            start = time.monotonic()
+            connection.request("POST", "/v1/classify", body)
+            answer = connection.getresponse()
+            if answer.status == 503:
+                problem = json.loads(answer.read())
+                assert (problem["type"], answer.headers["retry-after"]) == ("urn:weevit:busy", "1")
+            else:
+                answer.read()
+            return answer.status, time.monotonic() - start
+
+        first, second = ask(file.getvalue()), ask(file.getvalue())
+        assert (first[0], second[0]) == (503, 503)
+        assert first[1] < 0.9 <= second[1] < 5
+        statuses = []
+        while 200 not in statuses and len(statuses) < 20:
+            statuses.append(ask(png(0))[0])
+        assert statuses[-1] == 200
+
+
+def test_what_is_not_expected_in_time_is_refused_at_once() -> None:
+    bounds = Bounds(queue=16, deadline_s=1.0)
+    models = Models({}, bounds)
+    models._pace.per_image = 0.1
+    with models.place(6):  # 0.6 s of 0.8
+        models.check_place(1)
+        with pytest.raises(ProblemError, match=r"6 images wait; with this request they take about 0.9 s"):
+            models.check_place(3)
+        models._pace.per_image = 0.01
+        with pytest.raises(ProblemError, match=r"6 images wait; the limit is 16"):
+            models.check_place(11)
+    models.check_place(64)  # nothing waits: it is tried
+
+
+def test_the_pace_is_that_of_busy_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = _Pace()
+    for _ in range(6):  # 0.25 s of work for 5 images, then 10 s of nothing
+        pace.work()
+        now[0] += 0.25
+        pace.count(5)
+        pace.rest()
+        now[0] += 10
+    assert pace.per_image == pytest.approx(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_s13_many_large_images_take_no_more_memory_than_one(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (6000, 6000), (9, 99, 200)).save(file, "PNG")
+    with serving("digits", "--quiet", **environment(tmp_path)) as server:
+
+        def ask(data: bytes) -> int:
+            return server.ask("POST", "/v1/classify", data).status
+
+        assert [ask(file.getvalue()), ask(png(0))] == [200, 200]
+        alone = server.peak_mb()
+        server.forget_peak()
+        with ThreadPoolExecutor(6) as pool:
+            large = [pool.submit(ask, file.getvalue()) for _ in range(6)]
+            beside = [ask(png(seed)) for seed in range(6)]
+        assert [future.result() for future in large] + beside == [200] * 12
+        assert server.peak_mb() < alone + 50
 
 
 def test_who_goes_away_is_not_answered(tmp_path: Path) -> None:

@@ -68,6 +68,21 @@ class Running:
         (found,) = (line for line in lines if line.startswith("VmRSS"))
         return int(found.split()[1]) / 1024
 
+    def peak_mb(self) -> float:
+        """Greatest resident memory since `forget_peak`, or since the start."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        (found,) = (line for line in lines if line.startswith("VmHWM"))
+        return int(found.split()[1]) / 1024
+
+    def forget_peak(self) -> None:
+        """The peak is that of now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def cpu_s(self) -> float:
+        """Processor seconds so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,15 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
     for note in predictor.checkpoint.notes:
         tell(f"note: {note}")
     return predictor
+
+
+def loading_of_index(folder: Path, loading: Loading) -> Loading:
+    """The options of loading with the model of an index, as it was then; a size or precision that was typed wins."""
+    from weevit.search.index import open_index
+
+    source, (height, width), precision = open_index(folder).space.recorded()
+    size = loading.image_size or f"{height}x{width}"
+    return replace(loading, model=source, image_size=size, precision=loading.precision or precision)
 
 
 def model_line(predictor: Predictor) -> str:

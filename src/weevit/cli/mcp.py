@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,12 +12,14 @@ from weevit.cli import options
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDERS...")
-@options.loading
+@click.option("--index", type=click.Path(path_type=Path), help="An index of images (weevit index) to search.")
+@options.loading_to_index
 @options.verbose
-def mcp(folders: tuple[Path, ...], loading: options.Loading) -> int:
+def mcp(folders: tuple[Path, ...], index: Path | None, loading: options.Loading) -> int:
     """Offer tools over MCP on stdin and stdout, which read images in FOLDERS and nothing else.
 
-    Clients start this command themselves. Links and `..` are refused, and nothing is written.
+    Clients start this command themselves. Links and `..` are refused, and nothing is written. With --index the tool
+    `search` finds similar images, by default with the model of the index.
     """
     from weevit.serve.folders import Folders
     from weevit.store.extras import needed
@@ -24,8 +27,11 @@ def mcp(folders: tuple[Path, ...], loading: options.Loading) -> int:
     needed("mcp", "mcp", "Tools over MCP need mcp, which is not installed.")
     allowed = Folders(folders)
 
-    from weevit.cli.answers import load_model
+    from weevit.cli.answers import load_model, loading_of_index
     from weevit.serve.mcp import mcp_server
 
-    mcp_server(load_model(loading, quiet=True), allowed).run("stdio")
+    if not loading.model:
+        default = replace(loading, model=options.DEFAULT_MODEL)
+        loading = default if index is None else loading_of_index(index, loading)
+    mcp_server(load_model(loading, quiet=True), allowed, index).run("stdio")
     return 0

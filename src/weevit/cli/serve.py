@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weevit.arguments import within
 from weevit.cli import options
 from weevit.cli.console import tell
 
@@ -26,6 +27,9 @@ _MEGABYTE = 1 << 20
 @click.option("--port", type=options.Whole(0, 65535), default=8000, show_default=True, help="Port; 0 for a free one.")
 @click.option(
     "--api-key-file", type=click.Path(path_type=Path), help="File with a key per line; requests need one of them."
+)
+@click.option(
+    "--index", type=click.Path(path_type=Path), help="An index of images (weevit index) to search at /v1/search."
 )
 @click.option("--metrics", is_flag=True, help="Metrics for Prometheus at /metrics.")
 @click.option(
@@ -46,6 +50,13 @@ _MEGABYTE = 1 << 20
     help="Images that may wait; beyond it, requests get 503.",
 )
 @click.option(
+    "--deadline",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Seconds until images are computed, or 503: at once where the queue is too long for it.",
+)
+@click.option(
     "--drain",
     type=options.Whole(0, 600),
     default=1,
@@ -59,7 +70,8 @@ _MEGABYTE = 1 << 20
 def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own: Any) -> int:
     """Answer requests with MODELS, and show a page to drop photos on; the default model where none is named.
 
-    /v1/classify, /v1/embeddings (OpenAI), /v2 (Open Inference Protocol), /v1/explain; /openapi.json has examples.
+    /v1/classify, /v1/embeddings (OpenAI), /v2 (Open Inference Protocol), /v1/explain; with --index /v1/search, and a
+    page for it at /search; by default with the model of the index. /openapi.json has examples.
     A JSON line for each request is printed to stderr, without content. SIGTERM or Ctrl-C: what is accepted is
     answered, then the server ends.
     """
@@ -68,6 +80,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     for module in ("starlette", "uvicorn", "httptools", "python_multipart"):
         if find_spec(module) is None:
             raise missing("serve", f"The server needs {module.replace('_', '-')}, which is not installed.")
+    from weevit.cli.answers import loading_of_index
     from weevit.serve.addresses import Addresses
     from weevit.serve.bounds import Bounds
     from weevit.serve.keys import read_keys
@@ -79,10 +92,14 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         max_request=own["max_request"] * _MEGABYTE,
         max_images=own["max_images"],
         queue=own["queue"],
+        deadline_s=within("deadline", own["deadline"], 0.01, 3600),
         connections=own["connections"],
         drain_s=own["drain"],
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,
     )
+    if own["index"] is not None and not models:
+        loading = loading_of_index(own["index"], loading)
+        models = (loading.model,)
     named = names_of(models or (options.DEFAULT_MODEL,))
     keys = None if own["api_key_file"] is None else read_keys(own["api_key_file"])
     addresses = Addresses(own["allow_urls"], bounds.max_request)
@@ -94,7 +111,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     from weevit.serve.service import Service
 
     write: Callable[[str], None] = (lambda line: None) if quiet else tell
-    service = Service(bounds, addresses, keys, metrics, write)
+    service = Service(bounds, addresses, keys, metrics, write, index=own["index"])
     host, port = listening.getsockname()[:2]
     if own["host"] not in ("127.0.0.1", "::1", "localhost") and keys is None:
         tell(f"note: {own['host']} can be reached from other machines, and no key is asked for: --api-key-file key")
@@ -104,6 +121,10 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
 
 
 def _load_all(named: Mapping[str, str], loading: options.Loading) -> dict[str, Predictor]:
+    """Load the models and their sessions: hashing and reading them leaves the interpreter to the server's imports."""
     from weevit.cli.answers import load_model
 
-    return {name: load_model(replace(loading, model=word), quiet=True) for name, word in named.items()}
+    loaded = {name: load_model(replace(loading, model=word), quiet=True) for name, word in named.items()}
+    for predictor in loaded.values():
+        predictor.open_session()
+    return loaded

@@ -4,6 +4,7 @@ Formats, archives, tables and addresses are read here and nowhere else.
 """
 
 __all__ = [
+    "budget",
     "decode",
     "facts",
     "files",

@@ -43,7 +43,7 @@ from weevit.errors import (
     UsageError,
     WeevitError,
 )
-from weevit.images.budget import BUDGET
+from weevit.images.budget import BUDGET, FullError
 from weevit.images.exif import check_directory
 from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature, check_name
 from weevit.images.jpeg import check_opened
@@ -287,7 +287,7 @@ def _typed_errors(name: str, ends_early: Callable[[], bool] = lambda: False) -> 
         _check_pillow_is_strict()
         yield
         _check_pillow_is_strict()
-    except WeevitError:
+    except (WeevitError, FullError):
         raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLargeImageError(f"{name}: {error or 'more memory is needed than there is'}") from error

@@ -26,6 +26,7 @@ from weevit.images.source import Source
 from weevit.images.sources import Inputs, expand
 from weevit.predict import Predictor
 from weevit.search.classes import class_index, scores_of
+from weevit.search.lookup import Lookup
 from weevit.search.manifest import DATA, INDEX, MANIFEST, Manifest, open_shard, read_manifest
 from weevit.search.scan import Best, Part, best, best_by
 from weevit.search.space import Space
@@ -85,6 +86,7 @@ class Index:
     def __init__(self, folder: Path, threads: int | None = None, model: Predictor | None = None) -> None:
         self.folder, self.threads = folder, choose_threads(threads).count
         self._model = model
+        self._lookup: Lookup | None = None
         self._manifest, self._parts = _opened(folder)
         if model is not None:
             self.space.check(model)
@@ -120,6 +122,7 @@ class Index:
         if read_manifest(self.folder).version == self.version:
             return False
         self._manifest, self._parts = _opened(self.folder)
+        self._lookup = None
         return True
 
     # ---- what one asks
@@ -136,9 +139,7 @@ class Index:
         Raises:
             UsageError: no image, one that cannot be read, k is larger than the index, or its model is not known.
         """
-        query = self._mean(like, "like")
-        if unlike is not None:
-            query = query - _UNLIKE * self._mean(unlike, "unlike")
+        query = query_of(self._embed(like, "like"), None if unlike is None else self._embed(unlike, "unlike"))
         return self.search_vectors(query[None], k)[0]
 
     def search_vectors(self, vectors: Array, k: int = 10) -> list[list[Hit]]:
@@ -205,6 +206,16 @@ class Index:
         for part in self._parts:
             yield part.shard.keys[~part.left]
 
+    def vector_of(self, name: str) -> Array | None:
+        """(D) float32: the embedding of an image of the index; None where it has no such id.
+
+        The first call reads all ids.
+        """
+        if self._lookup is None:
+            self._lookup = Lookup(self._parts)
+        found = self._lookup.find(name)
+        return None if found is None else found[0].shard.vectors[found[1]].astype(np.float32)
+
     def path_of(self, name: str) -> Path | None:
         """The file of an image; None where it is not there, or lies in an archive or at an address."""
         for path in (Path(name), Path(self._manifest.base, name)):
@@ -256,8 +267,8 @@ class Index:
 
     # ---- how it is answered
 
-    def _mean(self, images: Inputs, name: str) -> Array:
-        """(D) the mean of the embeddings of length 1."""
+    def _embed(self, images: Inputs, name: str) -> Array:
+        """(n, D) the embeddings of the images of a query."""
         sources = list(expand(images))
         if not sources:
             raise UsageError(f"A query needs an image: {name} holds none.", "weevit search INDEX photo.jpg")
@@ -265,10 +276,7 @@ class Index:
         for one in results:
             if not one.ok:
                 raise UsageError(f"{one.input} cannot be searched for: {one.error}.", "Give an image that can be read.")
-        mean: Array = unit_length(np.stack([one.embedding for one in results if one.embedding is not None])).mean(
-            axis=0
-        )
-        return mean
+        return np.stack([one.embedding for one in results if one.embedding is not None])
 
     def _check_k(self, k: int) -> None:
         whole("k", k, 1)
@@ -280,6 +288,22 @@ class Index:
     def _hits(self, found: Best, measure: Measure) -> list[Hit]:
         rows = zip(found.shards.tolist(), found.rows.tolist(), found.scores.tolist(), strict=True)
         return [Hit(self._parts[shard].shard.name(row), score, measure) for shard, row, score in rows]
+
+
+def query_of(like: Array, unlike: Array | None = None) -> Array:
+    """What to search for where there are several images: what they have in common.
+
+    Args:
+        like: (n, D) embeddings, of any length.
+        unlike: (m, D) embeddings of images that results should not be like.
+
+    Returns:
+        (D) float32: the mean of `like` at length 1, less half of the mean of `unlike` at length 1.
+    """
+    query: Array = unit_length(like).mean(axis=0)
+    if unlike is not None and len(unlike):
+        query = query - _UNLIKE * unit_length(unlike).mean(axis=0)
+    return query
 
 
 def open_index(folder: str | os.PathLike[str], model: Predictor | None = None, threads: int | None = None) -> Index:

@@ -79,19 +79,11 @@ class Space:
             UsageError: no model is recorded, or `model` is of another space.
             ModelError: the model cannot be loaded.
         """
-        if self.maker is None:
-            raise UsageError(
-                "The index does not know the model of its vectors, so that no image can be compared with them.",
-                "Make it again with the model's name: weevit index --from VECTORS -m MODEL -o INDEX",
-            )
-        seen = self.maker.preprocessing
-        size = seen.get("height"), seen.get("width")
-        if not all(isinstance(side, int) for side in size):
-            raise UsageError("The index records no image size.", "Make it again.")
-        precision: Any = self.maker.precision
-        given = _trusted(self.maker.source) if model is None else model
+        maker, size = self._made_with()
+        precision: Any = maker.precision
+        given = _trusted(maker.source) if model is None else model
         try:
-            predictor = load(given, image_size=size, threads=threads, precision=precision)  # type: ignore[arg-type]  # load checks it
+            predictor = load(given, image_size=size, threads=threads, precision=precision)
         except (ModelError, UsageError) as error:
             if model is None:
                 raise type(error)(
@@ -100,6 +92,27 @@ class Space:
             raise
         self.check(predictor)
         return predictor
+
+    def recorded(self) -> tuple[str, tuple[int, int], str]:
+        """The model that made the vectors: what `weevit.load` takes, height and width, and precision.
+
+        Raises:
+            UsageError: none is recorded, or one that is neither published nor on this machine.
+        """
+        maker, size = self._made_with()
+        return _trusted(maker.source), size, maker.precision
+
+    def _made_with(self) -> tuple[Maker, tuple[int, int]]:
+        """The maker, and its height and width."""
+        if self.maker is None:
+            raise UsageError(
+                "The index does not know the model of its vectors, so that no image can be compared with them.",
+                "Make it again with the model's name: weevit index --from VECTORS -m MODEL -o INDEX",
+            )
+        height, width = (self.maker.preprocessing.get(side) for side in ("height", "width"))
+        if not isinstance(height, int) or not isinstance(width, int):
+            raise UsageError("The index records no image size.", "Make it again.")
+        return self.maker, (height, width)
 
     def check(self, predictor: Predictor) -> None:
         """Refuse a model whose embeddings are of another space; UsageError with what differs."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from weevit.predict import load
 from weevit.serve import classify, embeddings, explaining, inference, openapi, operation, page
@@ -26,6 +28,7 @@ def asgi(
     allow_urls: Sequence[str] = (),
     bounds: Bounds | None = None,
     metrics: bool = False,
+    index: str | os.PathLike[str] | None = None,
 ) -> Front:
     """The application of `weevit serve`, loaded and ready, for other servers: Ray Serve, KServe, gunicorn.
 
@@ -38,13 +41,15 @@ def asgi(
         allow_urls: hosts that images may be fetched from.
         bounds: limits of requests.
         metrics: keep metrics at /metrics.
+        index: folder of an index that is searched, of the embedding space of one of the models.
 
     Raises:
-        WeevitError: a model cannot be loaded, or does not answer.
+        WeevitError: a model cannot be loaded, or does not answer; no model has the embedding space of the index.
     """
     own = bounds or Bounds()
     kept = Metrics() if metrics else None
     service = Service(own, Addresses(allow_urls, own.max_request), Keys(list(keys)) if keys else None, kept, _to_stderr)
+    service.index = None if index is None else Path(index)
     named = names_of(models or (DEFAULT_MODEL,))
     service.models = first_answers(service, {name: load(word, threads=threads) for name, word in named.items()})
     return application(service)
@@ -56,4 +61,9 @@ def _to_stderr(line: str) -> None:
 
 def application(service: Service) -> Front:
     """The application of a server."""
-    return Front(service, [route for protocol in PROTOCOLS for route in protocol.routes(service)])
+    found = [route for protocol in PROTOCOLS for route in protocol.routes(service)]
+    if service.index is not None:
+        from weevit.serve import search  # what it imports takes a moment of every start
+
+        found += search.routes(service)
+    return Front(service, found)

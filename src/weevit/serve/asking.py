@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,18 +14,22 @@ from weevit.errors import ImageError, UsageError, did_you_mean
 from weevit.images.source import Source
 from weevit.serve.forms import Form, bad, read_form
 from weevit.serve.models import Answers, Models, Served
+from weevit.serve.problems import late
 from weevit.serve.service import Service
 
 MAX_TOPK = 1000
 
 
-async def form_of(service: Service, request: Request, known: Sequence[str]) -> tuple[Models, Form]:
+async def form_of(
+    service: Service, request: Request, known: Sequence[str], image_needed: bool = True
+) -> tuple[Models, Form]:
     """The models and the form of a request.
 
     Args:
         service: the server.
         request: its body is read here.
         known: names of the settings that the protocol has.
+        image_needed: whether a request without an image is refused.
 
     Raises:
         ProblemError: no place in the queue, no such model, or a request that is not understood.
@@ -33,7 +38,7 @@ async def form_of(service: Service, request: Request, known: Sequence[str]) -> t
     models.check_place()
     models.get(request.query_params.get("model"))  # before anything is read for it
     async with service.bodies.read(request) as body:
-        form = await read_form(request, body, service.bounds, service.addresses)
+        form = await read_form(request, body, service.bounds, service.addresses, image_needed)
     note(request, images=len(form.images), bytes=len(body))
     refuse_unknown(form.settings, known)
     return models, form
@@ -77,6 +82,7 @@ async def answers_of(
 
     Raises:
         ClientDisconnect: it has gone; what was not begun for it is left out.
+        ProblemError: as `Models.answer`.
     """
     answering = asyncio.ensure_future(service.loaded().answer(served, images, topk))
     gone = asyncio.ensure_future(_gone(request))
@@ -95,6 +101,19 @@ async def answers_of(
             elif not one.ok:
                 service.metrics.error(one.status)
     return answers
+
+
+@asynccontextmanager
+async def held(one: asyncio.Semaphore, deadline_s: float) -> AsyncIterator[None]:
+    """A semaphore while the block runs; ProblemError 503 where it does not come in time."""
+    try:
+        await asyncio.wait_for(one.acquire(), deadline_s)
+    except TimeoutError:
+        raise late(deadline_s) from None
+    try:
+        yield
+    finally:
+        one.release()
 
 
 async def _gone(request: Request) -> None:

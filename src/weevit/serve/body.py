@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,31 +39,25 @@ class Bodies:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._bounds.max_request:
             raise too_large(self._bounds.max_request)
-        body = bytearray()
+        body = io.BytesIO()
         try:
             await self._receive(request, body)
-            size, whole = len(body), bytes(body)
-            body.clear()  # not held twice
-            try:
-                yield whole
-            finally:
-                self.held -= size
+            yield body.getvalue()  # its own bytes, not a copy
         finally:
-            self.held -= len(body)
+            self.held -= body.tell()
 
-    async def _receive(self, request: Request, body: bytearray) -> None:
+    async def _receive(self, request: Request, body: io.BytesIO) -> None:
         bounds, clock = self._bounds, asyncio.get_running_loop()
         start = clock.time()
         try:
             async with asyncio.timeout(bounds.body_s) as patience:
                 async for part in request.stream():
-                    body += part
-                    self.held += len(part)
-                    if len(body) > bounds.max_request:
+                    self.held += body.write(part)
+                    if body.tell() > bounds.max_request:
                         raise too_large(bounds.max_request)
                     if self.held > bounds.bodies:
                         raise busy(1, "The server holds as many bytes of requests as it may.")
-                    patience.reschedule(start + bounds.body_s + len(body) / bounds.body_rate)
+                    patience.reschedule(start + bounds.body_s + body.tell() / bounds.body_rate)
         except TimeoutError:
             raise ProblemError(
                 408,

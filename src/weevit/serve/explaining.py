@@ -11,10 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from weevit.errors import ImageError
-from weevit.explain.draw import overlay
-from weevit.explain.relevance import explain_source
 from weevit.images.source import Source
-from weevit.serve.asking import form_of, model_of
+from weevit.serve.asking import form_of, held, model_of
 from weevit.serve.forms import bad
 from weevit.serve.models import Models, Served
 from weevit.serve.problems import ProblemError, of_image
@@ -35,7 +33,7 @@ def routes(service: Service) -> list[Route]:
         if not served.predictor.checkpoint.num_classes:
             raise ProblemError(400, "no_classes", f"The model {served.name} has no classes.", "POST /v1/embeddings")
         with models.place(1):
-            async with one:
+            async with held(one, service.bounds.deadline_s):
                 try:
                     png, said = await asyncio.to_thread(_draw, models, served, form.images[0])
                 except ImageError as error:
@@ -49,6 +47,9 @@ def routes(service: Service) -> list[Route]:
 
 def _draw(models: Models, served: Served, source: Source) -> tuple[bytes, str]:
     """The PNG, and the name of the class that it explains."""
+    from weevit.explain.draw import overlay  # these take 20 ms of a server's start
+    from weevit.explain.relevance import explain_source
+
     with models.turns.turn():
         found = explain_source(served.predictor, source)
     file = io.BytesIO()

@@ -20,6 +20,10 @@ def first_answers(service: Service, named: Mapping[str, Predictor]) -> Models:
     for served in models:
         seen, channels = served.predictor.preprocessing, served.predictor.checkpoint.in_chans
         served.desk.ask((Source("first", _grey(seen.height, seen.width, channels)), 1)).result()
+    if service.index is not None:
+        from weevit.serve.searching import Searcher  # with an index only
+
+        service.found = Searcher(service.index, named)
     return models
 
 

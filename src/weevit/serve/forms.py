@@ -37,10 +37,12 @@ class Form:
     Attributes:
         images: to be answered, each with the name that its row gets.
         settings: the others by name; text where it came as text.
+        fields: the name of each image's field in a multipart form; empty for the other forms.
     """
 
     images: list[Source] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=list)
 
 
 def bad(detail: str, hint: str = "") -> ProblemError:
@@ -48,7 +50,9 @@ def bad(detail: str, hint: str = "") -> ProblemError:
     return ProblemError(400, "invalid_request", detail, hint)
 
 
-async def read_form(request: Request, body: bytes, bounds: Bounds, addresses: Addresses) -> Form:
+async def read_form(
+    request: Request, body: bytes, bounds: Bounds, addresses: Addresses, image_needed: bool = True
+) -> Form:
     """The form of a request with this body; ProblemError for one that is not understood."""
     media, options = parse_options_header(request.headers.get("content-type"))
     settings: dict[str, Any] = dict(request.query_params)
@@ -59,12 +63,13 @@ async def read_form(request: Request, body: bytes, bounds: Bounds, addresses: Ad
         images = raw.pop("images", None)
         if images is None and "image" in raw:
             images = [raw.pop("image")]
-        form = Form(await read_images(images, bounds, addresses, EXAMPLE), raw)
+        found = await read_images(images, bounds, addresses, EXAMPLE) if image_needed or images is not None else []
+        form = Form(found, raw)
     else:
         form = Form([Source("image[0]", body)])
-    if not form.images:
+    if image_needed and not form.images:
         raise bad("The request has no image.", "curl -F image=@photo.jpg, or the bytes of the image as the body")
-    return Form(form.images, settings | form.settings)
+    return Form(form.images, settings | form.settings, form.fields)
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -158,6 +163,7 @@ class _Reader:
             given = options[b"filename"].decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
             shown = shortened(one_line(given), _LONGEST_NAME) or f"image[{len(self.form.images)}]"
             self.form.images.append(Source(shown, data))
+            self.form.fields.append(name)
             return
         self._fields += 1
         if len(data) > _LONGEST_FIELD or self._fields > _MOST_FIELDS or not name:

@@ -11,16 +11,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from weevit._version import __version__
-from weevit.answers.results import Result, unit_length
+from weevit.answers.results import Array, Result, unit_length
 from weevit.arguments import whole
 from weevit.errors import ImageError, UsageError, WeevitError
 from weevit.images.source import Source
 from weevit.predict import Predictor
+from weevit.search.index import query_of
 from weevit.serve.folders import Folders
 from weevit.serve.problems import words
+from weevit.serve.searching import Searcher
 from weevit.store.extras import needed
 from weevit.text import one_line
 
@@ -67,6 +72,14 @@ class Embedded:
 
 
 @dataclass(frozen=True)
+class Similar:
+    """An image of the index, and the cosine of its embedding with the search, from -1 to 1."""
+
+    id: str
+    similarity: float
+
+
+@dataclass(frozen=True)
 class Finding:
     """A fault of a set of images: its kind, and what was found."""
 
@@ -90,10 +103,11 @@ class Tools:
     Args:
         model: what answers.
         folders: what may be read.
+        searcher: searches an index of the model's embedding space; None without one.
     """
 
-    def __init__(self, model: Predictor, folders: Folders) -> None:
-        self._model, self._folders = model, folders
+    def __init__(self, model: Predictor, folders: Folders, searcher: Searcher | None = None) -> None:
+        self._model, self._folders, self._searcher = model, folders, searcher
 
     def classify(self, paths: list[str], topk: int = 5) -> list[Classified]:
         """Name what is in images: the most probable classes of each, best first.
@@ -128,6 +142,24 @@ class Tools:
         draw_explanation(found, with_heads=False).save(file, "PNG")
         return file.getvalue(), f"{best.name}: {best.probability:.1%}"
 
+    def search(self, paths: list[str], unlike: list[str] | None = None, k: int = 12) -> list[Similar]:
+        """Find the images of the index that are most similar to images, the most similar first.
+
+        Args:
+            paths: image files to be like; what they have in common is searched. The ids that a search returned are
+                taken too.
+            unlike: image files, or ids, that results should not be like.
+            k: images to find, 256 at most.
+        """
+        searcher = self._searcher
+        assert searcher is not None  # the tool is offered with an index only
+        whole("k", k, 1, MOST)
+        like, other = self._vectors(searcher, paths), self._vectors(searcher, unlike or [])
+        if not like:
+            raise UsageError("A search has one image or more.", 'paths=["photo.jpg"]')
+        query = query_of(np.stack(like), np.stack(other) if other else None)
+        return [Similar(one_line(hit.id), round(hit.score, 6)) for hit in searcher.hits(query, k)]
+
     def check(self, folder: str, embeddings: bool = False) -> Checked:
         """Find faults in a folder with a subfolder of images per class: broken files, copies, leaks between splits.
 
@@ -143,6 +175,17 @@ class Tools:
         lines = [line for line in json_lines(found) if line["kind"] != "summary"]
         findings = [Finding(line["kind"], line["finding"]) for line in lines[:_MOST_FINDINGS]]
         return Checked(len(found.images), len(found.classes), Counter(line["kind"] for line in lines), findings)
+
+    def _vectors(self, searcher: Searcher, names: Sequence[str]) -> list[Array]:
+        """Embeddings of ids of the index and of files, in no order."""
+        known = {name: searcher.current().vector_of(name) for name in names}
+        files = [name for name, vector in known.items() if vector is None]
+        results = self._stream(files, ("embedding",), 1) if files else []
+        for result in results:
+            if not result.ok:
+                raise UsageError(f"{result.input} cannot be searched for: {result.error}.")
+        found = [*known.values(), *(result.embedding for result in results)]
+        return [vector for vector in found if vector is not None]
 
     def _stream(self, paths: Sequence[str], outputs: Sequence[Any], topk: int) -> list[Result]:
         found = [image for path in paths for image in self._folders.images(path)]
@@ -176,16 +219,23 @@ def _error(result: Result) -> str:
     return one_line(result.error or "")
 
 
-def mcp_server(model: Predictor, folders: Folders) -> MCPServer[Any]:
+def mcp_server(model: Predictor, folders: Folders, index: Path | None = None) -> MCPServer[Any]:
     """The server with its tools; `run("stdio")` runs it.
+
+    Args:
+        model: what answers.
+        folders: what may be read.
+        index: folder of an index to search, of the model's embedding space.
 
     Raises:
         MissingExtraError: mcp is not installed.
+        UsageError: no such index, or of another space.
     """
     library = needed("mcp.server.mcpserver", "mcp", "Tools over MCP need mcp, which is not installed.")
     annotations = needed("mcp_types", "mcp", "Tools over MCP need mcp, which is not installed.").ToolAnnotations
     reads = annotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
-    tools, roots = Tools(model, folders), ", ".join(map(one_line, folders.roots))
+    searcher = None if index is None else Searcher(index, {"model": model})
+    tools, roots = Tools(model, folders, searcher), ", ".join(map(one_line, folders.roots))
     instructions = (
         f"{model.checkpoint.name} looks at images. Paths are relative to {one_line(folders.roots[0])}, or absolute and "
         f"below one of these folders: {roots}."
@@ -199,12 +249,15 @@ def mcp_server(model: Predictor, folders: Folders) -> MCPServer[Any]:
         return [library.Image(data=png, format="png"), said]
 
     explain.__doc__ = tools.explain.__doc__
-    for name, title, tool in (
+    offered: list[tuple[str, str, Callable[..., Any]]] = [
         ("classify", "Classify images", tools.classify),
         ("embed", "Embed images", tools.embed),
         ("explain", "Explain an answer", explain),
         ("check", "Check a folder", tools.check),
-    ):
+    ]
+    if searcher is not None:
+        offered.append(("search", "Search the index", tools.search))
+    for name, title, tool in offered:
         typed = None if name != "explain" else False  # an image is no object
         server.add_tool(_telling(tool), name, title=title, annotations=reads, structured_output=typed)
     return server

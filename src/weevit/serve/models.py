@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from weevit.errors import ImageError, did_you_mean
 from weevit.images.source import Source
 from weevit.predict import Predictor
 from weevit.serve.bounds import Bounds
-from weevit.serve.problems import ProblemError, busy
+from weevit.serve.problems import ProblemError, busy, late
 
 Observe = Callable[[str, str, float], None]
 """Told the model, the stage, and its seconds; or the model, `batch`, and its images."""
@@ -50,7 +51,7 @@ class Models:
         self.turns = Turns(COMPUTING)
         self._bounds = bounds
         self.waiting = 0
-        self._rate = _Rate()
+        self._pace = _Pace()
 
         def desk(name: str, predictor: Predictor) -> Desk[tuple[Source, int], Any, Result]:
             return predictor.desk(self.turns, lambda stage, value: observe(name, stage, value))
@@ -75,52 +76,95 @@ class Models:
         """An answer, or the reason for none, to each image; in order.
 
         Raises:
-            ProblemError: the queue is full (503).
+            ProblemError: the queue is full, or an image was not begun within the deadline (503).
         """
         with self.place(len(images)):
-            asked = [asyncio.wrap_future(served.desk.ask((image, topk))) for image in images]
+            asked = [served.desk.ask((image, topk)) for image in images]
+            answers = [asyncio.wrap_future(future) for future in asked]
             try:
-                found = await asyncio.gather(*asked, return_exceptions=True)
+                _, waiting = await asyncio.wait(answers, timeout=self._bounds.deadline_s)
+                if waiting and any(future.cancel() for future in asked):
+                    raise late(self._bounds.deadline_s)
+                if waiting:  # those are computed at this moment: to drop them would be to have done it for nothing
+                    await asyncio.wait(waiting)
             finally:
                 for future in asked:  # of a client that has gone
                     future.cancel()
-        self._rate.count(len(images))
-        for one in found:
-            if isinstance(one, BaseException) and not isinstance(one, ImageError):
-                raise one
-        return [one for one in found if isinstance(one, Result | ImageError)]
+        self._pace.count(len(images))
+        return [_answer(future) for future in asked]
 
     @contextmanager
     def place(self, count: int) -> Iterator[None]:
         """Places in the queue, held while the block runs; ProblemError 503 where there are none."""
         self.check_place(count)
         self.waiting += count
+        self._pace.work()
         try:
             yield
         finally:
             self.waiting -= count
+            if not self.waiting:
+                self._pace.rest()
 
     def check_place(self, count: int = 1) -> None:
         """Raise the ProblemError of a full queue, before anything is read for it. An empty one takes any request."""
-        if self.waiting and self.waiting + count > self._bounds.queue:
-            seconds = max(1, min(60, math.ceil(self.waiting / self._rate.per_s())))
-            raise busy(seconds, f"{self.waiting:,} images wait; the limit is {self._bounds.queue:,}.")
+        if not self.waiting:
+            return
+        limit, seconds = self._bounds.deadline_s * _HOPE, (self.waiting + count) * self._pace.per_image
+        if self.waiting + count > self._bounds.queue:
+            why = f"the limit is {self._bounds.queue:,}"
+        elif seconds > limit:
+            why = f"with this request they take about {seconds:.2g} s, and the limit is {limit:.2g} s"
+        else:
+            return
+        later = max(1, min(60, math.ceil(self.waiting * self._pace.per_image)))
+        raise busy(later, f"{self.waiting:,} images wait; {why}.")
 
 
-class _Rate:
-    """Answers per second of late."""
+_HOPE = 0.8
+"""Share of the deadline in which an answer is expected; the rest is for those that take longer than that."""
+
+
+def _answer(done: Future[Result]) -> Result | ImageError:
+    error = done.exception()
+    if error is None:
+        return done.result()
+    if isinstance(error, ImageError):
+        return error
+    raise error
+
+
+class _Pace:
+    """Seconds per answer, of the time in which there was work.
+
+    Attributes:
+        per_image: of late; 0.1 s before anything is known.
+    """
 
     def __init__(self) -> None:
-        self._start, self._count, self._last = time.monotonic(), 0, 10.0
+        self.per_image = 0.1
+        self._since: float | None = None
+        self._busy, self._count = 0.0, 0
+
+    def work(self) -> None:
+        """There is work."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def rest(self) -> None:
+        """There is none any more."""
+        self._add()
+        self._since = None
 
     def count(self, answers: int) -> None:
         """Count some."""
         self._count += answers
-        passed = time.monotonic() - self._start
-        if passed > 2:
-            self._last = max(0.1, self._count / passed)
-            self._start, self._count = time.monotonic(), 0
+        self._add()
+        if self._busy > 1:
+            self.per_image = self._busy / self._count
+            self._busy, self._count = 0.0, 0
 
-    def per_s(self) -> float:
-        """At least 0.1."""
-        return self._last
+    def _add(self) -> None:
+        if self._since is not None:
+            now = time.monotonic()
+            self._busy, self._since = self._busy + now - self._since, now

@@ -61,6 +61,9 @@ def document(service: Service) -> Object:
         "/healthz": {"get": _text("healthz", "Whether the process lives.")},
         "/readyz": {"get": _text("readyz", "Whether requests are answered.", "503")},
     }
+    if service.index is not None:
+        paths["/v1/search"] = {"post": _search(service)}
+        paths["/v1/search/thumbnail"] = {"get": _thumbnail()}
     if service.metrics is not None:
         paths["/metrics"] = {"get": _text("metrics", "Metrics for Prometheus.")}
     info = {"title": "weevit", "version": __version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}}
@@ -92,7 +95,7 @@ _DESCRIBED = {
     "400": "Not understood.",
     "401": "No API key, or another.",
     "403": "A page of another origin, or an address that is not allowed.",
-    "404": "No such model.",
+    "404": "No such model, or no such image in the index.",
     "408": "The body came too slowly.",
     "413": "Too large: the request, an image, or their number.",
     "415": "A compressed body.",
@@ -161,13 +164,15 @@ def _image_in_json() -> Object:
     return {"anyOf": [_DATA_URI, nested]}
 
 
+_FILE: Object = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+
+
 def _forms(properties: Object, required: list[str], example: Object, images: str) -> Object:
     """The three forms of a request."""
-    file = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
     settings = {name: schema for name, schema in properties.items() if name != images}
     content = {
         "multipart/form-data": {
-            "schema": {"type": "object", "required": ["image"], "properties": {"image": file, **settings}}
+            "schema": {"type": "object", "required": ["image"], "properties": {"image": _FILE, **settings}}
         },
         "application/json": {
             "schema": {
@@ -175,7 +180,7 @@ def _forms(properties: Object, required: list[str], example: Object, images: str
             },
             "example": example,
         },
-        "image/*": {"schema": file},
+        "image/*": {"schema": _FILE},
     }  # fmt: skip
     return {"required": True, "content": content}
 
@@ -207,6 +212,46 @@ def _classify(service: Service) -> Object:
         "requestBody": _forms(properties, ["images"], {"images": [_example()], "topk": 5}, "images"),
         "responses": _answered(answer) | _problems(*_POSTED),
     }
+
+
+def _search(service: Service) -> Object:
+    images = _array(_image_in_json(), maxItems=service.bounds.max_images)
+    ids = _array({"type": "string"}, description="Images of the index.")
+    properties = {
+        "images": images,
+        "not": images | {"description": "Images that results should not be like."},
+        "ids": ids,
+        "not_ids": ids,
+        "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 12},
+    }
+    body = _forms(properties, [], {"images": [_example()], "k": 12}, "images")
+    body["content"]["multipart/form-data"]["schema"] = {
+        "type": "object",
+        "properties": {"image": _FILE, "not": _FILE, "ids": {"type": "string"}, "not_ids": {"type": "string"},
+                       "k": properties["k"]},
+    }  # fmt: skip
+    hit = {
+        "type": "object",
+        "required": ["id", "similarity", "thumbnail"],
+        "properties": {
+            "id": {"type": "string"},
+            "similarity": {"type": "number", "description": "Cosine, from -1 to 1."},
+            "thumbnail": {"type": "string", "description": "Address of a small JPEG."},
+        },
+    }
+    answer = {"type": "object", "required": ["model", "results"], "properties": {"results": _array(hit)}}
+    return {
+        "operationId": "search",
+        "summary": "The images of the index that are most similar, the most similar first.",
+        "requestBody": body,
+        "responses": _answered(answer) | _problems(*_POSTED),
+    }
+
+
+def _thumbnail() -> Object:
+    name = {"name": "id", "in": "query", "required": True, "schema": {"type": "string"}}
+    found = _get("thumbnail", "A small JPEG of an image of the index.", {}, "404", "413", "422", "503")
+    return found | {"parameters": [name], "responses": found["responses"] | _answered({}, "image/jpeg")}
 
 
 def _explain() -> Object:

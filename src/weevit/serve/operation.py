@@ -30,7 +30,10 @@ def routes(service: Service) -> list[Route]:
     async def models(request: Request) -> Response:
         del request
         own = [_model(one.name, one.predictor) for one in service.loaded()]
-        return Response(json_line({"object": "list", "data": own}), media_type="application/json")
+        answer: dict[str, object] = {"object": "list", "data": own}
+        if service.found is not None:
+            answer["index"] = {"images": len(service.found.current()), "model": service.found.model}
+        return Response(json_line(answer), media_type="application/json")
 
     async def metrics(request: Request) -> Response:
         del request

@@ -1,4 +1,7 @@
-"""`GET /`: a page to drop photos on. Its script and its style are files of their own, as its content policy wants."""
+"""`GET /`: a page to drop photos on; `GET /search`: one that searches the index.
+
+Their scripts and their style are files of their own, as their content policy wants.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,16 @@ _FOLDER = Path(__file__).parent / "page"
 _FILES = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/shared.js": ("shared.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
 
 
+_SEARCHING = {"/search": ("search.html", "text/html"), "/search.js": ("search.js", "text/javascript")}
+
+
 def routes(service: Service) -> list[Route]:
     """The routes; the files are read once."""
-    del service
 
     def route(path: str, name: str, media: str) -> Route:
         own = (_FOLDER / name).read_text(encoding="utf-8")
@@ -34,4 +40,5 @@ def routes(service: Service) -> list[Route]:
 
         return Route(path, answer, methods=["GET"])
 
-    return [route(path, name, media) for path, (name, media) in _FILES.items()]
+    files = _FILES if service.index is None else _FILES | _SEARCHING
+    return [route(path, name, media) for path, (name, media) in files.items()]

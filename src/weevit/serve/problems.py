@@ -116,6 +116,11 @@ def too_large(limit: int) -> ProblemError:
     )
 
 
+def late(deadline_s: float) -> ProblemError:
+    """An answer does not come in time."""
+    return busy(1, f"The answer did not come within {deadline_s:g} s.")
+
+
 def busy(seconds: int, detail: str) -> ProblemError:
     """The server has as much to do as it may keep."""
     return ProblemError(503, "busy", detail, f"Try again in {seconds} s.", {"Retry-After": str(seconds)})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,14 +20,22 @@ from starlette.types import Message, Receive, Scope, Send
 from weevit.errors import WeevitError
 from weevit.serve.addresses import Addresses
 from weevit.serve.body import Bodies
-from weevit.serve.bounds import Bounds
+from weevit.serve.bounds import PAUSE_S, Bounds
 from weevit.serve.keys import Keys
 from weevit.serve.metrics import Metrics
 from weevit.serve.models import Models
 from weevit.serve.problems import Problem, ProblemError, of_error
 from weevit.text import json_line, one_line
 
-OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+if TYPE_CHECKING:
+    from weevit.serve.searching import Searcher
+
+OPEN = frozenset(
+    {
+        *("/", "/page.js", "/page.css", "/shared.js", "/search", "/search.js"),
+        *("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"),
+    }
+)
 """Paths that need no key: they tell nothing but that a server is there."""
 
 HEADERS = {
@@ -38,6 +49,21 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+
+CONNECTION = "weevit.connection"
+"""Key of a scope's state: the `Connection`; absent under other servers than ours."""
+
+
+@dataclass
+class Connection:
+    """What is remembered of a connection between its requests.
+
+    Attributes:
+        refused_until: on the monotonic clock; until then it has been told to wait.
+    """
+
+    refused_until: float = 0.0
+
 
 GONE = 499
 """Status in the log where the client went away before its answer."""
@@ -54,6 +80,8 @@ class Service:
         metrics: None where none are kept.
         write: takes the lines of the log.
         models: None until all have answered once.
+        index: folder of the index that is searched; None for none.
+        found: searches it; None until all models have answered once.
         draining: whether SIGTERM came: connections end with their answers.
     """
 
@@ -63,6 +91,8 @@ class Service:
     metrics: Metrics | None = None
     write: Callable[[str], None] = print
     models: Models | None = None
+    index: Path | None = None
+    found: Searcher | None = None
     draining: bool = False
     bodies: Bodies = field(init=False)
 
@@ -78,10 +108,18 @@ class Service:
     def loaded(self) -> Models:
         """The models; ProblemError 503 while they are loaded."""
         if self.models is None:
-            raise ProblemError(
-                503, "starting", "The models are being loaded.", "GET /readyz", headers={"Retry-After": "1"}
-            )
+            raise _starting()
         return self.models
+
+    def searcher(self) -> Searcher:
+        """The index; ProblemError 503 while the models are loaded."""
+        if self.found is None:
+            raise _starting()
+        return self.found
+
+
+def _starting() -> ProblemError:
+    return ProblemError(503, "starting", "The models are being loaded.", "GET /readyz", headers={"Retry-After": "1"})
 
 
 class Front:
@@ -133,6 +171,8 @@ class Front:
         if problem.status == 500 and not isinstance(error, ProblemError):
             self._service.write(json_line({"level": "error", "error": type(error).__name__, "where": _where(error)}))
         sent.code = problem.code
+        if problem.code == "busy":
+            await _hold_back(scope)
         if not sent.started:
             problem.more.update(_for_clients_of(scope["path"], problem))
             await problem.response()(scope, receive, sent)
@@ -154,6 +194,18 @@ class Front:
         self._service.write(json_line(line))
         if self._service.metrics is not None:
             self._service.metrics.request(path, sent.status, seconds)
+
+
+async def _hold_back(scope: Scope) -> None:
+    """Let a client that was refused on this connection a moment ago wait for its next refusal.
+
+    Without, 64 clients that ask again at once take most of the processor from those that are answered.
+    """
+    connection = scope.get("state", {}).get(CONNECTION)
+    if connection is None:  # another server's
+        return
+    await asyncio.sleep(connection.refused_until - time.monotonic())
+    connection.refused_until = time.monotonic() + PAUSE_S
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})

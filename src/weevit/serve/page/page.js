@@ -1,47 +1,19 @@
 "use strict";
-// Names of files and classes come from strangers: they are only ever set as text.
 
 const AT_ONCE = 4; // requests at a time; the server's queue is for everybody
-const byId = (id) => document.getElementById(id);
 const waiting = [];
 let running = 0;
 
-function setting(name) {
-  return byId(name).value;
-}
-
-function headers() {
-  const key = setting("key");
-  return key ? { Authorization: `Bearer ${key}` } : {};
-}
-
 function query() {
-  const found = new URLSearchParams({ topk: setting("topk") || "5" });
-  if (setting("model")) found.set("model", setting("model"));
+  const found = new URLSearchParams({ topk: byId("topk").value || "5" });
+  if (byId("model").value) found.set("model", byId("model").value);
   return found;
 }
 
-function tell(text) {
-  byId("notice").textContent = text;
-  byId("notice").hidden = !text;
-}
-
-async function ask(path, image) {
+function ask(path, image) {
   const body = new FormData();
   body.append("image", image, image.name || "pasted.png");
-  const answer = await fetch(path, { method: "POST", body, headers: headers() });
-  if (answer.ok) return answer;
-  if (answer.status === 401) {
-    byId("key-field").hidden = false;
-    byId("key").focus();
-  }
-  const retry = Number(answer.headers.get("Retry-After"));
-  if (answer.status === 503 && retry) {
-    await new Promise((done) => setTimeout(done, 1000 * Math.min(retry, 10)));
-    return ask(path, image);
-  }
-  const problem = await answer.json().catch(() => ({ detail: `The server answered ${answer.status}.` }));
-  throw new Error(problem.detail);
+  return request(path, { method: "POST", body });
 }
 
 // ---- one image, one card
@@ -157,9 +129,7 @@ async function copy(text) {
 
 // ---- many images
 
-function add(files) {
-  const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
-  tell(images.length || !files.length ? "" : "These files are no images.");
+function add(images) {
   for (const image of images) waiting.push([image, newCard(image)]);
   next();
 }
@@ -172,18 +142,7 @@ function next() {
 }
 
 function listen() {
-  const drop = byId("drop");
-  for (const id of ["pick", "shoot"]) {
-    byId(id).addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
-  }
-  for (const name of ["dragenter", "dragover"]) {
-    document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
-  }
-  for (const name of ["dragleave", "drop"]) {
-    document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
-  }
-  document.addEventListener("drop", (event) => add(event.dataTransfer.files));
-  document.addEventListener("paste", (event) => add(event.clipboardData.files));
+  listenForImages(add);
   byId("settings").addEventListener("submit", (event) => { event.preventDefault(); models(); });
   byId("key").addEventListener("change", models);
   byId("clear").addEventListener("click", () => {
@@ -203,7 +162,9 @@ async function models() {
     return;
   }
   tell("");
-  const found = (await answer.json()).data;
+  const body = await answer.json();
+  const found = body.data;
+  byId("search-link").hidden = !body.index;
   byId("model").replaceChildren(...found.map((one) => new Option(one.id, one.id)));
   byId("model-field").hidden = found.length < 2;
   const line = (one) => `${one.tag} · ${one.classes.toLocaleString("en")} classes`;
