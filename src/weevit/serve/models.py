@@ -81,6 +81,8 @@ class Models:
         with self.place(len(images)):
             asked = [served.desk.ask((image, topk)) for image in images]
             answers = [asyncio.wrap_future(future) for future in asked]
+            for answer in answers:  # asyncio prints errors that nobody has asked for, with paths of this machine
+                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
             try:
                 _, waiting = await asyncio.wait(answers, timeout=self._bounds.deadline_s)
                 if waiting and any(future.cancel() for future in asked):

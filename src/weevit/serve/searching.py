@@ -16,6 +16,7 @@ from weevit.images.source import Source, open_image, stamp
 from weevit.predict import Predictor
 from weevit.reports.thumbnails import jpeg
 from weevit.search.index import Hit, Index, open_index
+from weevit.text import typed
 
 SIDE = 320
 """Pixels of the longer side of a thumbnail."""
@@ -112,5 +113,5 @@ def _model_of(index: Index, named: Mapping[str, Predictor]) -> str:
             continue
         return name
     maker = index.space.maker
-    hint = f"weevit serve {maker.source} --index {index.folder}" if maker is not None else ""
+    hint = f"weevit serve {typed(maker.source)} --index {typed(index.folder)}" if maker is not None else ""
     raise UsageError(refused.message if refused is not None else "No model was named.", hint)
