@@ -47,8 +47,8 @@ _LEAST = 32
 _BLURRED = 0.97
 """Size of a window below which its pixels are coarser than those of the part."""
 
-_PROMISING = 0.85
-"""Least correlation, in grey at a reduced size, of images that may still be the same."""
+_PROMISING = 0.03
+"""Greatest distance, after the first step of refinement, of images that may still be the same."""
 
 _STEPS = ((4, 12), (2, 8), (1, 5))
 """(reduction of the sketches, most steps of refinement)"""
@@ -188,8 +188,8 @@ def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE, smallest: int =
             break  # stripes that only one of both resolves would lead astray
         small = tuple(_reduced(image, reduction) for image in images)
         place = _refined(*small, place, steps)
-        if reduction == _STEPS[0][0] and _fits(*small, place) < _PROMISING:
-            return Overlay(_window(place), 1.0, 0.0, 0.0)  # most pairs end here
+        if reduction == _STEPS[0][0] and (distance := _distance(whole, part, place)) > _PROMISING:
+            return Overlay(_window(place), distance, 0.0, 0.0)  # most pairs end here
     return _compared((whole, part), images, place, smallest)
 
 
@@ -202,15 +202,11 @@ def _compared(
     sketches: tuple[Sketch, Sketch], images: tuple[Grey, Grey], place: npt.NDArray[np.float64], smallest: int
 ) -> Overlay:
     """The overlay at a place."""
-    at = _pixels(place, SIDE)
-    (whole, part), (grey, grey_part) = sketches, images
-    there = np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)) for c in range(3)])
-    distance = 1 - _correlation(there, np.stack([_small(part[..., c].astype(np.float32)) for c in range(3)]))
-    times = 1
+    (grey, grey_part), times = images, 1
     while SIDE // times > max(_finest(place, smallest), _LEAST):
         times *= 2
-    fine, other = (_fine(_reduced(image, times)) for image in (_sampled(grey, *at), grey_part))
-    return Overlay(_window(place), max(0.0, distance), _correlation(fine, other), _worst(fine, other))
+    fine, other = (_fine(_reduced(image, times)) for image in (_sampled(grey, *_pixels(place, SIDE)), grey_part))
+    return Overlay(_window(place), _distance(*sketches, place), _correlation(fine, other), _worst(fine, other))
 
 
 def _window(place: npt.NDArray[np.float64]) -> Window:
@@ -218,33 +214,41 @@ def _window(place: npt.NDArray[np.float64]) -> Window:
     return top, left, height, width
 
 
-def _fits(whole: Grey, part: Grey, place: npt.NDArray[np.float64]) -> float:
-    """Correlation of a part with what lies under it."""
-    return _correlation(_sampled(whole, *_pixels(place, len(part))), part)
+def _distance(whole: Sketch, part: Sketch, place: npt.NDArray[np.float64]) -> float:
+    """1 - correlation of a part with what lies under it, at THUMB x THUMB pixels, in colour."""
+    at = _pixels(place, SIDE)
+    there = np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)) for c in range(3)])
+    return max(0.0, 1 - _correlation(there, np.stack([_small(part[..., c].astype(np.float32)) for c in range(3)])))
 
 
-def _refined(whole: Grey, part: Grey, place: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
+def _refined(whole: Grey, part: Grey, start: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
     """Gauss-Newton on the window for the least squared difference, brightness and contrast apart.
 
-    (Lucas, Kanade, An iterative image registration technique, 1981.)
+    (Lucas, Kanade, An iterative image registration technique, 1981.) A step that makes it worse is halved: over
+    stripes, a full one may lead to the next stripe.
     """
     side = len(part)
     middle = ((np.arange(side) + 0.5) / side).astype(np.float32)
     wanted = (part - part.mean()) / max(float(part.std()), 1e-6)
     down, across = np.gradient(whole)
+    best, least, step = start, np.inf, np.zeros(4)
     for _ in range(steps):
+        place = np.clip(best + step, [-0.2, -0.2, 0.5, 0.5], [0.5, 0.5, 1.2, 1.2])
         at = _pixels(place, side)
         there = _sampled(whole, *at)
-        error = wanted * there.std() + there.mean() - there
+        error = wanted - (there - there.mean()) / max(float(there.std()), 1e-6)
+        if (wrong := float(np.sum(np.square(error)))) >= least:
+            step = step / 2
+            continue
+        best, least = place, wrong
         y, x = _sampled(down, *at) * side, _sampled(across, *at) * side
         slopes = np.stack([y, x, y * middle[:, None], x * middle]).reshape(4, -1)
         squares = np.einsum("ij,kj->ik", slopes, slopes, dtype=np.float64)  # too small for threads of its own
-        wrong = np.einsum("ij,j->i", slopes, error.ravel(), dtype=np.float64)
-        step = np.linalg.solve(squares + 1e-3 * np.eye(4), wrong)
-        place = np.clip(place + np.clip(step, -0.05, 0.05), [-0.2, -0.2, 0.5, 0.5], [0.5, 0.5, 1.2, 1.2])
+        towards = np.einsum("ij,j->i", slopes, error.ravel(), dtype=np.float64) * float(there.std())
+        step = np.clip(np.linalg.solve(squares + 1e-3 * np.eye(4), towards), -0.05, 0.05)
         if np.abs(step).max() < 0.02 / side:
             break
-    return place
+    return best
 
 
 def _pixels(place: npt.NDArray[np.float64], side: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
