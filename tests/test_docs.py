@@ -70,7 +70,7 @@ def environment(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> d
 NEEDS = {
     "sklearn": r"jobs\.md|evaluation\.md|fitting\.md|datasets\.md|weevit (fit|data|eval|compare) |runs/mine",
     "filelock": r"search\.md|weevit (index|search) |bench --search",
-    "jinja2": r"quantization\.md|weevit quantize |-int8",
+    "jinja2": r"quantization\.md|duplicates\.md|weevit (quantize|dedup) |-int8",
     "uvicorn": r"serving\.md|weevit serve|--serve ",
     "mcp": r"weevit mcp",
     "ray": r"scale\.md|--on ray",

@@ -186,8 +186,7 @@ def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE, smallest: int =
     for reduction, steps in _STEPS:
         if SIDE // reduction > max(_finest(place, smallest), _LEAST):
             break  # stripes that only one of both resolves would lead astray
-        small = tuple(_reduced(image, reduction) for image in images)
-        place = _refined(*small, place, steps)
+        place = _refined(_reduced(images[0], reduction), _reduced(images[1], reduction), place, steps)
         if reduction == _STEPS[0][0] and (distance := _distance(whole, part, place)) > _PROMISING:
             return Overlay(_window(place), distance, 0.0, 0.0)  # most pairs end here
     return _compared((whole, part), images, place, smallest)
@@ -230,7 +229,7 @@ def _refined(whole: Grey, part: Grey, start: npt.NDArray[np.float64], steps: int
     side = len(part)
     middle = ((np.arange(side) + 0.5) / side).astype(np.float32)
     wanted = (part - part.mean()) / max(float(part.std()), 1e-6)
-    down, across = np.gradient(whole)
+    down, across = (np.asarray(slope, np.float32) for slope in np.gradient(whole))
     best, least, step = start, np.inf, np.zeros(4)
     for _ in range(steps):
         place = np.clip(best + step, [-0.2, -0.2, 0.5, 0.5], [0.5, 0.5, 1.2, 1.2])
@@ -280,7 +279,8 @@ def _grey(image: Sketch) -> Grey:
 
 
 def _small(channel: Grey) -> Grey:
-    return channel.reshape(THUMB, SIDE // THUMB, THUMB, SIDE // THUMB).mean(axis=(1, 3))
+    times = SIDE // THUMB
+    return np.asarray(channel.reshape(THUMB, times, THUMB, times).mean(axis=(1, 3)), np.float32)
 
 
 def _reduced(image: Grey, times: int) -> Grey:

@@ -60,9 +60,10 @@ class Record:
 
 def add_roots(trash: Path, roots: tuple[str, ...]) -> None:
     """Record the folders whose files are about to be moved; OutputError where the disk does not take it."""
-    known = read_record_file(Record, trash / RECORD, SCHEMA).roots if (trash / RECORD).exists() else ()
+    there = os.path.lexists(trash / RECORD)
+    known = read_record_file(Record, trash / RECORD, SCHEMA).roots if there else ()
     merged = tuple(dict.fromkeys((*known, *roots)))
-    if merged != known:
+    if merged != known or not there:
         KIND.write(trash, RECORD, {"schema": SCHEMA, "roots": list(merged)})
 
 
