@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from weevit.search.card import measure_search
     from weevit.search.duplicates import find_duplicates
     from weevit.search.index import Hit, Index, open_index
-    from weevit.search.removal import apply_duplicates, undo_duplicates
+    from weevit.search.removal import apply_duplicates
+    from weevit.search.undoing import undo_duplicates
     from weevit.training.loop import resume, train
 
 _HOMES = {
@@ -71,7 +72,7 @@ _HOMES = {
     "check_data": "weevit.checking.check",
     "find_duplicates": "weevit.search.duplicates",
     "apply_duplicates": "weevit.search.removal",
-    "undo_duplicates": "weevit.search.removal",
+    "undo_duplicates": "weevit.search.undoing",
     "evaluate": "weevit.evaluation.evaluate",
     "evaluate_suite": "weevit.evaluation.suite",
     "fit": "weevit.fitting.fit",

@@ -21,8 +21,9 @@ from scenes import encoded, scaled, scene
 
 import weevit
 from weevit.errors import MalformedFileError, OutputError, UsageError
-from weevit.search import removal, trash
+from weevit.search import trash
 from weevit.search.groups import Duplicates
+from weevit.search.moves import Moved
 from weevit.store import moving
 
 pytest.importorskip("filelock")
@@ -201,7 +202,7 @@ def test_a_torn_line_is_no_move_and_the_next_one_is_whole(photos: Path, dup: Pat
 # ---- what changed since it was looked at
 
 
-def left(done: removal.Moved, photos: Path) -> dict[str, str]:
+def left(done: Moved, photos: Path) -> dict[str, str]:
     return {str(Path(one.input).relative_to(photos)): one.why for one in done.left}
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from weevit.search.duplicates import Progress
     from weevit.search.groups import DuplicateGroup, Duplicates
-    from weevit.search.removal import Moved
+    from weevit.search.moves import Moved
 
 _SHOWN = 5
 """Groups of a kind that are printed; the tables have all of them."""
@@ -132,7 +132,7 @@ def apply(folder: str, move_to: Path, dry_run: bool, strict: bool, json_lines: b
 @options.verbose
 def undo(trash: str, dry_run: bool, strict: bool, json_lines: bool, quiet: bool) -> int:
     """Move everything back that `weevit dedup apply` moved to TRASH; nothing is overwritten."""
-    from weevit.search.removal import undo_duplicates
+    from weevit.search.undoing import undo_duplicates
 
     with _moving(quiet) as watch:
         done = undo_duplicates(trash, dry_run=dry_run, watch=watch)

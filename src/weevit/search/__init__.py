@@ -13,8 +13,10 @@ __all__ = [
     "looks",
     "manifest",
     "moments",
+    "moves",
     "neighbours",
     "page",
     "removal",
     "trash",
+    "undoing",
 ]

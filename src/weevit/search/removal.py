@@ -1,4 +1,4 @@
-"""`weevit.apply_duplicates` and `weevit.undo_duplicates`: copies are moved to a folder, and back; nothing is deleted.
+"""`weevit.apply_duplicates`: copies are moved to a folder; nothing is deleted.
 
     a group ── the kept one is there and whole? ── each copy: still what was looked at? ── a line of undo.csv ── moved
 
@@ -8,21 +8,18 @@ archives, rows of tables, addresses and links are listed. A run that is killed i
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from weevit.errors import ImageError, MalformedFileError, UsageError
-from weevit.images.decode import recognise
+from weevit.errors import MalformedFileError, UsageError
 from weevit.search import trash as trashes
 from weevit.search.duplicates_folder import RECORD, read_duplicates
 from weevit.search.groups import DuplicateGroup, DuplicateImage, Duplicates, Place
+from weevit.search.moves import Left, Moved, Watcher, check_image, check_system, reached, telling_full_disks, whole
 from weevit.search.trash import Move, is_below
-from weevit.store.below import CAN, opened_below
-from weevit.store.files import writing
+from weevit.store.below import opened_below
 from weevit.store.folder import check_folder, held
 from weevit.store.moving import (
     ChangedError,
@@ -40,43 +37,6 @@ from weevit.store.outputs import local, refuse_foreign
 from weevit.text import typed
 
 LISTED = "it lies in an archive, a table, a bucket or behind a link: it is listed only"
-
-_SIGNATURE = 4096
-"""Bytes that tell an image by its format."""
-
-
-@dataclass(frozen=True)
-class Left:
-    """A file that was not moved.
-
-    Attributes:
-        input: its name.
-        why: the reason, in words.
-    """
-
-    input: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What was moved.
-
-    Attributes:
-        moves: the moves that were made, or with `dry_run` would be.
-        left: the files that stay where they are, and why.
-        bytes: of all moved files.
-        earlier: number of files that an earlier run of the command had moved.
-    """
-
-    moves: tuple[Move, ...]
-    left: tuple[Left, ...]
-    bytes: int = 0
-    earlier: int = 0
-
-
-Watcher = Callable[[int, int], None]
-"""Told of the files that are done, and of their number."""
 
 
 def apply_duplicates(
@@ -103,7 +63,7 @@ def apply_duplicates(
     found = read_duplicates(duplicates)
     _check_record(found, Path(duplicates))
     target = local(move_to, "--move-to")
-    _check_system()
+    check_system()
     _check_apart(found, target)
     refuse_foreign(target, trashes.KIND.is_ours, trashes.KIND.name, "--move-to")
     if dry_run:
@@ -114,36 +74,7 @@ def apply_duplicates(
         return _Run(found, target, False, watch).run()
 
 
-def undo_duplicates(trash: str | Path, *, dry_run: bool = False, watch: Watcher = lambda done, total: None) -> Moved:
-    """Move everything back that `apply_duplicates` moved to a folder.
-
-    Args:
-        trash: the folder.
-        dry_run: check every file, and move none.
-        watch: called after each file.
-
-    Raises:
-        UsageError: no such folder, or a system without the calls that this takes (Windows).
-        MalformedFileError: its record or its list is damaged, or names files outside of the recorded folders.
-        OutputError: another process works in it, or a disk is full; the same call resumes.
-    """
-    folder = Path(trash)
-    _check_system()
-    roots = trashes.read_roots(folder)
-    with held(folder, trashes.KIND):
-        moves = tuple(dict.fromkeys(trashes.read_moves(folder)))
-        return _Undo(folder, roots, dry_run).run(moves, watch)
-
-
 # ---- checks of records, which a stranger may have written
-
-
-def _check_system() -> None:
-    if not CAN:
-        raise UsageError(
-            "This system cannot move files by open folders, without which links could lead elsewhere.",
-            f"Move the files that {RECORD} and copies.csv list by hand.",
-        )
 
 
 def _check_record(found: Duplicates, folder: Path) -> None:
@@ -235,13 +166,7 @@ class _Run:
         if self.dry_run:
             self.moves.append(Move(self._path(place), self._free(place.path), image.sha256))
             return
-        with (
-            writing(
-                self.trash, "What was moved is listed in undo.csv.", "Free some room, and rerun the command.", (_Full,)
-            ),
-            _full_disks(),
-            opened_below(self.trash, folders, make=True) as folder,
-        ):
+        with telling_full_disks(self.trash), opened_below(self.trash, folders, make=True) as folder:
             if self._copied_before(image, folder, source, file):
                 return
             while True:
@@ -264,7 +189,7 @@ class _Run:
         for one in self.known.get(self._path(_place(image)), ()):
             spot = Spot(folder, PurePosixPath(one.target).name)
             remove_placeholder(spot)
-            if _whole(spot, one.sha256):
+            if whole(spot, one.sha256):
                 remove(file, source)
                 clear_hidden(folder, one.sha256)
                 self.moves.append(one)
@@ -277,11 +202,11 @@ class _Run:
         for one in self.known.get(self._path(place), ()):
             try:
                 with opened_below(self.trash, one.target.split("/")[:-1]) as folder:
-                    there = _whole(Spot(folder, PurePosixPath(one.target).name), one.sha256)
+                    there = whole(Spot(folder, PurePosixPath(one.target).name), one.sha256)
             except OSError:
                 continue
             if there and not self.dry_run:
-                with suppress(ChangedError), _reached(self.found.roots[place.root], place.path.split("/")[:-1]) as home:
+                with suppress(ChangedError), reached(self.found.roots[place.root], place.path.split("/")[:-1]) as home:
                     clear_hidden(home, one.sha256)
             if there:
                 return True
@@ -307,149 +232,16 @@ class _Run:
         """The file of an image, if it is what was looked at; else ChangedError."""
         place = _place(image)
         parts = place.path.split("/")
-        with _reached(self.found.roots[place.root], parts[:-1]) as folder:
+        with reached(self.found.roots[place.root], parts[:-1]) as folder:
             spot = Spot(folder, parts[-1])
             status = spot.status()
             if status is not None and (status.st_size, status.st_mtime_ns) != (image.bytes, place.modified):
                 raise ChangedError("it was changed since it was looked at")
             with verified(spot, image.sha256) as file:
-                _check_image(file)
+                check_image(file)
                 yield spot, file
-
-
-class _Undo:
-    """One run of `undo_duplicates`."""
-
-    def __init__(self, trash: Path, roots: tuple[str, ...], dry_run: bool) -> None:
-        self.trash, self.roots, self.dry_run = trash, roots, dry_run
-        self.made: list[Move] = []
-        self.left: list[Left] = []
-        self.bytes = self.earlier = 0
-
-    def run(self, moves: tuple[Move, ...], watch: Watcher) -> Moved:
-        """Every move, backwards."""
-        places = [self._place(one) for one in moves]  # all are checked before the first is moved
-        for done, (one, place) in enumerate(reversed(list(zip(moves, places, strict=True))), 1):
-            try:
-                with writing(self.trash, "", "Free some room, and rerun the command.", (_Full,)), _full_disks():
-                    self._one(one, *place)
-            except ChangedError as error:
-                self.left.append(Left(one.source, str(error)))
-            except OSError as error:
-                self.left.append(Left(one.source, f"{error.strerror}"))
-            watch(done, len(moves))
-        return Moved(tuple(self.made), tuple(self.left), self.bytes, self.earlier)
-
-    def _place(self, one: Move) -> tuple[str, str]:
-        """The recorded folder that a file came from, and its path below that."""
-        for root in self.roots:
-            below = one.source.removeprefix(root.rstrip("/") + "/")
-            if below != one.source and is_below(below) and os.path.realpath(root) == root:
-                return root, below
-        raise MalformedFileError(
-            f"{self.trash / trashes.UNDO} names a file outside of the recorded folders: {one.source[:200]}."
-        )
-
-    def _one(self, one: Move, root: str, below: str) -> None:
-        parts, inside = below.split("/"), one.target.split("/")
-        with ExitStack() as open_folders:
-            try:
-                folder = open_folders.enter_context(opened_below(self.trash, inside[:-1]))
-            except FileNotFoundError:
-                folder = -1
-            trashed = Spot(folder, inside[-1])
-            if folder == -1 or trashed.status() is None:
-                self._already(one, root, parts)
-                return
-            if not self.dry_run:
-                remove_placeholder(trashed)
-            status = trashed.status()
-            if status is None or not status.st_size:
-                self._already(one, root, parts)
-                return
-            file = open_folders.enter_context(verified(trashed, one.sha256))
-            _check_image(file)
-            home = open_folders.enter_context(_reached(root, parts[:-1], make=not self.dry_run))
-            self._restore(one, trashed, file, Spot(home, parts[-1]))
-
-    def _restore(self, one: Move, trashed: Spot, file: Verified, home: Spot) -> None:
-        if not self.dry_run:
-            remove_placeholder(home)  # of a killed run; an image was never empty
-        if home.status() is not None:
-            if _whole(home, one.sha256):  # killed between a copy and the removal of what was copied
-                self._there(one, home)
-                return
-            raise ChangedError("another file has its name now; it stays in the trash")
-        if not self.dry_run:
-            try:
-                move(file, trashed, home)
-            except FileExistsError:
-                raise ChangedError("another file has its name now; it stays in the trash") from None
-            clear_hidden(home.folder, one.sha256)
-        self.made.append(one)
-        self.bytes += file.status.st_size
-
-    def _already(self, one: Move, root: str, parts: list[str]) -> None:
-        """Count a file that is where it was; ChangedError where it is in neither place."""
-        with _reached(root, parts[:-1]) as folder:
-            home = Spot(folder, parts[-1])
-            if home.status() is None:
-                raise ChangedError("it is neither in the trash nor where it was")
-            self._there(one, home)
-
-    def _there(self, one: Move, home: Spot) -> None:
-        if not self.dry_run:
-            clear_hidden(home.folder, one.sha256)
-        self.earlier += 1
-
-
-class _Full(OSError):  # noqa: N818 - an OSError that is about the disk, not about a file
-    pass
-
-
-@contextmanager
-def _full_disks() -> Iterator[None]:
-    """Tell a disk that is full or may not be written from a file that may not be moved."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
-            raise _Full(error.errno, error.strerror) from error
-        raise
-
-
-@contextmanager
-def _reached(root: str, folders: list[str], make: bool = False) -> Iterator[int]:
-    """A folder below a root; ChangedError where it is gone, or behind a link."""
-    with ExitStack() as held_open:
-        try:
-            handle = held_open.enter_context(opened_below(root, folders, make=make))
-        except FileNotFoundError:
-            raise ChangedError("its folder is gone") from None
-        except NotADirectoryError:
-            raise ChangedError("its folder is a link, or a file") from None
-        except OSError as error:
-            raise ChangedError(f"its folder cannot be opened: {error.strerror}") from None
-        yield handle
 
 
 def _place(image: DuplicateImage) -> Place:
     assert image.place is not None  # only such are moved
     return image.place
-
-
-def _whole(spot: Spot, sha256: str) -> bool:
-    """Whether a plain file with these bytes has the name."""
-    try:
-        with verified(spot, sha256):
-            return True
-    except (ChangedError, OSError):
-        return False
-
-
-def _check_image(file: Verified) -> None:
-    """Refuse what is no image: a stranger's record must not move other files."""
-    try:
-        recognise(os.pread(file.handle, _SIGNATURE, 0))
-    except ImageError:
-        raise ChangedError("it is no image") from None
