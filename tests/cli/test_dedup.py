@@ -134,6 +134,12 @@ def test_what_is_not_there_says_what_to_type(types: Types, line: str) -> None:
     assert "weevit dedup" in err
 
 
+def test_a_misspelt_command_is_no_input(types: Types, photos: Path) -> None:
+    code, out, err = types("dedup aply 'my dup' --move-to trash")
+    assert (code, out) == (2, "")
+    assert "Did you mean weevit dedup apply 'my dup' --move-to trash" in err
+
+
 def test_paths_on_stdin(types: Types, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
     import sys

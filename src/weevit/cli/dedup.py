@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from weevit.cli import options
 from weevit.cli.console import EXIT_NOTHING, EXIT_SOME_FAILED, say, say_json, tell
+from weevit.errors import UsageError, nearest
 from weevit.text import kinds, some, typed
 
 if TYPE_CHECKING:
@@ -26,10 +28,18 @@ class _Dedup(click.Group):
     """A group whose command is `find` where none is named: `weevit dedup photos`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        asks_for_help = bool(args) and args[0] in ctx.help_option_names
-        if args and args[0] not in self.commands and not asks_for_help:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            _check_misspelt(args)
             args = ["find", *args]
         return super().parse_args(ctx, args)
+
+
+def _check_misspelt(args: list[str]) -> None:
+    """Refuse `aply dup` before a model is fetched for it, unless there is a file of that name."""
+    near = nearest(args[0], ("apply", "undo"), count=1)
+    if near and not os.path.lexists(args[0]):
+        command = f"weevit dedup {_command([near[0], *args[1:]])}"
+        raise UsageError(f"{args[0]}: no such file, and no command of weevit dedup.", f"Did you mean {command}")
 
 
 @click.group(cls=_Dedup)

@@ -124,7 +124,7 @@ def find_duplicates(
             model=predictor.checkpoint.name if predictor else "",
             seconds=time.monotonic() - start,
         )
-        write_duplicates(found, output, {source.name: source for source in sources}, search.threads)
+        write_duplicates(found, output, {source.name: source for source in sources}, search.threads, limits)
     return found
 
 

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from weevit.engine.ahead import map_ahead
 from weevit.errors import ImageError, MalformedFileError, UsageError
-from weevit.images.decode import DEFAULT_LIMITS
+from weevit.images.decode import Limits
 from weevit.images.source import Source, open_image
 from weevit.reports.grid import TEMPLATE, Group, Item, Section, grid_page
 from weevit.reports.page import counted, is_page, number, require_jinja
@@ -86,7 +87,9 @@ def writing_duplicates(output: str | Path | None, inputs: Iterable[object]) -> I
         yield
 
 
-def write_duplicates(found: Duplicates, output: str | Path | None, sources: Mapping[str, Source], threads: int) -> None:
+def write_duplicates(
+    found: Duplicates, output: str | Path | None, sources: Mapping[str, Source], threads: int, limits: Limits
+) -> None:
     """Write the folder; OutputError where the disk does not take it.
 
     Args:
@@ -94,6 +97,7 @@ def write_duplicates(found: Duplicates, output: str | Path | None, sources: Mapp
         output: the folder; None for none.
         sources: name -> image, of all images in groups.
         threads: threads that make thumbnails.
+        limits: the largest file and image to decode.
     """
     if output is None:
         return
@@ -102,7 +106,8 @@ def write_duplicates(found: Duplicates, output: str | Path | None, sources: Mapp
     with KIND.writing(folder):
         (folder / RECORD).unlink(missing_ok=True)  # what stood there is no longer whole
         with replacing_folder(folder / THUMBS) as thumbs:
-            made = _thumbnails(thumbs, [sources[image.id] for group in shown for image in group.members], threads)
+            own = [sources[image.id] for group in shown for image in group.members]
+            made = _thumbnails(thumbs, own, threads, limits)
     KIND.write(folder, COPIES, csv_bytes(COLUMNS, rows(found.copies)))
     KIND.write(folder, MOMENTS, csv_bytes(COLUMNS, rows(found.moments)))
     KIND.write_failures(folder, ((one.input, None, one.status, one.error) for one in found.failures))
@@ -135,10 +140,11 @@ def _first(found: Duplicates, most: int) -> Iterator[DuplicateGroup]:
         yield group
 
 
-def _thumbnails(folder: Path, sources: Iterable[Source], threads: int) -> list[str | None]:
+def _thumbnails(folder: Path, sources: Iterable[Source], threads: int, limits: Limits) -> list[str | None]:
     """Write a thumbnail of each image; their names, None for an image that is gone."""
-    names = []
-    for place, data in enumerate(map_ahead(_thumbnail, iter(sources), threads, 4 * threads, "weevit-thumbs")):
+    names: list[str | None] = []
+    make = partial(_thumbnail, limits=limits)
+    for place, data in enumerate(map_ahead(make, iter(sources), threads, 4 * threads, "weevit-thumbs")):
         name = f"{place:05d}.jpg"
         if data is not None:
             (folder / name).write_bytes(data)
@@ -146,9 +152,9 @@ def _thumbnails(folder: Path, sources: Iterable[Source], threads: int) -> list[s
     return names
 
 
-def _thumbnail(source: Source) -> bytes | None:
+def _thumbnail(source: Source, limits: Limits) -> bytes | None:
     try:
-        image = open_image(source, DEFAULT_LIMITS, lambda full: (min(full[0], 2 * _SIZE), min(full[1], 2 * _SIZE)))
+        image = open_image(source, limits, lambda full: (min(full[0], 2 * _SIZE), min(full[1], 2 * _SIZE)))
     except ImageError:
         return None
     return jpeg(image, _SIZE)

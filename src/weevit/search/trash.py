@@ -19,7 +19,7 @@ from weevit.errors import MalformedFileError, UsageError
 from weevit.search.groups import MOST
 from weevit.store.folder import Kind
 from weevit.store.own import read_own
-from weevit.text import csv_row, list_line, plain_cell, typed
+from weevit.text import csv_row, list_line, plain_cell
 from weevit.zoo.records import items, read_record_file, words
 
 SCHEMA = "weevit.trash/1"
@@ -72,7 +72,7 @@ def read_roots(trash: Path) -> tuple[str, ...]:
     if not os.path.lexists(trash / RECORD):
         raise UsageError(
             f"{trash} is no folder that weevit dedup apply moved files to: it has no {RECORD}.",
-            f"weevit dedup apply dup --move-to {typed(trash)}",
+            "weevit dedup undo trash   with the folder that --move-to named",
         )
     return read_record_file(Record, trash / RECORD, SCHEMA).roots
 
