@@ -476,6 +476,20 @@ def test_members_of_archives_tables_and_links_are_listed_only(photos: Path, tmp_
     assert (photos / "linked.jpg").is_symlink()
 
 
+def test_nothing_moves_where_the_one_to_keep_is_listed_only(photos: Path, tmp_path: Path) -> None:
+    """The others were compared with it: a part of it must not be kept for a copy of the whole."""
+    import tarfile
+
+    labelled.put(tmp_path / "large.jpg", encoded(scaled(scene(1), 2), quality=95))
+    with tarfile.open(tmp_path / "more.tar", "w") as archive:
+        archive.add(tmp_path / "large.jpg", "large.jpg")
+    weevit.find_duplicates([photos, tmp_path / "more.tar"], output=tmp_path / "dup", embeddings=False)
+    done = weevit.apply_duplicates(tmp_path / "dup", tmp_path / "trash")
+    said = {Path(one.input).name: one.why for one in done.left}
+    assert set(said) == {"1.jpg", 'half, "é" \'=1\n2.jpg'}
+    assert all("more.tar/large.jpg: it lies in an archive" in why for why in said.values())
+
+
 def test_the_record_reads_back_as_it_was_written(dup: Path, photos: Path) -> None:
     from weevit.search.duplicates_folder import read_duplicates
 

@@ -7,10 +7,13 @@ every file read once ── the same bytes, alike thumbnails ─┐
 
 from __future__ import annotations
 
+import math
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -232,13 +235,12 @@ WHY = {
 
 
 def _age(source: Source) -> float:
-    """Time of modification; infinite for what is no file, and for what is gone."""
-    if not isinstance(source.value, str | Path):
-        return float("inf")
-    try:
-        return os.stat(source.value).st_mtime  # noqa: PTH116 - text
-    except (OSError, ValueError):
-        return float("inf")
+    """Time of modification; infinite for what is no plain file: of the same bytes a file is kept, and no link."""
+    if isinstance(source.value, str | Path):
+        with suppress(OSError, ValueError):
+            status = os.lstat(source.value)
+            return status.st_mtime if stat.S_ISREG(status.st_mode) else math.inf
+    return math.inf
 
 
 def _group(search: _Search, members: Sequence[Member], why: str, places: Places) -> DuplicateGroup:

@@ -82,7 +82,10 @@ def surely_alike(vectors: Rows, own: Sequence[int], times: Sequence[Taken | None
 
 def between(one: Taken | None, other: Taken | None) -> str:
     """The time between two images, in words."""
-    return "no EXIF time" if one is None or other is None else f"taken {span(one.apart(other))} apart"
+    if one is None or other is None:
+        return "no EXIF time"
+    apart = one.apart(other)
+    return f"taken {span(apart) if apart >= 1 else f'{apart:.2f} s'} apart"
 
 
 def standardised(vectors: Rows) -> Rows:

@@ -21,13 +21,14 @@ class Places:
         words: paths that the user gave: the files of a folder among them are relative to it, all others to their own.
 
     Attributes:
-        roots: absolute paths of folders, without links, in the order in which files were found in them.
+        roots: absolute path of each folder, without links -> its index, in the order in which files were found in them.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
         given = {os.path.abspath(word) for word in words if "://" not in word and os.path.isdir(word)}  # noqa: PTH100, PTH112 - text
         self._given = sorted(given, key=len, reverse=True)
-        self.roots: list[str] = []
+        self.roots: dict[str, int] = {}
+        self._real = cache(os.path.realpath)
 
     def of(self, source: Source) -> Place | None:
         """The place of a plain file; None for anything else, and for a name that is no text."""
@@ -42,22 +43,17 @@ class Places:
             return None
         if not stat.S_ISREG(status.st_mode) or root == _BEHIND_LINKS:
             return None
-        if root not in self.roots:
-            self.roots.append(root)
-        return Place(self.roots.index(root), f"{below}/{name}".removeprefix("/"), status.st_mtime_ns)
+        return Place(
+            self.roots.setdefault(root, len(self.roots)), f"{below}/{name}".removeprefix("/"), status.st_mtime_ns
+        )
 
     def _below(self, folder: str) -> tuple[str, str]:
         """A folder as (root, path below it with `/`)."""
         for given in self._given:
             below = os.path.relpath(folder, given)
             if below == os.curdir or not below.startswith(os.pardir):
-                root = _real(given)
+                root = self._real(given)
                 inside = "" if below == os.curdir else below
-                direct = _real(folder) == os.path.join(root, inside).rstrip(os.sep)  # noqa: PTH118 - text
+                direct = self._real(folder) == os.path.join(root, inside).rstrip(os.sep)  # noqa: PTH118 - text
                 return (root if direct else _BEHIND_LINKS), inside.replace(os.sep, "/")
-        return _real(folder), ""
-
-
-@cache
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
+        return self._real(folder), ""

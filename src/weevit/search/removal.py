@@ -131,17 +131,19 @@ class _Run:
         return Moved(tuple(self.moves), tuple(self.left), self.bytes, self.earlier)
 
     def _group(self, group: DuplicateGroup) -> None:
-        kept = next((image for image in group.members if image.place is not None), None)
+        kept = group.kept
         self.left += [Left(image.id, LISTED) for image in group.members[1:] if image.place is None]
-        if kept is None:
+        others = [image for image in group.members[1:] if image.place is not None]
+        if kept.place is None:  # the others were compared with it, and with nothing else
+            self.left += [Left(image.id, f"of the copy to keep, {kept.id}: {LISTED}") for image in others]
             return
-        others = [image for image in group.members if image.place is not None and image is not kept]
         try:
             with self._opened(kept) as (spot, file):
                 for image in others:
                     self._one(image, spot, file)
-        except ChangedError as error:
-            self.left += [Left(image.id, f"the copy to keep, {kept.id}, is not as it was: {error}") for image in others]
+        except (ChangedError, OSError) as error:
+            why = f"the copy to keep, {kept.id}, is not as it was: {error}"
+            self.left += [Left(image.id, why) for image in others]
 
     def _one(self, image: DuplicateImage, kept: Spot, kept_file: Verified) -> None:
         try:
