@@ -100,6 +100,13 @@ def test_a_rerun_replaces_what_it_wrote(types: Types, photos: Path, tmp_path: Pa
     assert "same.jpg" not in (tmp_path / "dup" / "copies.csv").read_text()
 
 
+def test_our_own_thumbnails_are_no_copies(types: Types, photos: Path) -> None:
+    for _ in range(2):
+        code, out, _ = types("dedup . --no-embeddings -o 'my photos/dup'")
+        assert code == 0
+        assert "copies: 3 groups, 3 images could go" in out
+
+
 def test_one_object_a_line(types: Types, photos: Path) -> None:
     code, out, err = types("dedup 'my photos' --no-embeddings --json --quiet")
     lines = [json.loads(line) for line in out.splitlines()]

@@ -31,6 +31,7 @@ from weevit.images.source import Source, Stored
 from weevit.images.sources import Expansion, Inputs, expand, is_one
 from weevit.images.taken import Taken
 from weevit.predict import Predictor, load
+from weevit.search.duplicates_folder import THUMBS, write_duplicates, writing_duplicates
 from weevit.search.embeddings import embed_split
 from weevit.search.groups import (
     CERTAIN,
@@ -102,14 +103,12 @@ def find_duplicates(
         MissingExtraError: for an output, jinja2 or filelock is not installed.
         OutputError: the output cannot be written.
     """
-    from weevit.search.duplicates_folder import write_duplicates, writing_duplicates
-
     start = time.monotonic()
     given = [inputs] if is_one(inputs) else list(cast(Iterable[Any], inputs))
     words = [os.fsdecode(one) for one in given if isinstance(one, str | os.PathLike)]
     with writing_duplicates(output, [*words, model]):
         expansion = expand(inputs if isinstance(inputs, Expansion) else cast(Inputs, given))
-        sources = [_checked(source) for source in Names().unique(_once(expansion))]
+        sources = [_checked(source) for source in Names().unique(_once(expansion, output))]
         predictor = None
         if embeddings:
             predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
@@ -131,15 +130,16 @@ def find_duplicates(
     return found
 
 
-def _once(sources: Iterable[Source]) -> Iterator[Source]:
-    """The sources, a file that several inputs name only once: it is no copy of itself."""
+def _once(sources: Iterable[Source], output: str | Path | None) -> Iterator[Source]:
+    """The sources, a file that several inputs name only once (it is no copy of itself), without our own thumbnails."""
     seen: set[str] = set()
     real = cache(os.path.realpath)
+    own = None if output is None else os.path.join(os.path.realpath(output), THUMBS)  # noqa: PTH118 - text
     for source in sources:
         if isinstance(source.value, str | Path):
             folder, name = os.path.split(os.path.abspath(source.value))  # noqa: PTH100 - text
             path = f"{real(folder)}{os.sep}{name}"
-            if path in seen:
+            if path in seen or real(folder) == own:
                 continue
             seen.add(path)
         yield source
