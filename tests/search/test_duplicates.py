@@ -98,6 +98,31 @@ def test_alike_thumbnails_with_another_detail_are_to_be_looked_at(tmp_path: Path
     assert found.moments[0].why == "alike as thumbnails, but not the same pixels"
 
 
+LARGE = (1400, 1000)
+
+
+def test_large_images_that_differ_in_little_are_no_copies(tmp_path: Path) -> None:
+    """As two letters of one form, or screenshots: the same at 128 pixels."""
+    image = scene(1, LARGE)
+    other = image.copy()
+    other.paste(ImageOps.invert(image.crop((700, 500, 740, 530))), (700, 500))
+    put(tmp_path, a=encoded(image, quality=95), b=encoded(other, quality=90))
+    found = without_model(tmp_path)
+    assert found.copies == ()
+    assert names(found.moments) == [("same look", ["a.jpg", "b.jpg"])]
+
+
+def test_large_images_are_copies_at_any_size_and_quality(tmp_path: Path) -> None:
+    image = scene(2, LARGE)
+    put(
+        tmp_path, a=encoded(image, quality=95), b=encoded(image, quality=20), c=encoded(scaled(image, 0.5)),
+        d=encoded(scaled(image, 0.3)), e=encoded(ImageOps.mirror(scaled(image, 0.7)), "WEBP", quality=60),
+        f=encoded(image.resize((900, 900))), g=encoded(image.crop((3, 2, 1397, 998)), quality=80),
+    )  # fmt: skip
+    (group,) = without_model(tmp_path).copies
+    assert len(group.members) == 7
+
+
 def test_a_chain_is_cut_where_it_is_no_copy_of_the_kept_one(tmp_path: Path) -> None:
     """Each is within reach of the next; the last is none of the first."""
     image, other = scene(1, PHOTO), scene(5, PHOTO)

@@ -35,8 +35,11 @@ _SMALLEST = 12
 _GRID = 12
 """Side in pixels at which windows are compared."""
 
-_BLOCKS = 8
-"""Blocks in each direction."""
+_BLOCKS, _BLOCK = 8, 16
+"""Blocks in each direction at least, and their least side in pixels where there are more."""
+
+CLOSEST = 512
+"""Side at which large images are compared that are the same at `SIDE`: letters of one form differ in little."""
 
 _FINE = 4.0
 """Root mean square, in levels of 255, from which a block has something fine in it that survives compression."""
@@ -57,7 +60,7 @@ _SMOOTH = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 Rows = npt.NDArray[np.float32]
 Sketch = npt.NDArray[np.uint8]
-"""(SIDE, SIDE, 3), RGB."""
+"""(SIDE, SIDE, 3), or larger, RGB."""
 
 Grey = npt.NDArray[np.float32]
 
@@ -111,19 +114,29 @@ _EDGE = 0.012
 """How far a part may stick out, in sides of the whole: the error of a window."""
 
 
-def sketch(source: Source, limits: Limits) -> Sketch | None:
+def sketch(source: Source, limits: Limits, side: int = SIDE) -> Sketch | None:
     """The image as a sketch; None where there is none any more."""
-    try:
-        image = open_image(source, limits, _enough)
+    try:  # a JPEG is decoded at twice the size of the sketch, where that is less than its own
+        image = open_image(source, limits, lambda full: (min(full[0], 2 * side), min(full[1], 2 * side)))
     except ImageError:
         return None
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.uint8)
+    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS), np.uint8)
 
 
-def _enough(full: tuple[int, int]) -> tuple[int, int]:
-    """The smallest size (height, width) with twice the pixels of a sketch."""
-    height, width = full
-    return min(height, 2 * SIDE), min(width, 2 * SIDE)
+def closest_side(smallest: int) -> int:
+    """The side of sketches for a closer look: at most half of that of the smaller image, which survives copying."""
+    side = CLOSEST
+    while side > max(SIDE, smallest // 2):
+        side //= 2
+    return side
+
+
+def look_closer(over: Overlay, whole: Sketch, part: Sketch) -> Overlay:
+    """The overlay by larger sketches, with the lesser figures of both."""
+    there = _sampled(_grey(whole), *_pixels(np.array(over.window), len(part)))
+    fine, other = _fine(there), _fine(_grey(part))
+    figures = min(over.fine, _correlation(fine, other)), min(over.worst, _worst(fine, other))
+    return Overlay(over.window, over.distance, *figures)
 
 
 # ---- windows
@@ -314,9 +327,10 @@ def _worst(one: Grey, other: Grey) -> float:
 
 
 def _blocks(image: Grey) -> Rows:
-    """(_BLOCKS * _BLOCKS, pixels of a block)."""
-    side = len(image) // _BLOCKS
-    return image.reshape(_BLOCKS, side, _BLOCKS, side).swapaxes(1, 2).reshape(_BLOCKS * _BLOCKS, -1)
+    """(blocks, pixels of a block)."""
+    count = max(_BLOCKS, len(image) // _BLOCK)
+    side = len(image) // count
+    return image.reshape(count, side, count, side).swapaxes(1, 2).reshape(count * count, -1)
 
 
 def _correlation(one: Grey, other: Grey) -> float:

@@ -25,7 +25,18 @@ from weevit.search.groups import CROPPED, EXACT, LOOKS, MIRRORED, NEAR
 from weevit.search.looks import Look
 from weevit.search.moments import Member, Near, between, linked
 from weevit.search.neighbours import nearest
-from weevit.search.overlay import WHOLE, Overlay, Sketch, Window, best_windows, lay_over, sketch
+from weevit.search.overlay import (
+    SIDE,
+    WHOLE,
+    Overlay,
+    Sketch,
+    Window,
+    best_windows,
+    closest_side,
+    lay_over,
+    look_closer,
+    sketch,
+)
 
 WINDOW = 0.85
 """Least correlation of a thumbnail with a window of another, of an image that may be a part of it."""
@@ -203,7 +214,13 @@ class Resembling:
             return None
         looks = self._looks[first], self._looks[second]
         smallest = min(min(look.width, look.height) for look in looks)
-        return lay_over(whole, part[:, ::-1] if turned else part, start, smallest)
+        over = lay_over(whole, part[:, ::-1] if turned else part, start, smallest)
+        side = closest_side(smallest)
+        if side > SIDE and over.same and over.inside and not over.cut:
+            closer = [sketch(self._sources[index], self._limits, side) for index in (first, second)]
+            if closer[0] is not None and closer[1] is not None:
+                return look_closer(over, closer[0], closer[1][:, ::-1] if turned else closer[1])
+        return over
 
     def _sketch(self, index: int) -> Sketch | None:
         with self._lock:
