@@ -218,8 +218,8 @@ class Tools:
             self._folders.folder(folder), self._model, embeddings=embeddings, limits=self._model.limits
         )
         counts = {"copies": len(found.copies), "moments": len(found.moments)}
-        groups = [list(map(_group, own[:_MOST_FINDINGS])) for own in (found.copies, found.moments)]
-        return Duplicated(found.images, len(found.failures), counts, *groups, list(found.unchecked))
+        copies, moments = (list(map(_group, own[:_MOST_FINDINGS])) for own in (found.copies, found.moments))
+        return Duplicated(found.images, len(found.failures), counts, copies, moments, list(found.unchecked))
 
     def _vectors(self, searcher: Searcher, names: Sequence[str]) -> list[Array]:
         """Embeddings of ids of the index and of files, in no order."""
