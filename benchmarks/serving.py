@@ -205,14 +205,15 @@ def start(python: str, rounds: int) -> None:
     )
 
 
-def peers(python: str, others: str, rounds: int, count: int, clients: int) -> None:
+PEERS = ("litserve-timm", "litserve-onnx", "ray-onnx")
+
+
+def peers(python: str, others: str, names: list[str], rounds: int, count: int, clients: int) -> None:
     """Each server stays up, idle while the others are asked."""
     photos = [path.read_bytes() for path in common.photos(count)]
     script = HERE / "peers" / "servers.py"
     commands: dict[str, list[object]] = {"weevit": server(python)}
-    commands |= {
-        name: [others, script, name, common.vit_tiny()] for name in ("litserve-timm", "litserve-onnx", "ray-onnx")
-    }
+    commands |= {name: [others, script, name, common.vit_tiny()] for name in names}
     found: dict[str, list[Load]] = {name: [] for name in commands}
     for number in range(rounds):
         for name, words in commands.items():
@@ -250,12 +251,13 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--server", default=sys.executable)
     parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--names", nargs="+", choices=PEERS, default=PEERS, help="servers beside weevit's")
     given = parser.parse_args()
     runs: dict[str, Callable[[], None]] = {
         "latency": lambda: latency(given.server, given.rounds),
         "throughput": lambda: throughput(given.server, given.rounds, given.count, given.clients),
         "start": lambda: start(given.server, given.rounds),
-        "peers": lambda: peers(given.server, given.peers, given.rounds, given.count, given.clients),
+        "peers": lambda: peers(given.server, given.peers, given.names, given.rounds, given.count, given.clients),
     }
     print(f"{time.strftime('%Y-%m-%d')}, {common.instruction_set()}, {os.cpu_count()} CPUs, ViT-Ti")
     runs[given.what]()

@@ -99,10 +99,6 @@ class Predictor:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def open_session(self) -> None:
-        """Read the graph for classes and embeddings now, and not with the first image; EngineError if that fails."""
-        self._session(self._request((), None))
-
     def close(self) -> None:
         """End its threads and free its memory, which happens by itself where nobody holds it any more."""
         self._pipeline.close()

@@ -177,4 +177,3 @@ def test_a_large_image_waits_for_memory_without_a_thread(digits: weevit.Predicto
         assert expected.logits is not None
         assert logits.tobytes() == expected.logits.tobytes()
     assert BUDGET.left == BUDGET.total
-    assert desk._open == 0

@@ -60,7 +60,7 @@ def test_mcps_client_sees_what_the_library_sees(place: Path) -> None:
 
     async def use(client: Any) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert set(tools) == {"classify", "embed", "explain", "check"}
+        assert set(tools) == {"classify", "embed", "explain", "check", "find_duplicates"}
         assert all(tool.annotations.read_only_hint for tool in tools.values())
         assert tools["classify"].output_schema is not None
 
@@ -93,7 +93,7 @@ def test_mcps_client_searches_an_index(place: Path, tmp_path: Path) -> None:
 
     async def use(client: Any) -> None:
         tools = {tool.name for tool in (await client.list_tools()).tools}
-        assert tools == {"classify", "embed", "explain", "check", "search"}
+        assert tools == {"classify", "embed", "explain", "check", "find_duplicates", "search"}
         found = await client.call_tool("search", {"paths": ["a/0.png"], "k": 3})
         hits = found.structured_content["result"]
         assert [hit["id"] for hit in hits] == [hit.id for hit in index.search(place / "a/0.png", 3)]
@@ -121,6 +121,13 @@ def test_mcps_client_checks_a_folder(place: Path) -> None:
         checked = found.structured_content
         assert (checked["images"], checked["classes"]) == (7, 2)
         assert "copies" in "".join(checked["counts"])
+        found = await client.call_tool("find_duplicates", {"folder": "."})
+        seen = found.structured_content
+        assert (seen["images"], seen["unreadable"], seen["counts"]["copies"]) == (7, 0, 3)
+        (group,) = (one for one in seen["copies"] if any(path.endswith("copy.png") for path in one["paths"]))
+        assert group["kind"] == "exact"
+        assert {Path(path).name for path in group["paths"]} == {"0.png", "copy.png"}
+        assert group["spare_bytes"] == (place / "a" / "0.png").stat().st_size
 
     call(place, use)
 
@@ -136,6 +143,7 @@ def test_mcps_client_gets_nothing_from_elsewhere(place: Path) -> None:
                 assert "root:" not in text(found)
         for folder in (".", "away", "..", "/"):
             assert (await client.call_tool("check", {"folder": folder})).is_error
+            assert (await client.call_tool("find_duplicates", {"folder": folder})).is_error
         found = await client.call_tool("classify", {"paths": []})
         assert "A call has 1 to 256 images" in text(found)
         assert (await client.call_tool("classify", {"paths": ["a"], "topk": 0})).is_error

@@ -133,6 +133,15 @@ def test_another_space_is_refused_at_the_start(searched: Searched, capsys: pytes
         assert said in capsys.readouterr().err
 
 
+def test_s10_no_request_makes_the_server_fail(searched: Searched) -> None:
+    pytest.importorskip("schemathesis")
+    from fuzzing import fuzz
+
+    tried, failures = fuzz(f"{searched.server.url}/openapi.json", cases=6)
+    assert tried > 20
+    assert failures == []
+
+
 # ---- the page
 
 

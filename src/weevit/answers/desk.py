@@ -2,10 +2,10 @@
 
 ask ── decode (threads) ── ready ── a turn ── a batch of all that is ready by then ── compute ── an answer each
 
-An image that comes alone is computed at once, by the thread that decodes it: nothing waits for company. Under load
-images become ready while the batches before them are computed, and each turn takes as many as there are. Several
-models share their turns. A large image waits until the memory that it takes is free; no thread waits with it, so that
-small ones are decoded meanwhile.
+An image that comes alone is computed at once: nothing waits for company. Under load images become ready while the
+batches before them are computed, and each turn takes as many as there are. Several models share their turns.
+
+A large image waits until the memory that it takes is free. No thread waits with it: small ones are decoded meanwhile.
 """
 
 from __future__ import annotations
@@ -111,32 +111,18 @@ class Desk(Generic[Item, Decoded, Answered]):
         self._pools, self._decode, self._compute = pools, decode, compute
         self._batch_size, self._turns, self._observe = batch_size, turns, observe
         self._ready: deque[_Ready[Decoded, Answered]] = deque()
-        self._open = 0
         self._lock = Lock()
 
     def ask(self, item: Item) -> Future[Answered]:
         """Hand an image in; its answer comes in the future. One that is cancelled before its turn costs nothing."""
         answer: Future[Answered] = Future()
-        with self._lock:
-            self._open += 1
-            alone = self._open == 1
-        try:
-            if alone:
-                self._pools.computing.submit(self._prepare, item, answer, None, self._answer_batch)
-            else:
-                self._pools.decoding.submit(self._prepare, item, answer, None, self._compute_soon)
-        except RuntimeError:  # closed
-            self._close(1)
-            raise
+        self._pools.decoding.submit(self._prepare, item, answer, None)
         return answer
 
-    def _prepare(
-        self, item: Item, answer: Future[Answered], lease: Lease | None, goes_on: Callable[[], object]
-    ) -> None:
+    def _prepare(self, item: Item, answer: Future[Answered], lease: Lease | None) -> None:
         if answer.cancelled():
             if lease is not None:
                 lease.give_back()
-            self._close(1)
             return
         start = time.perf_counter()
         try:
@@ -146,30 +132,20 @@ class Desk(Generic[Item, Decoded, Answered]):
             BUDGET.ask(full.size, lambda lent: self._prepare_later(item, answer, lent))
             return
         except BaseException as error:  # whoever asked is told, whatever it is
-            self._close(1)
             _settle(answer, error=error)
             return
         now = time.perf_counter()
         self._observe("decode", now - start)
         with self._lock:
             self._ready.append(_Ready(decoded, answer, now))
-        goes_on()
+        self._pools.computing.submit(self._answer_batch)
 
     def _prepare_later(self, item: Item, answer: Future[Answered], lease: Lease) -> None:
         try:
-            self._pools.decoding.submit(self._prepare, item, answer, lease, self._compute_soon)
+            self._pools.decoding.submit(self._prepare, item, answer, lease)
         except RuntimeError as error:  # closed meanwhile, and this is a thread of another image
             lease.give_back()
-            self._close(1)
             _settle(answer, error=error)
-
-    def _compute_soon(self) -> None:
-        self._pools.computing.submit(self._answer_batch)
-
-    def _close(self, count: int) -> None:
-        """So many images are settled."""
-        with self._lock:
-            self._open -= count
 
     def _answer_batch(self) -> None:
         """Answer what is ready; one call for each image, so that none stays behind: most find nothing to do."""
@@ -185,13 +161,11 @@ class Desk(Generic[Item, Decoded, Answered]):
             try:
                 answers = self._compute([one.decoded for one in batch])
             except BaseException as error:  # as above
-                self._close(len(batch))
                 for one in batch:
                     one.answer.set_exception(error)
                 return
             self._observe("compute", time.perf_counter() - start)
             self._observe("batch", len(batch))
-        self._close(len(batch))
         for one, own in zip(batch, answers, strict=True):
             one.answer.set_result(own)
 
@@ -202,9 +176,7 @@ class Desk(Generic[Item, Decoded, Answered]):
             if count > 1 and count % 2:
                 count -= 1
             taken = [self._ready.popleft() for _ in range(count)]
-        wanted = [one for one in taken if one.answer.set_running_or_notify_cancel()]
-        self._close(len(taken) - len(wanted))
-        return wanted
+        return [one for one in taken if one.answer.set_running_or_notify_cancel()]
 
 
 def _settle(answer: Future[Answered], error: BaseException) -> None:

@@ -121,10 +121,6 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
 
 
 def _load_all(named: Mapping[str, str], loading: options.Loading) -> dict[str, Predictor]:
-    """Load the models and their sessions: hashing and reading them leaves the interpreter to the server's imports."""
     from weevit.cli.answers import load_model
 
-    loaded = {name: load_model(replace(loading, model=word), quiet=True) for name, word in named.items()}
-    for predictor in loaded.values():
-        predictor.open_session()
-    return loaded
+    return {name: load_model(replace(loading, model=word), quiet=True) for name, word in named.items()}

@@ -29,7 +29,9 @@ class InPairs:
 
     A batch smaller than the number of threads is computed by all of them together: the answer comes soonest. A larger
     one is cut into pairs of images, and each thread computes pairs of its own: 5 to 10 % more images per second, since
-    threads need not wait for each other and a pair's activations fit into a core's cache (`docs/lab-notes.md`).
+    threads need not wait for each other and a pair's activations fit into a core's cache (`docs/lab-notes.md`). So is a
+    small one beside another batch, where half of the threads are enough for its pairs: a quarter less processor time
+    per image in a server with four images at a time on two cores.
 
     On the processors measured both ways give the same bits (`tests/engine/test_session.py`). It is not onnxruntime's
     promise: a steady answer is always that of a pair, within which it does not matter which image stands where.
@@ -44,6 +46,7 @@ class InPairs:
         self._together: Run | None = None
         self._apart: tuple[Run, ThreadPoolExecutor] | None = None
         self._loading = Lock()
+        self._running = 0
 
     def run(self, pixels: Pixels, steady: bool = False) -> Outputs:
         """As `Session.run`."""
@@ -51,12 +54,19 @@ class InPairs:
             odd = len(pixels) % 2
             answers = self._in_pairs(np.concatenate([pixels, pixels[-1:]]) if odd else pixels)
             return {name: values[: len(pixels)] for name, values in answers.items()}
-        few = len(pixels) < self._threads and (self._apart is None or self._together is not None)
-        if few or self._threads == 1:
+        with self._loading:
+            self._running += 1
+            beside = self._running > 1 and 2 * -(-len(pixels) // 2) >= self._threads
+        try:
+            few = len(pixels) < self._threads and (self._apart is None or self._together is not None) and not beside
+            if few or self._threads == 1:
+                with self._loading:
+                    self._together = self._together or self._opens(self._threads, 1)
+                return self._together(pixels)
+            return self._in_pairs(pixels)
+        finally:
             with self._loading:
-                self._together = self._together or self._opens(self._threads, 1)
-            return self._together(pixels)
-        return self._in_pairs(pixels)
+                self._running -= 1
 
     def _in_pairs(self, pixels: Pixels) -> Outputs:
         with self._loading:

@@ -32,6 +32,8 @@ from weevit.text import one_line
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
+    from weevit.search.groups import DuplicateGroup
+
 MOST = 256
 """Images per call: an answer has to fit into what a client reads."""
 
@@ -77,6 +79,32 @@ class Similar:
 
     id: str
     similarity: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that belong together: kind, why, their paths, the one to keep first, and the bytes of the others."""
+
+    kind: str
+    why: str
+    paths: list[str]
+    spare_bytes: int
+
+
+@dataclass(frozen=True)
+class Duplicated:
+    """Images of a folder that are there more than once.
+
+    `copies` are certain, `moments` are to be looked at: the same moment, or alike. Both have the first 200 groups, and
+    `counts` the numbers of all. `unchecked` says what was not looked for.
+    """
+
+    images: int
+    unreadable: int
+    counts: dict[str, int]
+    copies: list[Group]
+    moments: list[Group]
+    unchecked: list[str]
 
 
 @dataclass(frozen=True)
@@ -176,6 +204,23 @@ class Tools:
         findings = [Finding(line["kind"], line["finding"]) for line in lines[:_MOST_FINDINGS]]
         return Checked(len(found.images), len(found.classes), Counter(line["kind"] for line in lines), findings)
 
+    def find_duplicates(self, folder: str, embeddings: bool = False) -> Duplicated:
+        """Find images that a folder has more than once: the same, recompressed, scaled, mirrored. Nothing is changed.
+
+        Args:
+            folder: the folder; subfolders are looked through, too.
+            embeddings: find images cut out of others and images of the same moment, too; takes about as long as
+                classifying all images.
+        """
+        from weevit.search.duplicates import find_duplicates
+
+        found = find_duplicates(
+            self._folders.folder(folder), self._model, embeddings=embeddings, limits=self._model.limits
+        )
+        counts = {"copies": len(found.copies), "moments": len(found.moments)}
+        copies, moments = (list(map(_group, own[:_MOST_FINDINGS])) for own in (found.copies, found.moments))
+        return Duplicated(found.images, len(found.failures), counts, copies, moments, list(found.unchecked))
+
     def _vectors(self, searcher: Searcher, names: Sequence[str]) -> list[Array]:
         """Embeddings of ids of the index and of files, in no order."""
         known = {name: searcher.current().vector_of(name) for name in names}
@@ -200,6 +245,10 @@ class Tools:
             return Source(one_line(path), self._folders.read(path, self._model.limits))
         except ImageError as error:
             return Source(one_line(path), error)
+
+
+def _group(group: DuplicateGroup) -> Group:
+    return Group(group.kind, one_line(group.why), [one_line(one.id) for one in group.members], group.spare)
 
 
 def _classified(result: Result) -> Classified:
@@ -254,6 +303,7 @@ def mcp_server(model: Predictor, folders: Folders, index: Path | None = None) ->
         ("embed", "Embed images", tools.embed),
         ("explain", "Explain an answer", explain),
         ("check", "Check a folder", tools.check),
+        ("find_duplicates", "Find duplicates", tools.find_duplicates),
     ]
     if searcher is not None:
         offered.append(("search", "Search the index", tools.search))
