@@ -108,7 +108,7 @@ def test_p2_embeddings_are_neither_kept_nor_taken_from_the_cache(
     model: Predictor, images: Path, tmp_path: Path
 ) -> None:
     from weevit.datasets.read import read_dataset
-    from weevit.search import embeddings
+    from weevit.search import kept
 
     split = read_dataset(images).split("all")
     found = embed_split(model, split, tmp_path / "cache")
@@ -116,7 +116,7 @@ def test_p2_embeddings_are_neither_kept_nor_taken_from_the_cache(
     assert [status for _, status, _ in found.failures] == [STATUS, STATUS]
     assert np.isfinite(found.vectors).all()
     # rows that another version kept before there was such a status
-    rows = embeddings.Kept(model, tmp_path / "old")
+    rows = kept.Kept(model, tmp_path / "old")
     for digest in found.hashes:
         rows.put(digest, np.full(192, np.nan, np.float32))
     rows.write()

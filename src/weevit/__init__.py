@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from weevit import data
     from weevit.answers.results import Prediction, Result
     from weevit.checking.check import check_data
+    from weevit.duplicates.find import find_duplicates
+    from weevit.duplicates.removal import apply_duplicates
+    from weevit.duplicates.undoing import undo_duplicates
     from weevit.errors import (
         CheckpointError,
         DatasetError,
@@ -54,10 +57,7 @@ if TYPE_CHECKING:
     from weevit.search.bringing import index_vectors
     from weevit.search.building import index
     from weevit.search.card import measure_search
-    from weevit.search.duplicates import find_duplicates
     from weevit.search.index import Hit, Index, open_index
-    from weevit.search.removal import apply_duplicates
-    from weevit.search.undoing import undo_duplicates
     from weevit.training.loop import resume, train
 
 _HOMES = {
@@ -70,9 +70,9 @@ _HOMES = {
     "run_job": "weevit.jobs.run",
     "read_results": "weevit.jobs.results",
     "check_data": "weevit.checking.check",
-    "find_duplicates": "weevit.search.duplicates",
-    "apply_duplicates": "weevit.search.removal",
-    "undo_duplicates": "weevit.search.undoing",
+    "find_duplicates": "weevit.duplicates.find",
+    "apply_duplicates": "weevit.duplicates.removal",
+    "undo_duplicates": "weevit.duplicates.undoing",
     "evaluate": "weevit.evaluation.evaluate",
     "evaluate_suite": "weevit.evaluation.suite",
     "fit": "weevit.fitting.fit",

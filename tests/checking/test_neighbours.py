@@ -10,10 +10,10 @@ import pytest
 from weevit.checking import neighbours
 from weevit.checking.neighbours import denied_labels, rare_classes
 from weevit.datasets.dataset import Split
+from weevit.duplicates import moments
+from weevit.duplicates.moments import alike, standardised
 from weevit.errors import MissingExtraError
 from weevit.images.source import Source
-from weevit.search import moments
-from weevit.search.moments import alike, standardised
 
 
 def clouds(count: int, classes: int = 4, width: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

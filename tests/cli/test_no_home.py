@@ -13,7 +13,7 @@ from PIL import Image
 
 from weevit.engine.cache import GraphCache
 from weevit.errors import HubError
-from weevit.search.embeddings import default_cache, kept
+from weevit.search.kept import default_cache, kept_folders
 from weevit.store.cache import cache_folder
 from weevit.store.home import expand_home, home
 from weevit.zoo import hub
@@ -80,7 +80,7 @@ def test_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     assert (home(), cache_folder(), default_cache()) == (None, None, None)
     assert GraphCache().get("a") is None
-    assert (GraphCache().entries(), kept()) == ([], [])
+    assert (GraphCache().entries(), kept_folders()) == ([], [])
     assert expand_home("~/x") == Path("~/x")
     with pytest.raises(HubError, match="no home folder") as caught:
         hub.cache_folder()

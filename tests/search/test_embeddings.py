@@ -17,8 +17,9 @@ from PIL import Image
 import weevit
 from weevit.images.source import Source
 from weevit.images.sources import expand
-from weevit.search import embeddings
-from weevit.search.embeddings import embed_split, kept
+from weevit.search import kept
+from weevit.search.embeddings import Progress, embed_split
+from weevit.search.kept import kept_folders
 
 COUNT = 23
 BROKEN = (3, 17)
@@ -118,7 +119,7 @@ def test_other_models_and_sizes_have_rows_of_their_own(model: weevit.Predictor, 
 def test_damaged_rows_are_computed_anew(
     model: weevit.Predictor, split: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(embeddings, "ROWS_A_FILE", 8)
+    monkeypatch.setattr(kept, "ROWS_A_FILE", 8)
     sound = embed_split(model, split, tmp_path / "cache")
     assert [len(np.load(path)) for path in files(tmp_path / "cache")].count(8) == 2
     victim = next(path for path in files(tmp_path / "cache") if len(np.load(path)) == 8)
@@ -139,7 +140,7 @@ def test_what_was_computed_outlives_an_interruption(
 ) -> None:
     answered = 0
 
-    def watch(progress: embeddings.Progress) -> None:
+    def watch(progress: Progress) -> None:
         nonlocal answered
         answered = progress.computed
         if how == "ctrl-c" and answered == 12:
@@ -158,22 +159,22 @@ def test_what_was_not_used_for_longest_goes_first(
 ) -> None:
     cache = tmp_path / "cache"
     embed_split(model, split, cache)
-    (own, size), others, foreign = kept(cache)[0], [cache / ("0" * 40), cache / ("1" * 40)], cache / "mine"
+    (own, size), others, foreign = kept_folders(cache)[0], [cache / ("0" * 40), cache / ("1" * 40)], cache / "mine"
     for age, other in zip((400, 200, 100), (foreign, *others), strict=True):
         other.mkdir()
         (other / "rows.npy").write_bytes(bytes(size))
         os.utime(other, (time.time() - age,) * 2)
     os.utime(own, (time.time() - 300,) * 2)
-    assert [folder for folder, _ in kept(cache)] == [own, *others]
+    assert [folder for folder, _ in kept_folders(cache)] == [own, *others]
 
     assert embed_split(model, split, cache).computed == 0  # which uses it, and writes nothing
-    assert [folder for folder, _ in kept(cache)] == [*others, own]
+    assert [folder for folder, _ in kept_folders(cache)] == [*others, own]
     for limit, left in ((2.5, [others[1], own]), (0.5, [own])):
-        monkeypatch.setattr(embeddings, "DEFAULT_LIMIT", int(limit * size))
+        monkeypatch.setattr(kept, "DEFAULT_LIMIT", int(limit * size))
         for path in files(own):
             path.unlink()
         assert embed_split(model, split, cache).computed > 0
-        assert [folder for folder, _ in kept(cache)] == left
+        assert [folder for folder, _ in kept_folders(cache)] == left
     assert files(foreign)
 
 
@@ -187,9 +188,9 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(model: weevit.Predictor,
 PROCESS = """
 import sys
 import weevit
-from weevit.search import embeddings
+from weevit.search import embeddings, kept
 from weevit.images.sources import expand
-embeddings.ROWS_A_FILE = 4
+kept.ROWS_A_FILE = 4
 class Images: sources = tuple(expand(sys.argv[2]))
 model = weevit.load(sys.argv[1], image_size=32, cache=False, threads=1)
 print(embeddings.embed_split(model, Images).vectors.tobytes().hex())
@@ -202,9 +203,9 @@ def test_two_processes_at_once(model: weevit.Predictor, fake_tiny: Path, folder:
     printed = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert printed[0] == printed[1]
-    kept = embed_split(model, split)
-    assert (kept.computed, kept.notes) == (0, ())
-    assert f"{kept.vectors.tobytes().hex()}\n" == printed[0]
+    again = embed_split(model, split)
+    assert (again.computed, again.notes) == (0, ())
+    assert f"{again.vectors.tobytes().hex()}\n" == printed[0]
 
 
 def _of_another_model(own: Path, cache: Path) -> None:
@@ -228,7 +229,7 @@ def _not_finite(own: Path, cache: Path) -> None:
     rows["vector"][0, 0] = np.nan
     np.save(own, rows)
     with own.open("rb") as file:
-        own.rename(own.with_name(f"{embeddings._digest(own.parent, file)}.npy"))
+        own.rename(own.with_name(f"{kept._digest(own.parent, file)}.npy"))
 
 
 def _another_owner(own: Path, cache: Path) -> None:
@@ -257,7 +258,7 @@ def test_rows_are_bound_to_their_folder(model: weevit.Predictor, split: Images, 
     first = embed_split(model, split, tmp_path / "cache")
     (own,) = files(tmp_path / "cache")
     bigger = weevit.Predictor(model.checkpoint, image_size=48, cache=False)
-    own.parent.rename(own.parent.with_name(embeddings._key(bigger)))
+    own.parent.rename(own.parent.with_name(kept._key(bigger)))
     assert embed_split(bigger, split, tmp_path / "cache").computed == first.computed
 
 

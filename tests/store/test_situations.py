@@ -35,7 +35,7 @@ for needed in ("pyarrow", "filelock", "jinja2", "sklearn"):
 LOADING = tuple(map(import_module, ("weevit.predict", "weevit.fitting.fit", "weevit.evaluation.model",
                                     "weevit.evaluation.suite", "weevit.checking.check",
                                     "weevit.quantization.quantize", "weevit.search.building",
-                                    "weevit.search.duplicates")))  # fmt: skip
+                                    "weevit.duplicates.find")))  # fmt: skip
 """Where models are loaded."""
 
 TRAINS = ("train", "resume", "finetune")

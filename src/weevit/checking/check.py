@@ -28,6 +28,9 @@ from weevit.checking.saved import writable, write_check
 from weevit.datasets.dataset import ALL, ORDER, Dataset, Split
 from weevit.datasets.found import Found, assemble, split_of
 from weevit.datasets.read import find
+from weevit.duplicates.copies import KINDS, Group, exact_groups, near_groups
+from weevit.duplicates.looks import Look, look_at
+from weevit.duplicates.moments import alike, of_one_moment
 from weevit.engine.threads import choose_threads
 from weevit.errors import MissingImageError
 from weevit.images.decode import DEFAULT_LIMITS, Limits
@@ -35,10 +38,7 @@ from weevit.images.names import ids_of
 from weevit.images.source import Source
 from weevit.images.sources import Expansion, expand
 from weevit.predict import Predictor, load
-from weevit.search.copies import KINDS, Group, exact_groups, near_groups
 from weevit.search.embeddings import Embedded, embed_split
-from weevit.search.looks import Look, look_at
-from weevit.search.moments import alike, of_one_moment
 from weevit.zoo.weights import DEFAULT_MODEL
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from weevit.checking.results import CheckedImage, Copies, DataCheck
-from weevit.search.copies import EXACT
+from weevit.duplicates.copies import EXACT
 
 REMOVE, LOOK = "remove", "look"
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from weevit.datasets.dataset import Split, Targets
 from weevit.datasets.splitting import folds
-from weevit.search.moments import standardised, unit
+from weevit.duplicates.moments import standardised, unit
 from weevit.search.neighbours import nearest
 from weevit.store.extras import needed
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from weevit.checking.results import CheckedImage, Copies, DataCheck
+from weevit.duplicates.copies import EXACT, MIRRORED, NEAR
 from weevit.evaluation.report import short_path, tile
 from weevit.images.source import Source
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
 from weevit.reports.page import counted, number, render
 from weevit.reports.thumbnails import thumbnail
-from weevit.search.copies import EXACT, MIRRORED, NEAR
 
 _GROUPS, _SUSPECTS, _PAIRS = 18, 36, 12
 """Findings that are shown as images; the list of fixes has all of them."""

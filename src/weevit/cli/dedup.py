@@ -16,9 +16,9 @@ from weevit.text import kinds, some, typed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from weevit.search.duplicates import Progress
-    from weevit.search.groups import DuplicateGroup, Duplicates
-    from weevit.search.moves import Moved
+    from weevit.duplicates.find import Progress
+    from weevit.duplicates.groups import DuplicateGroup, Duplicates
+    from weevit.duplicates.moves import Moved
 
 _SHOWN = 5
 """Groups of a kind that are printed; the tables have all of them."""
@@ -77,9 +77,9 @@ def find(
     """
     from weevit.cli.answers import check_there, load_model, read_inputs, tell_left_out
     from weevit.cli.progress import watching
+    from weevit.duplicates.find import find_duplicates
+    from weevit.duplicates.folder import check_output
     from weevit.images.decode import Limits
-    from weevit.search.duplicates import find_duplicates
-    from weevit.search.duplicates_folder import check_output
 
     check_output(output, [*inputs, loading.model])
     check_there(inputs, loading.model)
@@ -119,7 +119,7 @@ def apply(folder: str, move_to: Path, dry_run: bool, strict: bool, json_lines: b
     read again first. undo.csv in TRASH has a line per move; the same command resumes, and `weevit dedup undo TRASH`
     moves everything back.
     """
-    from weevit.search.removal import apply_duplicates
+    from weevit.duplicates.removal import apply_duplicates
 
     with _moving(quiet) as watch:
         done = apply_duplicates(folder, move_to, dry_run=dry_run, watch=watch)
@@ -142,7 +142,7 @@ def apply(folder: str, move_to: Path, dry_run: bool, strict: bool, json_lines: b
 @options.verbose
 def undo(trash: str, dry_run: bool, strict: bool, json_lines: bool, quiet: bool) -> int:
     """Move everything back that `weevit dedup apply` moved to TRASH; nothing is overwritten."""
-    from weevit.search.undoing import undo_duplicates
+    from weevit.duplicates.undoing import undo_duplicates
 
     with _moving(quiet) as watch:
         done = undo_duplicates(trash, dry_run=dry_run, watch=watch)
@@ -167,7 +167,7 @@ def _counter(found: Duplicates) -> Any:
 
 
 def _lines(found: Duplicates) -> Iterator[str]:
-    from weevit.search.duplicates_folder import size
+    from weevit.duplicates.folder import size
 
     yield f"copies: {len(found.copies):,} groups, {found.spares:,} images could go ({size(found.spare)})"
     yield from _some(found.copies)
@@ -196,8 +196,8 @@ def _more(count: int) -> Iterator[str]:
 
 def _json_lines(found: Duplicates) -> Iterator[dict[str, Any]]:
     """One object per finding, after a summary."""
-    from weevit.search.duplicates_folder import SCHEMA
-    from weevit.search.groups import plain
+    from weevit.duplicates.folder import SCHEMA
+    from weevit.duplicates.groups import plain
 
     counts = {"copies": len(found.copies), "moments": len(found.moments), "failures": len(found.failures)}
     summary = {"images": found.images, "spare_images": found.spares, "spare_bytes": found.spare, "model": found.model}
@@ -243,8 +243,8 @@ def _moving(quiet: bool) -> Any:
 def _tell_moves(done: Moved, dry_run: bool, json_lines: bool, what: str) -> None:
     from dataclasses import asdict
 
-    from weevit.search.duplicates_folder import size
-    from weevit.search.trash import SCHEMA
+    from weevit.duplicates.folder import size
+    from weevit.duplicates.trash import SCHEMA
 
     if json_lines:
         for kind, rows in (("move", done.moves), ("left", done.left)):

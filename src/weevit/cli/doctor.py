@@ -128,7 +128,7 @@ def _threads() -> dict[str, Any]:
 
 def _caches() -> dict[str, str]:
     from weevit.engine import cache
-    from weevit.search import embeddings
+    from weevit.search import kept
     from weevit.zoo.hub import cache_folder as hub_folder
 
     def graphs() -> str:
@@ -136,7 +136,7 @@ def _caches() -> dict[str, str]:
         return _cache(kept.folder, "graphs", kept.entries(), kept.limit)
 
     def vectors() -> str:
-        return _cache(embeddings.default_cache(), "models", embeddings.kept(), embeddings.DEFAULT_LIMIT)
+        return _cache(kept.default_cache(), "models", kept.kept_folders(), kept.DEFAULT_LIMIT)
 
     def hub() -> str:
         return f"{hub_folder()} · {_writable(hub_folder())}"

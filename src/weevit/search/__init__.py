@@ -1,22 +1,3 @@
-"""Embeddings that are kept, the nearest of them, an index of images, and copies."""
+"""Embeddings that are kept, the nearest of them, and an index of images."""
 
-__all__ = [
-    "bringing",
-    "building",
-    "card",
-    "copies",
-    "duplicates",
-    "duplicates_folder",
-    "embeddings",
-    "groups",
-    "index",
-    "looks",
-    "manifest",
-    "moments",
-    "moves",
-    "neighbours",
-    "page",
-    "removal",
-    "trash",
-    "undoing",
-]
+__all__ = ["bringing", "building", "card", "embeddings", "index", "kept", "manifest", "neighbours", "page"]

@@ -23,8 +23,9 @@ from weevit.images.names import Names
 from weevit.images.source import Source
 from weevit.images.sources import Inputs, expand
 from weevit.predict import Predictor, load
-from weevit.search.embeddings import Found, Kept, default_cache, embed_each
+from weevit.search.embeddings import Found, embed_each
 from weevit.search.index import Index, open_index
+from weevit.search.kept import Kept, default_cache
 from weevit.search.manifest import INDEX, MANIFEST, Manifest, read_manifest
 from weevit.search.shards import Rows, key_of, stamp_of
 from weevit.search.space import space_of

@@ -32,7 +32,7 @@ from weevit.text import one_line
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from weevit.search.groups import DuplicateGroup
+    from weevit.duplicates.groups import DuplicateGroup
 
 MOST = 256
 """Images per call: an answer has to fit into what a client reads."""
@@ -212,7 +212,7 @@ class Tools:
             embeddings: find images cut out of others and images of the same moment, too; takes about as long as
                 classifying all images.
         """
-        from weevit.search.duplicates import find_duplicates
+        from weevit.duplicates.find import find_duplicates
 
         found = find_duplicates(
             self._folders.folder(folder), self._model, embeddings=embeddings, limits=self._model.limits

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from weevit.duplicates.groups import Place
 from weevit.images.source import Source
-from weevit.search.groups import Place
 
 _BEHIND_LINKS = ""
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from weevit.duplicates.looks import THUMB
 from weevit.errors import ImageError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, open_image
-from weevit.search.looks import THUMB
 
 SIDE = 128
 """Side of a sketch in pixels, for any shape of the image: a window has a scale for each direction."""

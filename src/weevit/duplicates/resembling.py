@@ -16,16 +16,11 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from weevit.engine.ahead import map_ahead
-from weevit.images.decode import Limits
-from weevit.images.source import Source
-from weevit.images.taken import Taken
-from weevit.search.copies import FARTHEST, exact_groups, near_pairs, thumb_rows, varied_thumbs
-from weevit.search.groups import CROPPED, EXACT, LOOKS, MIRRORED, NEAR
-from weevit.search.looks import Look
-from weevit.search.moments import Member, Near, between, linked
-from weevit.search.neighbours import nearest
-from weevit.search.overlay import (
+from weevit.duplicates.copies import FARTHEST, exact_groups, near_pairs, thumb_rows, varied_thumbs
+from weevit.duplicates.groups import CROPPED, EXACT, LOOKS, MIRRORED, NEAR
+from weevit.duplicates.looks import Look
+from weevit.duplicates.moments import Member, Near, between, linked
+from weevit.duplicates.overlay import (
     SIDE,
     WHOLE,
     Overlay,
@@ -37,6 +32,11 @@ from weevit.search.overlay import (
     look_closer,
     sketch,
 )
+from weevit.engine.ahead import map_ahead
+from weevit.images.decode import Limits
+from weevit.images.source import Source
+from weevit.images.taken import Taken
+from weevit.search.neighbours import nearest
 
 WINDOW = 0.85
 """Least correlation of a thumbnail with a window of another, of an image that may be a part of it."""

@@ -23,17 +23,8 @@ import numpy as np
 
 from weevit.answers.results import unit_length
 from weevit.datasets.dataset import ALL, Split
-from weevit.engine.threads import choose_threads
-from weevit.errors import ImageError, UsageError
-from weevit.images.decode import DEFAULT_LIMITS, Limits
-from weevit.images.names import Names
-from weevit.images.source import Source, Stored
-from weevit.images.sources import Expansion, Inputs, expand, is_one
-from weevit.images.taken import Taken
-from weevit.predict import Predictor, load
-from weevit.search.duplicates_folder import THUMBS, write_duplicates, writing_duplicates
-from weevit.search.embeddings import embed_split
-from weevit.search.groups import (
+from weevit.duplicates.folder import THUMBS, write_duplicates, writing_duplicates
+from weevit.duplicates.groups import (
     CERTAIN,
     CROPPED,
     EXACT,
@@ -45,10 +36,19 @@ from weevit.search.groups import (
     Duplicates,
     Failure,
 )
-from weevit.search.looks import Look, look_at
-from weevit.search.moments import Member, of_one_moment, surely_alike, together
-from weevit.search.places import Places
-from weevit.search.resembling import Resembling
+from weevit.duplicates.looks import Look, look_at
+from weevit.duplicates.moments import Member, of_one_moment, surely_alike, together
+from weevit.duplicates.places import Places
+from weevit.duplicates.resembling import Resembling
+from weevit.engine.threads import choose_threads
+from weevit.errors import ImageError, UsageError
+from weevit.images.decode import DEFAULT_LIMITS, Limits
+from weevit.images.names import Names
+from weevit.images.source import Source, Stored
+from weevit.images.sources import Expansion, Inputs, expand, is_one
+from weevit.images.taken import Taken
+from weevit.predict import Predictor, load
+from weevit.search.embeddings import embed_split
 from weevit.zoo.weights import DEFAULT_MODEL
 
 UNCHECKED = "parts cut out of other images, and the same moment: that needs embeddings"

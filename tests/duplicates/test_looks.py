@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from weevit.duplicates.looks import THUMB, look_at
 from weevit.errors import MissingImageError, UsageError
 from weevit.images.decode import DEFAULT_LIMITS, Limits
 from weevit.images.source import Source
 from weevit.images.sources import expand
-from weevit.search.looks import THUMB, look_at
 
 
 def test_a_image_is_whole_and_described(tmp_path: Path) -> None:

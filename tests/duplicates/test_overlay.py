@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from scenes import encoded, scaled, scene
 
+from weevit.duplicates.looks import THUMB
+from weevit.duplicates.overlay import SIDE, WHOLE, Overlay, best_windows, lay_over, sketch, window, windows
 from weevit.errors import MissingImageError
 from weevit.images.decode import DEFAULT_LIMITS
 from weevit.images.source import Source
-from weevit.search.looks import THUMB
-from weevit.search.overlay import SIDE, WHOLE, Overlay, best_windows, lay_over, sketch, window, windows
 
 
 def of(data: bytes) -> np.ndarray:

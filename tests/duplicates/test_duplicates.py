@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 from scenes import encoded, scaled, scene
 
 import weevit
+from weevit.duplicates.find import UNCHECKED, Progress, find_duplicates
+from weevit.duplicates.groups import DuplicateGroup, Duplicates
+from weevit.duplicates.moments import of_one_moment
 from weevit.errors import UsageError
 from weevit.images.taken import Taken
-from weevit.search.duplicates import UNCHECKED, Progress, find_duplicates
-from weevit.search.groups import DuplicateGroup, Duplicates
-from weevit.search.moments import of_one_moment
 
 PHOTO = (320, 240)
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.answers.results import unit_length
+from weevit.duplicates.groups import ALIKE, TIME, TO_LOOK_AT
 from weevit.images.taken import Taken
-from weevit.search.groups import ALIKE, TIME, TO_LOOK_AT
 from weevit.search.neighbours import nearest
 from weevit.text import some, span
 

@@ -20,10 +20,10 @@ from PIL import ImageOps
 from scenes import encoded, scaled, scene
 
 import weevit
+from weevit.duplicates import trash
+from weevit.duplicates.groups import Duplicates
+from weevit.duplicates.moves import Moved
 from weevit.errors import MalformedFileError, OutputError, UsageError
-from weevit.search import trash
-from weevit.search.groups import Duplicates
-from weevit.search.moves import Moved
 from weevit.store import moving
 
 pytest.importorskip("filelock")
@@ -491,7 +491,7 @@ def test_nothing_moves_where_the_one_to_keep_is_listed_only(photos: Path, tmp_pa
 
 
 def test_the_record_reads_back_as_it_was_written(dup: Path, photos: Path) -> None:
-    from weevit.search.duplicates_folder import read_duplicates
+    from weevit.duplicates.folder import read_duplicates
 
     found = weevit.find_duplicates(photos, embeddings=False)
     again = read_duplicates(dup)

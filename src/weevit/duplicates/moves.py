@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from weevit.duplicates.trash import Move
 from weevit.errors import ImageError, UsageError
 from weevit.images.decode import recognise
-from weevit.search.trash import Move
 from weevit.store.below import CAN, opened_below
 from weevit.store.files import writing
 from weevit.store.moving import ChangedError, Spot, Verified, verified

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from weevit.duplicates.groups import COLUMNS, DuplicateGroup, DuplicateImage, Duplicates, rows
 from weevit.engine.ahead import map_ahead
 from weevit.errors import ImageError, MalformedFileError, UsageError
 from weevit.images.decode import Limits
@@ -22,7 +23,6 @@ from weevit.images.source import Source, open_image
 from weevit.reports.grid import TEMPLATE, Group, Item, Section, grid_page
 from weevit.reports.page import counted, is_page, number, require_jinja
 from weevit.reports.thumbnails import jpeg
-from weevit.search.groups import COLUMNS, DuplicateGroup, DuplicateImage, Duplicates, rows
 from weevit.store.files import replacing_folder
 from weevit.store.folder import FAILURE_COLUMNS, FAILURES, Kind, check_folder, held
 from weevit.store.outputs import first_line, local

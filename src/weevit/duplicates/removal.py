@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+from weevit.duplicates import trash as trashes
+from weevit.duplicates.folder import RECORD, read_duplicates
+from weevit.duplicates.groups import DuplicateGroup, DuplicateImage, Duplicates, Place
+from weevit.duplicates.moves import Left, Moved, Watcher, check_image, check_system, reached, telling_full_disks, whole
+from weevit.duplicates.trash import Move, is_below
 from weevit.errors import MalformedFileError, UsageError
-from weevit.search import trash as trashes
-from weevit.search.duplicates_folder import RECORD, read_duplicates
-from weevit.search.groups import DuplicateGroup, DuplicateImage, Duplicates, Place
-from weevit.search.moves import Left, Moved, Watcher, check_image, check_system, reached, telling_full_disks, whole
-from weevit.search.trash import Move, is_below
 from weevit.store.below import opened_below
 from weevit.store.folder import check_folder, held
 from weevit.store.moving import (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from weevit.search.looks import Look
+from weevit.duplicates.looks import Look
 from weevit.search.neighbours import products
 
 KINDS = EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"

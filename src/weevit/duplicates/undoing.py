@@ -6,10 +6,10 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from weevit.duplicates import trash as trashes
+from weevit.duplicates.moves import Left, Moved, Watcher, check_image, check_system, reached, telling_full_disks, whole
+from weevit.duplicates.trash import Move, is_below
 from weevit.errors import MalformedFileError
-from weevit.search import trash as trashes
-from weevit.search.moves import Left, Moved, Watcher, check_image, check_system, reached, telling_full_disks, whole
-from weevit.search.trash import Move, is_below
 from weevit.store.below import opened_below
 from weevit.store.folder import held
 from weevit.store.moving import ChangedError, Spot, Verified, clear_hidden, move, remove_placeholder, verified

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
+from weevit.duplicates.groups import MOST
 from weevit.errors import MalformedFileError, UsageError
-from weevit.search.groups import MOST
 from weevit.store.folder import Kind
 from weevit.store.own import read_own
 from weevit.text import csv_row, list_line, plain_cell
