@@ -171,7 +171,8 @@ def test_s10_no_request_makes_the_server_fail(searched: Searched) -> None:
 
 
 def shown(tab: object, count: int) -> list[str]:
-    """Names of the hits, once that many have their thumbnails."""
+    """Names of the hits, once the search has ended and that many have their thumbnails."""
+    tab.wait_for_function("() => document.getElementById('state').textContent.includes('images')")  # type: ignore[attr-defined]  # playwright's page
     script = "count => document.querySelectorAll('.hit img[src]').length >= count && document.title"
     tab.wait_for_function(script, arg=count, timeout=20_000)  # type: ignore[attr-defined]  # playwright's page
     return [one.inner_text() for one in tab.query_selector_all(".hit .name")]  # type: ignore[attr-defined]  # the same
