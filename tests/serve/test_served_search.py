@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,6 +117,30 @@ def test_s6_thumbnails_are_of_images_of_the_index_only(searched: Searched) -> No
     (searched.photos / "<b>7<i>.png").write_bytes(png(7))
 
 
+def test_an_index_that_becomes_one_of_another_space_is_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weevit.serve import searching
+
+    monkeypatch.setattr(searching, "_LOOK_AGAIN_S", -1.0)
+    (tmp_path / "a.png").write_bytes(png(0))
+    folder, model = tmp_path / "photos.idx", weevit.load("digits", cache=False)
+    weevit.index(tmp_path / "a.png", folder, model)
+    searcher = searching.Searcher(folder, {"digits": model})
+    (tmp_path / "b.png").write_bytes(png(1))
+    weevit.index([tmp_path / "a.png", tmp_path / "b.png"], folder, model)
+    assert len(searcher.current()) == 2
+    kept = searcher.current().version
+    shutil.rmtree(folder)
+    assert searcher.current().version == kept  # and is searched from its mapping
+    other = weevit.load("digits", image_size=96, cache=False)
+    for count in range(4):  # versions of another space, among them one with another number
+        weevit.index([tmp_path / "a.png", tmp_path / "b.png"][: 1 + count % 2], folder, other, prune=True)
+        assert len(searcher.current()) == 2
+        assert searcher.hits(model.embed(tmp_path / "a.png")[0], 1)[0].score == pytest.approx(1, abs=1e-3)
+    assert searcher.current().version == kept
+
+
 def test_another_space_is_refused_at_the_start(searched: Searched, capsys: pytest.CaptureFixture[str]) -> None:
     from weevit.cli.app import main
 
@@ -146,7 +171,8 @@ def test_s10_no_request_makes_the_server_fail(searched: Searched) -> None:
 
 
 def shown(tab: object, count: int) -> list[str]:
-    """Names of the hits, once that many have their thumbnails."""
+    """Names of the hits, once the search has ended and that many have their thumbnails."""
+    tab.wait_for_function("() => document.getElementById('state').textContent.includes('images')")  # type: ignore[attr-defined]  # playwright's page
     script = "count => document.querySelectorAll('.hit img[src]').length >= count && document.title"
     tab.wait_for_function(script, arg=count, timeout=20_000)  # type: ignore[attr-defined]  # playwright's page
     return [one.inner_text() for one in tab.query_selector_all(".hit .name")]  # type: ignore[attr-defined]  # the same

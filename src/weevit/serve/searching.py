@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from weevit.answers.results import Array
-from weevit.errors import MalformedFileError, UsageError
+from weevit.errors import UsageError, WeevitError
 from weevit.images.budget import until_cropped
 from weevit.images.source import Source, open_image, stamp
 from weevit.predict import Predictor
@@ -47,20 +47,21 @@ class Searcher:
         if not len(self._index):
             raise UsageError(f"{folder} holds no image yet.", "weevit index PHOTOS -o INDEX")
         self.model = _model_of(self._index, named)
-        self._limits = named[self.model].limits
+        self._predictor = named[self.model]
         self._lock, self._looked = Lock(), time.monotonic()
         self._thumbnails: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
     def current(self) -> Index:
-        """The current version of the index; the one before where the current one cannot be read."""
+        """The current version of the index; the one before where that cannot be read, or is of another space."""
         with self._lock:
             if time.monotonic() - self._looked > _LOOK_AGAIN_S:
                 newer = copy.copy(self._index)
                 try:
                     if newer.refresh() and len(newer):
+                        newer.space.check(self._predictor)
                         self._index = newer  # as a whole: other threads may be searching the one before
-                except (MalformedFileError, OSError):
-                    pass
+                except (WeevitError, OSError):
+                    pass  # the one before is mapped, whatever became of its files
                 self._looked = time.monotonic()
             return self._index
 
@@ -95,7 +96,7 @@ class Searcher:
             kept = self._thumbnails.get(key)
         if kept is None:
             with until_cropped():
-                kept = jpeg(open_image(Source(name, path), self._limits, lambda full: (SIDE, SIDE)), SIDE)
+                kept = jpeg(open_image(Source(name, path), self._predictor.limits, lambda full: (SIDE, SIDE)), SIDE)
             with self._lock:
                 self._thumbnails[key] = kept
                 while len(self._thumbnails) > _KEPT:
