@@ -8,7 +8,6 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import browsing
 import labelled
@@ -162,28 +161,13 @@ def test_paths_on_stdin(types: Types, photos: Path, monkeypatch: pytest.MonkeyPa
 # ---- the page, in a browser
 
 
-def opened(browser: browsing.Browser, page: Path, width: int, dark: bool) -> tuple[Any, Any, list[str]]:
-    context = browser._chromium.new_context(
-        viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light", accept_downloads=True
-    )
-    complaints: list[str] = []
-    tab = context.new_page()
-    tab.on("console", lambda message: complaints.append(message.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    own = (page.parent.as_uri(), "blob:", "data:")
-    tab.on("request", lambda asked: None if asked.url.startswith(own) else complaints.append(asked.url))
-    tab.goto(page.as_uri(), wait_until="load")
-    return context, tab, complaints
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [browsing.PHONE, browsing.DESKTOP])
 def test_the_page_by_keyboard(
     types: Types, photos: Path, tmp_path: Path, browser: browsing.Browser, width: int, dark: bool
 ) -> None:
     types("dedup 'my photos' --no-embeddings -o dup")
-    context, tab, complaints = opened(browser, (tmp_path / "dup" / "report.html").absolute(), width, dark)
-    try:
+    with browser.opened(tmp_path / "dup" / "report.html", width, dark) as (tab, complaints):
         assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
         label = "document.activeElement.getAttribute('aria-label')"
         tab.focus(".cell[tabindex='0']")
@@ -211,8 +195,6 @@ def test_the_page_by_keyboard(
         tab.click("#spare")
         assert tab.inner_text("#count") == "3"
         assert complaints == []
-    finally:
-        context.close()
 
 
 def test_names_are_text_and_no_other_script_runs(
@@ -221,12 +203,11 @@ def test_names_are_text_and_no_other_script_runs(
     for name in ("<img src=x onerror=alert(1)>.jpg", "'\"><script>alert(1)<", "\u202egpj.jpg"):
         labelled.put(photos / name.replace("/", "_") / "a.jpg", encoded(scene(3), quality=60))
     types("dedup 'my photos' --no-embeddings -o dup")
-    page = (tmp_path / "dup" / "report.html").absolute()
+    page = tmp_path / "dup" / "report.html"
     html = page.read_text()
     assert html.count("<script") == 1
     assert "\u202e" not in html
-    context, tab, complaints = opened(browser, page, browsing.DESKTOP, False)
-    try:
+    with browser.opened(page) as (tab, complaints):
         tab.focus(".cell[tabindex='0']")
         tab.keyboard.press("Enter")
         tab.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.bad = 1\">')")
@@ -235,5 +216,3 @@ def test_names_are_text_and_no_other_script_runs(
         assert all(
             "Content Security Policy" in one or "ERR_FILE_NOT_FOUND" in one or one.endswith("/x") for one in complaints
         )
-    finally:
-        context.close()
