@@ -22,7 +22,7 @@ from weevit.search.shards import Bools, Shard
 
 Ints = npt.NDArray[np.int64]
 
-_ROWS = 512
+_ROWS = 1024
 """Rows that are float32 at a time: they stay in the second-level cache of a core, and BLAS starts no threads."""
 
 _RUN = 1 << 15
@@ -70,8 +70,8 @@ def best(parts: Sequence[Part], queries: Array, count: int, threads: int) -> lis
         near = list(pool.map(partial(_first_pass, units=units, count=count), runs))
         found = []
         for query in range(len(units)):
-            bound = _bound([one[query] for one in near], count)
-            tasks = [(run, one[query], bound - 2 * run[0].error) for run, one in zip(runs, near, strict=True)]
+            bound = float(_largest(np.concatenate([one[query][1] for one in near]), count).min())
+            tasks = [(run, one[query][0], bound - 2 * run[0].error) for run, one in zip(runs, near, strict=True)]
             found.append(_merged(parts, runs, list(pool.map(partial(_second_pass, unit=units[query]), tasks)), count))
     return found
 
@@ -79,8 +79,8 @@ def best(parts: Sequence[Part], queries: Array, count: int, threads: int) -> lis
 Run = tuple[Part, int]
 
 
-def _first_pass(run: Run, units: Array, count: int) -> list[Array]:
-    """(rows of the run) nearly the cosine for each query; rows that left have none."""
+def _first_pass(run: Run, units: Array, count: int) -> list[tuple[Array, Array]]:
+    """For each query, (rows of the run) nearly the cosine, and the largest of them; rows that left have none."""
     part, start = run
     codes, factors = part.shard.codes[start : start + _RUN], part.shard.factors[start : start + _RUN]
     near = np.empty((len(codes), len(units)), np.float32)
@@ -91,14 +91,13 @@ def _first_pass(run: Run, units: Array, count: int) -> list[Array]:
         np.matmul(block, units.T, out=near[top : top + len(block)])
     near *= factors[:, None]
     near[part.left[start : start + _RUN]] = -np.inf
-    return [np.ascontiguousarray(column) for column in near.T]
+    columns = [np.ascontiguousarray(column) for column in near.T]
+    return [(column, _largest(column, count)) for column in columns]
 
 
-def _bound(near: Sequence[Array], count: int) -> float:
-    """The `count`-th largest of all."""
-    tops = [np.partition(one, len(one) - count)[len(one) - count :] if len(one) > count else one for one in near]
-    every = np.concatenate(tops)
-    return float(np.partition(every, len(every) - count)[len(every) - count])
+def _largest(values: Array, count: int) -> Array:
+    """The `count` largest values, or all, in no order."""
+    return values if len(values) <= count else np.partition(values, len(values) - count)[len(values) - count :]
 
 
 def _second_pass(task: tuple[Run, Array, float], unit: Array) -> tuple[Ints, Array]:
