@@ -1,4 +1,4 @@
-"""From the id of an image to its row in an index: 12 bytes per image, made by one pass over the ids."""
+"""From the id of an image to its row in an index, made by one pass over the ids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from weevit.images.names import id_hash
 from weevit.search.scan import Part
+from weevit.store.keys import Keys
 
 
 class Lookup:
@@ -18,18 +20,15 @@ class Lookup:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
-        self._starts = np.cumsum([0, *(len(part.shard) for part in parts)])
-        # Python's hash of a text has a key of its own in each process: nobody can make ids that collide.
-        hashes = np.fromiter((hash(name) for part in parts for name in part.shard.names()), np.int64, self._starts[-1])
-        self._order = np.argsort(hashes, kind="stable").astype(np.uint32)
-        self._hashes = hashes[self._order]
+        rows = [len(part.shard) for part in parts]
+        names = (id_hash(name) for part in parts for name in part.shard.names())
+        at = [(number << 32) + np.arange(count, dtype=np.int64) for number, count in enumerate(rows)]
+        self._keys = Keys(np.fromiter(names, np.uint64, sum(rows)), np.concatenate([np.zeros(0, np.int64), *at]))
 
     def find(self, name: str) -> tuple[Part, int] | None:
         """The shard of an id and its row in it; None where the index has no such id."""
-        first, end = (int(np.searchsorted(self._hashes, hash(name), side)) for side in ("left", "right"))
-        for index in self._order[first:end].tolist():
-            shard = int(np.searchsorted(self._starts, index, "right")) - 1
-            part, row = self._parts[shard], index - int(self._starts[shard])
+        for at in self._keys.of(id_hash(name)):
+            part, row = self._parts[at >> 32], at & 0xFFFFFFFF
             if not part.left[row] and part.shard.name(row) == name:
                 return part, row
         return None
