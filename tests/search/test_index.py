@@ -82,6 +82,16 @@ def test_only_what_is_new_or_changed_is_embedded(digits: weevit.Predictor, photo
     assert (progress.same, progress.done, again.version) == (progress.total, progress.total, made.version)
 
 
+def test_more_inputs_than_are_held_are_listed_twice(
+    digits: weevit.Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(make(digits, "held.idx")[0])
+    monkeypatch.setattr(building, "_FEW", 7)
+    made, progress = make(digits)
+    assert (progress.total, progress.done) == (COUNT, COUNT)
+    assert contents(made) == before
+
+
 def test_an_image_that_breaks_leaves_and_one_that_is_mended_comes_back(digits: weevit.Predictor, photos: Path) -> None:
     make(digits)
     whole = (photos / "3.png").read_bytes()

@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ from weevit.store.folder import held
 from weevit.store.keys import Keys
 from weevit.store.outputs import local
 from weevit.zoo.weights import DEFAULT_MODEL
+
+_FEW = 1 << 16
+"""Inputs that are held in memory."""
 
 MOST_GONE = 0.5
 """Share of an index's images that may be gone without being asked for: a folder that is not mounted looks empty."""
@@ -89,7 +93,7 @@ def index(
     complete version.
 
     Args:
-        inputs: as for `Predictor.classify`, all of them each time, but no images in memory; read twice.
+        inputs: as for `Predictor.classify`, all of them each time, but no images in memory; many are read twice.
         output: the folder of the index, made if it is not there.
         model: as for `weevit.load`, or a loaded model; by default that of the index, or of weevit.
         prune: also where more than half of the index's images are gone.
@@ -141,10 +145,10 @@ class _Update:
 
     def run(self, inputs: Iterable[Source], should_stop: Callable[[], bool], prune: bool) -> None:
         """Look at every input, and make the versions of the index."""
-        self.progress.total = sum(1 for _ in inputs)
+        listed, self.progress.total = _listed(inputs)
         self.watch(self.progress)
         try:
-            unknown = self._unknown(Names().unique(inputs))
+            unknown = self._unknown(Names().unique(listed))
             embed_each(self.predictor, unknown, self._vector, self._take, should_stop)
         finally:
             self.writer.publish()
@@ -240,6 +244,14 @@ class _Update:
             for row in np.flatnonzero(rows).tolist():
                 self.writer.remove(shard, row)
         self.writer.publish()
+
+
+def _listed(inputs: Iterable[Source]) -> tuple[Iterable[Source], int]:
+    """The inputs, which are listed once where they are few and twice otherwise, and their number."""
+    iterator = iter(inputs)
+    first = list(islice(iterator, _FEW))
+    more = sum(1 for _ in iterator)
+    return inputs if more else first, len(first) + more
 
 
 def _hash(name: str) -> int:
