@@ -10,11 +10,12 @@ import pytest
 from PIL import Image, ImageOps
 from scenes import encoded, scaled, scene
 
-from weevit.duplicates import copies, neighbours
+from weevit.duplicates import copies
 from weevit.duplicates.copies import Group, exact_groups, near_groups
 from weevit.duplicates.looks import Look, look_at
 from weevit.images.decode import DEFAULT_LIMITS
 from weevit.images.source import Source
+from weevit.search import neighbours
 
 
 def looks(*data: bytes) -> list[Look]:
