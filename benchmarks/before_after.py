@@ -1,4 +1,4 @@
-"""The same results to the byte as another version of weevit, and as fast: `fit`, `data check`, `eval` on the clothing.
+"""Results and times beside those of another version of weevit: `fit`, `data check`, `eval` on the clothing.
 
     git worktree add ../before COMMIT
     python benchmarks/before_after.py --before ../before/src [--rounds 2]

@@ -17,11 +17,12 @@ from PIL import Image
 from scenes import encoded, scaled, scene
 
 import weevit
-from weevit.checking.check import NO_CLASSES, Progress, check_data
+from weevit.checking.check import NO_CLASSES, check_data
 from weevit.checking.fixes import fixes
 from weevit.checking.results import DataCheck
 from weevit.checking.saved import json_lines
 from weevit.cli.app import main
+from weevit.duplicates.looks import Progress
 from weevit.errors import MissingExtraError, UsageError
 
 

@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 from scenes import encoded, scaled, scene
 
 import weevit
-from weevit.duplicates.find import UNCHECKED, Progress, find_duplicates
+from weevit.duplicates.find import UNCHECKED, find_duplicates
 from weevit.duplicates.groups import DuplicateGroup, Duplicates
+from weevit.duplicates.looks import Progress
 from weevit.duplicates.moments import of_one_moment
 from weevit.errors import UsageError
 from weevit.images.taken import Taken
@@ -215,7 +216,7 @@ def test_progress_is_told(tmp_path: Path, digits: weevit.Predictor) -> None:
     told: list[tuple[str, int, int, int]] = []
 
     def watch(progress: Progress) -> None:
-        told.append((progress.stage, progress.done, progress.total, progress.failed.total()))
+        told.append((progress.stage, progress.done, progress.total, progress.broken.total()))
 
     find_duplicates(tmp_path, digits, watch=watch)
     assert ("reading", 3, 3, 1) in told

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from weevit.datasets.dataset import ALL, ORDER, Dataset, Split
 from weevit.datasets.found import Found, assemble, split_of
 from weevit.datasets.read import find
 from weevit.duplicates.copies import KINDS, Group, exact_groups, near_groups
-from weevit.duplicates.looks import Look, look_at
+from weevit.duplicates.looks import Look, Progress, look_at
 from weevit.duplicates.moments import alike, of_one_moment
 from weevit.engine.threads import choose_threads
 from weevit.errors import MissingImageError
@@ -40,24 +40,6 @@ from weevit.images.sources import Expansion, expand
 from weevit.predict import Predictor, load
 from weevit.search.embeddings import Embedded, embed_split
 from weevit.zoo.weights import DEFAULT_MODEL
-
-
-@dataclass
-class Progress:
-    """The progress of a check.
-
-    Attributes:
-        stage: the current step, in words.
-        total: images in this stage.
-        done: finished images.
-        broken: kind -> unreadable images so far.
-    """
-
-    stage: str
-    total: int
-    done: int = 0
-    broken: Counter[str] = field(default_factory=Counter)
-
 
 Watcher = Callable[[Progress], None]
 

@@ -15,8 +15,8 @@ from weevit.text import kinds, typed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from weevit.checking.check import Progress
     from weevit.checking.results import DataCheck
+    from weevit.duplicates.looks import Progress
 
 _EXIT_LEAKS = 1
 

@@ -16,8 +16,8 @@ from weevit.text import kinds, some, typed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from weevit.duplicates.find import Progress
     from weevit.duplicates.groups import DuplicateGroup, Duplicates
+    from weevit.duplicates.looks import Progress
     from weevit.duplicates.moves import Moved
 
 _SHOWN = 5
@@ -156,8 +156,8 @@ def undo(trash: str, dry_run: bool, strict: bool, json_lines: bool, quiet: bool)
 
 
 def _stage(progress: Progress) -> str:
-    failed = f" · {progress.failed.total():,} not read ({kinds(progress.failed)})" if progress.failed else ""
-    return progress.stage + failed
+    broken = f" · {progress.broken.total():,} not read ({kinds(progress.broken)})" if progress.broken else ""
+    return progress.stage + broken
 
 
 def _counter(found: Duplicates) -> Any:

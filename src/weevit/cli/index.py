@@ -58,12 +58,15 @@ def index(
     if vectors is None and ids is not None:
         raise UsageError("--ids is for --from FILE.npy.", "Leave --ids out.")
     check_folder(output, INDEX, [*inputs, *([vectors] if vectors else [])])
-    made = (_brought if vectors is not None else _made)(inputs, loading, vectors, ids, prune, output, quiet)
+    if vectors is None:
+        made = _made(inputs, loading, prune, output, quiet)
+    else:
+        made = _brought(vectors, ids, loading, output, quiet)
     return _ended(*made, json_lines, strict, quiet)
 
 
 def _made(
-    inputs: tuple[str, ...], loading: options.Loading, _v: object, _i: object, prune: bool, output: Path, quiet: bool
+    inputs: tuple[str, ...], loading: options.Loading, prune: bool, output: Path, quiet: bool
 ) -> tuple[Index, Progress]:
     from weevit.cli.answers import read_inputs
     from weevit.cli.console import tell
@@ -88,7 +91,7 @@ def _made(
 
 
 def _brought(
-    _i: object, loading: options.Loading, vectors: Any, ids: Path | None, _p: object, output: Path, quiet: bool
+    vectors: Path, ids: Path | None, loading: options.Loading, output: Path, quiet: bool
 ) -> tuple[Index, Progress]:
     from weevit.cli.answers import load_model
     from weevit.search.bringing import index_vectors

@@ -11,10 +11,8 @@ import math
 import os
 import stat
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -36,7 +34,7 @@ from weevit.duplicates.groups import (
     Duplicates,
     Failure,
 )
-from weevit.duplicates.looks import Look, look_at
+from weevit.duplicates.looks import Look, Progress, look_at
 from weevit.duplicates.moments import Member, of_one_moment, surely_alike, together
 from weevit.duplicates.places import Places
 from weevit.duplicates.resembling import Resembling
@@ -52,23 +50,6 @@ from weevit.search.embeddings import embed_split
 from weevit.zoo.weights import DEFAULT_MODEL
 
 UNCHECKED = "parts cut out of other images, and the same moment: that needs embeddings"
-
-
-@dataclass
-class Progress:
-    """The progress of a search.
-
-    Attributes:
-        stage: the current step, in words.
-        total: images in this stage.
-        done: finished images.
-        failed: kind -> unreadable images so far.
-    """
-
-    stage: str
-    total: int
-    done: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
 
 
 Watcher = Callable[[Progress], None]
@@ -192,7 +173,7 @@ class _Search:
         def seen(look: Look) -> None:
             progress.done += 1
             if look.error is not None:
-                progress.failed[look.error.kind] += 1
+                progress.broken[look.error.kind] += 1
             self.watch(progress)
 
         self.looks = look_at(self.sources, self.threads, self.limits, seen)

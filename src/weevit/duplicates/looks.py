@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -25,6 +26,23 @@ _AHEAD = 64
 
 TINY = 32
 """Shorter side in pixels below which a model sees little but the result of enlarging."""
+
+
+@dataclass
+class Progress:
+    """The progress of work on many images, in stages.
+
+    Attributes:
+        stage: the current step, in words.
+        total: images in this stage.
+        done: finished images.
+        broken: kind -> unreadable images so far.
+    """
+
+    stage: str
+    total: int
+    done: int = 0
+    broken: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)

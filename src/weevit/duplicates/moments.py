@@ -1,4 +1,4 @@
-"""The same moment: images that are no copies, and that a person should look at together.
+"""Images of one moment: they are no copies, and that a person should look at together.
 
 Embeddings alone are the wrong tool for that: different photos of one kind of thing are as near as two of one moment.
 A pair is therefore listed if its embeddings are close and a camera took both within seconds; without times only if each

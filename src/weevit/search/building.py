@@ -20,7 +20,7 @@ import numpy as np
 
 from weevit.answers.results import Array
 from weevit.errors import NotFiniteError, UsageError
-from weevit.images.names import Names
+from weevit.images.names import Names, id_hash
 from weevit.images.source import Source
 from weevit.images.sources import Inputs, expand
 from weevit.predict import Predictor, load
@@ -32,7 +32,7 @@ from weevit.search.shards import Rows, key_of, stamp_of
 from weevit.search.space import space_of
 from weevit.search.writing import Writer
 from weevit.store.folder import held
-from weevit.store.keys import Keys
+from weevit.store.keys import Keys, first_8
 from weevit.store.outputs import local
 from weevit.zoo.weights import DEFAULT_MODEL
 
@@ -160,14 +160,9 @@ class _Update:
 
     def _known(self) -> tuple[Keys, Keys]:
         """Positions of the first shards' rows, by the hash of their names and by their keys."""
-        none, at = np.zeros(0, np.uint64), [np.zeros(0, np.int64)]
-        names, keys = [none], [none]
-        for number, shard in enumerate(self.writer.shards):
-            at.append((number << 32) + np.arange(len(shard), dtype=np.int64))
-            names.append(np.fromiter(map(_hash, shard.names()), np.uint64, len(shard)))
-            keys.append(np.ascontiguousarray(shard.keys[:, :8]).view("<u8")[:, 0])
-        every = np.concatenate(at)
-        return Keys(np.concatenate(names), every), Keys(np.concatenate(keys), every)
+        shards = self.writer.shards
+        names = [np.fromiter(map(id_hash, own.names()), np.uint64, len(own)) for own in shards]
+        return Keys.of_parts(names), Keys.of_parts([first_8(own.keys) for own in shards])
 
     def _unknown(self, sources: Iterator[Source]) -> Iterator[Source]:
         """The inputs whose bytes have to be read."""
@@ -186,7 +181,7 @@ class _Update:
     def _rows_of(self, name: str, stamp: int) -> tuple[bool, list[int]]:
         """Whether the row of an image is there and unchanged; else the rows that its new one replaces."""
         replaced = []
-        for at in self.names.of(_hash(name)):
+        for at in self.names.of(id_hash(name)):
             shard, row = at >> 32, at & 0xFFFFFFFF
             if not self.seen[shard][row]:
                 self.seen[shard][row] = True
@@ -252,8 +247,3 @@ def _listed(inputs: Iterable[Source]) -> tuple[Iterable[Source], int]:
     first = list(islice(iterator, _FEW))
     more = sum(1 for _ in iterator)
     return inputs if more else first, len(first) + more
-
-
-def _hash(name: str) -> int:
-    """A 64-bit hash of a name, as `stamp_of`."""
-    return stamp_of(name)

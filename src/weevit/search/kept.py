@@ -32,7 +32,7 @@ from weevit.errors import MalformedFileError
 from weevit.predict import Predictor
 from weevit.store.cache import cache_folder, evict, is_ours, make_own
 from weevit.store.files import replace_file
-from weevit.store.keys import Keys
+from weevit.store.keys import Keys, first_8
 from weevit.store.own import open_own
 
 SCHEMA = "weevit.embeddings/2"
@@ -149,10 +149,7 @@ class Kept:
                 path.unlink()
 
     def _index(self) -> None:
-        keys = [np.ascontiguousarray(rows["hash"][:, :8]).view("<u8")[:, 0] for rows in self._files]
-        at = [(number << 32) + np.arange(len(rows), dtype=np.int64) for number, rows in enumerate(self._files)]
-        none = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        self._keys = Keys(np.concatenate([none[0], *keys]), np.concatenate([none[1], *at]))
+        self._keys = Keys.of_parts([first_8(rows["hash"]) for rows in self._files])
 
     def _sound(self, path: Path) -> npt.NDArray[np.void] | None:
         """The rows of a file; None if its content is not what its name says, or another user's."""

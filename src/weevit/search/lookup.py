@@ -20,10 +20,8 @@ class Lookup:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
-        rows = [len(part.shard) for part in parts]
-        names = (id_hash(name) for part in parts for name in part.shard.names())
-        at = [(number << 32) + np.arange(count, dtype=np.int64) for number, count in enumerate(rows)]
-        self._keys = Keys(np.fromiter(names, np.uint64, sum(rows)), np.concatenate([np.zeros(0, np.int64), *at]))
+        shards = [part.shard for part in parts]
+        self._keys = Keys.of_parts([np.fromiter(map(id_hash, own.names()), np.uint64, len(own)) for own in shards])
 
     def find(self, name: str) -> tuple[Part, int] | None:
         """The shard of an id and its row in it; None where the index has no such id."""

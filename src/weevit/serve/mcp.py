@@ -83,7 +83,7 @@ class Similar:
 
 @dataclass(frozen=True)
 class Group:
-    """Images that belong together: kind, why, their paths, the one to keep first, and the bytes of the others."""
+    """Images that belong together: kind, why, paths with the one to keep first, and the bytes that can be saved."""
 
     kind: str
     why: str

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 UInts = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+
+
+def first_8(digests: npt.NDArray[np.uint8]) -> UInts:
+    """(n) uint64: the first 8 bytes of each of (n, 8 or more) digests."""
+    return np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0]
 
 
 class Keys:
@@ -23,6 +28,12 @@ class Keys:
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
         self._positions = np.asarray(order if positions is None else positions[order], np.int64)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[UInts]) -> Keys:
+        """The keys of rows in several parts; a position is the part's number << 32 | the row in it."""
+        at = [(number << 32) + np.arange(len(part), dtype=np.int64) for number, part in enumerate(parts)]
+        return cls(np.concatenate([np.zeros(0, np.uint64), *parts]), np.concatenate([np.zeros(0, np.int64), *at]))
 
     def __len__(self) -> int:
         return len(self._keys)
