@@ -76,6 +76,19 @@ def test_kept_is_as_computed(model: weevit.Predictor, split: Images, tmp_path: P
     assert second.failures == first.failures
 
 
+def test_more_files_than_are_mapped_are_read(
+    model: weevit.Predictor, split: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "ROWS_A_FILE", 2)
+    monkeypatch.setattr(kept, "MOST_MAPPED", 3)
+    first = embed_split(model, split, tmp_path / "cache")
+    assert len(files(tmp_path / "cache")) > 3
+    held = kept.Kept(model, tmp_path / "cache")
+    assert sum(isinstance(rows, np.memmap) for rows in held._files) == 3
+    again = embed_split(model, split, tmp_path / "cache")
+    assert (again.computed, again.vectors.tobytes()) == (0, first.vectors.tobytes())
+
+
 def test_a_image_is_known_by_its_bytes(model: weevit.Predictor, folder: Path, split: Images, tmp_path: Path) -> None:
     before = embed_split(model, split, tmp_path / "cache")
     (folder / "5.png").rename(folder / "moved.png")

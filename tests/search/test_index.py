@@ -304,6 +304,41 @@ def test_a_manifest_of_a_stranger_is_a_typed_error(digits: weevit.Predictor, pho
             ask()
 
 
+@pytest.mark.parametrize(("key", "value"), [("error", -5), ("error", 1e308), ("bytes", -1), ("rows", 10**9)])
+def test_figures_that_no_shard_has_are_refused(digits: weevit.Predictor, photos: Path, key: str, value: float) -> None:
+    """With a negative error no row would be among the best."""
+    make(digits)
+    path = Path("photos.idx/index.json")
+    manifest = json.loads(path.read_text())
+    manifest["shards"][0][key] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(MalformedFileError, match=key):
+        weevit.open_index("photos.idx")
+
+
+def test_a_shard_that_is_named_twice_is_refused(digits: weevit.Predictor, photos: Path) -> None:
+    make(digits)
+    path = Path("photos.idx/index.json")
+    manifest = json.loads(path.read_text())
+    manifest["shards"] *= 2
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(MalformedFileError, match="names a shard twice"):
+        weevit.open_index("photos.idx")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
+def test_an_open_index_holds_each_shard_once(
+    digits: weevit.Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten million images are 153 shards, and a process may have 1,024 files open."""
+    monkeypatch.setattr(writing, "SHARD_ROWS", 5)
+    monkeypatch.setattr(writing, "MOST_SMALL", 99)
+    make(digits)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    opened = weevit.open_index("photos.idx")
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= len(opened._parts) == COUNT // 5
+
+
 @pytest.mark.parametrize("key", ["rows", "gone", "file"])
 def test_a_manifest_that_does_not_fit_its_shards_is_a_typed_error(
     digits: weevit.Predictor, photos: Path, key: str

@@ -45,6 +45,9 @@ SECONDS_A_FILE = 15.0
 
 ROWS_A_FILE = 4096
 
+MOST_MAPPED = 256
+"""Files that are mapped, each of which stays open; the rows of further ones are read into memory."""
+
 DEFAULT_LIMIT = 4 * 1024**3
 """Bytes of all that is kept; the folder in use stays even if it alone has more."""
 
@@ -131,7 +134,7 @@ class Kept:
             replace_file(path, lambda tmp: tmp.write_bytes(content))
             evict(kept_folders(folder.parent), DEFAULT_LIMIT, folder, _remove)
             with path.open("rb") as file:
-                return _map(file)
+                return self._held(_map(file))
         except (OSError, ValueError) as error:
             self._note(f"embeddings could not be kept in {folder}: {getattr(error, 'strerror', None) or error}")
             return rows
@@ -148,6 +151,9 @@ class Kept:
             with contextlib.suppress(OSError):
                 path.unlink()
 
+    def _held(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+        return rows if len(self._files) < MOST_MAPPED else np.array(rows)
+
     def _index(self) -> None:
         self._keys = Keys.of_parts([first_8(rows["hash"]) for rows in self._files])
 
@@ -158,7 +164,7 @@ class Kept:
                 if not (is_ours(path.parent) and is_ours(path)) or _digest(path.parent, file) != path.stem:
                     return None
                 file.seek(0)
-                rows = _map(file)
+                rows = self._held(_map(file))
         except (OSError, ValueError, MalformedFileError):
             return None
         return rows if rows.dtype == self._kind and rows.ndim == 1 and np.isfinite(rows["vector"]).all() else None

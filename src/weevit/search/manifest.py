@@ -23,7 +23,7 @@ from weevit.search.space import Space
 from weevit.store.files import sha256_file
 from weevit.store.folder import FAILURES, Kind
 from weevit.zoo import fields
-from weevit.zoo.records import Count, Name, Number, Sha256, Text, items, read_record_file, record, words
+from weevit.zoo.records import Count, Name, Sha256, Text, items, number, read_record_file, record, words
 
 MANIFEST, DATA = "index.json", "data"
 SCHEMA = "weevit.index/1"
@@ -73,7 +73,7 @@ class Line:
     bytes: Count
     sha256: Sha256
     stamp: Name
-    error: Number
+    error: Annotated[float, number(0, 2)]
     gone: Annotated[str, words(4 * MAX_ROWS // 24 + 8)] = ""
 
     def left(self) -> Bools:
@@ -137,7 +137,10 @@ def read_manifest(folder: Path) -> Manifest:
         MalformedFileError: it is damaged, or of another version of weevit.
     """
     try:
-        return read_record_file(Manifest, folder / MANIFEST, SCHEMA)
+        manifest = read_record_file(Manifest, folder / MANIFEST, SCHEMA)
+        if len({line.file for line in manifest.shards}) < len(manifest.shards):
+            raise MalformedFileError(f"{folder / MANIFEST} names a shard twice.")
+        return manifest
     except MalformedFileError as error:
         raise MalformedFileError(
             error.message, f"Make it again in another folder, or delete {folder}: its images are not in it."

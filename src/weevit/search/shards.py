@@ -139,7 +139,8 @@ class Shard:
             entries = read_header(path)
             if {name: entry.dtype for name, entry in entries.items()} != _FORMS:
                 raise MalformedFileError(f"{path} is no shard of an index.")
-            arrays = {name: _mapped(file, entry) for name, entry in entries.items()}
+            whole = np.memmap(file, np.uint8, "r").view(np.ndarray)  # once: each mapping holds the file open
+        arrays = {name: _part(whole, entry) for name, entry in entries.items()}
         blocks = -(-rows // NAMES_PER_BLOCK)
         shapes = {"vectors": (rows, width), "codes": (rows, width), "factors": (rows,), "keys": (rows, KEY_BYTES),
                   "stamps": (rows,), "blocks": (blocks + 1,)}  # fmt: skip
@@ -182,6 +183,5 @@ class Shard:
         return names
 
 
-def _mapped(file: Any, entry: Entry) -> npt.NDArray[Any]:
-    mapped = np.memmap(file, _DTYPES[entry.dtype], "r", entry.begin, entry.shape)
-    return mapped.view(np.ndarray)
+def _part(whole: npt.NDArray[np.uint8], entry: Entry) -> npt.NDArray[Any]:
+    return whole[entry.begin : entry.end].view(_DTYPES[entry.dtype]).reshape(entry.shape)
