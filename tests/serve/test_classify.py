@@ -199,8 +199,7 @@ def test_a_line_in_the_log_says_what_was_done_and_not_with_what(server: Running)
     body, media = multipart(png(3), png(4), filename="secret-name.png")
     server.ask("POST", "/v1/classify", body, content_type=media)
     server.ask("GET", "/secret-address")
-    time.sleep(0.2)
-    line = next(line for line in reversed(server.lines()) if line["images"] == 2)
+    line = server.logged(images=2, bytes=len(body))[-1]
     assert set(line) == {"time", "method", "route", "status", "ms", "images", "bytes", "model"}
     assert (line["route"], line["status"], line["bytes"], line["model"]) == ("/v1/classify", 200, len(body), "digits")
     assert not [one for one in server.log if "secret" in one]

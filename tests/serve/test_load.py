@@ -37,8 +37,7 @@ def test_it_prints_what_it_found(server: Running, tmp_path: Path, capsys: pytest
     out = capsys.readouterr().out
     assert "20 answers in" in out
     assert "10 x 422" in out
-    lines = server.lines()
-    assert len([line for line in lines if line["route"] == "/v1/classify"]) >= 60  # the server saw them all
+    assert len(server.logged(60, route="/v1/classify")) >= 60  # the server saw them all
 
 
 def test_made_images_are_real_ones(server: Running, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -61,6 +62,15 @@ class Running:
     def lines(self) -> list[dict[str, Any]]:
         """The log's lines that are JSON."""
         return [json.loads(line) for line in self.log if line.startswith("{")]
+
+    def logged(self, count: int = 1, timeout: float = 30, **named: Any) -> list[dict[str, Any]]:
+        """The log's lines with these values, once there are as many: a line is written after its answer was sent."""
+        ends = time.monotonic() + timeout
+        while True:
+            found = [line for line in self.lines() if named.items() <= line.items()]
+            if len(found) >= count or time.monotonic() > ends:
+                return found
+            time.sleep(0.02)
 
     def memory_mb(self) -> float:
         """Resident."""
