@@ -1,6 +1,6 @@
 """The best rows of an index for some vectors: a pass over int8 codes, then the vectors themselves where it matters.
 
-    codes (n, D) int8 ── float32, 512 rows at a time ── @ query ── * factor = cosine, off by at most `error`
+    codes (n, D) int8 ── float32, some at a time ── @ query ── * factor = cosine, off by at most `error`
           rows within twice the error of the k-th best ── vectors (float16) ── exact cosines ── the best k
 
 The result is that of a search through all vectors: a row that the first pass leaves out is farther than the k-th best
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,10 @@ from weevit.search.shards import Bools, Shard
 
 Ints = npt.NDArray[np.int64]
 
-_ROWS = 1024
-"""Rows that are float32 at a time: they stay in the second-level cache of a core, and BLAS starts no threads."""
+_FLOATS = 1 << 18
+"""Codes that are float32 at a time: 1 MB stays in the second-level cache of a core, and BLAS starts no threads."""
 
-_RUN = 1 << 15
+_RUN = 1 << 16
 """Rows per task of a thread."""
 
 _RESCORED = 1 << 12
@@ -55,6 +56,25 @@ class Best:
     scores: Array
 
 
+class _Floor:
+    """The `count`-th largest of the values seen so far: it rises, and whoever reads an earlier one only keeps more."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._lock = count, Lock()
+        self._largest: Array = np.empty(0, np.float32)
+        self.value = float(np.finfo(np.float32).min)
+
+    def see(self, values: Array) -> None:
+        """Raise it by the values of some rows."""
+        with self._lock:
+            seen = np.concatenate([self._largest, values])
+            if len(seen) >= self._count:
+                self._largest = np.partition(seen, len(seen) - self._count)[len(seen) - self._count :]
+                self.value = float(self._largest[0])
+            else:
+                self._largest = seen
+
+
 def best(parts: Sequence[Part], queries: Array, count: int, threads: int) -> list[Best]:
     """The rows with the largest cosines for each query; equal ones in the order of the index.
 
@@ -65,13 +85,16 @@ def best(parts: Sequence[Part], queries: Array, count: int, threads: int) -> lis
         threads: to compute with.
     """
     units = unit_length(queries)
+    floors = [_Floor(count) for _ in units]
     with ThreadPoolExecutor(threads, "weevit-search") as pool:
         runs = [(part, start) for part in parts for start in range(0, len(part.shard), _RUN)]
-        near = list(pool.map(partial(_first_pass, units=units, count=count), runs))
+        near = list(pool.map(partial(_first_pass, units=units, floors=floors), runs))
         found = []
-        for query in range(len(units)):
-            bound = float(_largest(np.concatenate([one[query][1] for one in near]), count).min())
-            tasks = [(run, one[query][0], bound - 2 * run[0].error) for run, one in zip(runs, near, strict=True)]
+        for query, floor in enumerate(floors):
+            tasks = [
+                (run, rows[cosines >= floor.value - 2 * run[0].error])
+                for run, (rows, cosines) in zip(runs, (one[query] for one in near), strict=True)
+            ]
             found.append(_merged(parts, runs, list(pool.map(partial(_second_pass, unit=units[query]), tasks)), count))
     return found
 
@@ -79,31 +102,32 @@ def best(parts: Sequence[Part], queries: Array, count: int, threads: int) -> lis
 Run = tuple[Part, int]
 
 
-def _first_pass(run: Run, units: Array, count: int) -> list[tuple[Array, Array]]:
-    """For each query, (rows of the run) nearly the cosine, and the largest of them; rows that left have none."""
+def _first_pass(run: Run, units: Array, floors: Sequence[_Floor]) -> list[tuple[Ints, Array]]:
+    """For each query, the rows of the run that may be among the best as far as is known, and nearly their cosines."""
     part, start = run
     codes, factors = part.shard.codes[start : start + _RUN], part.shard.factors[start : start + _RUN]
     near = np.empty((len(codes), len(units)), np.float32)
-    floats = np.empty((min(_ROWS, len(codes)), units.shape[1]), np.float32)
-    for top in range(0, len(codes), _ROWS):
-        block = floats[: len(codes[top : top + _ROWS])]
-        np.copyto(block, codes[top : top + _ROWS])
+    rows = max(1, _FLOATS // units.shape[1])
+    floats = np.empty((min(rows, len(codes)), units.shape[1]), np.float32)
+    for top in range(0, len(codes), rows):
+        block = floats[: len(codes[top : top + rows])]
+        np.copyto(block, codes[top : top + rows])
         np.matmul(block, units.T, out=near[top : top + len(block)])
     near *= factors[:, None]
     near[part.left[start : start + _RUN]] = -np.inf
-    columns = [np.ascontiguousarray(column) for column in near.T]
-    return [(column, _largest(column, count)) for column in columns]
+    found = []
+    for column, floor in zip(near.T, floors, strict=True):
+        value = floor.value
+        chosen = np.flatnonzero(column >= value - 2 * part.error)
+        cosines = column[chosen]
+        floor.see(cosines[cosines >= value])
+        found.append((chosen, cosines))
+    return found
 
 
-def _largest(values: Array, count: int) -> Array:
-    """The `count` largest values, or all, in no order."""
-    return values if len(values) <= count else np.partition(values, len(values) - count)[len(values) - count :]
-
-
-def _second_pass(task: tuple[Run, Array, float], unit: Array) -> tuple[Ints, Array]:
-    """Rows of the run that may be among the best, and their cosines."""
-    (part, start), near, least = task
-    rows = np.flatnonzero((near >= least) & np.isfinite(near))
+def _second_pass(task: tuple[Run, Ints], unit: Array) -> tuple[Ints, Array]:
+    """Rows, and their cosines by the vectors themselves."""
+    (part, start), rows = task
     exact = np.empty(len(rows), np.float32)
     for top in range(0, len(rows), _RESCORED):
         chosen = start + rows[top : top + _RESCORED]
