@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from types import SimpleNamespace
@@ -51,6 +53,33 @@ def test_one_alone_is_computed_at_once(pools: SimpleNamespace) -> None:
     held.go.set()
     assert Desk(pools, decode, held, 8, Turns(1)).ask(3).result(5) == 30
     assert held.batches == [[3]]
+
+
+def test_an_image_that_fails_is_freed_with_its_answer(pools: SimpleNamespace) -> None:
+    """Not when the collector comes by: until then a server would hold the bodies of all that it refused."""
+
+    class Item:
+        def decode(self) -> int:
+            try:
+                raise ValueError("a library's")
+            except ValueError as error:
+                raise DecodeError("no image") from error
+
+    gc.collect()
+    gc.disable()
+    try:
+        item = Item()
+        there = weakref.ref(item)
+        answer = Desk(pools, Item.decode, Held(), 8, Turns(1)).ask(item)
+        error = answer.exception(5)
+        assert isinstance(error, DecodeError)
+        assert isinstance(error.__cause__, ValueError)
+        pools.decoding.submit(len, "").result()  # the thread has let go of its last task
+        pools.decoding.submit(len, "").result()
+        del item, answer
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 def test_batches_fill_while_others_are_computed_and_are_even(pools: SimpleNamespace) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Generic, Protocol, TypeVar
 
+from weevit.errors import ImageError
 from weevit.images.budget import BUDGET, FullError, Lease, until_cropped
 
 Item = TypeVar("Item")
@@ -181,4 +182,13 @@ class Desk(Generic[Item, Decoded, Answered]):
 
 def _settle(answer: Future[Answered], error: BaseException) -> None:
     if answer.set_running_or_notify_cancel():
-        answer.set_exception(error)
+        answer.set_exception(_without_frames(error) if isinstance(error, ImageError) else error)
+
+
+def _without_frames(error: ImageError) -> ImageError:
+    """The error without the frames that raised it. They hold the image and the future of this very error: such a
+    circle would stay in memory until the collector comes by."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__, one = None, one.__context__
+    return error

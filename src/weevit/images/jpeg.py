@@ -99,12 +99,13 @@ def read_layout(data: bytes) -> Layout:
     """
     layout, junk, position, exif = Layout(), 0, 2, 0
     for _ in range(MAX_SEGMENTS):
-        found = (_AFTER_SCAN if layout.scans else _MARKER).search(data, position)
+        end = len(data) if layout.scans else min(len(data), position + MAX_JUNK - junk + 2)
+        found = (_AFTER_SCAN if layout.scans else _MARKER).search(data, position, end)
+        if not found and end < len(data):
+            raise CorruptImageError("JPEG: the header has more between its parts than in them")
         if not found:
             return layout
         junk += 0 if layout.scans else found.start() - position
-        if junk > MAX_JUNK:
-            raise CorruptImageError("JPEG: the header has more between its parts than in them")
         marker, start = data[found.end() - 1], found.end()
         if marker == END[1]:
             layout.end = start

@@ -129,11 +129,7 @@ _HOPE = 0.8
 
 def _answer(done: Future[Result]) -> Result | ImageError:
     error = done.exception()
-    if error is None:
-        return done.result()
-    if isinstance(error, ImageError):
-        return error
-    raise error
+    return error if isinstance(error, ImageError) else done.result()
 
 
 class _Pace:
