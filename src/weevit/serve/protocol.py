@@ -16,7 +16,9 @@ from weevit.serve.bounds import MAX_HEAD, MAX_PIPELINED, Bounds
 from weevit.serve.problems import Problem
 from weevit.serve.service import CONNECTION, Connection
 
-_LINGER_S, _LINGER_BYTES = 0.5, 64 << 10
+_LINGER_S, _LINGER_BODIES = 5.0, 2
+"""How long, and how many times the longest body, is read and dropped behind a refusal. Most clients read nothing before
+they have sent everything: one with a body a little too long gets its answer then, and not a reset connection."""
 
 _INVALID = Problem(400, "invalid_request", "This is no valid HTTP/1.1 request.")
 _LONG_HEAD = Problem(431, "head_too_large", f"The head of a request has at most {MAX_HEAD:,} bytes.")
@@ -45,7 +47,7 @@ class _Lingering:
     def drop(self, size: int) -> None:
         """Some bytes came that nobody wants; after many, no more are read."""
         self._dropped += size
-        if self._dropped > _LINGER_BYTES and not self._inner.is_closing():
+        if self._dropped > _LINGER_BODIES * self._owner.bounds.max_request and not self._inner.is_closing():
             self._inner.pause_reading()
 
     def is_closing(self) -> bool:
