@@ -16,9 +16,11 @@ from weevit.serve.bounds import MAX_HEAD, MAX_PIPELINED, Bounds
 from weevit.serve.problems import Problem
 from weevit.serve.service import CONNECTION, Connection
 
-_LINGER_S, _LINGER_BODIES = 5.0, 2
-"""How long, and how many times the longest body, is read and dropped behind a refusal. Most clients read nothing before
-they have sent everything: one with a body a little too long gets its answer then, and not a reset connection."""
+_LINGER_S, _LINGER_BYTES = 5.0, 64 << 10
+
+_LINGER_BODIES = 2
+"""A body of up to so many times the limit is read and dropped behind its refusal. Most clients read nothing before they
+have sent everything: one with a photo a little too large gets its answer then, and not a reset connection."""
 
 _INVALID = Problem(400, "invalid_request", "This is no valid HTTP/1.1 request.")
 _LONG_HEAD = Problem(431, "head_too_large", f"The head of a request has at most {MAX_HEAD:,} bytes.")
@@ -47,7 +49,7 @@ class _Lingering:
     def drop(self, size: int) -> None:
         """Some bytes came that nobody wants; after many, no more are read."""
         self._dropped += size
-        if self._dropped > _LINGER_BODIES * self._owner.bounds.max_request and not self._inner.is_closing():
+        if self._dropped > self._owner.droppable() and not self._inner.is_closing():
             self._inner.pause_reading()
 
     def is_closing(self) -> bool:
@@ -98,6 +100,12 @@ class Guarded(HttpToolsProtocol):
         self._head_came()
         if self.flow is not None:
             super().connection_lost(exc)
+
+    def droppable(self) -> int:
+        """Bytes of the request that are read and dropped after it was refused."""
+        declared = dict(self.headers or ()).get(b"content-length", b"0")
+        size = int(declared) if declared.isdigit() else 0  # the parser has refused what is no 64-bit number
+        return _LINGER_BYTES + (size if size <= _LINGER_BODIES * self.bounds.max_request else 0)
 
     def _wait_for_head(self) -> None:
         self._in_head = True
