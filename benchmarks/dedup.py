@@ -10,7 +10,8 @@ edited in one place, are told too: the first need not be found, the second must 
     precision  share of pairs that are planted, copies in the data itself (told first), or both in a row
 
 `--peer` names a Python with imagededup (`pip install imagededup`): its four hashes and its CNN look through the same
-folders in turn, with its own default thresholds. The CNN fetches its weights; where it cannot, it is left out.
+folders in turn, with its own default thresholds. The CNN fetches its weights; where it cannot, it has timm's ViT-Ti,
+which needs timm beside it.
 Needs the shared data.
 """
 
@@ -141,21 +142,35 @@ import json, sys, time, warnings, logging
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 from imagededup import methods
-name, folder = sys.argv[1:]
-made = getattr(methods, name)(verbose=False)
+name, folder, weights = sys.argv[1:]
+
+def cnn():
+    try:
+        return methods.CNN(verbose=False)
+    except OSError:
+        import timm
+        from imagededup.utils.models import CustomModel
+        model = timm.create_model("local-dir:" + weights, pretrained=True, num_classes=0).eval()
+        seen = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+        return methods.CNN(verbose=False, model_config=CustomModel("ViT-Ti", model, seen))
+
+made = cnn() if name == "CNN" else getattr(methods, name)(verbose=False)
 start = time.monotonic()
 found = made.find_duplicates(image_dir=folder)
-print(json.dumps({"seconds": time.monotonic() - start,
+print(json.dumps({"seconds": time.monotonic() - start, "model": getattr(made, "model_config", [""])[0],
                   "pairs": [(one, other) for one, others in found.items() for other in others]}))
 """
 
 
 def by_peer(folder: Path, python: str, name: str) -> tuple[set[Pair], float] | None:
-    done = subprocess.run([python, "-c", PEER, name, str(folder)], capture_output=True, text=True, check=False)
+    words = [python, "-c", PEER, name, str(folder), str(vit_tiny())]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
         return None
     values = json.loads(done.stdout.splitlines()[-1])
+    if values["model"]:
+        print(f"{name} of imagededup with {values['model']}", flush=True)
     return {pair(*one) for one in values["pairs"]}, values["seconds"]
 
 
