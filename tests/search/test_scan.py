@@ -61,6 +61,22 @@ def test_the_best_are_those_of_all_vectors(
         assert [rows[one].tobytes() for one in at] == [rows[one].tobytes() for one in indices]
 
 
+def test_shards_whose_codes_are_off_by_more_hide_none_of_the_others(tmp_path: Path) -> None:
+    """Rows of the first shard seem nearer than those of the second, and are farther: their codes are off by 0.026."""
+    rng = np.random.default_rng(0)
+    axis, rest = 127 * np.eye(1, WIDTH), np.arange(WIDTH) > 0
+    signs = rng.choice([-1, 1], WIDTH) * rest
+    off = axis + 0.49 * signs * rng.choice([1, 1, 1, 0.9], (300, WIDTH))
+    exact = axis + rng.choice([-1, 1], (300, WIDTH)) * rest * (rng.uniform(size=(300, WIDTH)) < 0.85)
+    cuts = [np.asarray(rows, np.float16) for rows in (off, exact)]
+    parts = [part(tmp_path / "shards", own) for own in cuts]
+    assert parts[0].error > 100 * parts[1].error
+    query = np.asarray(axis[0] - 0.5 * signs, np.float32)
+    (found,) = best(parts, query[None], 10, 1)
+    indices, _ = brute(np.concatenate(cuts), query, 10)
+    assert (300 * found.shards + found.rows).tolist() == indices
+
+
 def test_codes_are_off_by_no_more_than_they_say(tmp_path: Path) -> None:
     for clusters in (0, 1, 7):
         rows = vectors(400, clusters=clusters)

@@ -1,7 +1,7 @@
 """The best rows of an index for some vectors: a pass over int8 codes, then the vectors themselves where it matters.
 
     codes (n, D) int8 ── float32, some at a time ── @ query ── * factor = cosine, off by at most `error`
-          rows within twice the error of the k-th best ── vectors (float16) ── exact cosines ── the best k
+          rows that may be above the k-th best ── vectors (float16) ── exact cosines ── the best k
 
 The result is that of a search through all vectors: a row that the first pass leaves out is farther than the k-th best
 by more than the codes can be wrong.
@@ -57,7 +57,10 @@ class Best:
 
 
 class _Floor:
-    """The `count`-th largest of the values seen so far: it rises, and whoever reads an earlier one only keeps more."""
+    """The `count`-th largest of what cosines are at least: it rises, and whoever reads an earlier one only keeps more.
+
+    Shards differ in what their codes are off by: each cosine is lowered by the error of its own.
+    """
 
     def __init__(self, count: int) -> None:
         self._count, self._lock = count, Lock()
@@ -65,7 +68,7 @@ class _Floor:
         self.value = float(np.finfo(np.float32).min)
 
     def see(self, values: Array) -> None:
-        """Raise it by the values of some rows."""
+        """Raise it by what the cosines of some rows are at least."""
         with self._lock:
             seen = np.concatenate([self._largest, values])
             if len(seen) >= self._count:
@@ -92,7 +95,7 @@ def best(parts: Sequence[Part], queries: Array, count: int, threads: int) -> lis
         found = []
         for query, floor in enumerate(floors):
             tasks = [
-                (run, rows[cosines >= floor.value - 2 * run[0].error])
+                (run, rows[cosines >= floor.value - run[0].error])
                 for run, (rows, cosines) in zip(runs, (one[query] for one in near), strict=True)
             ]
             found.append(_merged(parts, runs, list(pool.map(partial(_second_pass, unit=units[query]), tasks)), count))
@@ -118,9 +121,9 @@ def _first_pass(run: Run, units: Array, floors: Sequence[_Floor]) -> list[tuple[
     found = []
     for column, floor in zip(near.T, floors, strict=True):
         value = floor.value
-        chosen = np.flatnonzero(column >= value - 2 * part.error)
+        chosen = np.flatnonzero(column >= value - part.error)
         cosines = column[chosen]
-        floor.see(cosines[cosines >= value])
+        floor.see(cosines[cosines >= value + part.error] - np.float32(part.error))
         found.append((chosen, cosines))
     return found
 
