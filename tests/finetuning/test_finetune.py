@@ -331,6 +331,17 @@ def test_where_no_time_is_left_the_head_is_the_model(tune: Any, minutes: float) 
     assert "no time was left" in (done.folder / "report.html").read_text()
 
 
+def test_where_the_time_is_up_before_an_update_the_head_is_the_model(
+    tune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "time_left", lambda *arguments: 1e-3)
+    done = tune(minutes=2)
+    assert (done.folder / "tuned" / "run.json").exists()  # it began
+    assert (done.chosen, done.run, done.comparison) == ("probe", None, None)
+    assert "no time was left" in done.lines()[0]
+    assert weevit.load(done.folder).checkpoint.num_classes
+
+
 def test_where_training_diverges_the_head_is_the_model(tune: Any, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse = loop.refuse_not_finite
 

@@ -280,12 +280,13 @@ def choose(task: Task, found: FineTuned, run: Run | None, watcher: Watcher) -> F
         run: the run that started from the probe's training images; None without one.
         watcher: told the progress.
     """
-    found, folder, probe, measure = replace(found, run=run), found.folder, found.probe, found.measure
-    if run is None:
+    folder, probe, measure = found.folder, found.probe, found.measure
+    if run is not None and run.stopped == INTERRUPTED:
+        return replace(found, run=run)
+    if run is None or run.best is None:  # the time was up before an update
         _keep_head(task, folder, watcher)
         return replace(found, chosen="probe")
-    if run.best is None or run.stopped == INTERRUPTED:
-        return found
+    found = replace(found, run=run)
     tuned = read_checkpoint(run.model)
     if run_folder.read_run(run.folder)["weights"].get("sha256") == probe.checkpoint.sha256:
         tuned, losses = blend(task, probe.checkpoint, tuned, task.held.split(VALIDATION), folder / BLEND, watcher)
