@@ -30,6 +30,7 @@ import numpy as np
 from common import PWEE, instruction_set, photos, random_checkpoint, shared, vit_tiny
 
 from weevit.engine.choice import WAYS, refusal
+from weevit.engine.session import needs_exact
 from weevit.engine.timing import Ratio, interleaved
 from weevit.images.source import Source
 from weevit.images.sources import expand
@@ -92,9 +93,10 @@ def quantized(predictor: Predictor, observed: Observed, folder: Path) -> dict[st
     return found
 
 
-def ways() -> list[tuple[str, str]]:
-    """(engine, precision) of the CPU that can be had here."""
-    return [(way.engine, way.precision) for way in WAYS if way.device == "cpu" and refusal(way) is None]
+def ways(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """(engine, precision) of the CPU that can be had here, for this model."""
+    had = [(way.engine, way.precision) for way in WAYS if way.device == "cpu" and refusal(way) is None]
+    return [one for one in had if one[0] != "openvino" or not needs_exact(checkpoint)]
 
 
 def speed(given: argparse.Namespace, folder: Path) -> None:
@@ -103,8 +105,8 @@ def speed(given: argparse.Namespace, folder: Path) -> None:
         made = quantized(first, calibrated(first, given.photos), folder)
         pixels = np.stack(crops(first, photos(TIMED)))
         asked = {}
-        for engine, precision in ways():
-            for name, checkpoint in {"fp32": first.checkpoint, **made}.items():
+        for name, checkpoint in {"fp32": first.checkpoint, **made}.items():
+            for engine, precision in ways(checkpoint):
                 called = f"{engine}, {'bf16' if (name, precision) == ('fp32', 'bf16') else name}"
                 called += " and bf16" if precision == "bf16" and name != "fp32" else ""
                 own = Predictor(checkpoint, engine=engine, precision=precision)  # type: ignore[arg-type]
@@ -128,7 +130,7 @@ def accuracy(given: argparse.Namespace, folder: Path) -> None:
     truth = [index[path.name.partition("_")[0]] for path in files]
     pixels = crops(first, files)
     for name, checkpoint in made.items():
-        for engine, precision in ways():
+        for engine, precision in ways(checkpoint):
             own = agree(
                 first, Predictor(checkpoint, engine=engine, precision=precision), zip(pixels, truth, strict=True)
             )  # type: ignore[arg-type]
@@ -160,9 +162,10 @@ def timm(given: argparse.Namespace, folder: Path) -> None:
             module(x)
 
     asked = {"timm eager": eager, "weevit fp32": partial(first.forward, pixels)}
-    for engine, precision in ways():
-        own = Predictor(made["int8"], engine=engine, precision=precision)  # type: ignore[arg-type]
-        asked[f"weevit int8, {engine}{' and bf16' * (precision == 'bf16')}"] = partial(own.forward, pixels)
+    for name in ("int8", "int8, 7 bits"):
+        for engine, precision in ways(made[name]):
+            own = Predictor(made[name], engine=engine, precision=precision)  # type: ignore[arg-type]
+            asked[f"weevit {name}, {engine}{' and bf16' * (precision == 'bf16')}"] = partial(own.forward, pixels)
     taken = interleaved(asked, given.rounds)
     for name, own in taken.items():
         base = taken["timm eager"]

@@ -68,7 +68,7 @@ def open_session(
     """
     check(engine, precision)
     if engine == "openvino":
-        if _needs_exact(checkpoint):
+        if needs_exact(checkpoint):
             raise UsageError(
                 f"OpenVINO's integer products overflow on this processor ({cpu().name}) with the 8-bit weights of "
                 f"{checkpoint.name}.",
@@ -100,7 +100,7 @@ def graph_key(checkpoint: Checkpoint, request: Request) -> str:
         "weevit": __version__,
         "graph": GRAPH,
         "onnxruntime": onnxruntime.__version__,
-        "exact": _needs_exact(checkpoint),
+        "exact": needs_exact(checkpoint),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -108,7 +108,7 @@ def graph_key(checkpoint: Checkpoint, request: Request) -> str:
 def _build(checkpoint: Checkpoint, request: Request, spelling: Literal["fused", "standard"]) -> bytes:
     from weevit.graph.vit import GraphOptions, build_graph  # onnx costs 0.2 s, which a cached graph does not need
 
-    options = GraphOptions(**asdict(request), spelling=spelling, exact=_needs_exact(checkpoint))
+    options = GraphOptions(**asdict(request), spelling=spelling, exact=needs_exact(checkpoint))
     # Weights that overflow where they are folded give answers that are not finite, and those have a status.
     with np.errstate(over="ignore", invalid="ignore"):
         model = build_graph(
@@ -119,7 +119,7 @@ def _build(checkpoint: Checkpoint, request: Request, spelling: Literal["fused", 
 
 def _onnxruntime(checkpoint: Checkpoint, request: Request, threads: int, cache: bool) -> InPairs:
     model = _cached(checkpoint, request) if cache else _build(checkpoint, request, "fused")
-    exact = _needs_exact(checkpoint)
+    exact = needs_exact(checkpoint)
 
     def opens(threads: int, at_once: int) -> Run:
         del at_once  # threads may share a session
@@ -128,7 +128,7 @@ def _onnxruntime(checkpoint: Checkpoint, request: Request, threads: int, cache: 
     return InPairs(opens, threads)
 
 
-def _needs_exact(checkpoint: Checkpoint) -> bool:
+def needs_exact(checkpoint: Checkpoint) -> bool:
     """Whether integer products would overflow here: 8-bit weights, and a processor that adds them up in 16 bits."""
     return checkpoint.quantization is not None and checkpoint.quantization.bits == 8 and not cpu().vnni
 
@@ -141,7 +141,7 @@ def _cached(checkpoint: Checkpoint, request: Request) -> Path | bytes:
         return found
     model = _build(checkpoint, request, "fused")
     try:
-        return graphs.put(key, lambda path: _onnxruntime_session(model, 1, _needs_exact(checkpoint), save_to=path))
+        return graphs.put(key, lambda path: _onnxruntime_session(model, 1, needs_exact(checkpoint), save_to=path))
     except (OutputError, EngineError) as error:  # a full or read-only disk costs speed, not the answer
         tell_unkept("built graphs", error.message)
         return model
