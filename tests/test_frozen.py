@@ -51,7 +51,7 @@ def _kind(parameter: click.Parameter) -> str:
 
 def _default(parameter: click.Parameter) -> str:
     value = parameter.to_info_dict()["default"]
-    return "" if value in (None, False, (), []) or callable(value) else f" = {value}"
+    return "" if value in (None, False, "", (), []) or callable(value) else f" = {value}"
 
 
 def error_classes() -> Iterator[str]:
