@@ -7,6 +7,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy and torch: a process per core, whose threads wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # by turning in circles, takes three times as long
+
 import browsing
 import fakes
 import pytest
