@@ -1,4 +1,4 @@
-# Two commands: `make demo` shows what weevit does, `make test` runs everything. `make check` is style and types.
+# `make demo` shows what weevit does, `make test` and `make test-long` test it. `make check` is style and types.
 PYTHON ?= python3
 VENV ?= .venv
 # A model for the demo's photos: a folder, an alias or a tag. Empty means digits alone, which need no hub.
@@ -12,7 +12,7 @@ WEEVIT := $(BIN)/weevit
 say = @echo; echo "== $(1)"
 SOURCES := pyproject.toml src/weevit/_version.py
 
-.PHONY: demo test check types clean
+.PHONY: demo test test-long check types clean
 
 # Everything here comes with weevit: images, model, no hub, no PyTorch. Nothing is opened.
 demo: $(VENV)/.core
@@ -34,6 +34,9 @@ endif
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+
+test-long:
+	$(MAKE) test PYTEST_ARGS="-m long $(PYTEST_ARGS)"
 
 check: types
 	$(BIN)/ruff check .

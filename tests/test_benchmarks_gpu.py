@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 pytest.importorskip("sklearn")
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 GPU = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu"
 KINDS = ("serial", "parallel", "differential", "rope")

@@ -52,6 +52,7 @@ def mutants(toy: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="ends what hangs by POSIX signals")
 def test_noticed_survived_and_argued(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("coverage")

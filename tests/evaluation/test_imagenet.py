@@ -222,6 +222,7 @@ def test_the_page_in_a_browser(evaluated: SuiteEvaluation, tmp_path: Path, brows
     browser.look(tmp_path / "imagenet-a" / "report.html", width).check()
 
 
+@pytest.mark.long
 def test_vit_tiny_on_the_photos(photos: list[Path], vit_tiny: Path, tmp_path: Path) -> None:
     """The 500 photos as a validation folder: 413 and 478 are right, as timm says."""
     for path in photos:

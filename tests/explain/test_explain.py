@@ -125,6 +125,7 @@ def test_heat_of_a_flat_map_is_flat() -> None:
     assert np.ptp(heat(np.ones((3, 3), np.float32), (30, 20)).reshape(-1, 3), axis=0).max() == 0
 
 
+@pytest.mark.long
 def test_the_map_is_faithful_on_real_photos(vit_tiny: Path, photos: list[Path]) -> None:
     model = weevit.load(vit_tiny)
     scores = [deletion(model, explain_source(model, Source(p.name, p)), steps=7) for p in photos[::42]]

@@ -76,6 +76,7 @@ def opened_plainly(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
+@pytest.mark.long
 @pytest.mark.oracle
 def test_every_photo_equals_timm(photos: list[Path], timm_transform: Any) -> None:
     """None of the 500 photos needs turning (one has orientation 0), so timm and weevit must see the same."""

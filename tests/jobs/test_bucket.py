@@ -273,6 +273,7 @@ def sweep(proxy: buckets.Proxy, digits: weevit.Predictor, images: Path) -> bucke
     return bucket_faults.Sweep(proxy, digits, images, SHARD)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", buckets.FAULTS)
 def test_j14_every_change_goes_wrong_once(sweep: bucket_faults.Sweep, fault: str) -> None:
     """In one run: every second request fails, and those between repeat it. One at a time: `reliability/bucket.py`."""
@@ -284,6 +285,7 @@ def test_j14_every_change_goes_wrong_once(sweep: bucket_faults.Sweep, fault: str
     assert sweep.read > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [0, 4])
 def test_j14_the_store_is_gone_from_some_change_on(sweep: bucket_faults.Sweep, number: int) -> None:
     with bucket_faults.impatient():

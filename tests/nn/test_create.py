@@ -301,6 +301,7 @@ def test_another_cache_folder(fake_pwee: Path, tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "default" / "hub").exists()
 
 
+@pytest.mark.long
 def test_real_photos_through_the_card(vit_tiny: Path, photos: list[Path]) -> None:
     model = weevit.create_model(f"local-dir:{vit_tiny}", pretrained=True).eval()
     transform = weevit.data.create_transform(**weevit.data.resolve_model_data_config(model), is_training=False)

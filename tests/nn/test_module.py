@@ -286,6 +286,7 @@ def test_export_with_a_free_batch(name: str) -> None:
         assert apart(program.module()(own), model(own)) < 1e-5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", *KINDS[1:4], "vit_medium_patch16_rope_reg1_gap_256"])
 def test_compiles_as_one_graph(name: str) -> None:
     model = VisionTransformer(small(name, 2), Options(img_size=(32, 48), num_classes=3)).eval()

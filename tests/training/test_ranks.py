@@ -103,6 +103,7 @@ def test_t5_two_ranks_train_as_one_process_does(pair: tuple[Path, str], alone: A
     assert json.loads((folder / "run.json").read_text())["ranks"] == 2
 
 
+@pytest.mark.long
 def test_t5_four_ranks_train_as_one_process_does(made: tuple[Path, Path], alone: Any, tmp_path: Path) -> None:
     done = ranks.run(4, *words(made, tmp_path / "run"), "--no-report", "--json")
     assert done.returncode == 0, done.stderr
@@ -157,6 +158,7 @@ def test_shares_cover_a_batch_once_or_are_all_of_it(size: int, world: int) -> No
 # ---- T10: a rank that ends
 
 
+@pytest.mark.long
 def test_t10_a_killed_rank_starts_all_again_and_the_bytes_are_the_same(
     made: tuple[Path, Path], pair: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -176,6 +178,7 @@ def test_t10_a_killed_rank_starts_all_again_and_the_bytes_are_the_same(
     assert "same order, same draws" in log.read_text()
 
 
+@pytest.mark.long
 def test_t10_without_restarts_all_end_and_a_resumed_run_has_the_same_bytes(
     made: tuple[Path, Path], pair: tuple[Path, str], tmp_path: Path
 ) -> None:
