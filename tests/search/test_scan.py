@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from weevit.answers.results import Array, unit_length
+from weevit.errors import MalformedFileError
 from weevit.search import scan
 from weevit.search.scan import Part, best, best_by
 from weevit.search.shards import KEY_BYTES, Rows, Shard, coded, error_of, key_of, stamp_of, write_shard
@@ -85,6 +86,22 @@ def test_codes_are_off_by_no_more_than_they_say(tmp_path: Path) -> None:
         queries = unit_length(np.concatenate([units, vectors(100, seed=3).astype(np.float32), units - nearly + 1e-12]))
         assert np.abs((units - nearly) @ queries.T).max() <= error_of(rows)
         assert error_of(rows) < 0.02
+
+
+@pytest.mark.parametrize("name", ["factors", "vectors"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, name: str, number: float) -> None:
+    """As in a shard that somebody else made: its rows would never be found, or have no cosine."""
+    rows = vectors(20)
+    own = part(tmp_path / "s", rows)
+    harmed = getattr(own.shard, name).copy()
+    harmed[7] = number
+    setattr(own.shard, name, harmed)
+    with pytest.raises(MalformedFileError, match="NaN or infinite"):
+        best([own], rows[:1].astype(np.float32), 20, 2)
+    if name == "vectors":
+        with pytest.raises(MalformedFileError, match="NaN or infinite"):
+            best_by([own], lambda found: found[:, 0], 5, 1)
 
 
 def test_rows_that_left_are_never_found(tmp_path: Path) -> None:

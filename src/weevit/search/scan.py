@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.answers.results import Array, unit_length
+from weevit.errors import MalformedFileError
 from weevit.search.shards import Bools, Shard
 
 Ints = npt.NDArray[np.int64]
@@ -109,6 +110,7 @@ def _first_pass(run: Run, units: Array, floors: Sequence[_Floor]) -> list[tuple[
     """For each query, the rows of the run that may be among the best as far as is known, and nearly their cosines."""
     part, start = run
     codes, factors = part.shard.codes[start : start + _RUN], part.shard.factors[start : start + _RUN]
+    _refuse_not_finite(factors, part.shard)
     near = np.empty((len(codes), len(units)), np.float32)
     rows = max(1, _FLOATS // units.shape[1])
     floats = np.empty((min(rows, len(codes)), units.shape[1]), np.float32)
@@ -133,9 +135,16 @@ def _second_pass(task: tuple[Run, Ints], unit: Array) -> tuple[Ints, Array]:
     (part, start), rows = task
     exact = np.empty(len(rows), np.float32)
     for top in range(0, len(rows), _RESCORED):
-        chosen = start + rows[top : top + _RESCORED]
-        exact[top : top + _RESCORED] = unit_length(part.shard.vectors[chosen].astype(np.float32)) @ unit
+        vectors = part.shard.vectors[start + rows[top : top + _RESCORED]].astype(np.float32)
+        _refuse_not_finite(vectors, part.shard)
+        exact[top : top + _RESCORED] = unit_length(vectors) @ unit
     return start + rows, exact
+
+
+def _refuse_not_finite(numbers: Array, shard: Shard) -> None:
+    """A shard that somebody else made may hold such numbers; ours has none, and its rows would never be found."""
+    if not np.isfinite(numbers).all():
+        raise MalformedFileError(f"{shard.path} has numbers that are NaN or infinite.", "Make the index again.")
 
 
 def _merged(parts: Sequence[Part], runs: Sequence[Run], found: Sequence[tuple[Ints, Array]], count: int) -> Best:
@@ -160,6 +169,7 @@ def best_by(parts: Sequence[Part], score: Callable[[Array], Array], count: int, 
     def scored(run: Run) -> tuple[Ints, Array]:
         part, start = run
         vectors = part.shard.vectors[start : start + _RESCORED].astype(np.float32)
+        _refuse_not_finite(vectors, part.shard)
         rows = np.flatnonzero(~part.left[start : start + _RESCORED])
         own = score(vectors)[rows].astype(np.float32)
         if len(rows) > count:
