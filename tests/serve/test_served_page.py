@@ -35,6 +35,8 @@ def opened(
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     own = (server.url, "blob:", "data:")
     tab.on("request", lambda asked: None if asked.url.startswith(own) else complaints.append(asked.url))
+    # Before the page is there: subscribed to later, the chooser of a key pressed at once may be missed.
+    tab.on("filechooser", lambda _: None)
     try:
         tab.goto(server.url, wait_until="networkidle")
         yield tab
