@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.rounds + 1):
             for verb in VERBS:
-                for name, source in sources.items():
+                for name, source in list(sources.items())[:: -1 if turn % 2 else 1]:
                     digest, wall, cpu = run(verb, source, Path(folder))
                     results[verb].add(digest)
                     if turn:  # the first one embeds
