@@ -91,6 +91,15 @@ def test_images_come_in_the_archives_order_with_their_classes(tmp_path: Path, en
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+def test_what_macos_writes_beside_each_file_is_no_image_and_parts_no_sample(tmp_path: Path, ending: str) -> None:
+    attributes = b"\0\5\x16\7" + bytes(160)
+    members = [("./._1.png", attributes), ("./1.png", png(1)), ("./._1.cls", attributes), ("./1.cls", b"cat")]
+    found = expand(tar(tmp_path / f"x.{ending}", *members))
+    assert [(source.name[-5:], source.target) for source in found] == [("1.png", "cat")]
+    assert found.left_out == {"._*": 2}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_members_that_are_no_honest_files_are_unreadable(tmp_path: Path, ending: str) -> None:
     (tmp_path / "in").mkdir()
     secret = tmp_path / "secret.png"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -44,6 +44,7 @@ _BUFFER = 2048
 _MAX_WAITING = 1000
 """Images of a sample that wait for their classes; an archive of names like `2026.11.26.jpg` is one sample."""
 
+_ATTRIBUTES = "._"
 _MAX_DOTS = 16
 _MAX_ENDING = 16
 _NAMES = (
@@ -60,10 +61,11 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
 
     A bad member is a source that raises: a link or device under an image's name, a name that leads out of the archive,
     a member that ends behind the archive's end. A truncated archive gives one more source, for its lost members.
+    Members that macOS writes for the attributes of files (`._1.jpg`) are left out.
 
     Args:
         file: the archive; a compressed one is read once from beginning to end.
-        left_out: counts the members that are not images, by ending.
+        left_out: counts the members that are not images, by ending or as `._*`.
 
     Raises:
         ImageError: the file cannot be opened, or is no archive.
@@ -84,7 +86,7 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
             else partial(_slice, file, file.fingerprint(), size)
         )
         members = _Members(archive, handle.tell if packed else None)
-        for _, group in groupby(members, key=lambda member: _key(member.name)):
+        for _, group in groupby(_without_attributes(members, left_out), key=lambda member: _key(member.name)):
             sample = _Sample(file.name, left_out)
             for member in group:
                 yield from _take(sample, archive, locate, member)
@@ -93,6 +95,15 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
             yield Source(
                 f"{file.name}#rest", TruncatedImageError(f"{file.name}: {members.broken}; later images are lost")
             )
+
+
+def _without_attributes(members: Iterable[tarfile.TarInfo], left_out: Counter[str]) -> Iterator[tarfile.TarInfo]:
+    """The members without `._1.jpg`, where macOS keeps the attributes of `1.jpg`, between the members of its sample."""
+    for member in members:
+        if member.name.rpartition("/")[2].startswith(_ATTRIBUTES):
+            left_out[f"{_ATTRIBUTES}*"] += 1
+        else:
+            yield member
 
 
 def _take(sample: _Sample, archive: tarfile.TarFile, locate: _Locate, member: tarfile.TarInfo) -> Iterator[Source]:
