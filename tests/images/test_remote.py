@@ -107,6 +107,17 @@ def test_one_folder_of_a_bucket_is_listed_at_a_time(client: Any, bucket: str, mo
     assert len(listed) == 4
 
 
+def test_hidden_names_are_left_out_as_on_a_disk(client: Any, bucket: str, tmp_path: Path) -> None:
+    keys = ("p/1.png", "p/._1.png", "p/.thumbs/2.png", "p/deep/.3.png", "p/deep/4.png", ".own/5.png", ".own/.6.png")
+    put(client, bucket, {key: png() for key in keys})
+    for key in keys:
+        (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / key).write_bytes(png())
+    for word in ("", "p", "p/*.png", "p/**/*.png", ".own", ".own/*.png", "p/._*", "p/*/.3.png", "p/._1.png"):
+        there = [source.name.removeprefix(bucket) for source in expand(f"{bucket}/{word}")]
+        assert there == [source.name.removeprefix(str(tmp_path)) for source in expand(f"{tmp_path}/{word}")], word
+
+
 def test_one_object_is_a_source_whatever_its_ending(client: Any, bucket: str) -> None:
     put(client, bucket, {"a.png": png(1), "a.dat": png(2), "bare": png(3), "empty.png": b""})
     one, dat, bare, empty = sources([f"{bucket}/{key}" for key in ("a.png", "a.dat", "bare", "empty.png")])

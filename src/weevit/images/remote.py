@@ -23,6 +23,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -247,7 +248,7 @@ def is_public(address: str) -> bool:
 
 
 def listing(file: RemoteFile) -> Iterator[RemoteFile]:
-    """The files at or below an address, or the matches of a pattern, in natural order.
+    """The files at or below an address, or the matches of a pattern, in natural order, without hidden ones.
 
     Folders of a bucket are listed one after another, as on a disk: held are the entries of one folder, and of those
     that it lies in.
@@ -257,7 +258,7 @@ def listing(file: RemoteFile) -> Iterator[RemoteFile]:
             ask = file.system.glob if is_pattern(file.name) else file.system.find
             found: dict[str, Any] = ask(file.path, detail=True)
             entries = [{**found[path], "name": path} for path in sorted(found, key=natural_key)]
-            entries = [entry for entry in entries if entry.get("type") != "directory"]
+            entries = [one for one in entries if one.get("type") != "directory" and not _is_hidden(one, file.path)]
         else:
             entries = _entries(file.system, file.path)
     except Exception as error:
@@ -269,7 +270,15 @@ def _entries(system: Any, path: str) -> list[Any]:
     """The entries of a folder, in natural order of their names; a file is its own entry."""
     found = system.ls(path, detail=True)
     system.invalidate_cache()  # fsspec keeps listings for ever
-    return sorted(found, key=lambda entry: natural_key(str(entry["name"]).rstrip("/").rpartition("/")[2]))
+    shown = [entry for entry in found if not _is_hidden(entry, path)]
+    return sorted(shown, key=lambda entry: natural_key(str(entry["name"]).rstrip("/").rpartition("/")[2]))
+
+
+def _is_hidden(entry: Any, asked: str) -> bool:
+    """Whether a name on the way to an entry begins with a dot, and was not asked for."""
+    named = [part for part in asked.split("/") if part.startswith(".")]
+    hidden = [part for part in str(entry["name"]).split("/") if part.startswith(".")]
+    return not all(any(fnmatchcase(part, one) for one in named) for part in hidden)
 
 
 def _below(system: Any, entries: list[Any]) -> Iterator[RemoteFile]:
