@@ -154,11 +154,12 @@ def remote_file(address: str) -> RemoteFile:
 def listed_file(address: str) -> RemoteFile:
     """One file at an address in a list or table; UnreadableImageError where such addresses may not be fetched."""
     allowed = os.environ.get(ALLOW_URLS, "")
-    if allowed not in ("public", "private"):
-        raise UnreadableImageError(
-            "an address inside a list or table; such addresses are fetched only with --allow-urls"
-        )
     try:
+        _protocol(address)  # --allow-urls would not help with another one
+        if allowed not in ("public", "private"):
+            raise UnreadableImageError(
+                "an address inside a list or table; such addresses are fetched only with --allow-urls"
+            )
         return _file(address, trusted_host=_host(address) if allowed == "private" else None)
     except (UsageError, MissingExtraError) as error:  # one invalid row does not end a run
         raise UnreadableImageError(" ".join(str(error).split())) from error
