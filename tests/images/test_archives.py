@@ -7,6 +7,7 @@ import io
 import os
 import random
 import tarfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -177,6 +178,25 @@ def test_a_compressed_archive_that_breaks_off_says_so(tmp_path: Path) -> None:
     assert widths(found[:2]) == [100, 101]
     with pytest.raises(TruncatedImageError, match="later images are lost"):
         open_image(found[-1])
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tgz"])
+def test_a_compressed_archive_with_damage_inside_a_member_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(packed, "MAX_MEMBER_BYTES", 500)
+    monkeypatch.setattr(packed, "_STEP", 256)
+    data = tar(tmp_path / "x.tar", ("a.png", png(1)), ("b.png", png(900)), ("c.png", png(3))).read_bytes()
+    stream = zlib.compressobj(wbits=31)
+    sound = stream.compress(data[:16_000]) + stream.flush(zlib.Z_FULL_FLUSH)  # within b.png, which is read again
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(sound + b"\7" * 4000)  # no kind of block
+    first, second, rest = sources(path)
+    assert widths([first, first]) == [1, 1]
+    for source, error in ((second, UnreadableImageError), (rest, TruncatedImageError), (second, UnreadableImageError)):
+        with pytest.raises(error):
+            open_image(source)
+    assert widths([first]) == [1]
 
 
 def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:
