@@ -72,10 +72,12 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
     """
     packed = file.name.lower().endswith("gz")
     with file.open() as handle:
-        size = handle.seek(0, 2)
-        handle.seek(0)
         try:
+            size = handle.seek(0, 2)
+            handle.seek(0)
             archive = _Archive.open(fileobj=handle, mode="r|gz" if packed else "r:", bufsize=_BUFFER, tarinfo=_Header)
+        except ImageError:
+            raise
         except Exception as error:  # tarfile raises about any type for bytes that are no archive
             raise UnreadableImageError(
                 f"{file.name}: not a tar archive, or one without a beginning: {error}"

@@ -18,6 +18,7 @@ template, `filecache::` writes files, `file://` leads back to this machine, and 
 from __future__ import annotations
 
 import errno
+import io
 import ipaddress
 import os
 import socket
@@ -68,7 +69,7 @@ class RemoteFile:
     def open(self) -> BinaryIO:
         """The file, read in blocks on demand."""
         try:
-            return cast(BinaryIO, self.system.open(self.path, "rb"))
+            return cast(BinaryIO, _Opened(self.system.open(self.path, "rb"), self.name))
         except Exception as error:
             raise _as_image_error(error, self.name) from error
 
@@ -76,10 +77,7 @@ class RemoteFile:
         """The whole file, in blocks of `size` bytes."""
         with self.open() as file:
             while True:
-                try:
-                    block = file.read(size)
-                except Exception as error:
-                    raise _as_image_error(error, self.name) from error
+                block = file.read(size)
                 if not block:
                     return
                 yield block
@@ -139,6 +137,43 @@ class RemoteFile:
 
     def _info(self) -> Any:
         return self.info or self.system.info(self.path)
+
+
+class _Opened(io.RawIOBase):
+    """A file that fsspec has opened; a connection may end at any byte, which is an ImageError."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file, self._name = file, name
+
+    def read(self, size: int = -1, /) -> bytes:
+        return bytes(self._called("read", size))
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return int(self._called("seek", offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _called(self, name: str, *values: int) -> Any:
+        try:
+            return getattr(self._file, name)(*values)
+        except Exception as error:
+            raise _as_image_error(error, self._name) from error
 
 
 def remote_file(address: str) -> RemoteFile:
