@@ -365,6 +365,7 @@ def test_a_parquet_of_the_hub_with_one_label_a_image(tmp_path: Path) -> None:
     [
         ([b"hat", b"dress"], [("hat",), ("dress",)]),
         ([[b"hat"], [b"dress", b"hat"]], [("hat",), ("dress", "hat")]),
+        ([["hat", ""], [" "]], [("hat",), ()]),
         ([1.0, float("nan")], None),
         ([b"hat", b"\xff"], None),
         ([["hat"], ["dress", None]], None),

@@ -100,6 +100,25 @@ def test_what_macos_writes_beside_each_file_is_no_image_and_parts_no_sample(tmp_
     assert found.left_out == {"._*": 2}
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("1.cls", b" cat \r\n", "cat"),
+        ("1.cls", b"\xef\xbb\xbfcat\n", "cat"),
+        ("1.cls", "\ufeffcat\r\n".encode("utf-16-le"), "cat"),  # as PowerShell writes it
+        ("1.cls", "\ufeffcat".encode("utf-16-be"), "cat"),
+        ("1.json", b'\xef\xbb\xbf{"label": " cat"}', "cat"),
+        ("1.cls", b"", None),
+        ("1.cls", b" \n", None),
+        ("1.json", b'{"label": " "}', None),
+    ],
+)
+def test_a_class_is_text_or_none(tmp_path: Path, name: str, content: bytes, expected: str | None) -> None:
+    for ending in ENDINGS:
+        (source,) = sources(tar(tmp_path / f"x.{ending}", ("1.png", png()), (name, content)))
+        assert source.target == expected
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_members_that_are_no_honest_files_are_unreadable(tmp_path: Path, ending: str) -> None:
     (tmp_path / "in").mkdir()

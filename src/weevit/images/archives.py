@@ -10,6 +10,7 @@ another class's name gives no class to other images.
 
 from __future__ import annotations
 
+import codecs
 import json
 import tarfile
 from collections import Counter, deque
@@ -330,9 +331,12 @@ def _value(locate: _Locate, member: tarfile.TarInfo) -> Stored | ImageError:
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
+    """The text of a member, in UTF-8, or UTF-16 with its mark; None for an empty one."""
     try:
         content = archive.extractfile(member)
-        return content.read().decode("utf-8", "replace").strip() if content else None
+        data = content.read() if content else b""
+        wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return data.decode("utf-16" if wide else "utf-8-sig", "replace").strip() or None
     except (tarfile.TarError, EOFError, OSError):
         return None  # the archive ends here; `read_tar` reports it
 
@@ -345,7 +349,7 @@ def _told(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
         return None
     told = [found[name] for name in TARGETS if name in found] if isinstance(found, dict) else []
     plain = told and isinstance(told[0], str | int) and not isinstance(told[0], bool)
-    return str(told[0]) if plain else None
+    return (str(told[0]).strip() or None) if plain else None
 
 
 def _key(name: str) -> str:
