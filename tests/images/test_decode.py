@@ -109,6 +109,11 @@ def grey_tiff(
     return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + b"\0" * 4
 
 
+def bmp(bits: int, packing: int = 0) -> bytes:
+    """A BMP of 4 x 4 pixels, all zero."""
+    return b"BM" + struct.pack("<IIIIiiHHIIiiII", 182, 0, 54, 40, 4, 4, 1, bits, packing, 128, 0, 0, 0, 0) + bytes(128)
+
+
 EVERY_FORMAT = {
     "jpeg": encoded(photo_like(), "JPEG"),
     "progressive jpeg": encoded(photo_like(), "JPEG", progressive=True),
@@ -467,6 +472,11 @@ def test_an_interlaced_png_has_all_its_passes(passes: int) -> None:
         (b"Pf\n2 2\n-1.0\n" + bytes(16), UnsupportedImageError),
         (png(0, 8, 0, [b""]), CorruptImageError),
         (b"P5 0 5 255\n", CorruptImageError),
+        (bmp(2), UnsupportedImageError),
+        (bmp(64), UnsupportedImageError),
+        (bmp(0, 4), UnsupportedImageError),
+        (bmp(0, 5), UnsupportedImageError),
+        (bmp(7), CorruptImageError),
     ],
 )
 def test_other_bytes_get_the_error_that_fits(data: bytes, error: type[ImageError]) -> None:
