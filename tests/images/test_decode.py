@@ -423,6 +423,8 @@ def test_a_flipped_bit_in_png_pixels_is_found() -> None:
     data[data.index(b"IDAT") + 30] ^= 1
     with pytest.raises(CorruptImageError):
         decode(data)
+    with pytest.raises(CorruptImageError):
+        to_rgb(Image.open(io.BytesIO(data)))
 
 
 @pytest.mark.parametrize("rows", [1, 5, 9])
@@ -430,8 +432,12 @@ def test_a_flipped_bit_in_png_pixels_is_found() -> None:
 def test_a_png_that_ends_after_a_row_is_truncated(depth: int, colour: int, rows: int) -> None:
     row = b"\xff" * (64 * depth * {0: 1, 2: 3, 4: 2, 6: 4}[colour] // 8)
     assert decoded(png(64, depth, colour, [row] * 10)).shape == (10, 64, 3)
+    short = png(64, depth, colour, [row] * rows, height=10)
     with pytest.raises(TruncatedImageError, match="ends before the last row"):  # the check sums are right
-        decode(png(64, depth, colour, [row] * rows, height=10))
+        decode(short)
+    with pytest.raises(TruncatedImageError, match="ends before the last row"):
+        to_rgb(Image.open(io.BytesIO(short)))
+    assert to_rgb(Image.open(io.BytesIO(png(64, depth, colour, [row] * 10)))).size == (64, 10)
 
 
 def test_a_png_whose_last_row_is_black_is_whole() -> None:

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError
@@ -94,8 +94,26 @@ class WholePng(PngImageFile):
         data = self.fp.getvalue()  # no copy
         super().load_end()
         last = self._new(self.im.crop((0, self.height - 1, self.width, self.height)))
-        if (data[_INTERLACE] or not any(last.tobytes())) and not _unpacks_to(data, _unpacked_bytes(data, self.size)):
-            raise TruncatedImageError("PNG: the pixel data ends before the last row")
+        _check_rows(data, self.size, last)
+
+
+def check_opened(image: Image.Image) -> None:
+    """Refuse a PNG that Pillow has opened but not decoded if it is damaged; errors as of `check` and `WholePng`."""
+    plain = isinstance(image, PngImageFile) and not isinstance(image, WholePng) and not image.is_animated
+    if plain and isinstance(image, PngImageFile) and image.tile and image.fp:
+        position = image.fp.tell()
+        image.fp.seek(0)
+        data = image.fp.read()
+        image.fp.seek(position)
+        check(data)
+        image.load()
+        _check_rows(data, image.size, image.crop((0, image.height - 1, image.width, image.height)))
+
+
+def _check_rows(data: bytes, size: tuple[int, int], last: Image.Image) -> None:
+    """Refuse missing rows; `last` is the last row as decoded."""
+    if (data[_INTERLACE] or not any(last.tobytes())) and not _unpacks_to(data, _unpacked_bytes(data, size)):
+        raise TruncatedImageError("PNG: the pixel data ends before the last row")
 
 
 def _unpacked_bytes(data: bytes, size: tuple[int, int]) -> int:
