@@ -68,7 +68,8 @@ def test_stdin_and_wrong_words(images: Path, fake_tiny: Path, tmp_path: Path) ->
     for verb in ("classify", "embed"):
         assert "both at once" in weevit_says(verb, images, "-o", tmp_path / "x", "--json", code=2).stderr
     assert not (tmp_path / "x").exists()
-    assert "holds no job" in weevit_says("jobs", "status", images, code=1).stderr
+    for verb, where in (("status", images), ("status", next(images.iterdir())), ("verify", next(images.iterdir()))):
+        assert f"{where} holds no job" in weevit_says("jobs", verb, where, code=1).stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process")

@@ -88,6 +88,10 @@ def test_a_path_that_begins_like_an_image_is_a_path(given: Any) -> None:
 def test_nothing_on_stdin_is_an_error(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="which is empty"):
         given(b"")
+    for blank in (b"\n", b"\r\n  \r\n", b"\n\0\n"):
+        for streamed in (True, False):
+            with pytest.raises(UsageError, match="empty lines only"):
+                given(blank, streamed)
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="closed"):
         read_inputs(["-"])

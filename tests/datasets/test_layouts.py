@@ -79,6 +79,15 @@ def test_one_folder_too_many_is_looked_into_and_told(tmp_path: Path, above: str)
     assert dataset.notes == (f"{tmp_path} has one folder: read from {tmp_path / above}",)
 
 
+def test_what_a_zip_of_macos_has_beside_the_data_is_hidden(tmp_path: Path) -> None:
+    for name in ("data/hat/1.png", "data/bag/1.png", "__MACOSX/data/hat/._1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes == ("bag", "hat")
+    assert f"hidden in {tmp_path}, left out: __MACOSX" in dataset.notes
+
+
 @pytest.mark.parametrize("folders", ["hat", "hat/deep", "hat/deep/er", "hat/deep hat"])
 def test_a_class_alone_is_a_class(tmp_path: Path, folders: str) -> None:
     dataset = read_dataset(labelled.folder(tmp_path, dict.fromkeys(folders.split(), 2)))

@@ -360,6 +360,28 @@ def test_a_parquet_of_the_hub_with_one_label_a_image(tmp_path: Path) -> None:
     assert dataset.split("validation").targets.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([b"hat", b"dress"], [("hat",), ("dress",)]),
+        ([[b"hat"], [b"dress", b"hat"]], [("hat",), ("dress", "hat")]),
+        ([["hat", ""], [" "]], [("hat",), ()]),
+        ([1.0, float("nan")], None),
+        ([b"hat", b"\xff"], None),
+        ([["hat"], ["dress", None]], None),
+    ],
+)
+def test_labels_of_a_parquet_are_text_or_none(tmp_path: Path, labels: list[Any], expected: list[Any] | None) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"path": ["0.png", "1.png"], "label": labels}), tmp_path / "t.parquet")
+    if expected is not None:
+        assert [found for _, found in pairs(read_dataset(tmp_path / "t.parquet"))] == expected
+    else:
+        with pytest.raises(DatasetError, match=r"(?s)1 of 2 images have no class.*1\.png"):
+            read_dataset(tmp_path / "t.parquet")
+
+
 def test_a_row_without_a_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"(?s)2 of 3 images have no class.*1\.png") as caught:
         read_dataset(table(tmp_path, "path,label\n0.png,hat\n1.png,\n2.png\n"))

@@ -117,6 +117,17 @@ def test_typed_addresses_of_other_kinds_are_refused(stranger: tuple[Path, list[s
             open_image(next(iter(expand(row))))
 
 
+@pytest.mark.parametrize("allowed", ["", "public"])
+def test_no_permission_is_asked_for_addresses_that_are_never_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    monkeypatch.setenv("WEEVIT_ALLOW_URLS", allowed)
+    rows = {"file:///a.png": "path of the file itself", "ftp://a/b.png": "not read", "s3://a::b": "never followed"}
+    for source, why in zip(expand(write_list(tmp_path / "rows", list(rows))), rows.values(), strict=True):
+        with pytest.raises(UnreadableImageError, match=why):
+            open_image(source)
+
+
 @pytest.mark.parametrize("verb", ["classify", "job", "eval", "fit"])
 def test_a_strangers_table_in_a_verb(verb: str, stranger: tuple[Path, list[str]], tmp_path: Path) -> None:
     """The two images are answered, and everything else is a failed row; the run comes to its end."""

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import tarfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -91,6 +92,34 @@ def test_images_come_in_the_archives_order_with_their_classes(tmp_path: Path, en
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+def test_what_macos_writes_beside_each_file_is_no_image_and_parts_no_sample(tmp_path: Path, ending: str) -> None:
+    attributes = b"\0\5\x16\7" + bytes(160)
+    members = [("./._1.png", attributes), ("./1.png", png(1)), ("./._1.cls", attributes), ("./1.cls", b"cat")]
+    found = expand(tar(tmp_path / f"x.{ending}", *members))
+    assert [(source.name[-5:], source.target) for source in found] == [("1.png", "cat")]
+    assert found.left_out == {"._*": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("1.cls", b" cat \r\n", "cat"),
+        ("1.cls", b"\xef\xbb\xbfcat\n", "cat"),
+        ("1.cls", "\ufeffcat\r\n".encode("utf-16-le"), "cat"),  # as PowerShell writes it
+        ("1.cls", "\ufeffcat".encode("utf-16-be"), "cat"),
+        ("1.json", b'\xef\xbb\xbf{"label": " cat"}', "cat"),
+        ("1.cls", b"", None),
+        ("1.cls", b" \n", None),
+        ("1.json", b'{"label": " "}', None),
+    ],
+)
+def test_a_class_is_text_or_none(tmp_path: Path, name: str, content: bytes, expected: str | None) -> None:
+    for ending in ENDINGS:
+        (source,) = sources(tar(tmp_path / f"x.{ending}", ("1.png", png()), (name, content)))
+        assert source.target == expected
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_members_that_are_no_honest_files_are_unreadable(tmp_path: Path, ending: str) -> None:
     (tmp_path / "in").mkdir()
     secret = tmp_path / "secret.png"
@@ -168,6 +197,25 @@ def test_a_compressed_archive_that_breaks_off_says_so(tmp_path: Path) -> None:
     assert widths(found[:2]) == [100, 101]
     with pytest.raises(TruncatedImageError, match="later images are lost"):
         open_image(found[-1])
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tgz"])
+def test_a_compressed_archive_with_damage_inside_a_member_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(packed, "MAX_MEMBER_BYTES", 500)
+    monkeypatch.setattr(packed, "_STEP", 256)
+    data = tar(tmp_path / "x.tar", ("a.png", png(1)), ("b.png", png(900)), ("c.png", png(3))).read_bytes()
+    stream = zlib.compressobj(wbits=31)
+    sound = stream.compress(data[:16_000]) + stream.flush(zlib.Z_FULL_FLUSH)  # within b.png, which is read again
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(sound + b"\7" * 4000)  # no kind of block
+    first, second, rest = sources(path)
+    assert widths([first, first]) == [1, 1]
+    for source, error in ((second, UnreadableImageError), (rest, TruncatedImageError), (second, UnreadableImageError)):
+        with pytest.raises(error):
+            open_image(source)
+    assert widths([first]) == [1]
 
 
 def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:

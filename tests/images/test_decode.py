@@ -80,9 +80,17 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(width: int, depth: int, colour: int, rows: Sequence[bytes], transparent: bytes = b"") -> bytes:
+def png(
+    width: int,
+    depth: int,
+    colour: int,
+    rows: Sequence[bytes],
+    transparent: bytes = b"",
+    height: int | None = None,
+    interlace: int = 0,
+) -> bytes:
     """A PNG of any sample depth; `colour` is 0 for grey, 2 for RGB, 3 for a palette."""
-    header = struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, len(rows) if height is None else height, depth, colour, 0, 0, interlace)
     extra = chunk(b"tRNS", transparent) if transparent else b""
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
@@ -99,6 +107,11 @@ def grey_tiff(
     body = samples + b"\0" * (len(samples) % 2)
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+
+
+def bmp(bits: int, packing: int = 0) -> bytes:
+    """A BMP of 4 x 4 pixels, all zero."""
+    return b"BM" + struct.pack("<IIIIiiHHIIiiII", 182, 0, 54, 40, 4, 4, 1, bits, packing, 128, 0, 0, 0, 0) + bytes(128)
 
 
 EVERY_FORMAT = {
@@ -410,6 +423,38 @@ def test_a_flipped_bit_in_png_pixels_is_found() -> None:
     data[data.index(b"IDAT") + 30] ^= 1
     with pytest.raises(CorruptImageError):
         decode(data)
+    with pytest.raises(CorruptImageError):
+        to_rgb(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 9])
+@pytest.mark.parametrize(("depth", "colour"), [(1, 0), (8, 0), (16, 0), (8, 2), (8, 4), (8, 6)])
+def test_a_png_that_ends_after_a_row_is_truncated(depth: int, colour: int, rows: int) -> None:
+    row = b"\xff" * (64 * depth * {0: 1, 2: 3, 4: 2, 6: 4}[colour] // 8)
+    assert decoded(png(64, depth, colour, [row] * 10)).shape == (10, 64, 3)
+    short = png(64, depth, colour, [row] * rows, height=10)
+    with pytest.raises(TruncatedImageError, match="ends before the last row"):  # the check sums are right
+        decode(short)
+    with pytest.raises(TruncatedImageError, match="ends before the last row"):
+        to_rgb(Image.open(io.BytesIO(short)))
+    assert to_rgb(Image.open(io.BytesIO(png(64, depth, colour, [row] * 10)))).size == (64, 10)
+
+
+def test_a_png_whose_last_row_is_black_is_whole() -> None:
+    black = png(64, 8, 2, [b"\xff" * 192, bytes(192)])
+    assert decoded(black)[:, 0, 0].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize("passes", range(1, 8))
+def test_an_interlaced_png_has_all_its_passes(passes: int) -> None:
+    sizes = [(1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4)]  # of an image of 8 x 8
+    rows = [b"\xc8" * width for width, height in sizes[:passes] for _ in range(height)]
+    data = png(8, 8, 0, rows, height=8, interlace=1)
+    if passes == 7:
+        assert decoded(data).min() == 200
+    else:
+        with pytest.raises(TruncatedImageError):
+            decode(data)
 
 
 @pytest.mark.parametrize(
@@ -433,6 +478,11 @@ def test_a_flipped_bit_in_png_pixels_is_found() -> None:
         (b"Pf\n2 2\n-1.0\n" + bytes(16), UnsupportedImageError),
         (png(0, 8, 0, [b""]), CorruptImageError),
         (b"P5 0 5 255\n", CorruptImageError),
+        (bmp(2), UnsupportedImageError),
+        (bmp(64), UnsupportedImageError),
+        (bmp(0, 4), UnsupportedImageError),
+        (bmp(0, 5), UnsupportedImageError),
+        (bmp(7), CorruptImageError),
     ],
 )
 def test_other_bytes_get_the_error_that_fits(data: bytes, error: type[ImageError]) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from weevit.errors import MissingImageError
 from weevit.images.source import open_image
-from weevit.images.sources import expand
+from weevit.images.sources import expand, names_one_image
 
 
 def names(inputs: str, folder: Path) -> list[str]:
@@ -48,6 +48,15 @@ def test_patterns(tmp_path: Path) -> None:
     assert names(str(tmp_path / "p/**"), tmp_path)[0] == "p/deep/er/img1.png"  # folders are no images
     assert names(str(tmp_path / "p/img?.png"), tmp_path) == ["p/img2.png"]
     assert names(str(tmp_path / "q/[1].png"), tmp_path) == ["q/[1].png"]  # there is a file of this name
+
+
+@pytest.mark.parametrize("name", ["[1].png", "c*.png", "a{1..3}.png", "{1..3}"])
+def test_a_file_that_is_there_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 3)).save(tmp_path / name, "PNG")
+    (source,) = expand(name)  # as a shell gives it for `*`
+    assert (source.name, open_image(source).size) == (name, (4, 3))
+    assert names_one_image(name)
 
 
 @pytest.mark.parametrize("pattern", ["*.png", "**/no*.tar", "p*"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -105,6 +106,17 @@ def test_one_folder_of_a_bucket_is_listed_at_a_time(client: Any, bucket: str, mo
     assert len(listed) == 2
     assert [source.name[-7:] for source in found] == ["0/1.png", "1/0.png", "1/1.png", "2/0.png", "2/1.png"]
     assert len(listed) == 4
+
+
+def test_hidden_names_are_left_out_as_on_a_disk(client: Any, bucket: str, tmp_path: Path) -> None:
+    keys = ("p/1.png", "p/._1.png", "p/.thumbs/2.png", "p/deep/.3.png", "p/deep/4.png", ".own/5.png", ".own/.6.png")
+    put(client, bucket, {key: png() for key in keys})
+    for key in keys:
+        (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / key).write_bytes(png())
+    for word in ("", "p", "p/*.png", "p/**/*.png", ".own", ".own/*.png", "p/._*", "p/*/.3.png", "p/._1.png"):
+        there = [source.name.removeprefix(bucket) for source in expand(f"{bucket}/{word}")]
+        assert there == [source.name.removeprefix(str(tmp_path)) for source in expand(f"{tmp_path}/{word}")], word
 
 
 def test_one_object_is_a_source_whatever_its_ending(client: Any, bucket: str) -> None:
@@ -263,6 +275,41 @@ def test_a_image_without_a_size_is_read_to_its_end(serve: Any) -> None:
     assert open_image(source).size == (4, 3)
     with pytest.raises(TooLargeImageError):
         open_image(source, Limits(max_bytes=40))  # more than the first piece has
+
+
+@pytest.mark.parametrize("name", ["l.txt", "l.csv", "x.tar", "p.parquet"])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_connection_that_ends_too_soon_is_one_failed_row(
+    name: str, ranges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setenv("WEEVIT_SHARDS_GB", "0")  # an archive is read in place
+
+    class Dropping(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "20000")
+            self.send_header("Accept-Ranges", "bytes" if ranges else "none")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(b"path\n" * 100)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dropping) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/{name}"
+        *_, last = sources(address)
+        server.shutdown()
+        thread.join()
+    assert last.name == address
+    with pytest.raises(UnreadableImageError, match=re.escape(address)):
+        open_image(last)
 
 
 def test_a_server_out_of_order_does_not_mean_that_nothing_is_there(serve: Any) -> None:

@@ -245,3 +245,12 @@ def test_a_folder_in_work_holds_its_names_and_little_more(tmp_path: Path) -> Non
     finally:
         tracemalloc.stop()
     assert held < count * 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file that can be opened and not read")
+@pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "tar", "tgz"])
+def test_an_error_of_the_disk_within_a_container_is_one_failing_source(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"x.{ending}").symlink_to("/proc/self/mem")
+    (source,) = expand(tmp_path / f"x.{ending}")
+    with pytest.raises(UnreadableImageError, match=rf"x\.{ending}: "):
+        open_image(source)

@@ -22,6 +22,7 @@ NAME = "-"
 PATIENCE = 0.02
 """Seconds that an image waits for others in its batch."""
 
+_EXAMPLE = "ls *.jpg | weevit classify -"
 _READ_AHEAD = 1024
 _BEGINNING = 512
 _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
@@ -30,16 +31,26 @@ _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 def stdin_inputs() -> Iterator[str | Source]:
     """The image, or the paths as they come, ended by line breaks or NULs; UsageError for a closed or empty stdin."""
     if sys.stdin is None:
-        raise UsageError("`-` reads stdin, which is closed.", "ls *.jpg | weevit classify -")
+        raise UsageError("`-` reads stdin, which is closed.", _EXAMPLE)
     given: Any = sys.stdin.buffer
     raw = given if hasattr(given, "peek") else io.BufferedReader(given)
     head = raw.peek(1)[:_BEGINNING]
     if not head:
-        raise UsageError("`-` reads stdin, which is empty.", "ls *.jpg | weevit classify -")
+        raise UsageError("`-` reads stdin, which is empty.", _EXAMPLE)
     if _is_image(head):
         return iter([Source(NAME, raw.read(DEFAULT_LIMITS.max_bytes + 1))])
     wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return as_they_come(_between_nuls(raw) if b"\0" in head and not wide else _lines(raw, wide))
+    return as_they_come(_any(_between_nuls(raw) if b"\0" in head and not wide else _lines(raw, wide)))
+
+
+def _any(paths: Iterator[str | Source]) -> Iterator[str | Source]:
+    """The paths; UsageError where there is none."""
+    found = False
+    for path in paths:
+        found = True
+        yield path
+    if not found:
+        raise UsageError("`-` reads stdin, which has empty lines only.", _EXAMPLE)
 
 
 def as_they_come(inputs: Iterator[str | Source]) -> Iterator[str | Source]:

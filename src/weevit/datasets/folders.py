@@ -3,7 +3,7 @@
 - The name of the folder is the class; images in its subfolders belong to it too.
 - A folder without an image is not a class: it is left out, and noted.
 - Images beside the class folders have no class; they are left out, and noted.
-- Names that begin with a dot are left out.
+- Names that begin with a dot are left out, and `__MACOSX`.
 - A single folder that holds the classes or splits is entered: `images/dress/1.jpg`.
 - Where several folders hold the same folders, either level could be the classes: that is an error.
 - Links are followed, but not back into the data set: a class would take the images of another.
@@ -24,6 +24,9 @@ from weevit.images.formats import EXTENSIONS
 from weevit.images.source import Source, natural_key, printable
 from weevit.images.sources import CONTAINERS, expand
 from weevit.text import some
+
+_MACOS = "__MACOSX"
+"""Folder in which a zip made on macOS keeps attributes, beside the folder of the data."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def list_folder(path: Path) -> Listing:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                kind = hidden if entry.name.startswith(".") else folders if Path(entry.path).is_dir() else files
+                shown = not entry.name.startswith(".") and entry.name != _MACOS
+                kind = hidden if not shown else folders if Path(entry.path).is_dir() else files
                 kind.append(entry.name)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}.") from error

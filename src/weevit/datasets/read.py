@@ -178,7 +178,7 @@ def _labels(many: Any, one: Any) -> Labels | None:
         return tuple(filter(None, map(str.strip, many.split(SEPARATOR))))
     cell = one if many is None else many
     if isinstance(cell, list):
-        return tuple(map(str, cell))
+        return None if None in cell else tuple(filter(None, (str(one).strip() for one in cell)))
     return None if cell is None or not str(cell).strip() else (str(cell),)
 
 

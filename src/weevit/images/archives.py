@@ -10,10 +10,11 @@ another class's name gives no class to other images.
 
 from __future__ import annotations
 
+import codecs
 import json
 import tarfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -44,6 +45,7 @@ _BUFFER = 2048
 _MAX_WAITING = 1000
 """Images of a sample that wait for their classes; an archive of names like `2026.11.26.jpg` is one sample."""
 
+_ATTRIBUTES = "._"
 _MAX_DOTS = 16
 _MAX_ENDING = 16
 _NAMES = (
@@ -60,20 +62,23 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
 
     A bad member is a source that raises: a link or device under an image's name, a name that leads out of the archive,
     a member that ends behind the archive's end. A truncated archive gives one more source, for its lost members.
+    Members that macOS writes for the attributes of files (`._1.jpg`) are left out.
 
     Args:
         file: the archive; a compressed one is read once from beginning to end.
-        left_out: counts the members that are not images, by ending.
+        left_out: counts the members that are not images, by ending or as `._*`.
 
     Raises:
         ImageError: the file cannot be opened, or is no archive.
     """
     packed = file.name.lower().endswith("gz")
     with file.open() as handle:
-        size = handle.seek(0, 2)
-        handle.seek(0)
         try:
+            size = handle.seek(0, 2)
+            handle.seek(0)
             archive = _Archive.open(fileobj=handle, mode="r|gz" if packed else "r:", bufsize=_BUFFER, tarinfo=_Header)
+        except ImageError:
+            raise
         except Exception as error:  # tarfile raises about any type for bytes that are no archive
             raise UnreadableImageError(
                 f"{file.name}: not a tar archive, or one without a beginning: {error}"
@@ -84,7 +89,7 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
             else partial(_slice, file, file.fingerprint(), size)
         )
         members = _Members(archive, handle.tell if packed else None)
-        for _, group in groupby(members, key=lambda member: _key(member.name)):
+        for _, group in groupby(_without_attributes(members, left_out), key=lambda member: _key(member.name)):
             sample = _Sample(file.name, left_out)
             for member in group:
                 yield from _take(sample, archive, locate, member)
@@ -93,6 +98,15 @@ def read_tar(file: File, left_out: Counter[str]) -> Iterator[Source]:
             yield Source(
                 f"{file.name}#rest", TruncatedImageError(f"{file.name}: {members.broken}; later images are lost")
             )
+
+
+def _without_attributes(members: Iterable[tarfile.TarInfo], left_out: Counter[str]) -> Iterator[tarfile.TarInfo]:
+    """The members without `._1.jpg`, where macOS keeps the attributes of `1.jpg`, between the members of its sample."""
+    for member in members:
+        if member.name.rpartition("/")[2].startswith(_ATTRIBUTES):
+            left_out[f"{_ATTRIBUTES}*"] += 1
+        else:
+            yield member
 
 
 def _take(sample: _Sample, archive: tarfile.TarFile, locate: _Locate, member: tarfile.TarInfo) -> Iterator[Source]:
@@ -317,9 +331,12 @@ def _value(locate: _Locate, member: tarfile.TarInfo) -> Stored | ImageError:
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
+    """The text of a member, in UTF-8, or UTF-16 with its mark; None for an empty one."""
     try:
         content = archive.extractfile(member)
-        return content.read().decode("utf-8", "replace").strip() if content else None
+        data = content.read() if content else b""
+        wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return data.decode("utf-16" if wide else "utf-8-sig", "replace").strip() or None
     except (tarfile.TarError, EOFError, OSError):
         return None  # the archive ends here; `read_tar` reports it
 
@@ -332,7 +349,7 @@ def _told(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
         return None
     told = [found[name] for name in TARGETS if name in found] if isinstance(found, dict) else []
     plain = told and isinstance(told[0], str | int) and not isinstance(told[0], bool)
-    return str(told[0]) if plain else None
+    return (str(told[0]).strip() or None) if plain else None
 
 
 def _key(name: str) -> str:

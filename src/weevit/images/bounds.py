@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from weevit.errors import CorruptImageError, TooLargeImageError
+from weevit.errors import CorruptImageError, TooLargeImageError, UnsupportedImageError
 
 MAX_HEADER = 1 << 16
 """Bytes of a PPM's header with its comments."""
@@ -21,6 +21,9 @@ MAX_SCALED = 4_000_000
 MAX_RLE = 2 << 20
 MAX_RLE_PIXELS = 8_000_000
 """Bytes and pixels of a run-length BMP."""
+
+_BMP_PACKINGS = {4: "a JPEG inside", 5: "a PNG inside", 11: "CMYK", 12: "CMYK", 13: "CMYK"}
+"""Kinds for printers."""
 
 MAX_BLOCKS = 50_000
 """Sub-blocks of a GIF before its first frame's pixels: comments of 12 MB."""
@@ -66,10 +69,18 @@ def _words(header: bytes) -> list[bytes] | None:
 
 
 def check_bmp(data: bytes) -> bytes:
-    """Bound run-length data, with TooLargeImageError: each run takes time, and each pixel that a row lacks."""
+    """Bound run-length data: each run takes time, and each pixel that a row lacks.
+
+    Raises:
+        TooLargeImageError: over a bound.
+        UnsupportedImageError: a kind that Pillow calls broken.
+    """
     head, width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (14, 18, 22))
-    packed = head >= 40 and int.from_bytes(data[30:34], "little") in (1, 2)
-    if packed and (len(data) > MAX_RLE or abs(width * height) > MAX_RLE_PIXELS):
+    bits, packing = (int.from_bytes(data[at:end], "little") if head >= 40 else 0 for at, end in ((28, 30), (30, 34)))
+    if bits in (2, 64) or packing in _BMP_PACKINGS:
+        kind = _BMP_PACKINGS.get(packing) or f"{bits} bits per pixel"
+        raise UnsupportedImageError(f"BMP: {kind}", "Convert it to PNG first.")
+    if packing in (1, 2) and (len(data) > MAX_RLE or abs(width * height) > MAX_RLE_PIXELS):
         raise TooLargeImageError(
             f"BMP: {len(data):,} bytes of run-length data for {width} x {height} pixels; "
             f"the limits are {MAX_RLE:,} bytes and {MAX_RLE_PIXELS:,} pixels",

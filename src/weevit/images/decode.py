@@ -43,10 +43,10 @@ from weevit.errors import (
     UsageError,
     WeevitError,
 )
+from weevit.images import jpeg, png
 from weevit.images.budget import BUDGET, FullError
 from weevit.images.exif import check_directory
 from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature, check_name
-from weevit.images.jpeg import check_opened
 from weevit.store.extras import install
 
 
@@ -219,7 +219,9 @@ def to_rgb(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     with _typed_errors(image.format or "image"):
         check_pixels(image.size, limits)
         if image.format in ("JPEG", "MPO"):
-            check_opened(image)
+            jpeg.check_opened(image)
+        elif image.format == "PNG":
+            png.check_opened(image)
         return _upright_rgb(image)
 
 

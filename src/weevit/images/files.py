@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -85,7 +87,7 @@ class Slice:
     def read(self, limits: Limits) -> bytes:
         """The bytes of the member."""
         check_bytes(self.size, limits)
-        with self.file.open() as file:
+        with self.file.open() as file, reading(self.file.name):
             file.seek(self.offset, io.SEEK_SET)
             data = file.read(self.size)
         if len(data) < self.size:
@@ -95,6 +97,15 @@ class Slice:
     def fingerprint(self) -> str:
         """The archive's stamp, the offset and the size."""
         return f"{self.stamp}-{self.offset:x}-{self.size:x}"
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn errors of the disk into UnreadableImageErrors; opening a file does not find them."""
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableImageError(f"{name}: {error.strerror or error}") from error
 
 
 def listed(entry: str, folder: Path) -> Path | Stored:

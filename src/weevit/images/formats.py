@@ -75,7 +75,7 @@ _HEIC = (*((8, b"he" + kind) for kind in (b"ic", b"ix", b"im", b"is", b"vc", b"v
 FORMATS: tuple[Format, ...] = (
     Format("JPEG", ".jfif .jpe .jpeg .jpg .mpo", "weevit.images.jpeg.StrictJpeg", ((0, b"\xff\xd8\xff"),), 8,
            ends_early=lambda data: not data.endswith(b"\xff\xd9")),
-    Format("PNG", ".apng .png", "PIL.PngImagePlugin.PngImageFile", ((0, b"\x89PNG\r\n\x1a\n"),), 8,
+    Format("PNG", ".apng .png", "weevit.images.png.WholePng", ((0, b"\x89PNG\r\n\x1a\n"),), 8,
            check=png.check, prepare=png.prepare, ends_early=png.ends_early),
     Format("WEBP", ".webp", "PIL.WebPImagePlugin.WebPImageFile", ((8, b"WEBPVP8"),), 16, "webp",
            ends_early=lambda data: len(data) < 8 + int.from_bytes(data[4:8], "little")),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
 
-from weevit.images.files import File
+from weevit.images.files import File, reading
 
 MAX_LINE = 1 << 20
 """Characters of a line; the rest of a longer one is skipped."""
@@ -23,9 +23,10 @@ MAX_LINES = 64
 def open_text(file: File) -> Iterator[TextIO]:
     """The file as UTF-8, or UTF-16 with a byte order mark.
 
-    Bytes that are not UTF-8 are kept as `os.fsencode` restores them: the line may still be a file's name.
+    Bytes that are not UTF-8 are kept as `os.fsencode` restores them: the line may still be a file's name. An error of
+    the disk while the block reads is an UnreadableImageError.
     """
-    with file.open() as opened:
+    with file.open() as opened, reading(file.name):
         raw = io.BufferedReader(cast(io.RawIOBase, opened))  # of a bucket too, whose file is no RawIOBase
         wide = raw.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import threading
 import weakref
+import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO
@@ -110,7 +111,8 @@ class Packed:
             stream = self._stream(offset)
             stream.seek(offset)
             data = stream.read(size)
-        except (EOFError, OSError, gzip.BadGzipFile) as error:
+        except (EOFError, OSError, zlib.error) as error:
+            self._own.again = None
             raise UnreadableImageError(f"{self.file.name}: {error}") from error
         if len(data) < size:
             raise TruncatedImageError(f"{self.file.name} ends in the middle of this member")

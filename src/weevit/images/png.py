@@ -1,14 +1,16 @@
-"""PNG: check sums, compressed text, and transparent values that Pillow leaves unscaled."""
+"""PNG: check sums, missing rows, compressed text, and transparent values that Pillow leaves unscaled."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 
-from PIL import ImageFile
+from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
-from weevit.errors import CorruptImageError, TooLargeImageError
+from weevit.errors import CorruptImageError, TooLargeImageError, TruncatedImageError
 
 MAX_CHUNKS = 100_000
 """Writers cut the pixels into pieces of 8 to 64 KB."""
@@ -19,6 +21,17 @@ MAX_PACKED_TEXTS = 16
 _PACKED = (b"zTXt", b"iTXt")
 _GREY_SCALE = {"L;2": 85, "L;4": 17}
 _HEADER = 8
+_DEPTH, _COLOURS, _INTERLACE = 24, 25, 28
+"""Offsets of three bytes of the first chunk."""
+
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Kind of colours -> samples per pixel."""
+
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column and row of each pass of an interlaced image, and the steps to the next ones."""
+
+_PIECE = 1 << 14
+"""Packed bytes per step; they unpack to 16 MB at most."""
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -70,3 +83,55 @@ def prepare(image: ImageFile.ImageFile, data: bytes) -> None:
 def ends_early(data: bytes) -> bool:
     """Whether the end chunk is missing."""
     return b"IEND" not in data
+
+
+class WholePng(PngImageFile):
+    """Pillow's reader, which takes the end of the packed data for that of the pixels. Give it a BytesIO of a file."""
+
+    def load_end(self) -> None:
+        """Refuse missing rows: Pillow leaves them zero."""
+        assert isinstance(self.fp, io.BytesIO)
+        data = self.fp.getvalue()  # no copy
+        super().load_end()
+        last = self._new(self.im.crop((0, self.height - 1, self.width, self.height)))
+        _check_rows(data, self.size, last)
+
+
+def check_opened(image: Image.Image) -> None:
+    """Refuse a PNG that Pillow has opened but not decoded if it is damaged; errors as of `check` and `WholePng`."""
+    plain = isinstance(image, PngImageFile) and not isinstance(image, WholePng) and not image.is_animated
+    if plain and isinstance(image, PngImageFile) and image.tile and image.fp:
+        position = image.fp.tell()
+        image.fp.seek(0)
+        data = image.fp.read()
+        image.fp.seek(position)
+        check(data)
+        image.load()
+        _check_rows(data, image.size, image.crop((0, image.height - 1, image.width, image.height)))
+
+
+def _check_rows(data: bytes, size: tuple[int, int], last: Image.Image) -> None:
+    """Refuse missing rows; `last` is the last row as decoded."""
+    if (data[_INTERLACE] or not any(last.tobytes())) and not _unpacks_to(data, _unpacked_bytes(data, size)):
+        raise TruncatedImageError("PNG: the pixel data ends before the last row")
+
+
+def _unpacked_bytes(data: bytes, size: tuple[int, int]) -> int:
+    """Size of the pixel data: a byte for the filter and the samples of each row."""
+    bits = data[_DEPTH] * _SAMPLES[data[_COLOURS]]
+    total = 0
+    for left, top, across, down in _PASSES if data[_INTERLACE] else ((0, 0, 1, 1),):
+        width, height = -((left - size[0]) // across), -((top - size[1]) // down)
+        total += height * (1 + (width * bits + 7) // 8) if width > 0 else 0
+    return total
+
+
+def _unpacks_to(data: bytes, size: int) -> bool:
+    """Whether the pixel data has at least this size."""
+    stream, view, found = zlib.decompressobj(), memoryview(data), 0
+    for kind, start, end in _chunks(data):
+        for at in range(start + 8, end, _PIECE) if kind == b"IDAT" else ():
+            found += len(stream.decompress(view[at : min(at + _PIECE, end)]))
+            if found >= size or stream.eof:
+                return found >= size
+    return False

@@ -18,11 +18,13 @@ template, `filecache::` writes files, `file://` leads back to this machine, and 
 from __future__ import annotations
 
 import errno
+import io
 import ipaddress
 import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -67,7 +69,7 @@ class RemoteFile:
     def open(self) -> BinaryIO:
         """The file, read in blocks on demand."""
         try:
-            return cast(BinaryIO, self.system.open(self.path, "rb"))
+            return cast(BinaryIO, _Opened(self.system.open(self.path, "rb"), self.name))
         except Exception as error:
             raise _as_image_error(error, self.name) from error
 
@@ -75,10 +77,7 @@ class RemoteFile:
         """The whole file, in blocks of `size` bytes."""
         with self.open() as file:
             while True:
-                try:
-                    block = file.read(size)
-                except Exception as error:
-                    raise _as_image_error(error, self.name) from error
+                block = file.read(size)
                 if not block:
                     return
                 yield block
@@ -140,6 +139,43 @@ class RemoteFile:
         return self.info or self.system.info(self.path)
 
 
+class _Opened(io.RawIOBase):
+    """A file that fsspec has opened; a connection may end at any byte, which is an ImageError."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file, self._name = file, name
+
+    def read(self, size: int = -1, /) -> bytes:
+        return bytes(self._called("read", size))
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return int(self._called("seek", offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _called(self, name: str, *values: int) -> Any:
+        try:
+            return getattr(self._file, name)(*values)
+        except Exception as error:
+            raise _as_image_error(error, self._name) from error
+
+
 def remote_file(address: str) -> RemoteFile:
     """One file at a user's address; no request is made.
 
@@ -153,11 +189,12 @@ def remote_file(address: str) -> RemoteFile:
 def listed_file(address: str) -> RemoteFile:
     """One file at an address in a list or table; UnreadableImageError where such addresses may not be fetched."""
     allowed = os.environ.get(ALLOW_URLS, "")
-    if allowed not in ("public", "private"):
-        raise UnreadableImageError(
-            "an address inside a list or table; such addresses are fetched only with --allow-urls"
-        )
     try:
+        _protocol(address)  # --allow-urls would not help with another one
+        if allowed not in ("public", "private"):
+            raise UnreadableImageError(
+                "an address inside a list or table; such addresses are fetched only with --allow-urls"
+            )
         return _file(address, trusted_host=_host(address) if allowed == "private" else None)
     except (UsageError, MissingExtraError) as error:  # one invalid row does not end a run
         raise UnreadableImageError(" ".join(str(error).split())) from error
@@ -247,7 +284,7 @@ def is_public(address: str) -> bool:
 
 
 def listing(file: RemoteFile) -> Iterator[RemoteFile]:
-    """The files at or below an address, or the matches of a pattern, in natural order.
+    """The files at or below an address, or the matches of a pattern, in natural order, without hidden ones.
 
     Folders of a bucket are listed one after another, as on a disk: held are the entries of one folder, and of those
     that it lies in.
@@ -257,7 +294,7 @@ def listing(file: RemoteFile) -> Iterator[RemoteFile]:
             ask = file.system.glob if is_pattern(file.name) else file.system.find
             found: dict[str, Any] = ask(file.path, detail=True)
             entries = [{**found[path], "name": path} for path in sorted(found, key=natural_key)]
-            entries = [entry for entry in entries if entry.get("type") != "directory"]
+            entries = [one for one in entries if one.get("type") != "directory" and not _is_hidden(one, file.path)]
         else:
             entries = _entries(file.system, file.path)
     except Exception as error:
@@ -269,7 +306,15 @@ def _entries(system: Any, path: str) -> list[Any]:
     """The entries of a folder, in natural order of their names; a file is its own entry."""
     found = system.ls(path, detail=True)
     system.invalidate_cache()  # fsspec keeps listings for ever
-    return sorted(found, key=lambda entry: natural_key(str(entry["name"]).rstrip("/").rpartition("/")[2]))
+    shown = [entry for entry in found if not _is_hidden(entry, path)]
+    return sorted(shown, key=lambda entry: natural_key(str(entry["name"]).rstrip("/").rpartition("/")[2]))
+
+
+def _is_hidden(entry: Any, asked: str) -> bool:
+    """Whether a name on the way to an entry begins with a dot, and was not asked for."""
+    named = [part for part in asked.split("/") if part.startswith(".")]
+    hidden = [part for part in str(entry["name"]).split("/") if part.startswith(".")]
+    return not all(any(fnmatchcase(part, one) for one in named) for part in hidden)
 
 
 def _below(system: Any, entries: list[Any]) -> Iterator[RemoteFile]:

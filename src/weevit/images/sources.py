@@ -65,7 +65,8 @@ class Expansion:
             elif isinstance(item, Source):
                 yield item
             elif isinstance(item, str | os.PathLike):
-                for word in _without_braces(os.fsdecode(item)):
+                named = os.fsdecode(item)
+                for word in _without_braces(named) if _has_range(named) else (named,):
                     yield from self._from_word(word)
             else:
                 kind, value = _kind(item), OpenFile(item) if _is_file(item) else cast(Value, item)
@@ -279,7 +280,12 @@ def _is_file(item: object) -> TypeGuard[OpenBinary]:
 
 
 def _is_pattern(word: str) -> bool:
+    # A file may have any name: what is there is neither a pattern nor, below, a range.
     return any(sign in word for sign in "*?[") and not os.path.exists(word)  # noqa: PTH110 - raises for no path
+
+
+def _has_range(word: str) -> bool:
+    return _BRACES.search(word) is not None and not os.path.exists(word)  # noqa: PTH110 - as above
 
 
 _KINDS: tuple[tuple[str, Callable[[object], bool]], ...] = (
@@ -304,7 +310,7 @@ def names_one_image(inputs: object) -> bool:
     word = os.fsdecode(inputs)
     if is_data_uri(word):
         return True
-    if word.lower().endswith(CONTAINERS) or word.endswith("/") or _BRACES.search(word):
+    if word.lower().endswith(CONTAINERS) or word.endswith("/") or _has_range(word):
         return False
     signs = any(sign in word for sign in "*?[") if "://" in word else _is_pattern(word)
     return not signs and not is_folder(word)

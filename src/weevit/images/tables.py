@@ -108,7 +108,7 @@ def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda nam
             else:
                 name = texts[1] or f"{file.name}#row{number}"
                 source = Source(printable(name), Cell(table, index, group, row, number), texts[2] or None)
-            yield source, own[3:]
+            yield source, [_plain(value) for value in own[3:]]
 
 
 ROW_READERS: dict[str, Callable[..., Iterator[Row]]] = {
@@ -136,6 +136,15 @@ def text_of(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value, or a list of values: text in place of bytes, since some writers do not mark text; None for NaN."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, bytes) or (isinstance(value, float) and math.isnan(value)):
+        return text_of(value)
+    return value
 
 
 def row_of_path(file: File, number: int, path: str | None, key: str | None, target: str | None) -> Source:

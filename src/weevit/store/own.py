@@ -67,6 +67,8 @@ def open_own(path: Path, limit: int) -> BinaryIO:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:  # what should be the folder is a file
+        raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
     except OSError as error:
         if path.is_symlink():
             raise _not_plain(path) from None
