@@ -38,6 +38,17 @@ def save(vectors: Any, ids: list[str], name: str = "v.npy") -> str:
     return name
 
 
+@pytest.mark.parametrize("order", ["Fortran", "big-endian", "Fortran, big-endian"])
+def test_the_order_in_memory_does_not_matter(photos: list[str], vectors: np.ndarray, order: str) -> None:
+    own = vectors.astype(">f4") if "big-endian" in order else vectors
+    own = np.asfortranarray(own) if "Fortran" in order else own
+    made = weevit.index_vectors(save(own, photos), "v.idx")
+    ids, read = made.to_numpy()
+    assert ids == photos
+    assert read.tolist() == vectors.astype(np.float16).tolist()
+    assert [hits[0].id for hits in made.search_vectors(vectors, k=1)] == photos
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("form", ["npy", "list", "large_list", "fixed", "folder"])
 def test_vectors_are_those_that_were_brought(
