@@ -117,6 +117,30 @@ def test_an_empty_folder_does_not_empty_an_index(digits: weevit.Predictor, photo
         made.search(Path("elsewhere/0.png"))
 
 
+@pytest.mark.parametrize("why", ["missing", "unreadable"])
+def test_a_list_of_files_that_cannot_be_read_does_not_empty_an_index(
+    digits: weevit.Predictor, photos: Path, why: str
+) -> None:
+    names = [f"photos/{number}.png" for number in range(COUNT)]
+    weevit.index(names, "photos.idx", digits)
+    photos.rename("elsewhere")
+    if why == "unreadable":
+        for name in names:
+            Path(name).mkdir(parents=True)
+    with pytest.raises(UsageError, match="or their files cannot be read"):
+        weevit.index(names, "photos.idx", digits)
+    assert len(weevit.open_index("photos.idx")) == COUNT
+    assert len(weevit.index(names, "photos.idx", digits, prune=True)) == 0
+
+
+def test_a_file_of_a_list_that_is_missing_leaves(digits: weevit.Predictor, photos: Path) -> None:
+    names = [f"photos/{number}.png" for number in range(COUNT)]
+    weevit.index(names, "photos.idx", digits)
+    (photos / "3.png").unlink()
+    made = weevit.index(names, "photos.idx", digits)
+    assert list(made.ids()) == [name for name in names if name != "photos/3.png"]
+
+
 # ---- searching
 
 

@@ -53,7 +53,7 @@ class Progress:
         copied: of them, those whose bytes are known: moved, copied, touched, or embedded before.
         embedded: of them, those that the model was asked for.
         errors: kind -> inputs without a vector.
-        gone: rows whose image is not among the inputs any more.
+        gone: rows whose image is not among the inputs any more, or cannot be read at all.
         lost: rows of damaged shards, which were made again.
         failures: (id, status, error) of the inputs without a vector.
     """
@@ -203,9 +203,13 @@ class _Update:
 
     def _take(self, found: Found) -> None:
         name, stamp, replaced = self.asked.pop(found.index)
-        for at in replaced:  # in the version in which the new row appears
-            self.writer.remove(at >> 32, at & 0xFFFFFFFF)
         failure, vector = found.failure, found.vector
+        unread = failure is not None and found.digest is None  # a list names images of a disk that is not mounted
+        for shard, row in ((at >> 32, at & 0xFFFFFFFF) for at in replaced):
+            if unread:
+                self.seen[shard][row] = False
+            else:
+                self.writer.remove(shard, row)  # in the version in which the new row appears
         if vector is not None:
             with np.errstate(over="ignore"):
                 narrow = vector.astype(np.float16)
@@ -232,7 +236,7 @@ class _Update:
         if self.progress.gone > MOST_GONE * there and not prune:
             raise UsageError(
                 f"{self.progress.gone:,} of the {there:,} images in {self.writer.folder} are not among the inputs any "
-                "more. Give all inputs each time. Their rows are kept so far.",
+                "more, or their files cannot be read. Give all inputs each time. Their rows are kept so far.",
                 "--prune   removes them",
             )
         for shard, rows in enumerate(gone):
