@@ -263,6 +263,20 @@ def test_a_strangers_index_has_no_model_fetched(
         weevit.open_index("photos.idx").search("photos/0.png", 1)
 
 
+def test_the_file_of_an_image_is_the_one_that_was_indexed(
+    digits: weevit.Predictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = make(digits)
+    shutil.copytree(photos, tmp_path / "copy" / "photos")
+    monkeypatch.chdir(tmp_path / "copy")
+    assert opened.path_of("photos/3.png") == tmp_path / "photos" / "3.png"
+    made, _ = make(digits, str(tmp_path / "photos.idx"))  # the rows are of the copies now
+    monkeypatch.chdir(tmp_path)
+    assert made.path_of("photos/3.png") == tmp_path / "copy" / "photos" / "3.png"
+    shutil.rmtree(tmp_path / "copy")
+    assert made.path_of("photos/3.png") == Path("photos/3.png")
+
+
 def test_ids_are_found_from_another_folder(
     digits: weevit.Predictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,6 +242,7 @@ class _Update:
         for shard, rows in enumerate(gone):
             for row in np.flatnonzero(rows).tolist():
                 self.writer.remove(shard, row)
+        self.writer.rebase(Path.cwd())  # all rows are of inputs of this call now
         self.writer.publish()
 
 

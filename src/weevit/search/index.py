@@ -218,7 +218,7 @@ class Index:
 
     def path_of(self, name: str) -> Path | None:
         """The file of an image; None where it is not there, or lies in an archive or at an address."""
-        for path in (Path(name), Path(self._manifest.base, name)):
+        for path in (Path(self._manifest.base, name), Path(name)):  # the second where the folder was moved
             try:
                 if path.is_file():
                     return path
