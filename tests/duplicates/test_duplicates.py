@@ -211,6 +211,35 @@ def test_flat_images_are_copies_by_their_bytes_only(tmp_path: Path, digits: weev
     assert names(find_duplicates(tmp_path, digits).copies) == [("exact", ["a.png", "b.png"])]
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif"])
+def test_frames_and_pages_behind_the_first_are_no_copies(tmp_path: Path, ending: str) -> None:
+    first, second, third = (scene(seed, PHOTO) for seed in (1, 2, 3))
+    first.save(tmp_path / "still.png")
+    for name, last in (("one", second), ("other", third)):
+        first.save(tmp_path / f"{name}.{ending}", save_all=True, append_images=[last])
+    found = find_duplicates(tmp_path, embeddings=False)
+    assert found.copies == ()
+    assert "only the first of several frames or pages was compared" in found.moments[0].why
+
+
+def test_an_image_over_white_is_no_copy_of_a_transparent_one(tmp_path: Path) -> None:
+    clear = scene(1, PHOTO).convert("RGBA")
+    clear.putalpha(Image.new("L", clear.size, 255))
+    clear.save(tmp_path / "opaque.png")
+    scene(1, PHOTO).save(tmp_path / "photo.jpg", quality=95)
+    hole = Image.new("L", clear.size, 255)
+    hole.paste(0, (0, 0, 40, clear.height))
+    clear.putalpha(hole)
+    clear.save(tmp_path / "clear.png")
+    clear.save(tmp_path / "clear.webp", lossless=True)
+    Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB").save(tmp_path / "flat.bmp")
+    found = find_duplicates(tmp_path, embeddings=False)
+    assert {frozenset(group[1]) for group in names(found.copies)} == {
+        frozenset({"opaque.png", "photo.jpg"}), frozenset({"clear.png", "clear.webp"})
+    }  # fmt: skip
+    assert any("one is transparent in places" in group.why for group in found.moments)
+
+
 def test_progress_is_told(tmp_path: Path, digits: weevit.Predictor) -> None:
     put(tmp_path, a=encoded(scene(1)), b=encoded(scene(2)), cut=encoded(scene(3))[:800])
     told: list[tuple[str, int, int, int]] = []

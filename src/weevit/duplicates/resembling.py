@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from weevit.duplicates.copies import FARTHEST, exact_groups, near_pairs, thumb_rows, varied_thumbs
 from weevit.duplicates.groups import CROPPED, EXACT, LOOKS, MIRRORED, NEAR
-from weevit.duplicates.looks import Look
+from weevit.duplicates.looks import Look, bytes_of
 from weevit.duplicates.moments import Member, Near, between, linked
 from weevit.duplicates.overlay import (
     SIDE,
@@ -33,7 +34,9 @@ from weevit.duplicates.overlay import (
     sketch,
 )
 from weevit.engine.ahead import map_ahead
+from weevit.errors import ImageError
 from weevit.images.decode import Limits
+from weevit.images.facts import is_transparent
 from weevit.images.source import Source
 from weevit.images.taken import Taken
 from weevit.search.neighbours import nearest
@@ -79,6 +82,7 @@ class Resembling:
         self._sources, self._looks, self._limits = sources, looks, limits
         self._thumbs = varied_thumbs(looks)
         self._sketches: OrderedDict[int, Sketch | None] = OrderedDict()
+        self._seen_through: dict[int, bool] = {}
         self._lock = Lock()
         self.order = sorted(range(len(looks)), key=lambda own: (-looks[own].pixels, -looks[own].bytes, ages[own], own))
         self._rank = {index: rank for rank, index in enumerate(self.order)}
@@ -140,9 +144,8 @@ class Resembling:
 
     def relation(self, first: int, second: int) -> Relation:
         """Whether the first shows what the second does, or a part of it; symmetric but for `contained`."""
-        taken, other = self._taken(first), self._taken(second)
-        if taken is not None and other is not None and taken.differs(other):
-            return Relation("", why=f"alike as thumbnails, but {between(taken, other)}")
+        if unlike := self._unlike(first, second):
+            return Relation("", why=f"alike as thumbnails, but {unlike}")
         start, turned = self._start(first, second)
         if start is not None:
             over = self._laid(first, second, start, turned)
@@ -156,6 +159,15 @@ class Resembling:
         return Relation("", why="alike as thumbnails, but not the same pixels")
 
     # ---- steps
+
+    def _unlike(self, first: int, second: int) -> str:
+        """What makes two images none of which replaces the other, whatever their pixels are; empty without that."""
+        (one, taken), (two, other) = ((self._looks[index], self._taken(index)) for index in (first, second))
+        if taken is not None and other is not None and taken.differs(other):
+            return between(taken, other)
+        if any(look.facts is not None and look.facts.several for look in (one, two)):
+            return "only the first of several frames or pages was compared"
+        return "one is transparent in places" if self._transparent(first) != self._transparent(second) else ""
 
     def _compared(self, pair: tuple[int, int]) -> tuple[tuple[int, int], Relation]:
         return pair, self.relation(*pair)
@@ -233,6 +245,15 @@ class Resembling:
             if len(self._sketches) > _SKETCHES:
                 self._sketches.popitem(last=False)
         return made
+
+    def _transparent(self, index: int) -> bool:
+        facts = self._looks[index].facts
+        if facts is None or not facts.alpha:
+            return False
+        if index not in self._seen_through:
+            with suppress(ImageError):  # gone since: it has no sketch either
+                self._seen_through[index] = is_transparent(bytes_of(self._sources[index], self._limits))
+        return self._seen_through.get(index, True)
 
     def _taken(self, index: int) -> Taken | None:
         facts = self._looks[index].facts
