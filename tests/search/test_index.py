@@ -167,6 +167,17 @@ def test_several_images_mean_what_they_have_in_common_without_what_is_not_meant(
     assert scores["photos/3.png"] < {hit.id: hit.score for hit in made.search(like, COUNT)}["photos/3.png"]
 
 
+@pytest.mark.parametrize("length", [1e-44, 1e-30, 1e30])
+@pytest.mark.filterwarnings("error")
+def test_the_length_of_a_query_does_not_matter(digits: weevit.Predictor, photos: Path, length: float) -> None:
+    made, _ = make(digits)
+    query = np.zeros((1, 64), np.float32)
+    query[0, :2] = 1, -1
+    ((first, *_),) = made.search_vectors(query, 3)
+    ((same, *_),) = made.search_vectors(query * np.float32(length), 3)
+    assert (same.id, same.score) == (first.id, pytest.approx(first.score, abs=1e-6))
+
+
 def test_a_class_is_found_by_its_probability(digits: weevit.Predictor, photos: Path) -> None:
     made, _ = make(digits)
     probabilities = {
@@ -193,6 +204,7 @@ def test_a_class_is_found_by_its_probability(digits: weevit.Predictor, photos: P
         (lambda index: index.search_vectors(np.ones((0, 64), np.float32)), "vectors of 64 numbers"),
         (lambda index: index.search_class("eleven"), "No class 'eleven'"),
         (lambda index: index.search_class(10), "No class '10'"),
+        (lambda index: index.search_class("1" * 5000), "No class '1"),
     ],
 )  # fmt: skip
 def test_bad_queries_are_typed_errors(
