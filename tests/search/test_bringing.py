@@ -38,6 +38,25 @@ def save(vectors: Any, ids: list[str], name: str = "v.npy") -> str:
     return name
 
 
+@pytest.mark.parametrize("zeros", [0, 1])
+def test_vectors_of_length_1_are_known_beside_zeros(photos: list[str], vectors: np.ndarray, zeros: int) -> None:
+    own = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    own[:zeros] = 0
+    assert weevit.index_vectors(save(own, photos), "v.idx").space.normalized
+    own[3] *= 2
+    assert not weevit.index_vectors(save(own, photos), "other.idx").space.normalized
+
+
+def test_ids_of_parquet_are_text_or_bytes_and_none_is_absent(photos: list[str], vectors: np.ndarray) -> None:
+    lists = pa.array(vectors.tolist(), pa.list_(pa.float32()))
+    pq.write_table(pa.table({"path": [own.encode() for own in photos], "vector": lists}), "bytes.parquet")
+    assert list(weevit.index_vectors("bytes.parquet", "v.idx").ids()) == photos
+    pq.write_table(pa.table({"path": [None, *photos[1:]], "vector": lists}), "null.parquet")
+    with pytest.raises(UsageError, match="the column path lacks the id of a vector"):
+        weevit.index_vectors("null.parquet", "null.idx")
+    assert not Path("null.idx").exists()
+
+
 @pytest.mark.parametrize("order", ["Fortran", "big-endian", "Fortran, big-endian"])
 def test_the_order_in_memory_does_not_matter(photos: list[str], vectors: np.ndarray, order: str) -> None:
     own = vectors.astype(">f4") if "big-endian" in order else vectors

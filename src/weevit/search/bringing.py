@@ -140,7 +140,9 @@ def _add(writer: Writer, names: Names, part: Part, width: int, source: Path) -> 
 
 
 def _all_of_length_1(vectors: npt.NDArray[np.floating[Any]]) -> bool:
-    return bool((np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1) < 1e-2).all())
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    own = lengths[lengths > 0]  # zeros stand for an image without a vector, and have no length that tells
+    return bool(len(own)) and bool((np.abs(own - 1) < 1e-2).all())
 
 
 def _check_maker(predictor: Predictor, part: Part, source: Path) -> None:
@@ -267,5 +269,8 @@ def _of_batch(batch: Any, name: str, vector: str, path: Path) -> Part:
     lengths = [width] * len(kept) if arrow.types.is_fixed_size_list(kind) else column.value_lengths().to_pylist()
     if flat.null_count or any(length != width for length in lengths) or (len(kept) and not _sound(width)):
         raise UsageError(f"{path}: the lists of the column {vector} differ in length, or have gaps.", "")
-    names = [str(own)[:_LONGEST_ID] for own in batch.column(name).take(arrow.array(kept)).to_pylist()]
+    ids = batch.column(name).take(arrow.array(kept)).to_pylist()
+    if any(own is None for own in ids):
+        raise UsageError(f"{path}: the column {name} lacks the id of a vector.", "Give each vector an id.")
+    names = [(os.fsdecode(own) if isinstance(own, bytes) else str(own))[:_LONGEST_ID] for own in ids]
     return names, flat.to_numpy(zero_copy_only=False).reshape(len(kept), max(width, 1))
