@@ -141,6 +141,19 @@ def test_a_file_of_a_list_that_is_missing_leaves(digits: weevit.Predictor, photo
     assert list(made.ids()) == [name for name in names if name != "photos/3.png"]
 
 
+def test_an_index_in_the_home_folder_is_made_where_it_is_opened(
+    digits: weevit.Predictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert weevit.index("photos", "~/photos.idx", digits).folder == tmp_path / "home" / "photos.idx"
+    weevit.index("photos", "~/photos.idx", digits)
+    np.save("v.npy", np.eye(2))
+    Path("v.ids.txt").write_text("a\nb\n")
+    assert weevit.index_vectors("v.npy", "~/v.idx").folder == tmp_path / "home" / "v.idx"
+    assert not Path("~").exists()
+
+
 # ---- searching
 
 
