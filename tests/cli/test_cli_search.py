@@ -125,6 +125,8 @@ def test_an_index_of_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_vectors_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     says(capsys, "embed photos -m digits -o v.npy -q")
+    _, err = says(capsys, "index --from v.npy -o unknown.idx")
+    assert "next: weevit search" not in err  # no image can be compared with vectors of an unknown model
     _, err = says(capsys, "index --from v.npy -m digits -o v.idx")
     assert "9 images in v.idx" in err
     assert says(capsys, "search v.idx photos/2.png -k 1 -q")[0] == "1.0000  photos/2.png\n"

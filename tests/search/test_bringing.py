@@ -57,6 +57,22 @@ def test_ids_of_parquet_are_text_or_bytes_and_none_is_absent(photos: list[str], 
     assert not Path("null.idx").exists()
 
 
+def test_ids_that_are_no_text_are_written_as_text(vectors: np.ndarray) -> None:
+    np.save("v.npy", vectors[:2])
+    Path("v.ids.txt").write_bytes(b"caf\xe9.jpg\nb.jpg\n")
+    made = weevit.index_vectors("v.npy", "v.idx")
+    assert list(made.ids()) == ["caf\\udce9.jpg", "b.jpg"]
+    assert pq.read_table(made.to_parquet("out.parquet"))["input"].to_pylist() == list(made.ids())
+
+
+def test_vectors_of_an_unknown_model_take_no_images(
+    digits: weevit.Predictor, photos: list[str], vectors: np.ndarray
+) -> None:
+    weevit.index_vectors(save(vectors, photos), "v.idx")
+    with pytest.raises(UsageError, match="does not know the model of its vectors"):
+        weevit.index("photos", "v.idx", digits)
+
+
 @pytest.mark.parametrize("order", ["Fortran", "big-endian", "Fortran, big-endian"])
 def test_the_order_in_memory_does_not_matter(photos: list[str], vectors: np.ndarray, order: str) -> None:
     own = vectors.astype(">f4") if "big-endian" in order else vectors

@@ -148,7 +148,7 @@ def _ended(made: Index, progress: Progress, json_lines: bool, strict: bool, quie
         gone = f" · {progress.gone:,} gone" if progress.gone else ""
         lost = f" · {progress.lost:,} were damaged and are made again" if progress.lost else ""
         tell(f"{len(made):,} images in {made.folder} · {_words(progress)}{gone}{lost}")
-        if len(made):
+        if len(made) and made.space.maker is not None:
             tell(f"next: weevit search {typed(made.folder)} QUERY.jpg")
     if not len(made):
         return EXIT_FAILED

@@ -27,7 +27,7 @@ from weevit.images.files import LocalFile
 from weevit.images.lines import lines, open_text
 from weevit.images.names import Names
 from weevit.images.parquet import pyarrow
-from weevit.images.source import Source
+from weevit.images.source import Source, printable
 from weevit.predict import Predictor, load
 from weevit.search.building import Progress, Watcher
 from weevit.search.index import Index, open_index
@@ -61,8 +61,6 @@ _CHECKED = 4
 
 _SAME = 0.999
 """Least cosine of the vector that was brought and that of the image: float16, and other versions of Pillow."""
-
-_LONGEST_ID = 4096
 
 Part = tuple[list[str], npt.NDArray[np.floating[Any]]]
 """Ids, and (n, D) vectors."""
@@ -203,7 +201,7 @@ def _of_npy(source: Path, beside: Path, read: Callable[[str], str]) -> Iterator[
         kind = f"{every.dtype} of shape {every.shape}" if isinstance(every, np.ndarray) else "an archive"
         raise UsageError(f"{source} holds {kind}; expected floating point of shape (n, D).", "numpy.save writes one.")
     with open_text(LocalFile(beside)) as text:
-        names = [read(line.rstrip("\r\n")) if line is not None else "" for line in lines(text)]
+        names = [printable(read(line.rstrip("\r\n"))) if line is not None else "" for line in lines(text)]
     if len(names) != len(every):
         raise UsageError(f"{beside} has {len(names):,} lines for {len(every):,} vectors.", "One id per line.")
     for top in range(0, len(every), _AT_ONCE):
@@ -273,5 +271,5 @@ def _of_batch(batch: Any, name: str, vector: str, path: Path) -> Part:
     ids = batch.column(name).take(arrow.array(kept)).to_pylist()
     if any(own is None for own in ids):
         raise UsageError(f"{path}: the column {name} lacks the id of a vector.", "Give each vector an id.")
-    names = [(os.fsdecode(own) if isinstance(own, bytes) else str(own))[:_LONGEST_ID] for own in ids]
+    names = [printable(os.fsdecode(own) if isinstance(own, bytes) else str(own)) for own in ids]
     return names, flat.to_numpy(zero_copy_only=False).reshape(len(kept), max(width, 1))

@@ -119,6 +119,7 @@ def index(
         predictor = _model(model, manifest, threads)
         if manifest is None:
             manifest = Manifest(space_of(predictor), base=str(Path.cwd()))
+        manifest.space.made_with()  # nothing is compared with vectors that nobody knows the model of
         manifest.space.check(predictor)
         update = _Update(predictor, Writer(folder, manifest), Kept(predictor, cache or default_cache()), watch)
         update.run(expand(lasting), should_stop, prune)
