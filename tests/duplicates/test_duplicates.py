@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from scenes import encoded, scaled, scene
 
 import weevit
+from weevit.duplicates import resembling
 from weevit.duplicates.find import UNCHECKED, find_duplicates
 from weevit.duplicates.groups import DuplicateGroup, Duplicates
 from weevit.duplicates.looks import Progress
@@ -238,6 +239,26 @@ def test_an_image_over_white_is_no_copy_of_a_transparent_one(tmp_path: Path) -> 
         frozenset({"opaque.png", "photo.jpg"}), frozenset({"clear.png", "clear.webp"})
     }  # fmt: skip
     assert any("one is transparent in places" in group.why for group in found.moments)
+
+
+def test_of_many_alike_images_the_nearest_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a camera on a stand: every thumbnail is like every other, and few are copies."""
+    image, compared = scene(1, PHOTO), []
+    for number in range(14):
+        edited, place = image.copy(), (10 * number, 8 * number)
+        edited.paste(ImageOps.invert(image.crop((*place, place[0] + 18, place[1] + 12))), place)
+        labelled.put(tmp_path / f"{number}.jpg", encoded(edited, quality=95))
+        labelled.put(tmp_path / f"{number}-copy.jpg", encoded(edited, quality=90))
+    monkeypatch.setattr(resembling, "MOST", 3)
+    own = resembling.Resembling._relation
+    monkeypatch.setattr(
+        resembling.Resembling, "_relation", lambda self, *pair: compared.append(pair) or own(self, *pair)
+    )
+    found = without_model(tmp_path)
+    assert {frozenset(group[1]) for group in names(found.copies)} == {
+        frozenset({f"{number}.jpg", f"{number}-copy.jpg"}) for number in range(14)
+    }
+    assert len(compared) <= 28 * 6
 
 
 def test_progress_is_told(tmp_path: Path, digits: weevit.Predictor) -> None:
