@@ -129,6 +129,19 @@ def test_the_list_says_what_to_do_with_each_file_once(messy: Path, tmp_path: Pat
     assert len(set(removed)) == len(removed)
 
 
+def test_a_file_with_links_to_it_is_not_to_be_removed(tmp_path: Path) -> None:
+    for place, name in enumerate(["train/hat/1", "train/hat/2", "train/hat/3", "train/dress/4", "test/dress/5"]):
+        labelled.put(tmp_path / f"{name}.jpg", encoded(scene(place)))
+    labelled.put(tmp_path / "test/hat/6.jpg", encoded(scene(6)))
+    (tmp_path / "train/hat/0.jpg").symlink_to("2.jpg")
+    (tmp_path / "test/hat/link.jpg").symlink_to("../../train/hat/1.jpg")
+    rows = [(fix.path, fix.other, fix.suggestion) for fix in fixes(check_data(tmp_path, embeddings=False))]
+    assert rows == [
+        ("train/hat/1.jpg", "test/hat/link.jpg", "look: both names are of this file"),
+        ("train/hat/0.jpg", "train/hat/2.jpg", "remove"),
+    ]
+
+
 def test_after_the_list_is_followed_nothing_is_left_to_remove(messy: Path) -> None:
     for fix in fixes(check_data(messy, embeddings=False)):
         if fix.suggestion == "remove":

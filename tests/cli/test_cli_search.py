@@ -79,7 +79,8 @@ def test_from_photos_to_hits(capsys: pytest.CaptureFixture[str]) -> None:
         ("search photos.idx photos/1.png -k 10", "k is 10, and the index holds 9 images"),
         ("search photos.idx photos/1.png -k 0", "-k is 1 or more"),
         ("search nothing.idx photos/1.png", "is not there"),
-        ("search photos photos/1.png", "is no index"),
+        ("search photos photos/1.png", "is no index.\nweevit index PHOTOS -o photos.idx"),
+        ("search photos.idx --class " + "1" * 5000, "No class '1"),
         ("search photos.idx photos/1.png -m nothing", "nothing"),
         ("bench digits digits", "One model is measured at a time: 2 were given"),
     ],
@@ -124,6 +125,8 @@ def test_an_index_of_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_vectors_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     says(capsys, "embed photos -m digits -o v.npy -q")
+    _, err = says(capsys, "index --from v.npy -o unknown.idx")
+    assert "next: weevit search" not in err  # no image can be compared with vectors of an unknown model
     _, err = says(capsys, "index --from v.npy -m digits -o v.idx")
     assert "9 images in v.idx" in err
     assert says(capsys, "search v.idx photos/2.png -k 1 -q")[0] == "1.0000  photos/2.png\n"

@@ -82,6 +82,11 @@ def test_different_images_and_plain_ones_are_no_copies() -> None:
     assert near(*(encoded(scene(seed)) for seed in range(60)), *plain) == []
 
 
+def test_plain_colours_are_no_copies_of_each_other() -> None:
+    colours = [(200, 30, 30), (100, 15, 15), (250, 180, 180), (30, 30, 200), (10, 10, 66)]
+    assert near(*(encoded(Image.new("RGB", (90, 80), colour), "PNG") for colour in colours)) == []
+
+
 def test_copies_of_copies_are_one_group_with_all_their_exact_ones() -> None:
     first = encoded(scene(7), quality=95)
     data = [first, encoded(scene(8)), encoded(scene(7), quality=60), first, encoded(scaled(scene(7), 0.6)), first]

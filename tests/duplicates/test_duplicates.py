@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from scenes import encoded, scaled, scene
 
 import weevit
+from weevit.duplicates import resembling
 from weevit.duplicates.find import UNCHECKED, find_duplicates
 from weevit.duplicates.groups import DuplicateGroup, Duplicates
 from weevit.duplicates.looks import Progress
@@ -209,6 +210,55 @@ def test_flat_images_are_copies_by_their_bytes_only(tmp_path: Path, digits: weev
     for name, level in (("a", 10), ("b", 10), ("c", 11)):
         labelled.put(tmp_path / f"{name}.png", encoded(Image.new("RGB", (60, 60), (level,) * 3), "PNG"))
     assert names(find_duplicates(tmp_path, digits).copies) == [("exact", ["a.png", "b.png"])]
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif"])
+def test_frames_and_pages_behind_the_first_are_no_copies(tmp_path: Path, ending: str) -> None:
+    first, second, third = (scene(seed, PHOTO) for seed in (1, 2, 3))
+    first.save(tmp_path / "still.png")
+    for name, last in (("one", second), ("other", third)):
+        first.save(tmp_path / f"{name}.{ending}", save_all=True, append_images=[last])
+    found = find_duplicates(tmp_path, embeddings=False)
+    assert found.copies == ()
+    assert "only the first of several frames or pages was compared" in found.moments[0].why
+
+
+def test_an_image_over_white_is_no_copy_of_a_transparent_one(tmp_path: Path) -> None:
+    clear = scene(1, PHOTO).convert("RGBA")
+    clear.putalpha(Image.new("L", clear.size, 255))
+    clear.save(tmp_path / "opaque.png")
+    scene(1, PHOTO).save(tmp_path / "photo.jpg", quality=95)
+    hole = Image.new("L", clear.size, 255)
+    hole.paste(0, (0, 0, 40, clear.height))
+    clear.putalpha(hole)
+    clear.save(tmp_path / "clear.png")
+    clear.save(tmp_path / "clear.webp", lossless=True)
+    Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB").save(tmp_path / "flat.bmp")
+    found = find_duplicates(tmp_path, embeddings=False)
+    assert {frozenset(group[1]) for group in names(found.copies)} == {
+        frozenset({"opaque.png", "photo.jpg"}), frozenset({"clear.png", "clear.webp"})
+    }  # fmt: skip
+    assert any("one is transparent in places" in group.why for group in found.moments)
+
+
+def test_of_many_alike_images_the_nearest_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a camera on a stand: every thumbnail is like every other, and few are copies."""
+    image, compared = scene(1, PHOTO), []
+    for number in range(14):
+        edited, place = image.copy(), (10 * number, 8 * number)
+        edited.paste(ImageOps.invert(image.crop((*place, place[0] + 18, place[1] + 12))), place)
+        labelled.put(tmp_path / f"{number}.jpg", encoded(edited, quality=95))
+        labelled.put(tmp_path / f"{number}-copy.jpg", encoded(edited, quality=90))
+    monkeypatch.setattr(resembling, "MOST", 3)
+    own = resembling.Resembling._relation
+    monkeypatch.setattr(
+        resembling.Resembling, "_relation", lambda self, *pair: compared.append(pair) or own(self, *pair)
+    )
+    found = without_model(tmp_path)
+    assert {frozenset(group[1]) for group in names(found.copies)} == {
+        frozenset({f"{number}.jpg", f"{number}-copy.jpg"}) for number in range(14)
+    }
+    assert len(compared) <= 28 * 6
 
 
 def test_progress_is_told(tmp_path: Path, digits: weevit.Predictor) -> None:

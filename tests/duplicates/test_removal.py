@@ -442,6 +442,13 @@ def test_what_is_no_list_and_no_trash(photos: Path, dup: Path, tmp_path: Path, n
         assert "weevit dedup" in caught.value.hint
 
 
+def test_a_list_is_not_to_be_written_among_the_images(photos: Path, tmp_path: Path) -> None:
+    for name, new in ((photos, "dup"), (tmp_path / "gone", tmp_path / "gone")):
+        with pytest.raises(UsageError) as caught:
+            weevit.apply_duplicates(name, tmp_path / "trash")
+        assert caught.value.hint == f"weevit dedup photos -o {new}"
+
+
 def test_a_disk_that_is_full_stops_and_the_same_call_resumes(photos: Path, dup: Path, tmp_path: Path) -> None:
     before = tree(photos)
     with mounts.small_disk(tmp_path / "disk") as disk:

@@ -38,6 +38,52 @@ def save(vectors: Any, ids: list[str], name: str = "v.npy") -> str:
     return name
 
 
+@pytest.mark.parametrize("zeros", [0, 1])
+def test_vectors_of_length_1_are_known_beside_zeros(photos: list[str], vectors: np.ndarray, zeros: int) -> None:
+    own = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    own[:zeros] = 0
+    assert weevit.index_vectors(save(own, photos), "v.idx").space.normalized
+    own[3] *= 2
+    assert not weevit.index_vectors(save(own, photos), "other.idx").space.normalized
+
+
+def test_ids_of_parquet_are_text_or_bytes_and_none_is_absent(photos: list[str], vectors: np.ndarray) -> None:
+    lists = pa.array(vectors.tolist(), pa.list_(pa.float32()))
+    pq.write_table(pa.table({"path": [own.encode() for own in photos], "vector": lists}), "bytes.parquet")
+    assert list(weevit.index_vectors("bytes.parquet", "v.idx").ids()) == photos
+    pq.write_table(pa.table({"path": [None, *photos[1:]], "vector": lists}), "null.parquet")
+    with pytest.raises(UsageError, match="the column path lacks the id of a vector"):
+        weevit.index_vectors("null.parquet", "null.idx")
+    assert not Path("null.idx").exists()
+
+
+def test_ids_that_are_no_text_are_written_as_text(vectors: np.ndarray) -> None:
+    np.save("v.npy", vectors[:2])
+    Path("v.ids.txt").write_bytes(b"caf\xe9.jpg\nb.jpg\n")
+    made = weevit.index_vectors("v.npy", "v.idx")
+    assert list(made.ids()) == ["caf\\udce9.jpg", "b.jpg"]
+    assert pq.read_table(made.to_parquet("out.parquet"))["input"].to_pylist() == list(made.ids())
+
+
+def test_vectors_of_an_unknown_model_take_no_images(
+    digits: weevit.Predictor, photos: list[str], vectors: np.ndarray
+) -> None:
+    weevit.index_vectors(save(vectors, photos), "v.idx")
+    with pytest.raises(UsageError, match="does not know the model of its vectors"):
+        weevit.index("photos", "v.idx", digits)
+
+
+@pytest.mark.parametrize("order", ["Fortran", "big-endian", "Fortran, big-endian"])
+def test_the_order_in_memory_does_not_matter(photos: list[str], vectors: np.ndarray, order: str) -> None:
+    own = vectors.astype(">f4") if "big-endian" in order else vectors
+    own = np.asfortranarray(own) if "Fortran" in order else own
+    made = weevit.index_vectors(save(own, photos), "v.idx")
+    ids, read = made.to_numpy()
+    assert ids == photos
+    assert read.tolist() == vectors.astype(np.float16).tolist()
+    assert [hits[0].id for hits in made.search_vectors(vectors, k=1)] == photos
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("form", ["npy", "list", "large_list", "fixed", "folder"])
 def test_vectors_are_those_that_were_brought(

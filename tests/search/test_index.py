@@ -117,6 +117,43 @@ def test_an_empty_folder_does_not_empty_an_index(digits: weevit.Predictor, photo
         made.search(Path("elsewhere/0.png"))
 
 
+@pytest.mark.parametrize("why", ["missing", "unreadable"])
+def test_a_list_of_files_that_cannot_be_read_does_not_empty_an_index(
+    digits: weevit.Predictor, photos: Path, why: str
+) -> None:
+    names = [f"photos/{number}.png" for number in range(COUNT)]
+    weevit.index(names, "photos.idx", digits)
+    photos.rename("elsewhere")
+    if why == "unreadable":
+        for name in names:
+            Path(name).mkdir(parents=True)
+    with pytest.raises(UsageError, match="or their files cannot be read"):
+        weevit.index(names, "photos.idx", digits)
+    assert len(weevit.open_index("photos.idx")) == COUNT
+    assert len(weevit.index(names, "photos.idx", digits, prune=True)) == 0
+
+
+def test_a_file_of_a_list_that_is_missing_leaves(digits: weevit.Predictor, photos: Path) -> None:
+    names = [f"photos/{number}.png" for number in range(COUNT)]
+    weevit.index(names, "photos.idx", digits)
+    (photos / "3.png").unlink()
+    made = weevit.index(names, "photos.idx", digits)
+    assert list(made.ids()) == [name for name in names if name != "photos/3.png"]
+
+
+def test_an_index_in_the_home_folder_is_made_where_it_is_opened(
+    digits: weevit.Predictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert weevit.index("photos", "~/photos.idx", digits).folder == tmp_path / "home" / "photos.idx"
+    weevit.index("photos", "~/photos.idx", digits)
+    np.save("v.npy", np.eye(2))
+    Path("v.ids.txt").write_text("a\nb\n")
+    assert weevit.index_vectors("v.npy", "~/v.idx").folder == tmp_path / "home" / "v.idx"
+    assert not Path("~").exists()
+
+
 # ---- searching
 
 
@@ -141,6 +178,17 @@ def test_several_images_mean_what_they_have_in_common_without_what_is_not_meant(
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in by_hand], abs=1e-5)
     scores = {hit.id: hit.score for hit in found}
     assert scores["photos/3.png"] < {hit.id: hit.score for hit in made.search(like, COUNT)}["photos/3.png"]
+
+
+@pytest.mark.parametrize("length", [1e-44, 1e-30, 1e30])
+@pytest.mark.filterwarnings("error")
+def test_the_length_of_a_query_does_not_matter(digits: weevit.Predictor, photos: Path, length: float) -> None:
+    made, _ = make(digits)
+    query = np.zeros((1, 64), np.float32)
+    query[0, :2] = 1, -1
+    ((first, *_),) = made.search_vectors(query, 3)
+    ((same, *_),) = made.search_vectors(query * np.float32(length), 3)
+    assert (same.id, same.score) == (first.id, pytest.approx(first.score, abs=1e-6))
 
 
 def test_a_class_is_found_by_its_probability(digits: weevit.Predictor, photos: Path) -> None:
@@ -169,6 +217,7 @@ def test_a_class_is_found_by_its_probability(digits: weevit.Predictor, photos: P
         (lambda index: index.search_vectors(np.ones((0, 64), np.float32)), "vectors of 64 numbers"),
         (lambda index: index.search_class("eleven"), "No class 'eleven'"),
         (lambda index: index.search_class(10), "No class '10'"),
+        (lambda index: index.search_class("1" * 5000), "No class '1"),
     ],
 )  # fmt: skip
 def test_bad_queries_are_typed_errors(
@@ -237,6 +286,20 @@ def test_a_strangers_index_has_no_model_fetched(
     monkeypatch.setattr("weevit.zoo.resolve.fetch", lambda *arguments: pytest.fail(f"fetches {arguments}"))
     with pytest.raises(UsageError):
         weevit.open_index("photos.idx").search("photos/0.png", 1)
+
+
+def test_the_file_of_an_image_is_the_one_that_was_indexed(
+    digits: weevit.Predictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = make(digits)
+    shutil.copytree(photos, tmp_path / "copy" / "photos")
+    monkeypatch.chdir(tmp_path / "copy")
+    assert opened.path_of("photos/3.png") == tmp_path / "photos" / "3.png"
+    made, _ = make(digits, str(tmp_path / "photos.idx"))  # the rows are of the copies now
+    monkeypatch.chdir(tmp_path)
+    assert made.path_of("photos/3.png") == tmp_path / "copy" / "photos" / "3.png"
+    shutil.rmtree(tmp_path / "copy")
+    assert made.path_of("photos/3.png") == Path("photos/3.png")
 
 
 def test_ids_are_found_from_another_folder(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from weevit.checking.results import CheckedImage, Copies, DataCheck
 from weevit.duplicates.copies import EXACT
@@ -49,8 +51,13 @@ def fixes(check: DataCheck) -> list[Fix]:
 def _all(check: DataCheck) -> Iterator[Fix]:
     for broken in check.broken:
         yield _fix(broken.image, f"broken: {broken.kind}", "", REMOVE)
+    files = {
+        image: source.value
+        for image, source in zip(check.images, check.sources, strict=False)
+        if isinstance(source.value, str | Path)
+    }
     for copies in check.copies:
-        yield from _copies(copies)
+        yield from _copies(copies, files)
     for suspect in check.suspects:
         times = f"{suspect.suggested / max(suspect.own, 1e-6):,.0f} times"
         yield _fix(suspect.image, "label", "", f"{LOOK}: {suspect.suggestion} is {times} as probable")
@@ -61,8 +68,11 @@ def _all(check: DataCheck) -> Iterator[Fix]:
         yield _fix(unusual.image, unusual.kind, "", f"{LOOK}: {unusual.detail}")
 
 
-def _copies(copies: Copies) -> Iterator[Fix]:
-    kept = min(copies.members, key=lambda image: _KEPT_FIRST.index(image.split))
+Files = Mapping[CheckedImage, str | Path]
+
+
+def _copies(copies: Copies, files: Files) -> Iterator[Fix]:
+    kept = min(copies.members, key=lambda image: (_KEPT_FIRST.index(image.split), _is_link(image, files)))
     for image in copies.members:
         if image is kept:
             continue
@@ -70,8 +80,20 @@ def _copies(copies: Copies) -> Iterator[Fix]:
         reason = f"{copies.kind} copy" + (" in another split" if leak else "")
         if image.labels != kept.labels:
             yield _fix(image, f"{reason}, of another class", kept.id, f"{LOOK}: {image.label} or {kept.label}?")
+        elif not _is_link(image, files) and _is_one_file(image, kept, files):
+            yield _fix(image, reason, kept.id, f"{LOOK}: both names are of this file")
         else:
             yield _fix(image, reason, kept.id, REMOVE if leak or copies.kind == EXACT else LOOK)
+
+
+def _is_link(image: CheckedImage, files: Files) -> bool:
+    return image in files and os.path.islink(files[image])  # noqa: PTH114 - text or a path
+
+
+def _is_one_file(image: CheckedImage, other: CheckedImage, files: Files) -> bool:
+    """Whether one name leads to the file of the other, so that a removal takes both."""
+    there = image in files and other in files
+    return there and os.path.realpath(files[image]) == os.path.realpath(files[other])
 
 
 def _fix(image: CheckedImage, reason: str, other: str, suggestion: str) -> Fix:

@@ -47,6 +47,7 @@ def index(
     """
     from weevit.search.manifest import INDEX
     from weevit.store.folder import check_folder
+    from weevit.store.home import expand_home
 
     if output is None:
         raise UsageError("Where should the index go? No --output was given.", "-o photos.idx")
@@ -57,6 +58,7 @@ def index(
         )
     if vectors is None and ids is not None:
         raise UsageError("--ids is for --from FILE.npy.", "Leave --ids out.")
+    output = expand_home(output)
     check_folder(output, INDEX, [*inputs, *([vectors] if vectors else [])])
     if vectors is None:
         made = _made(inputs, loading, prune, output, quiet)
@@ -146,7 +148,7 @@ def _ended(made: Index, progress: Progress, json_lines: bool, strict: bool, quie
         gone = f" · {progress.gone:,} gone" if progress.gone else ""
         lost = f" · {progress.lost:,} were damaged and are made again" if progress.lost else ""
         tell(f"{len(made):,} images in {made.folder} · {_words(progress)}{gone}{lost}")
-        if len(made):
+        if len(made) and made.space.maker is not None:
             tell(f"next: weevit search {typed(made.folder)} QUERY.jpg")
     if not len(made):
         return EXIT_FAILED

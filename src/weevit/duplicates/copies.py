@@ -24,7 +24,7 @@ FARTHEST = 0.006
 """Greatest distance (1 - correlation) of two copies."""
 
 _FLAT = 2.0
-"""Least standard deviation of a thumbnail, of 255; otherwise one grey wall would be the copy of another."""
+"""Least standard deviation of a thumbnail, of 255; otherwise one plain wall would be the copy of another."""
 
 Rows = npt.NDArray[np.float32]
 
@@ -81,9 +81,12 @@ def near_pairs(looks: Sequence[Look], exact: Sequence[Group]) -> Iterator[tuple[
 
 def varied_thumbs(looks: Sequence[Look]) -> dict[int, npt.NDArray[np.uint8]]:
     """Index -> thumbnail, of the images that have something in them."""
-    return {
-        index: look.thumb for index, look in enumerate(looks) if look.thumb is not None and look.thumb.std() >= _FLAT
-    }
+    return {index: look.thumb for index, look in enumerate(looks) if look.thumb is not None and _varied(look.thumb)}
+
+
+def _varied(thumb: npt.NDArray[np.uint8]) -> bool:
+    """Whether its pixels differ: the channels of one colour do, and are no shape."""
+    return float((thumb - thumb.mean(axis=(0, 1))).std()) >= _FLAT
 
 
 def _pairs(thumbs: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, float, bool]]:

@@ -124,7 +124,8 @@ def read_duplicates(folder: str | Path) -> Duplicates:
     """
     path = Path(folder)
     if not os.path.lexists(path / RECORD):
-        raise UsageError(f"{path} holds no list of duplicates ({RECORD}).", f"weevit dedup photos -o {typed(path)}")
+        new = "dup" if os.path.lexists(path) else path  # what is there may be the images
+        raise UsageError(f"{path} holds no list of duplicates ({RECORD}).", f"weevit dedup photos -o {typed(new)}")
     try:
         return read_record_file(Duplicates, path / RECORD, SCHEMA, MAX_RECORD_BYTES)
     except MalformedFileError as error:

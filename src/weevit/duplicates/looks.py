@@ -108,7 +108,7 @@ def look_at(
 
 def _look(source: Source, limits: Limits) -> Look:
     try:
-        data = _bytes_of(source, limits)
+        data = bytes_of(source, limits)
     except ImageError as error:
         return Look(error)
     digest, size = hashlib.sha256(data).hexdigest(), len(data)
@@ -120,7 +120,8 @@ def _look(source: Source, limits: Limits) -> Look:
     return Look(None, digest, size, image.width, image.height, facts, thumb)
 
 
-def _bytes_of(source: Source, limits: Limits) -> bytes:
+def bytes_of(source: Source, limits: Limits) -> bytes:
+    """The encoded bytes of an image; ImageError where they cannot be read, UsageError for pixels in memory."""
     value = source.value
     if isinstance(value, ImageError):
         raise value

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from weevit.duplicates.copies import FARTHEST, exact_groups, near_pairs, thumb_rows, varied_thumbs
 from weevit.duplicates.groups import CROPPED, EXACT, LOOKS, MIRRORED, NEAR
-from weevit.duplicates.looks import Look
+from weevit.duplicates.looks import Look, bytes_of
 from weevit.duplicates.moments import Member, Near, between, linked
 from weevit.duplicates.overlay import (
     SIDE,
@@ -33,7 +34,9 @@ from weevit.duplicates.overlay import (
     sketch,
 )
 from weevit.engine.ahead import map_ahead
+from weevit.errors import ImageError
 from weevit.images.decode import Limits
+from weevit.images.facts import is_transparent
 from weevit.images.source import Source
 from weevit.images.taken import Taken
 from weevit.search.neighbours import nearest
@@ -43,6 +46,10 @@ WINDOW = 0.85
 
 NEIGHBOURS = 5
 """Nearest embeddings of which an image may be a part."""
+
+MOST = 32
+"""Images of a large set that are laid over its best one at a time, the nearest first, until one time finds no copy: a
+camera on a stand takes thousands of images with alike thumbnails."""
 
 _SKETCHES = 512
 _AHEAD = 32
@@ -65,6 +72,9 @@ class Relation:
     why: str = ""
 
 
+_NONE = Relation("")
+
+
 class Resembling:
     """The images of a search, compared in pairs.
 
@@ -79,6 +89,8 @@ class Resembling:
         self._sources, self._looks, self._limits = sources, looks, limits
         self._thumbs = varied_thumbs(looks)
         self._sketches: OrderedDict[int, Sketch | None] = OrderedDict()
+        self._seen_through: dict[int, bool] = {}
+        self._related: dict[tuple[int, int], Relation] = {}
         self._lock = Lock()
         self.order = sorted(range(len(looks)), key=lambda own: (-looks[own].pixels, -looks[own].bytes, ages[own], own))
         self._rank = {index: rank for rank, index in enumerate(self.order)}
@@ -140,9 +152,15 @@ class Resembling:
 
     def relation(self, first: int, second: int) -> Relation:
         """Whether the first shows what the second does, or a part of it; symmetric but for `contained`."""
-        taken, other = self._taken(first), self._taken(second)
-        if taken is not None and other is not None and taken.differs(other):
-            return Relation("", why=f"alike as thumbnails, but {between(taken, other)}")
+        if (first, second) not in self._related:
+            self._related[first, second] = self._relation(first, second)
+        return self._related[first, second]
+
+    # ---- steps
+
+    def _relation(self, first: int, second: int) -> Relation:
+        if unlike := self._unlike(first, second):
+            return Relation("", why=f"alike as thumbnails, but {unlike}")
         start, turned = self._start(first, second)
         if start is not None:
             over = self._laid(first, second, start, turned)
@@ -155,7 +173,14 @@ class Resembling:
                 return Relation(CROPPED, over.distance, contained=False)
         return Relation("", why="alike as thumbnails, but not the same pixels")
 
-    # ---- steps
+    def _unlike(self, first: int, second: int) -> str:
+        """What makes two images none of which replaces the other, whatever their pixels are; empty without that."""
+        (one, taken), (two, other) = ((self._looks[index], self._taken(index)) for index in (first, second))
+        if taken is not None and other is not None and taken.differs(other):
+            return between(taken, other)
+        if any(look.facts is not None and look.facts.several for look in (one, two)):
+            return "only the first of several frames or pages was compared"
+        return "one is transparent in places" if self._transparent(first) != self._transparent(second) else ""
 
     def _compared(self, pair: tuple[int, int]) -> tuple[tuple[int, int], Relation]:
         return pair, self.relation(*pair)
@@ -169,7 +194,7 @@ class Resembling:
         best = left[0]
         tried = {best}
         while True:
-            relations = {index: self.relation(best, index) for index in left if index != best}
+            relations = self._relations(best, [index for index in left if index != best])
             larger = [
                 index for index, own in relations.items() if own.kind and not own.contained and index not in tried
             ]
@@ -183,6 +208,25 @@ class Resembling:
         inside = {best} | {member.index for member in shown}
         return [Member(best, "", 0.0), *shown], [index for index in left if index not in inside]
 
+    def _relations(self, best: int, others: list[int]) -> dict[int, Relation]:
+        """How the best image of a set shows others; those that are left out show other pixels, as far as is known."""
+        found: dict[int, Relation] = {}
+        ordered = others if len(others) <= MOST else self._nearest_first(best, others)
+        for top in range(0, len(ordered), MOST):
+            own = {index: self.relation(best, index) for index in ordered[top : top + MOST]}
+            found |= own
+            if not any(relation.kind for relation in own.values()):
+                break
+        return found
+
+    def _nearest_first(self, best: int, others: list[int]) -> list[int]:
+        """The parts and wholes that are known already, then the others by their thumbnails."""
+        thumbs = np.stack([self._thumbs[index] for index in (best, *others)])
+        rows, turned = thumb_rows(thumbs), thumb_rows(thumbs[:, :, ::-1])
+        alike = np.maximum(rows[1:] @ rows[0], turned[1:] @ rows[0])
+        known = [any(self._related.get(pair, _NONE).kind for pair in ((best, own), (own, best))) for own in others]
+        return [others[at] for at in np.lexsort((-alike, ~np.array(known))).tolist()]
+
     def _with_twins(self, group: list[Member]) -> list[Member]:
         """The group with the other files that have the bytes of a member."""
         found = []
@@ -192,8 +236,9 @@ class Resembling:
         return found
 
     def _unsure(self, first: int, second: int) -> Near | None:
-        relation = self.relation(first, second)
-        return Near(first, second, LOOKS, 0.0, relation.why) if not relation.kind else None
+        """What makes two images no copies, where they were compared."""
+        relation = self._related.get((first, second)) or self._related.get((second, first))
+        return Near(first, second, LOOKS, 0.0, relation.why) if relation is not None and not relation.kind else None
 
     def _start(self, first: int, second: int) -> tuple[Window | None, bool]:
         """A guess which window of the first the second shows, and whether it is mirrored."""
@@ -233,6 +278,15 @@ class Resembling:
             if len(self._sketches) > _SKETCHES:
                 self._sketches.popitem(last=False)
         return made
+
+    def _transparent(self, index: int) -> bool:
+        facts = self._looks[index].facts
+        if facts is None or not facts.alpha:
+            return False
+        if index not in self._seen_through:
+            with suppress(ImageError):  # gone since: it has no sketch either
+                self._seen_through[index] = is_transparent(bytes_of(self._sources[index], self._limits))
+        return self._seen_through.get(index, True)
 
     def _taken(self, index: int) -> Taken | None:
         facts = self._looks[index].facts

@@ -27,7 +27,7 @@ from weevit.images.files import LocalFile
 from weevit.images.lines import lines, open_text
 from weevit.images.names import Names
 from weevit.images.parquet import pyarrow
-from weevit.images.source import Source
+from weevit.images.source import Source, printable
 from weevit.predict import Predictor, load
 from weevit.search.building import Progress, Watcher
 from weevit.search.index import Index, open_index
@@ -36,6 +36,7 @@ from weevit.search.shards import KEY_BYTES, Rows
 from weevit.search.space import MAX_WIDTH, Space, space_of
 from weevit.search.writing import Writer
 from weevit.store.folder import held
+from weevit.store.home import expand_home
 from weevit.store.outputs import local
 from weevit.text import some, typed
 
@@ -60,8 +61,6 @@ _CHECKED = 4
 
 _SAME = 0.999
 """Least cosine of the vector that was brought and that of the image: float16, and other versions of Pillow."""
-
-_LONGEST_ID = 4096
 
 Part = tuple[list[str], npt.NDArray[np.floating[Any]]]
 """Ids, and (n, D) vectors."""
@@ -90,7 +89,7 @@ def index_vectors(
         OutputError: the folder is in use or cannot be written.
         MissingExtraError: pyarrow or filelock is not installed.
     """
-    source, folder = Path(vectors), local(output)
+    source, folder = Path(vectors), expand_home(local(output))
     read = _reader(source, None if ids is None else Path(ids))
     given = model.checkpoint.path if isinstance(model, Predictor) else model
     with held(folder, INDEX, (given, source, ids)):
@@ -140,7 +139,9 @@ def _add(writer: Writer, names: Names, part: Part, width: int, source: Path) -> 
 
 
 def _all_of_length_1(vectors: npt.NDArray[np.floating[Any]]) -> bool:
-    return bool((np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1) < 1e-2).all())
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    own = lengths[lengths > 0]  # zeros stand for an image without a vector, and have no length that tells
+    return bool(len(own)) and bool((np.abs(own - 1) < 1e-2).all())
 
 
 def _check_maker(predictor: Predictor, part: Part, source: Path) -> None:
@@ -200,7 +201,7 @@ def _of_npy(source: Path, beside: Path, read: Callable[[str], str]) -> Iterator[
         kind = f"{every.dtype} of shape {every.shape}" if isinstance(every, np.ndarray) else "an archive"
         raise UsageError(f"{source} holds {kind}; expected floating point of shape (n, D).", "numpy.save writes one.")
     with open_text(LocalFile(beside)) as text:
-        names = [read(line.rstrip("\r\n")) if line is not None else "" for line in lines(text)]
+        names = [printable(read(line.rstrip("\r\n"))) if line is not None else "" for line in lines(text)]
     if len(names) != len(every):
         raise UsageError(f"{beside} has {len(names):,} lines for {len(every):,} vectors.", "One id per line.")
     for top in range(0, len(every), _AT_ONCE):
@@ -267,5 +268,8 @@ def _of_batch(batch: Any, name: str, vector: str, path: Path) -> Part:
     lengths = [width] * len(kept) if arrow.types.is_fixed_size_list(kind) else column.value_lengths().to_pylist()
     if flat.null_count or any(length != width for length in lengths) or (len(kept) and not _sound(width)):
         raise UsageError(f"{path}: the lists of the column {vector} differ in length, or have gaps.", "")
-    names = [str(own)[:_LONGEST_ID] for own in batch.column(name).take(arrow.array(kept)).to_pylist()]
+    ids = batch.column(name).take(arrow.array(kept)).to_pylist()
+    if any(own is None for own in ids):
+        raise UsageError(f"{path}: the column {name} lacks the id of a vector.", "Give each vector an id.")
+    names = [printable(os.fsdecode(own) if isinstance(own, bytes) else str(own)) for own in ids]
     return names, flat.to_numpy(zero_copy_only=False).reshape(len(kept), max(width, 1))

@@ -32,6 +32,7 @@ from weevit.search.shards import Rows, key_of, stamp_of
 from weevit.search.space import space_of
 from weevit.search.writing import Writer
 from weevit.store.folder import held
+from weevit.store.home import expand_home
 from weevit.store.keys import Keys, first_8
 from weevit.store.outputs import local
 from weevit.zoo.weights import DEFAULT_MODEL
@@ -53,7 +54,7 @@ class Progress:
         copied: of them, those whose bytes are known: moved, copied, touched, or embedded before.
         embedded: of them, those that the model was asked for.
         errors: kind -> inputs without a vector.
-        gone: rows whose image is not among the inputs any more.
+        gone: rows whose image is not among the inputs any more, or cannot be read at all.
         lost: rows of damaged shards, which were made again.
         failures: (id, status, error) of the inputs without a vector.
     """
@@ -110,7 +111,7 @@ def index(
         OutputError: the folder is in use or cannot be written; what was finished is kept.
         MissingExtraError: filelock is not installed.
     """
-    folder = local(output)
+    folder = expand_home(local(output))
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     given = [model.checkpoint.path if isinstance(model, Predictor) else model, lasting]
     with held(folder, INDEX, given):
@@ -118,6 +119,7 @@ def index(
         predictor = _model(model, manifest, threads)
         if manifest is None:
             manifest = Manifest(space_of(predictor), base=str(Path.cwd()))
+        manifest.space.made_with()  # nothing is compared with vectors that nobody knows the model of
         manifest.space.check(predictor)
         update = _Update(predictor, Writer(folder, manifest), Kept(predictor, cache or default_cache()), watch)
         update.run(expand(lasting), should_stop, prune)
@@ -203,9 +205,13 @@ class _Update:
 
     def _take(self, found: Found) -> None:
         name, stamp, replaced = self.asked.pop(found.index)
-        for at in replaced:  # in the version in which the new row appears
-            self.writer.remove(at >> 32, at & 0xFFFFFFFF)
         failure, vector = found.failure, found.vector
+        unread = failure is not None and found.digest is None  # a list names images of a disk that is not mounted
+        for shard, row in ((at >> 32, at & 0xFFFFFFFF) for at in replaced):
+            if unread:
+                self.seen[shard][row] = False
+            else:
+                self.writer.remove(shard, row)  # in the version in which the new row appears
         if vector is not None:
             with np.errstate(over="ignore"):
                 narrow = vector.astype(np.float16)
@@ -232,12 +238,13 @@ class _Update:
         if self.progress.gone > MOST_GONE * there and not prune:
             raise UsageError(
                 f"{self.progress.gone:,} of the {there:,} images in {self.writer.folder} are not among the inputs any "
-                "more. Give all inputs each time. Their rows are kept so far.",
+                "more, or their files cannot be read. Give all inputs each time. Their rows are kept so far.",
                 "--prune   removes them",
             )
         for shard, rows in enumerate(gone):
             for row in np.flatnonzero(rows).tolist():
                 self.writer.remove(shard, row)
+        self.writer.rebase(Path.cwd())  # all rows are of inputs of this call now
         self.writer.publish()
 
 

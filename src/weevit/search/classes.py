@@ -10,6 +10,9 @@ from weevit.answers.results import Array
 from weevit.errors import UsageError, did_you_mean
 from weevit.zoo.checkpoint import Checkpoint
 
+_LONGEST = 20
+"""Digits of an index; Python refuses to read thousands of them."""
+
 
 def class_index(checkpoint: Checkpoint, name: str | int) -> int:
     """The index of a class by its id, its name, one of its names (`cat` of `cat, house cat`) or its index.
@@ -24,7 +27,7 @@ def class_index(checkpoint: Checkpoint, name: str | int) -> int:
         )
     labels = checkpoint.labels or ()
     word = str(name).strip()
-    if word.isdecimal() and int(word) < count and not any(word in label for label in labels):
+    if word.isdecimal() and len(word) < _LONGEST and int(word) < count and not any(word in label for label in labels):
         return int(word)
     for same in (
         [index for index, label in enumerate(labels) if word == label.id],

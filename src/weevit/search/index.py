@@ -158,7 +158,7 @@ class Index:
                 f"Queries have the shape {queries.shape}; the index has vectors of {self.space.width} numbers.",
                 f"Give an array of shape (m, {self.space.width}).",
             )
-        if not np.isfinite(queries).all() or not np.linalg.norm(queries, axis=1).all():
+        if not np.isfinite(queries).all() or not queries.any(axis=1).all():
             raise UsageError("A query has no direction: all its numbers are 0, or some are NaN or infinite.")
         self._check_k(k)
         return [self._hits(found, "similarity") for found in best(self._parts, queries, k, self.threads)]
@@ -218,7 +218,7 @@ class Index:
 
     def path_of(self, name: str) -> Path | None:
         """The file of an image; None where it is not there, or lies in an archive or at an address."""
-        for path in (Path(name), Path(self._manifest.base, name)):
+        for path in (Path(self._manifest.base, name), Path(name)):  # the second where the folder was moved
             try:
                 if path.is_file():
                     return path
@@ -320,8 +320,8 @@ def open_index(folder: str | os.PathLike[str], model: Predictor | None = None, t
     """
     path = expand_home(Path(folder))
     if not (path / MANIFEST).is_file():
-        what = "is not there" if not path.exists() else "is no index"
-        raise UsageError(f"{path} {what}.", f"weevit index PHOTOS -o {typed(path)}")
+        what, new = ("is not there", path) if not path.exists() else ("is no index", "photos.idx")
+        raise UsageError(f"{path} {what}.", f"weevit index PHOTOS -o {typed(new)}")
     refuse_strange(path, INDEX)
     return Index(path, threads, model)
 

@@ -103,7 +103,9 @@ def write_shard(path: Path, rows: Rows) -> str:
         "vectors": rows.vectors, "codes": codes, "factors": factors, "keys": rows.keys, "stamps": rows.stamps,
         "names": names, "blocks": blocks,
     }  # fmt: skip
-    content = save(tensors)  # in memory: the library's own errors do not say what the disk said
+    # The library writes bytes in the order of the memory, which of Fortran's arrays is another.
+    ordered = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    content = save(ordered)  # in memory: the library's own errors do not say what the disk said
     replace_file(path, lambda tmp: tmp.write_bytes(content))
     return hashlib.sha256(content).hexdigest()
 

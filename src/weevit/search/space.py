@@ -79,7 +79,7 @@ class Space:
             UsageError: no model is recorded, or `model` is of another space.
             ModelError: the model cannot be loaded.
         """
-        maker, size = self._made_with()
+        maker, size = self.made_with()
         precision: Any = maker.precision
         given = _trusted(maker.source) if model is None else model
         try:
@@ -99,11 +99,11 @@ class Space:
         Raises:
             UsageError: none is recorded, or one that is neither published nor on this machine.
         """
-        maker, size = self._made_with()
+        maker, size = self.made_with()
         return _trusted(maker.source), size, maker.precision
 
-    def _made_with(self) -> tuple[Maker, tuple[int, int]]:
-        """The maker, and its height and width."""
+    def made_with(self) -> tuple[Maker, tuple[int, int]]:
+        """The maker, and its height and width; UsageError where none is recorded."""
         if self.maker is None:
             raise UsageError(
                 "The index does not know the model of its vectors, so that no image can be compared with them.",
@@ -121,7 +121,7 @@ class Space:
             raise UsageError(
                 f"Embeddings of {predictor.checkpoint.name} cannot be compared with those of the index:\n"
                 + "\n".join(lines),
-                "Leave out --model: the index knows its own.",
+                "Leave out --model: the index knows its own. --like takes a classifier on the same backbone.",
             )
 
     def _unlike(self, other: Space) -> list[str]:

@@ -86,6 +86,11 @@ class Writer:
         """Take out a row of one of the first shards, with the next version."""
         self.leaving[shard][row] = True
 
+    def rebase(self, base: Path) -> None:
+        """Set the folder that relative names start from, with the next version."""
+        if str(base) != self.manifest.base:
+            self.manifest, self._changed = replace(self.manifest, base=str(base)), True
+
     def publish(self) -> None:
         """Make a version of all that was added and removed. OutputError where the disk does not take it."""
         self._flush()
