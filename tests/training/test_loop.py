@@ -421,6 +421,23 @@ def test_compile_is_asked_for(train: Train, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.figures == plain.figures
 
 
+def test_a_compiler_that_does_not_work_is_told(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: Any) -> Any:
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        def call(images: Any) -> Any:
+            raise BackendCompilerFailed("inductor", RuntimeError("No working C++ compiler found\nCommand: g++"), None)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(
+        TrainingError, match=r"torch\.compile does not work here: .*No working C\+\+ compiler found\n"
+    ) as told:
+        train("loop.compile=true")
+    assert "loop.compile=false" in told.value.hint
+
+
 def test_what_torch_was_set_to_is_as_before(train: Train) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
