@@ -103,9 +103,10 @@ class Stop:
 
 
 def _tell_if_there(*lines: str) -> None:
-    """`tell`, unless nobody is there: neither a stop nor its exit code depends on it."""
-    with suppress(OSError):
-        tell(*lines)
+    """`tell`, unless nobody is there: neither a stop nor its exit code depends on it. The first rank speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        with suppress(OSError):
+            tell(*lines)
 
 
 def _terminal_has_gone() -> None:
