@@ -242,6 +242,17 @@ def test_a_run_that_is_done_has_nothing_left(train: Train) -> None:
     assert told[0] == "step 5 of 5: nothing is left to train"
 
 
+def test_the_shortest_run_has_one_update(train: Train) -> None:
+    assert train("schedule.epochs=1e-9").total == 1
+
+
+@pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf])
+def test_a_budget_of_no_time_is_refused_as_in_a_recipe(train: Train, minutes: float) -> None:
+    run = train("schedule.epochs=1", "loop.minutes=1e-4")
+    with pytest.raises(RecipeError, match=r"loop\.minutes is .*expected a number above 0"):
+        loop.resume(run.folder, minutes=minutes, report=False)
+
+
 # ---- what it refuses
 
 
@@ -510,6 +521,9 @@ def test_devices_and_precisions() -> None:
     assert (choose_precision("auto", cpu), choose_precision("bf16", cpu)) == ("fp32", "bf16")
     with pytest.raises(UsageError, match="There is no device 'gpu'"):
         choose_device("gpu")
+    for other in ("mps", "meta", "cuda:99"):
+        with pytest.raises(UsageError, match=f"--device {other}"):
+            choose_device(other)
     if not torch.cuda.is_available():
         assert choose_device("auto") == cpu
         with pytest.raises(UsageError, match="PyTorch finds no GPU"):
