@@ -238,6 +238,14 @@ def test_t7_the_operating_system_says_no(made: Made, whole: Path, tmp_path: Path
     assert runs.outcome(folder) == runs.outcome(whole)
 
 
+def test_t7_a_disk_that_is_full_from_the_start_names_no_run_to_resume(made: Made, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    assert runs.run(stopped.with_little_room, tmp_path / "run", made, said, 4096) == 1
+    assert "File too large" in said.read_text()
+    assert "Free some room or choose another --output." in said.read_text()
+    assert "resume" not in said.read_text()
+
+
 def test_t8_a_damaged_checkpoint_is_told_and_the_one_before_it_used(made: Made, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(made, folder, watcher=watcher(stop=9))
