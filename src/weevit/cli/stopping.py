@@ -132,9 +132,9 @@ def stopping(following: Callable[[], str]) -> Iterator[Stop]:
     ours, wakes = socket.socketpair()
     ours.setblocking(False)
     thread = threading.Thread(target=stop.listen, args=(wakes,), name="weevit-stop", daemon=True)
-    for number in SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
-            stop.before[number] = signal.signal(number, stop.heard)
+    for one in SIGNALS:
+        if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup ignores it
+            stop.before[one] = signal.signal(one, stop.heard)
     fd = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
     thread.start()
     try:
