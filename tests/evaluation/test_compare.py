@@ -138,6 +138,10 @@ def test_what_cannot_be_compared(comparison: Comparison, colour_model: Path, ima
     many = replace(first, rows=tuple(replace(row, input=f"x{row.input}") for row in first.rows))
     with pytest.raises(DatasetError, match="and 33 more"):
         compare_evaluations(first, many)
+    twice = replace(first, rows=(*first.rows, first.rows[0]))
+    for pair in ((first, twice), (twice, first)):
+        with pytest.raises(DatasetError, match=f"has 2 rows of {first.rows[0].input}"):
+            compare_evaluations(*pair)
 
 
 def _made(first: Evaluation, rights: list[bool | None]) -> Evaluation:

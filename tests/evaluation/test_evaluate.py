@@ -444,6 +444,22 @@ def test_a_row_may_name_every_class(row: Row, several: bool, tmp_path: Path) -> 
         read_predictions(path, labels[:1], several, unknown=False)
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (Row("1.png", class_id="a", probability=0.5, target="a", target_probability=0.5, rank=1), "contradicts itself"),
+        (Row("1.png", class_id="b", probability=0.5, target="a", rank=2, right=True), "contradicts itself"),
+        (Row("1.png", status="nope", error="why", target="a"), "status is 'nope'; expected one of decode_error, "),
+    ],
+)
+def test_an_edited_row_is_refused(row: Row, said: str, tmp_path: Path) -> None:
+    labels = (Label("a", "a"), Label("b", "b"))
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(b"".join(csv_lines([row], prediction_columns(labels, False, unknown=False))))
+    with pytest.raises(MalformedFileError, match=said):
+        read_predictions(path, labels, False, unknown=False)
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"", lambda data: data[: len(data) // 2]])
 def test_a_damaged_table_is_no_shorter_one(
     evaluation: Evaluation, tmp_path: Path, damage: Callable[[bytes], bytes]

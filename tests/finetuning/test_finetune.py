@@ -319,6 +319,12 @@ def test_a_class_that_broken_images_leave_with_one_is_named(tune: Any, data: Pat
 # ---- time
 
 
+@pytest.mark.parametrize("minutes", [-1, float("nan")])
+def test_minutes_that_are_none_are_refused(tune: Any, minutes: float) -> None:
+    with pytest.raises(UsageError, match="minutes is a number from 0 to"):
+        tune(minutes=minutes)
+
+
 @pytest.mark.parametrize("minutes", [1e-6, 0.001])
 def test_where_no_time_is_left_the_head_is_the_model(tune: Any, minutes: float) -> None:
     done = tune(minutes=minutes)

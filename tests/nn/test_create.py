@@ -46,6 +46,27 @@ def same(ours: Any, theirs: Any, bound: float = 1e-5) -> bool:
 # ---- create_model
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_classes": -1}, {"num_classes": 1.5}, {"num_classes": 10**9}, {"in_chans": 0}, {"in_chans": 3.0},
+        {"img_size": "large"}, {"img_size": 64.0}, {"img_size": (64, None)}, {"img_size": (64,)}, {"drop_rate": 2},
+        {"drop_rate": float("nan")}, {"drop_path_rate": -1}, {"attn_drop_rate": "a"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_values_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(weevit.WeevitError, match="img_size|image size|" + next(iter(wrong))):
+        create_model(PWEE, **wrong)
+
+
+def test_none_is_the_default_as_in_timm(fake_pwee: Path) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(Options))
+    assert create_model(PWEE, **nothing).options == create_model(PWEE).options
+    assert create_model(PWEE, **nothing).num_classes == 1000
+    assert create_model("", checkpoint_path=fake_pwee, **nothing).img_size == (256, 256)
+
+
 def test_a_type_checker_knows_every_argument() -> None:
     assert set(ModuleOptions.__annotations__) == {field.name for field in fields(Options)}
     named = set(inspect.signature(create_model).parameters) - {"options"} | set(ModuleOptions.__annotations__)

@@ -160,6 +160,7 @@ WRONG = [
     ("optim:\n  lr: 1e-3\n  wieght_decay: 0", "no key 'optim.wieght_decay'.\nDid you mean 'optim.weight_decay'"),
     ("lr: 1e-3", "Did you mean 'optim.lr'?"),
     ("optim: {lr: fast}", "optim.lr is 'fast'; expected a number above 0 and up to 10, or null"),
+    ("ema: {decay: 1}", "ema.decay is 1; expected a number above 0 and up to 0.9999999, or null"),
     ("optim: {lr: true}", "optim.lr is True"),
     ("optim: {lr: .nan}", "optim.lr is nan"),
     ("optim: {lr: -1}", "optim.lr is -1"),

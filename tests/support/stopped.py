@@ -51,6 +51,31 @@ def in_a_save(folder: Path, made: Made) -> None:
     train(folder, made)
 
 
+def in_a_compiler(folder: Path, made: Made) -> None:
+    """A child that is asked to stop by a signal that ends the compiler of its fourth step too."""
+    real = step.Step.gradients
+
+    def ends(self: step.Step, *given: Any) -> tuple[float, float]:
+        if self.state.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("CppCompileError: C++ compile error")
+        return real(self, *given)
+
+    step.Step.gradients = ends  # type: ignore[method-assign]
+    train(folder, made)
+
+
+def in_anything_else(folder: Path, made: Made) -> None:
+    """A child whose preparation fails in a way of its own, since the signal reached a process that it needs."""
+
+    def ends(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("a worker has gone")
+
+    loop.begin = ends
+    train(folder, made)
+
+
 def with_little_room(folder: Path, made: Made, said: Path, limit: int | None) -> None:
     """A child that runs out of room.
 

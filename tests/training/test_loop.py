@@ -242,6 +242,17 @@ def test_a_run_that_is_done_has_nothing_left(train: Train) -> None:
     assert told[0] == "step 5 of 5: nothing is left to train"
 
 
+def test_the_shortest_run_has_one_update(train: Train) -> None:
+    assert train("schedule.epochs=1e-9").total == 1
+
+
+@pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf])
+def test_a_budget_of_no_time_is_refused_as_in_a_recipe(train: Train, minutes: float) -> None:
+    run = train("schedule.epochs=1", "loop.minutes=1e-4")
+    with pytest.raises(RecipeError, match=r"loop\.minutes is .*expected a number above 0"):
+        loop.resume(run.folder, minutes=minutes, report=False)
+
+
 # ---- what it refuses
 
 
@@ -421,6 +432,23 @@ def test_compile_is_asked_for(train: Train, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.figures == plain.figures
 
 
+def test_a_compiler_that_does_not_work_is_told(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: Any) -> Any:
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        def call(images: Any) -> Any:
+            raise BackendCompilerFailed("inductor", RuntimeError("No working C++ compiler found\nCommand: g++"), None)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(
+        TrainingError, match=r"torch\.compile does not work here: .*No working C\+\+ compiler found\n"
+    ) as told:
+        train("loop.compile=true")
+    assert "loop.compile=false" in told.value.hint
+
+
 def test_what_torch_was_set_to_is_as_before(train: Train) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -493,6 +521,9 @@ def test_devices_and_precisions() -> None:
     assert (choose_precision("auto", cpu), choose_precision("bf16", cpu)) == ("fp32", "bf16")
     with pytest.raises(UsageError, match="There is no device 'gpu'"):
         choose_device("gpu")
+    for other in ("mps", "meta", "cuda:99"):
+        with pytest.raises(UsageError, match=f"--device {other}"):
+            choose_device(other)
     if not torch.cuda.is_available():
         assert choose_device("auto") == cpu
         with pytest.raises(UsageError, match="PyTorch finds no GPU"):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import pty
 import random
 import re
 import shutil
@@ -166,7 +168,9 @@ def test_t6_sigterm_saves_within_seconds_and_exits_with_143(made: Made, whole: P
     assert runs.outcome(folder) == runs.outcome(whole)
 
 
-@pytest.mark.parametrize(("child", "step"), [(stopped.in_a_long_step, 3), (stopped.in_a_save, 2)])
+@pytest.mark.parametrize(
+    ("child", "step"), [(stopped.in_a_long_step, 3), (stopped.in_a_save, 2), (stopped.in_a_compiler, 3)]
+)
 def test_t6_a_step_that_takes_too_long_and_a_save(
     made: Made, whole: Path, tmp_path: Path, child: Callable[..., None], step: int
 ) -> None:
@@ -176,6 +180,29 @@ def test_t6_a_step_that_takes_too_long_and_a_save(
     assert max(checkpoints(tmp_path / "run" / "state")) == step
     resume(tmp_path / "run")
     assert runs.outcome(tmp_path / "run") == runs.outcome(whole)
+
+
+def test_t6_a_signal_in_the_preparation_is_no_mistake_of_ours(made: Made, tmp_path: Path) -> None:
+    assert runs.run(stopped.in_anything_else, tmp_path / "run", made) == 143
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_t6_a_closed_terminal_saves_and_exits_with_129(made: Made, whole: Path, tmp_path: Path, ignored: bool) -> None:
+    """Nobody reads what it says then; under `nohup`, the run goes on."""
+    folder, (ours, theirs) = tmp_path / "run", pty.openpty()
+    words = weevit("train", made[0], "--data", made[1], "-o", folder, "--threads", 1, "--no-report")
+    words = ["nohup", *words] if ignored else words
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, cwd=tmp_path) as process:
+        os.close(theirs)
+        runs.wait_for(lambda: len((folder / "metrics.jsonl").read_text().splitlines()) >= 1)
+        process.send_signal(signal.SIGHUP)
+        os.close(ours)
+        assert process.wait(60) == (0 if ignored else 129)
+    if not ignored:
+        assert 0 < max(checkpoints(folder / "state")) < runs.STEPS
+        resume(folder)
+    assert runs.outcome(folder) == runs.outcome(whole)
 
 
 # ---- T7, T8: the disk
@@ -209,6 +236,14 @@ def test_t7_the_operating_system_says_no(made: Made, whole: Path, tmp_path: Path
     assert [path.name for path in (folder / "state").iterdir()] == ["step-000000"]
     resume(folder)
     assert runs.outcome(folder) == runs.outcome(whole)
+
+
+def test_t7_a_disk_that_is_full_from_the_start_names_no_run_to_resume(made: Made, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    assert runs.run(stopped.with_little_room, tmp_path / "run", made, said, 4096) == 1
+    assert "File too large" in said.read_text()
+    assert "Free some room or choose another --output." in said.read_text()
+    assert "resume" not in said.read_text()
 
 
 def test_t8_a_damaged_checkpoint_is_told_and_the_one_before_it_used(made: Made, whole: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import pickle
@@ -432,3 +433,18 @@ def test_the_command_that_converts_a_pickle_works_as_it_is_printed(
     found = read_checkpoint(folder)
     assert found.num_classes == options["num_classes"]
     assert found.grid == (options.get("img_size", 224) // 16,) * 2
+
+
+def test_a_disk_that_does_not_take_the_weights_is_an_error_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors has an error of its own; all callers expect the operating system's."""
+    import safetensors.numpy
+
+    def full(*given: Any, **more: Any) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match="No space left") as told:
+        write_checkpoint(tmp_path / "m", TINY, fakes.tensors(TINY, 3), SEEN, LABELS)
+    assert told.value.errno == errno.ENOSPC

@@ -56,14 +56,14 @@ def finetune(
     which neither sees, says which of the two is better; the validation split only judges. KEY=VALUE changes a value of
     the recipe, as in optim.lr=1e-4 or schedule.epochs=10. Rerun the command to resume a stopped one.
     """
-    from weevit import finetune as begin  # raises MissingExtraError without PyTorch
     from weevit.cli.stopping import stopping
-    from weevit.cli.training_view import watching
-    from weevit.finetuning.finetune import plan_finetune
 
     words = [*changes, *([] if seed is None else [f"seed={seed}"])]
     how: dict[str, Any] = {"recipe": recipe, "minutes": minutes, "device": device, "threads": threads}
     if plan_only:
+        from weevit import finetune as begin  # raises MissingExtraError without PyTorch
+        from weevit.finetuning.finetune import plan_finetune
+
         plan = plan_finetune(data, model or options.DEFAULT_MODEL, words, **how)
         say_json(plan.as_json()) if json_lines else say(*_split(plan.lines()))
         return 0
@@ -72,8 +72,12 @@ def finetune(
             "A fine-tuning is written into a folder: --output says which.",
             f"weevit finetune {shlex.quote(data)} -o runs/mine",
         )
-    with stopping() as stop, watching(quiet, stop) as watcher:
-        done = begin(data, output, model, words, **how, watcher=watcher)
+    with stopping(lambda: "Rerun the command to resume.") as stop:
+        from weevit import finetune as begin  # raises MissingExtraError without PyTorch
+        from weevit.cli.training_view import watching
+
+        with watching(quiet, stop) as watcher:
+            done = begin(data, output, model, words, **how, watcher=watcher)
     return _finish(done, stop, json_lines, quiet, data)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from weevit.cli import options
-from weevit.cli.train import finish, minutes, no_report, one_voice, tensorboard
+from weevit.cli.train import finish, going_on, minutes, no_report, tensorboard, watched
 
 
 @click.command()
@@ -37,11 +38,11 @@ def resume(
     refused: a new run from its weights is `weevit train --from RUN -o NEW`. Of the recipe, loop.max_bad, loop.workers
     and loop.keep may be other values (KEY=VALUE): they change nothing about what comes out.
     """
-    from weevit import resume as go_on  # raises MissingExtraError without PyTorch
     from weevit.cli.stopping import stopping
-    from weevit.cli.training_view import watching
 
-    with one_voice(quiet) as quiet, stopping() as stop, watching(quiet, stop) as watcher:
+    with stopping(partial(going_on, run)) as stop, watched(stop, quiet) as (quiet, watcher):
+        from weevit import resume as go_on  # raises MissingExtraError without PyTorch
+
         done = go_on(
             run,
             data,

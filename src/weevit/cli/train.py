@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from weevit.text import span, typed
 if TYPE_CHECKING:
     from weevit.cli.stopping import Stop
     from weevit.training.results import Run
+    from weevit.training.watch import Watcher
 
 tensorboard = click.option("--tensorboard", is_flag=True, help="Write event files to tensorboard/ in the run.")
 minutes = click.option("--minutes", type=float, help="Time budget: end with a checkpoint and an evaluation in time.")
@@ -71,21 +74,23 @@ def train(
     KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a
     run is resumed by `weevit resume RUN`, and ends with the same bytes as if nothing had happened.
     """
-    from weevit import train as begin  # raises MissingExtraError without PyTorch
     from weevit.cli.stopping import stopping
-    from weevit.cli.training_view import watching
-    from weevit.training.setup import resolved
 
     recipe, changes = _recipe_of(recipe, changes, source)
     words = [*changes, *_options_as_changes(model, source, epochs, minutes, seed)]
     if dry_run:
+        from weevit import train as begin  # raises MissingExtraError without PyTorch
+        from weevit.training.setup import resolved
+
         say(*yaml_lines(resolved(recipe, data, words)))
         return 0
     if output is None:
         raise UsageError(
             "Where should the run go? --output was not given.", f"weevit train {typed(recipe)} ... -o runs/first"
         )
-    with one_voice(quiet) as quiet, stopping() as stop, watching(quiet, stop) as watcher:
+    with stopping(partial(going_on, output)) as stop, watched(stop, quiet) as (quiet, watcher):
+        from weevit import train as begin  # raises MissingExtraError without PyTorch
+
         run = begin(
             recipe,
             data,
@@ -101,7 +106,16 @@ def train(
 
 
 @contextmanager
-def one_voice(quiet: bool) -> Iterator[bool]:
+def watched(stop: Stop, quiet: bool) -> Iterator[tuple[bool, Watcher]]:
+    """Whether to be quiet, and the watcher of a run. A stop is heard before the import of PyTorch, which takes long."""
+    from weevit.cli.training_view import watching
+
+    with _one_voice(quiet) as quiet, watching(quiet, stop) as watcher:
+        yield quiet, watcher
+
+
+@contextmanager
+def _one_voice(quiet: bool) -> Iterator[bool]:
     """Whether to be quiet: of the ranks of a run, the first one speaks, and what it says is not said again."""
     from weevit.training.ranks import LostRankError, speaks
 
@@ -140,6 +154,22 @@ def _options_as_changes(
     return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
+def going_on(folder: Path) -> str:
+    """What goes on with a run that ended without a result."""
+    from weevit.store.outputs import local
+
+    if not (local(folder) / "run.json").is_file():
+        return "Nothing was trained yet. Rerun the command."
+    return f"next: {_resuming(folder)}"
+
+
+def _resuming(folder: Path) -> str:
+    """The command that resumes a run, by as many ranks as are at work now."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    start = f"torchrun --nproc-per-node {ranks} -m weevit" if ranks > 1 else "weevit"
+    return f"{start} resume {typed(folder)}"
+
+
 def finish(run: Run, stop: Stop, json_lines: bool, quiet: bool) -> int:
     """Print the result of a run and the next commands; returns the exit code."""
     from weevit.training.loop import INTERRUPTED
@@ -162,10 +192,10 @@ def _next(run: Run) -> Iterator[str]:
 
     where = f"resumes from step {run.step:,} of {run.total:,}"
     if run.stopped == INTERRUPTED:
-        yield f"next: weevit resume {typed(run.folder)}   {where}"
+        yield f"next: {_resuming(run.folder)}   {where}"
     elif run.stopped == BUDGET:
         twice = f"{max(1, math.ceil(2 * run.minutes))}   {where}"
-        yield f"next: weevit resume {typed(run.folder)} --minutes " + twice
+        yield f"next: {_resuming(run.folder)} --minutes {twice}"
     if run.stopped == EARLY or (run.stopped == DONE and not run.worked):
         yield f"more: weevit train --from {typed(run.folder)} --epochs N -o NEW   trains on from its best weights"
     if run.stopped in (DONE, EARLY):

@@ -116,6 +116,13 @@ def compare_evaluations(first: Evaluation, second: Evaluation, seed: int = 0, sa
 
 def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
     """The second evaluation with its rows in the order of the first."""
+    for which in (first, second):
+        name, times = next(iter(Counter(row.input for row in which.rows).most_common(1)), ("", 0))
+        if times > 1:  # one row would stand for all of them
+            raise DatasetError(
+                f"An evaluation has {times} rows of {name}: they cannot be paired with those of the other.",
+                "weevit compare MODEL MODEL DATA   asks both about the same",
+            )
     indices = {row.input: index for index, row in enumerate(second.rows)}
     names = {row.input for row in first.rows}
     less, more = sorted(names - set(indices)), sorted(set(indices) - names)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from weevit.answers.columns import COMMON, PRESENT, UNKNOWN, Column, ranked_columns
 from weevit.answers.results import Prediction
 from weevit.answers.tables import BETWEEN, arrow_type, read_csv
-from weevit.errors import MalformedFileError
+from weevit.errors import STATUSES, MalformedFileError
 from weevit.evaluation.results import Row
 from weevit.images.parquet import pyarrow
 from weevit.store.own import read_own
@@ -58,6 +58,7 @@ def prediction_columns(classes: Sequence[Label], multi_label: bool, unknown: boo
 _text = either(words(1 << 16), nothing)
 _texts = either(items(words(1 << 16), MAX_CLASSES), nothing)
 _share = number(0, 1.000001)
+_STATUSES = {"ok", "error", *STATUSES.values()}
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,12 @@ def _row(values: Mapping[str, Any], known: set[str], multi_label: bool, where: s
     ok = saved.status == "ok"
     if ok and not multi_label and (not target or not class_id or probability is None):
         raise MalformedFileError(f"{where} is answered, and lacks its target, its class_id or its probability.")
+    if saved.status not in _STATUSES:
+        raise MalformedFileError(
+            f"{where}: status is {saved.status!r}; expected one of {', '.join(sorted(_STATUSES))}."
+        )
+    if ok and saved.rank is not None and saved.right != (saved.rank == 1):
+        raise MalformedFileError(f"{where} contradicts itself: right is {int(saved.right)}, rank is {saved.rank}.")
     return Row(
         input=saved.input,
         status=saved.status,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from weevit.arguments import within
 from weevit.datasets.dataset import TRAIN
 from weevit.errors import DivergedError
 from weevit.finetuning.baseline import FINETUNE, PROBE, TUNED, FineTuned, choose, fit_probe, judge_probe
@@ -28,6 +29,9 @@ from weevit.training.machine import choose_device
 from weevit.training.results import Run
 from weevit.training.watch import Watcher
 from weevit.zoo.weights import DEFAULT_MODEL
+
+_LONGEST = 1e6
+"""Minutes, as of `loop.minutes`."""
 
 
 def finetune(
@@ -67,9 +71,15 @@ def finetune(
         KeyboardInterrupt: the watcher stopped it before training began; embeddings are kept.
     """
     began, folder = time.perf_counter(), local(output)
+    _check(minutes)
     with held(folder, FINETUNE, (data, model)):
         task = replace(_task(folder, data, model, recipe, overrides), device=device, threads=threads)
         return _finetune(task, folder, began, minutes, watcher or Watcher())
+
+
+def _check(minutes: float | None) -> None:
+    if minutes is not None:
+        within("minutes", minutes, 0, _LONGEST)
 
 
 def _finetune(task: Task, folder: Path, began: float, minutes: float | None, watcher: Watcher) -> FineTuned:
@@ -157,6 +167,7 @@ def plan_finetune(
 
     A few updates are measured, which takes some seconds.
     """
+    _check(minutes)
     task = replace(Task.of(data, model, recipe, overrides), device=device, threads=threads)
     check_floor(task.held)
     return make_plan(task, minutes, None)

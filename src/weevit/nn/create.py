@@ -14,12 +14,14 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
+from weevit.arguments import whole, within
 from weevit.errors import UsageError, did_you_mean
 from weevit.nn.features import FeatureExtractor
 from weevit.nn.patches import Size, check_size, resample
 from weevit.nn.vit import Options, Pool, VisionTransformer, to_tensor
 from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_architecture
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
+from weevit.zoo.fields import MAX_CHANNELS, MAX_CLASSES
 from weevit.zoo.layout import to_timm_name
 from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import BY_NAME, Preprocessing, find_weight
@@ -114,18 +116,33 @@ def create_model(
     if unknown:
         near = did_you_mean(unknown[0], _OPTIONS)
         raise UsageError(f"create_model takes no {unknown[0]!r}. {near}".rstrip(), f"It takes {', '.join(_OPTIONS)}.")
-    if (side := options.get("img_size")) is not None:
-        options["img_size"] = check_size(side)
+    chosen = _checked(options)
     if checkpoint_path:
-        model = from_checkpoint(read_checkpoint(checkpoint_path), options)
+        model = from_checkpoint(read_checkpoint(checkpoint_path), chosen)
     elif pretrained or (find_weight(model_name) is None and model_name not in ARCHITECTURES):
         checkpoint = resolve(model_name, cache_dir=cache_dir)
-        model = from_checkpoint(checkpoint, options) if pretrained else _fresh_like(checkpoint, options)
+        model = from_checkpoint(checkpoint, chosen) if pretrained else _fresh_like(checkpoint, chosen)
     else:
         with torch.device(device) if device is not None else nullcontext():
-            model = _fresh(model_name, options)
+            model = _fresh(model_name, chosen)
     model = model.to(device=device, dtype=dtype)
     return FeatureExtractor(model, out_indices) if features_only else model
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say something, as in timm, where None is the default of each; UsageError for a wrong value."""
+    found = {name: value for name, value in options.items() if value is not None}
+    for name, value in found.items():
+        if name.endswith("_rate"):
+            within(name, value, 0, 1)
+    for name, low, high in (("num_classes", 0, MAX_CLASSES), ("in_chans", 1, MAX_CHANNELS)):
+        if name in found:
+            found[name] = whole(name, found[name], low, high)
+    if "img_size" in found:
+        size = found["img_size"]
+        sides = list(size) if isinstance(size, list | tuple) else [size, size]
+        found["img_size"] = check_size([whole("img_size", side, 1) for side in sides])
+    return found
 
 
 def list_models(filter: str | Sequence[str] = "", pretrained: bool = False) -> list[str]:

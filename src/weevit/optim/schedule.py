@@ -36,7 +36,7 @@ class Schedule:
     def of(cls, recipe: Recipe, steps_per_epoch: int) -> Schedule:
         """The schedule of a recipe, where one pass over the training split takes `steps_per_epoch` updates."""
         part, batch = recipe.schedule, recipe.loop.batch_size
-        length = part.epochs.steps(steps_per_epoch, batch)
+        length = max(1, part.epochs.steps(steps_per_epoch, batch))
         warmup, cooldown = (span.steps(steps_per_epoch, batch, length) for span in (part.warmup, part.cooldown))
         rates = recipe.learning_rate, part.warmup_lr, part.min_lr
         return cls(part.kind, *rates, length, warmup, cooldown, part.warmup_prefix)

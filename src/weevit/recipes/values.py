@@ -81,7 +81,8 @@ def number(low: float, high: float, above: bool = False) -> Kind:
             raise ValueError
         return found
 
-    return Kind(f"a number {'above' if above else 'from'} {low:g} {'and up ' if above else ''}to {high:g}", read)
+    top = f"{high:g}" if float(f"{high:g}") == high else f"{high}"  # 0.9999999 is not 1, which is refused
+    return Kind(f"a number {'above' if above else 'from'} {low:g} {'and up ' if above else ''}to {top}", read)
 
 
 def flag() -> Kind:

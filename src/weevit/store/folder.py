@@ -80,7 +80,8 @@ class Kind:
 
     def writing(self, folder: object) -> AbstractContextManager[None]:
         """Turn errors about writing into the folder, a path or a place, into ours; as `weevit.store.files.writing`."""
-        return writing(folder, self.kept, self.again.format(typed(folder)), self.errors)
+        begun = "{0}" not in self.again or Path(str(folder), self.record).is_file()
+        return writing(folder, self.kept, self.again.format(typed(folder)) if begun else HINT, self.errors)
 
     def write(self, folder: Path, name: str, content: Content) -> None:
         """Write a file of the folder, whole or not at all; OutputError where the disk does not take it."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from weevit.batches.loader import Batch
-from weevit.errors import TrainingError
+from weevit.errors import TrainingError, WeevitError
 from weevit.nn.vit import VisionTransformer
 from weevit.recipes.schema import Recipe
 from weevit.runs import folder as run_folder
@@ -150,7 +150,7 @@ def _sit(
         agree(work)
         if inputs is None and ranks.first:
             publish_again(work)
-        with _memory(work):
+        with _memory(work), _compiler(work):
             return _run(work, board, manner.watcher, manner.report)
 
 
@@ -196,7 +196,12 @@ def _run(work: Work, board: Board, watcher: Watcher, report: bool) -> Run:
                 show_samples(work, images)
 
             # ---- forward and backward
-            loss, norm = step.gradients(images, targets, batch.share)
+            try:
+                loss, norm = step.gradients(images, targets, batch.share)
+            except Exception as error:
+                if isinstance(error, WeevitError) or not watcher.should_stop():
+                    raise
+                continue  # the signal reached a compiler too; no weight was changed
 
             # ---- update, if all numbers are finite; under the lock, since another thread may save between two updates
             rate = work.schedule.rate(position)
@@ -226,6 +231,23 @@ def _memory(work: Work) -> Iterator[None]:
         raise TrainingError(
             f"The memory of {work.machine.device} does not hold a batch of {batch} in {pieces} micro-batch(es).",
             f"A new run with loop.accumulate={2 * pieces}, or auto; this one's weights: --from {typed(work.folder)}",
+        ) from error
+
+
+@contextmanager
+def _compiler(work: Work) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        cause = getattr(error, "inner_exception", error)
+        line = str(cause).strip().partition("\n")[0]
+        raise TrainingError(
+            f"torch.compile does not work here: {type(cause).__name__}: {line}",
+            "A compiler that works, then resume; or a new run with loop.compile=false.",
         ) from error
 
 

@@ -52,12 +52,19 @@ def choose_device(name: str) -> torch.device:
     """The device of this name, for `auto` a GPU where there is one; UsageError where it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    hint = "--device auto, cpu, cuda or cuda:1"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"There is no device {name!r}.", "--device auto, cpu, cuda or cuda:1") from None
+        raise UsageError(f"There is no device {name!r}.", hint) from None
+    if device.type not in ("cpu", "cuda"):  # PyTorch knows the names of a dozen kinds
+        raise UsageError(f"--device {name}: weevit trains on CPUs and on GPUs of CUDA.", hint)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {name}: PyTorch finds no GPU here.", "weevit doctor   says what it sees")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {name}: PyTorch finds {torch.cuda.device_count()} GPU(s) here, from cuda:0 on.", hint
+        )
     return device
 
 

@@ -229,7 +229,7 @@ def reopen(
         recipe = replace(recipe, data=replace(recipe.data, path=_absolute(data)))
     recipe = _for_this_sitting(recipe, overrides)
     if minutes is not None:
-        recipe = replace(recipe, loop=replace(recipe.loop, minutes=minutes))
+        recipe = override(recipe, [f"loop.minutes={minutes}"])
     dataset = splits_of(recipe)
     if sorted(dataset.classes) != sorted(facts["classes"]):
         run_folder.refuse_other(folder, facts, {"classes": list(dataset.classes)})

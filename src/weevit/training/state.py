@@ -56,7 +56,7 @@ from weevit.runs.saved import (
     refuse_unlike,
     to_lines,
 )
-from weevit.store.files import replacing_folder, sha256_file, sync, writing
+from weevit.store.files import HINT, replacing_folder, sha256_file, sync, writing
 from weevit.store.own import refuse_links
 from weevit.text import typed
 from weevit.training.machine import Machine
@@ -158,8 +158,10 @@ def _save(state: State, folder: Path, keep: int) -> Path:
         refuse_not_finite(name.partition(".")[0], tensors, state.step)
     final = folder / f"step-{state.step:06d}"
     needed = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
-    kept = f"It needs {needed:,} bytes; {_free(folder):,} were free. Earlier checkpoints are kept."
-    again = f"Free some room, then: weevit resume {typed(folder.parent)}"
+    kept, again = f"It needs {needed:,} bytes; {_free(folder):,} were free.", HINT
+    if checkpoints(folder):
+        kept += " Earlier checkpoints are kept."
+        again = f"Free some room, then: weevit resume {typed(folder.parent)}"
     with writing(folder, kept, again, DISK_ERRORS):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing_folder(final) as tmp:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,17 +95,29 @@ def _writable(array: np.ndarray, quantized: bool) -> np.ndarray:
 
 
 def _write_files(folder: Path, arrays: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
-    from safetensors.numpy import save_file
-
     replace_file(folder / CONFIG_FILE, lambda tmp: tmp.write_bytes(as_bytes(config)))
 
     def write_weights(tmp: Path) -> None:
         # transformers refuses a file that does not say for which framework it was written
-        save_file(arrays, tmp, metadata={"format": "pt"})
+        _save_arrays(arrays, tmp, {"format": "pt"})
         shutil.copymode(folder / CONFIG_FILE, tmp)  # the library leaves it readable by its owner only
 
     replace_file(folder / WEIGHTS_FILE, write_weights)
     write_manifest(folder, {name: sha256_file(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)})
+
+
+def _save_arrays(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str]) -> None:
+    """A safetensors file; OSError where the disk does not take it, for which the library has an error of its own."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(arrays, path, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _check_writable(
