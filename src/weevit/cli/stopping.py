@@ -23,7 +23,10 @@ from weevit.errors import WeevitError
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_HANGUP: int | None = getattr(signal, "SIGHUP", None)
+"""Windows has none."""
+
+_SIGNALS = tuple(number for number in (signal.SIGTERM, signal.SIGINT, _HANGUP) if number)
 
 PATIENCE = 4.0
 """Seconds that the current step may take to end; clusters give 30 in all, some 10."""
@@ -60,7 +63,7 @@ class Stop:
     def heard(self, number: int, frame: FrameType | None) -> None:
         """The signal's handler. A second Ctrl-C stops at once; a second SIGTERM has no effect."""
         del frame
-        if number == signal.SIGHUP:
+        if number == _HANGUP:
             _terminal_has_gone()
         if number == signal.SIGINT and self.number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -132,8 +135,8 @@ def stopping(following: Callable[[], str]) -> Iterator[Stop]:
     ours, wakes = socket.socketpair()
     ours.setblocking(False)
     thread = threading.Thread(target=stop.listen, args=(wakes,), name="weevit-stop", daemon=True)
-    for one in SIGNALS:
-        if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup ignores it
+    for one in _SIGNALS:
+        if one != _HANGUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup ignores it
             stop.before[one] = signal.signal(one, stop.heard)
     fd = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
     thread.start()
