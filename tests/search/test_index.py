@@ -379,6 +379,19 @@ def test_figures_that_no_shard_has_are_refused(digits: weevit.Predictor, photos:
         weevit.open_index("photos.idx")
 
 
+@pytest.mark.parametrize(("key", "last"), [("next", 999_999), ("version", (1 << 53) - 1)])
+def test_numbers_begin_again_after_the_last(digits: weevit.Predictor, photos: Path, key: str, last: int) -> None:
+    """A stranger's index may hold the last number, and what is written after it must be readable."""
+    make(digits)
+    path = Path("photos.idx/index.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: last}))
+    shutil.copy(photos / "0.png", photos / "copy.png")
+    assert len(make(digits)[0]) == COUNT + 1
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: last + 1}))
+    with pytest.raises(MalformedFileError, match=key):
+        weevit.open_index("photos.idx")
+
+
 def test_a_shard_that_is_named_twice_is_refused(digits: weevit.Predictor, photos: Path) -> None:
     make(digits)
     path = Path("photos.idx/index.json")

@@ -33,6 +33,8 @@ MAX_ROWS = 1 << 20
 """Rows of a shard."""
 
 MAX_SHARDS = 1 << 16
+MAX_NUMBER = 999_999
+"""Of a shard; the next one begins at 0 again, since the rest of a name is drawn."""
 
 _name = words(64, r"shard-[0-9]{6}-[0-9a-f]{8}\.safetensors", "the name of a shard")
 
@@ -115,7 +117,7 @@ class Manifest:
     space: Space
     version: Count = 0
     base: Text = ""
-    next: Count = 0
+    next: Annotated[int, fields.whole(0, MAX_NUMBER)] = 0
     shards: Annotated[tuple[Line, ...], items(record(Line), MAX_SHARDS)] = field(default=())
     weevit: Name = __version__
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from weevit.errors import MalformedFileError
 from weevit.images.source import stamp
-from weevit.search.manifest import DATA, INDEX, Line, Manifest, open_shard, write_manifest
+from weevit.search.manifest import DATA, INDEX, MAX_NUMBER, Line, Manifest, open_shard, write_manifest
 from weevit.search.shards import Bools, Rows, Shard, error_of, write_shard
+from weevit.zoo.records import MAX_COUNT
 
 SHARD_ROWS = 1 << 16
 """Rows of a full shard: 50 MB of the default model."""
@@ -154,13 +155,12 @@ class Writer:
         with INDEX.writing(self.folder):
             digest = write_shard(path, rows)
             size = path.stat().st_size
-        self.manifest = replace(self.manifest, next=self.manifest.next + 1)
+        self.manifest = replace(self.manifest, next=(self.manifest.next + 1) % (MAX_NUMBER + 1))
         return Line(name, len(rows.names), size, digest, stamp(path), error_of(rows.vectors))
 
     def _publish(self, lines: tuple[Line, ...]) -> None:
-        self.manifest = replace(
-            self.manifest, version=self.manifest.version + 1, shards=tuple(line for line in lines if line.alive)
-        )
+        version = self.manifest.version % MAX_COUNT + 1
+        self.manifest = replace(self.manifest, version=version, shards=tuple(line for line in lines if line.alive))
         write_manifest(self.folder, self.manifest)
 
     def _tidy(self) -> None:

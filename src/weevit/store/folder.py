@@ -78,6 +78,11 @@ class Kind:
     errors: tuple[type[Exception], ...] = (OSError,)
     wait: str = "Wait for it, or choose another --output."
 
+    @property
+    def one(self) -> str:
+        """The name with its article."""
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
+
     def writing(self, folder: object) -> AbstractContextManager[None]:
         """Turn errors about writing into the folder, a path or a place, into ours; as `weevit.store.files.writing`."""
         begun = "{0}" not in self.again or Path(str(folder), self.record).is_file()
@@ -154,7 +159,7 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
     local(folder)
     with kind.writing(folder):  # a name that is too long, a parent without permission
         if os.path.lexists(folder) and not folder.is_dir():
-            raise UsageError(f"{folder} is a file; a {kind.name} is a folder.", "Choose another --output.")
+            raise UsageError(f"{folder} is a file; {kind.one} is a folder.", "Choose another --output.")
         refuse_inputs(folder, [one for one in inputs if isinstance(one, str | Path)], inside=True)
         refuse_foreign(folder, kind.is_ours, kind.name)
         refuse_strange(folder, kind)
@@ -173,7 +178,7 @@ def refuse_strange(folder: Path, kind: Kind) -> None:
         except MalformedFileError as error:
             raise UsageError(error.message, error.hint) from error
         if name and part.exists() and not part.is_dir():
-            raise UsageError(f"{part} is a file; a {kind.name} keeps a folder of that name.", "Move it elsewhere.")
+            raise UsageError(f"{part} is a file; {kind.one} keeps a folder of that name.", "Move it elsewhere.")
 
 
 @contextmanager
@@ -197,7 +202,7 @@ def held(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: str = LO
         with kind.writing(folder):
             refuse_foreign(folder, kind.is_ours, kind.name)  # again: another process may have replaced it
             if kind.done and (folder / kind.done).exists():
-                raise UsageError(f"{folder} holds a {kind.name} already.", kind.next.format(typed(folder)))
+                raise UsageError(f"{folder} holds {kind.one} already.", kind.next.format(typed(folder)))
             if lock == LOCK:
                 clear_leftovers(folder)
         yield
