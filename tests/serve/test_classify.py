@@ -90,6 +90,7 @@ def test_a_bad_image_fails_alone(server: Running) -> None:
         (b"x" * 999, {"content_type": f"multipart/form-data; boundary={'x' * 999}"}, 400, "invalid_request"),
         (gzip.compress(b"a", mtime=0), {"content_encoding": "gzip"}, 415, "compressed"),
         (b"a", {"origin": "http://elsewhere.example"}, 403, "other_origin"),
+        (b"a", {"origin": "http://[::1"}, 403, "other_origin"),
     ],
 )
 def test_what_is_no_request_is_a_problem(
