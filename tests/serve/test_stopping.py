@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import json
@@ -15,6 +16,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -24,6 +26,9 @@ from conftest import png
 
 pytest.importorskip("starlette")
 
+from weevit.errors import CorruptImageError
+from weevit.serve import explaining
+from weevit.serve.app import asgi
 from weevit.serve.bounds import Bounds
 from weevit.serve.models import Models, _Pace
 from weevit.serve.problems import ProblemError
@@ -199,6 +204,37 @@ def test_the_pace_is_that_of_busy_time(monkeypatch: pytest.MonkeyPatch) -> None:
         pace.rest()
         now[0] += 10
     assert pace.per_image == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_work_that_is_no_classification_is_counted(monkeypatch: pytest.MonkeyPatch, failing: bool) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    seen = []
+
+    def draw(models: Models, served: object, source: object) -> tuple[bytes, str]:
+        now[0] += 0.5
+        seen.append(models)
+        if failing:
+            raise CorruptImageError("half of it")
+        return b"", ""
+
+    monkeypatch.setattr(explaining, "_draw", draw)
+    scope = {"type": "http", "method": "POST", "path": "/v1/explain", "query_string": b"", "headers": []}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": png(0)}
+
+    async def send(message: Any) -> None:
+        assert message.get("status") in (None, 422 if failing else 200)
+
+    async def explain_ten() -> None:
+        app = asgi("digits")
+        for _ in range(10):
+            await app(dict(scope), receive, send)
+
+    asyncio.run(explain_ten())
+    assert seen[0]._pace.per_image == pytest.approx(0.5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -40,6 +40,8 @@ def routes(service: Service) -> list[Route]:
                     if service.metrics is not None:
                         service.metrics.error(error.kind)
                     raise of_image(error, 0, 1) from None
+                finally:
+                    models.computed(1)
         return Response(png, media_type="image/png", headers={"Weevit-Class": quote(said)})
 
     return [Route("/v1/explain", explain, methods=["POST"])]

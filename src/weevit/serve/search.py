@@ -59,7 +59,10 @@ def routes(service: Service) -> list[Route]:
                 return searcher.hits(query, k)
 
         with models.place(1):
-            hits = await asyncio.to_thread(found)
+            try:
+                hits = await asyncio.to_thread(found)
+            finally:
+                models.computed(1)
         results = [{"id": hit.id, "similarity": round(hit.score, 6), "thumbnail": _address(hit.id)} for hit in hits]
         return Response(json_line({"model": served.name, "results": results}), media_type="application/json")
 
