@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 from served import serving
 
-from conftest import png
+from conftest import data_uri, png
 
 pytest.importorskip("starlette")
 
@@ -235,6 +235,35 @@ def test_work_that_is_no_classification_is_counted(monkeypatch: pytest.MonkeyPat
 
     asyncio.run(explain_ten())
     assert seen[0]._pace.per_image == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("form", ["bytes", "uri", "embeddings", "explain"])
+def test_a_body_is_held_until_its_answer(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    held = []
+    app = asgi("digits")
+    models = app._service.loaded()
+    place = models.place
+
+    def seen(count: int) -> Any:
+        held.append(app._service.bodies.held)
+        return place(count)
+
+    monkeypatch.setattr(models, "place", seen)
+    uri = json.dumps({"input" if form == "embeddings" else "image": data_uri(png(0))}).encode()
+    body, media = (uri, b"application/json") if form in ("uri", "embeddings") else (png(0), b"image/png")
+    path = f"/v1/{form if form in ('embeddings', 'explain') else 'classify'}"
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [(b"content-type", media)]}
+    arriving = iter([{"type": "http.request", "body": body}])
+
+    async def receive() -> dict[str, Any]:
+        return next(arriving, None) or await asyncio.Future()
+
+    async def send(message: Any) -> None:
+        assert message.get("status") in (None, 200)
+
+    asyncio.run(app(scope, receive, send))
+    assert held == [len(body)]
+    assert app._service.bodies.held == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -20,10 +20,11 @@ from weevit.serve.service import Service
 MAX_TOPK = 1000
 
 
+@asynccontextmanager
 async def form_of(
     service: Service, request: Request, known: Sequence[str], image_needed: bool = True
-) -> tuple[Models, Form]:
-    """The models and the form of a request.
+) -> AsyncIterator[tuple[Models, Form]]:
+    """The models and the form of a request, whose body counts as held while the block runs.
 
     Args:
         service: the server.
@@ -39,9 +40,9 @@ async def form_of(
     models.get(request.query_params.get("model"))  # before anything is read for it
     async with service.bodies.read(request) as body:
         form = await read_form(request, body, service.bounds, service.addresses, image_needed)
-    note(request, images=len(form.images), bytes=len(body))
-    refuse_unknown(form.settings, known)
-    return models, form
+        note(request, images=len(form.images), bytes=len(body))
+        refuse_unknown(form.settings, known)
+        yield models, form
 
 
 def refuse_unknown(settings: Iterable[str], known: Sequence[str]) -> None:

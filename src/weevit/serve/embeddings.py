@@ -38,12 +38,12 @@ def routes(service: Service) -> list[Route]:
             raw = json_object(body)
             refuse_unknown(raw, SETTINGS)
             images = await read_images(raw.pop("input", None), service.bounds, service.addresses, EXAMPLE)
-        note(request, images=len(images), bytes=len(body))
-        form = Form(images, raw)
-        served = model_of(models, form, request)
-        column = embedding_column(served.predictor.checkpoint, normalize=_flag(form, "normalize"))
-        packed = _packed(form, column.shape[0])
-        results = raise_failures(await answers_of(service, request, served, images))
+            note(request, images=len(images), bytes=len(body))
+            form = Form(images, raw)
+            served = model_of(models, form, request)
+            column = embedding_column(served.predictor.checkpoint, normalize=_flag(form, "normalize"))
+            packed = _packed(form, column.shape[0])
+            results = raise_failures(await answers_of(service, request, served, images))
         data = [
             {"object": "embedding", "index": number, "embedding": _values(column, own, packed, number, len(results))}
             for number, own in enumerate(results)

@@ -41,15 +41,15 @@ def routes(service: Service) -> list[Route]:
     making = asyncio.Semaphore(_AT_ONCE)
 
     async def search(request: Request) -> Response:
-        models, form = await form_of(service, request, SETTINGS, image_needed=False)
-        searcher, k = service.searcher(), _k_of(form)
-        like, unlike = await _images(service, form)
-        ids, not_ids = _ids(form, "ids"), _ids(form, "not_ids")
-        if not like and not ids:
-            raise bad("The request names no image to search for.", "curl -F image=@photo.jpg")
-        served = models.get(searcher.model)
-        note(request, model=served.name, images=len(like) + len(unlike))
-        vectors = await _embeddings(service, request, [*like, *unlike])
+        async with form_of(service, request, SETTINGS, image_needed=False) as (models, form):
+            searcher, k = service.searcher(), _k_of(form)
+            like, unlike = await _images(service, form)
+            ids, not_ids = _ids(form, "ids"), _ids(form, "not_ids")
+            if not like and not ids:
+                raise bad("The request names no image to search for.", "curl -F image=@photo.jpg")
+            served = models.get(searcher.model)
+            note(request, model=served.name, images=len(like) + len(unlike))
+            vectors = await _embeddings(service, request, [*like, *unlike])
 
         def found() -> list[Hit]:
             likes = [*vectors[: len(like)], *searcher.vectors_of(ids)]
