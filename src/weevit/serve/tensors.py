@@ -12,6 +12,7 @@ import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -131,20 +132,23 @@ def _pixels(tensor: Tensor, channels: int) -> npt.NDArray[np.uint8]:
     if isinstance(tensor.data, memoryview):
         flat = np.frombuffer(tensor.data, np.uint8)
     else:
-        flat = _numbers(tensor.data, prod(shape))
+        flat = _numbers(tensor.data, tensor.shape)
     if flat.size != prod(shape):
         raise bad(f"The shape {list(tensor.shape)} has {prod(shape):,} values; {flat.size:,} came.")
     return flat.reshape(shape)
 
 
-def _numbers(data: list[Any], count: int) -> npt.NDArray[np.uint8]:
-    while data and isinstance(data[0], list):  # nested as the shape, or flat: both are allowed
-        if not all(isinstance(one, list) for one in data) or sum(map(len, data)) > count:
-            break
-        data = [value for one in data for value in one]
-    if not all(type(value) is int and 0 <= value <= 255 for value in data):
+def _numbers(data: list[Any], shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+    depth, first = 0, data[0] if data else None
+    while isinstance(first, list) and depth < len(shape):
+        depth, first = depth + 1, first[0] if first else None
+    for size in shape[len(shape) - depth :]:  # nested as the shape, as its last sizes, or flat
+        if not all(isinstance(one, list) and len(one) == size for one in data):
+            raise bad(f"The data is nested otherwise than the shape {list(shape)} says: height comes before width.")
+        data = list(chain.from_iterable(data))
+    if not set(map(type, data)) <= {int} or not 0 <= min(data, default=0) <= max(data, default=0) <= 255:
         raise bad("UINT8 values are whole numbers from 0 to 255.")
-    return np.array(data, np.uint8)
+    return np.frombuffer(bytes(data), np.uint8)
 
 
 # ---- outputs
