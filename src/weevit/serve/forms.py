@@ -27,6 +27,12 @@ from weevit.zoo.strict_json import parse_json_object
 
 _LONGEST_FIELD, _MOST_FIELDS, _LONGEST_NAME = 1024, 32, 200
 
+_PARTS = (b"[", b"{", b'"')
+
+MAX_PARTS = 2 << 20
+"""Lists, objects and quotation marks of a body in JSON: each takes up to 30 times its bytes of memory, and time in
+which nobody else is answered. Numbers take a few times theirs."""
+
 EXAMPLE = 'For instance {"images": ["data:image/jpeg;base64,..."], "topk": 5}.'
 
 
@@ -73,7 +79,15 @@ async def read_form(
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """A body that is one JSON object, read strictly."""
+    """A body that is one JSON object, read strictly; ProblemError for another, or one that is many small parts."""
+    count = sum(map(body.count, _PARTS))
+    if count > MAX_PARTS:
+        raise ProblemError(
+            413,
+            "too_many_parts",
+            f"JSON has at most {MAX_PARTS:,} lists, objects and quotation marks; this has {count:,}.",
+            "Send images as base64; pixels flat, or in the binary extension.",
+        )
     try:
         return parse_json_object(body, "The body")
     except MalformedFileError as error:

@@ -7,6 +7,7 @@ outputs            logits, probabilities FP32 [n, classes]; labels BYTES [n, top
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,8 @@ async def _infer(service: Service, request: Request) -> Response:
         inputs = read_inputs(raw, rest)
         if len(inputs) != 1 or inputs[0].name != "image":
             raise bad("The model has one input, called image.", f"GET /v2/models/{served.name}")
-        if inputs[0].datatype == "BYTES" and inputs[0].shape:
-            check_count(inputs[0].shape[0], service.bounds)
+        if inputs[0].datatype == "BYTES":
+            check_count(prod(inputs[0].shape), service.bounds)
         images = images_of(inputs[0], served.predictor.checkpoint.in_chans)
         check_count(len(images), service.bounds)
         note(request, images=len(images), bytes=len(body))

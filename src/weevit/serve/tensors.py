@@ -12,7 +12,7 @@ import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from math import prod
 from typing import Any
 
@@ -85,9 +85,11 @@ def images_of(tensor: Tensor, channels: int) -> list[Source]:
         ProblemError: another datatype or shape, or data of another size.
     """
     if tensor.datatype == "BYTES":
-        elements = list(_elements(tensor.data))
-        if len(elements) != prod(tensor.shape):
-            raise bad(f"The shape {list(tensor.shape)} has {prod(tensor.shape):,} elements; {len(elements):,} came.")
+        count = prod(tensor.shape)
+        elements = list(islice(_elements(tensor.data), count + 1))  # of a few bytes each there may be millions
+        if len(elements) != count:
+            came = "more" if len(elements) > count else f"{len(elements):,}"
+            raise bad(f"The shape {list(tensor.shape)} has {count:,} elements; {came} came.")
         return [Source(f"image[{number}]", _encoded(one)) for number, one in enumerate(elements)]
     if tensor.datatype == "UINT8":
         return [Source(f"image[{number}]", pixels) for number, pixels in enumerate(_pixels(tensor, channels))]
