@@ -136,6 +136,26 @@ def test_s6_a_path_in_a_name_reads_nothing(server: Running) -> None:
         assert server.ask("GET", f"/v2/models/{name}").status == 404
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("apart", [0, 60, 400])
+def test_an_offer_of_another_protocol_loses_no_body(server: Running, chunked: bool, apart: int) -> None:
+    """As Java's client and `curl --http2` send it; `apart`: bytes that come before the others."""
+    image = png(7)
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(image)
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(image), image) if chunked else image
+    request = head + b"HTTP2-Settings: AAMAAABkAAQ\r\n%s\r\n\r\n%s" % (framing, body)
+    alive = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(request[:apart])
+        time.sleep(0.1)
+        connection.sendall(request[apart:] + alive + last)
+        answers = b"".join(iter(lambda: connection.recv(1 << 16), b"")).split(b"HTTP/1.1 ")[1:]
+    assert [own[:3] for own in answers] == [b"200"] * 3
+    assert json.loads(answers[0].partition(b"\r\n\r\n")[2]) == server.ask("POST", "/v1/classify", image).json()
+
+
 def test_a_large_request_is_refused_before_it_is_read(server: Running) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
         client.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10737418240\r\n\r\n")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weevit.serve.bounds import MAX_HEAD, MAX_PIPELINED, Bounds
@@ -60,6 +63,27 @@ class _Lingering:
         return getattr(self._inner, name)
 
 
+class _Parser:
+    """httptools' parser, for which HTTP ends with a request that offers another protocol (`Upgrade: h2c`, as Java's
+    client and `curl --http2` do): its body would be lost. The offer is passed over here, as HTTP allows."""
+
+    def __init__(self, owner: Guarded) -> None:
+        self._owner, self._inner = owner, owner.parser
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse; errors are httptools'."""
+        try:
+            self._inner.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._inner = httptools.HttpRequestParser(self._owner)
+            with self._owner.silent():
+                self._inner.feed_data(self._owner.framing())
+            self.feed_data(data[upgrade.args[0] :])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 def _send_at_once(transport: asyncio.Transport) -> None:
     """Send the body of an answer without waiting until the client has acknowledged its head: that takes 40 ms.
 
@@ -79,6 +103,7 @@ class Guarded(HttpToolsProtocol):
     in_request = False
     _in_head = False
     _head_bytes = 0
+    _silent = False
     _late: asyncio.TimerHandle | None = None
     _lingering: _Lingering
     _remembered: Connection
@@ -90,6 +115,7 @@ class Guarded(HttpToolsProtocol):
             transport.abort()
             return
         _send_at_once(transport)
+        self.parser = _Parser(self)  # type: ignore[assignment]  # has all that is used
         self._remembered = Connection()
         self._lingering = _Lingering(transport, self)
         super().connection_made(self._lingering)  # type: ignore[arg-type]  # has all that is used
@@ -141,10 +167,26 @@ class Guarded(HttpToolsProtocol):
         self.transport.write(f"{head}{lines}\r\n".encode() + bytes(answer.body))
         self.transport.close()
 
+    def framing(self) -> bytes:
+        """A head with nothing but what says where the body of this request ends."""
+        lines = [b"%s: %s\r\n" % own for own in self.headers if own[0] in (b"content-length", b"transfer-encoding")]
+        return b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(lines)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """While the block runs, a head that is parsed is no request."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
+
     # ---- callbacks of the parser
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._silent:
+            return
         self.in_request = True
         self._wait_for_head()
         super().on_message_begin()
@@ -157,6 +199,8 @@ class Guarded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self._silent:
+            return
         self._head_came()
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
@@ -165,6 +209,8 @@ class Guarded(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self.parser.should_upgrade():  # its head is; the body comes
+            return
         self.in_request = False
         if self.cycle is not None:
             super().on_message_complete()
