@@ -203,6 +203,31 @@ def test_a_head_without_end_and_no_request_at_all(server: Running) -> None:
             assert b"application/problem+json" in answer
 
 
+@pytest.mark.parametrize("length", [16_000, 20_000, 100_000])
+def test_the_length_of_a_head_has_a_limit_however_it_comes(server: Running, length: int) -> None:
+    answer = server.ask("GET", "/healthz", x_long="x" * length)
+    assert answer.status == (200 if length < 16 << 10 else 431)
+
+
+@pytest.mark.parametrize(
+    ("behind", "status"),
+    [
+        (b"\0no request\r\n\r\n", b"400"),
+        (b"X: " + b"x" * 40_000, b"400"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", b"431"),
+    ],
+)
+def test_what_is_no_request_is_refused_behind_the_answer_before_it(
+    server: Running, behind: bytes, status: bytes
+) -> None:
+    body = png(8)
+    request = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(request + request + behind)
+        answers = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+) ", answers) == [b"200", b"200", status]
+
+
 def test_s14_no_answer_and_no_log_line_has_bytes_paths_or_control_characters(server: Running) -> None:
     texts = []
     for data in (

@@ -99,7 +99,11 @@ def test_s2_slow_clients_are_closed_and_disturb_nobody(tmp_path: Path) -> None:
     with serving("digits", "--quiet", **environment(tmp_path)) as server:
         slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
         for number, one in enumerate(slow):
-            if number % 3 == 1:
+            if number % 12 == 5:  # answered before the body comes
+                one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
+            elif number % 12 == 8:
+                one.sendall(b"PUT /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: ")
+            elif number % 3 == 1:
                 one.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nX-A: ")
             elif number % 3 == 2:
                 one.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from weevit.serve.bounds import MAX_HEAD, MAX_PIPELINED, Bounds
 from weevit.serve.problems import Problem
@@ -104,7 +104,10 @@ class Guarded(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
     _silent = False
+    _refusal: Problem | None = None
     _late: asyncio.TimerHandle | None = None
+    _answered_at = 0.0
+    _behind = 0
     _lingering: _Lingering
     _remembered: Connection
 
@@ -149,10 +152,13 @@ class Guarded(HttpToolsProtocol):
         if self.transport.is_closing():  # of a request that is answered already
             self._lingering.drop(len(data))
             return
+        if self._refusal is not None:
+            return
+        self._behind += len(data)
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+        if self._in_head and self._head_bytes > MAX_HEAD:
             self._refuse(_LONG_HEAD)
 
     def send_400_response(self, msg: str) -> None:
@@ -160,7 +166,37 @@ class Guarded(HttpToolsProtocol):
         del msg  # uvicorn's
         self._refuse(_INVALID)
 
+    def on_response_complete(self) -> None:
+        """A request is answered; what is left of its body has to come as fast as a body that is read."""
+        super().on_response_complete()
+        if not self.cycle.response_complete or self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            self._send(self._refusal)
+        elif self.in_request and not self._in_head:
+            self._answered_at, self._behind = self.loop.time(), 0
+            self.loop.call_later(self.bounds.body_s, self._look_behind, self.cycle)
+
+    def _look_behind(self, cycle: RequestResponseCycle) -> None:
+        if self.cycle is not cycle or not self.in_request or self._in_head or self.transport.is_closing():
+            return
+        left = self._answered_at + self.bounds.body_s + self._behind / self.bounds.body_rate - self.loop.time()
+        if left <= 0 or self._behind > _LINGER_BODIES * self.bounds.max_request:
+            self.transport.close()
+        else:
+            self.loop.call_later(min(left, self.bounds.body_s), self._look_behind, cycle)
+
     def _refuse(self, problem: Problem) -> None:
+        """Refuse what is no request, behind the answers to those before it."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._refusal = problem
+        if self.cycle is None or self.cycle.response_complete or (self.in_request and not self._in_head):
+            self._send(problem)
+        else:
+            self._head_came()
+
+    def _send(self, problem: Problem) -> None:
         answer = problem.response()
         head = f"HTTP/1.1 {problem.status} {problem.as_dict()['title']}\r\nConnection: close\r\n"
         lines = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in answer.raw_headers)
@@ -201,18 +237,28 @@ class Guarded(HttpToolsProtocol):
         """The head is whole."""
         if self._silent:
             return
+        too_long = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD
+        if too_long:
+            self._refuse(_LONG_HEAD)
         self._head_came()
+        if self._refusal is not None:
+            return
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
             return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        if self._refusal is None:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         if self.parser.should_upgrade():  # its head is; the body comes
             return
         self.in_request = False
-        if self.cycle is not None:
+        if self.cycle is not None and self._refusal is None:
             super().on_message_complete()
 
 
