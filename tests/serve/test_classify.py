@@ -110,6 +110,26 @@ def test_settings_are_checked_and_the_nearest_is_named(server: Running, query: s
         assert "Did you mean" in answer.json()["hint"]
 
 
+def test_a_setting_is_given_once(server: Running) -> None:
+    """One of two would be missed in silence."""
+    field = b'--x\r\nContent-Disposition: form-data; name="topk"\r\n\r\n%d\r\n'
+    file = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + png(0) + b"\r\n--x--\r\n"
+    form = {"content_type": "multipart/form-data; boundary=x"}
+    for answer in (
+        server.ask("POST", "/v1/classify?topk=1&topk=2", png(0)),
+        server.ask("POST", "/v1/classify", field % 1 + field % 2 + file, **form),
+        server.ask("POST", "/v1/classify?topk=1", field % 2 + file, **form),
+        server.post("/v1/classify?topk=1", {"image": data_uri(png(0)), "topk": 2}),
+    ):
+        assert (answer.status, answer.json()["type"]) == (400, "urn:weevit:invalid_request")
+        assert "'topk' is given more than once" in answer.json()["detail"]
+    for path, body in (
+        ("/v1/embeddings?model=other", {"input": data_uri(png(0))}),
+        ("/v2/models/digits/infer?topk=1", {"inputs": []}),
+    ):
+        assert "stands in the body" in server.post(path, body).json()["detail"]
+
+
 def test_addresses_of_other_things_are_problems_too(server: Running) -> None:
     assert server.ask("GET", "/nothing").json()["type"] == "urn:weevit:unknown_address"
     answer = server.ask("GET", "/v1/classify")

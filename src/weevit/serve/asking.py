@@ -53,6 +53,13 @@ def refuse_unknown(settings: Iterable[str], known: Sequence[str]) -> None:
             raise bad(f"There is no setting {name[:60]!a}; there are {', '.join(known)}.", near)
 
 
+def refuse_in_address(request: Request, known: Iterable[str]) -> None:
+    """Refuse the settings of a protocol in the address, where it has none: they would be missed in silence."""
+    for name in known:
+        if name in request.query_params:
+            raise bad(f"{name} stands in the body of a request here, not in its address.", f'{{"{name}": ...}}')
+
+
 def note(request: Request, **facts: Any) -> None:
     """Facts for the log."""
     request.scope.setdefault("state", {}).update(facts)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from weevit.answers.columns import Column, embedding_column, plain
 from weevit.answers.results import Result
 from weevit.errors import NotFiniteError
-from weevit.serve.asking import answers_of, model_of, note, refuse_unknown
+from weevit.serve.asking import answers_of, model_of, note, refuse_in_address, refuse_unknown
 from weevit.serve.classify import raise_failures
 from weevit.serve.forms import Form, bad, json_object, read_images
 from weevit.serve.problems import of_image
@@ -34,6 +34,7 @@ def routes(service: Service) -> list[Route]:
     async def embeddings(request: Request) -> Response:
         models = service.loaded()
         models.check_place()
+        refuse_in_address(request, SETTINGS)
         async with service.bodies.read(request) as body:
             raw = json_object(body)
             refuse_unknown(raw, SETTINGS)

@@ -61,7 +61,7 @@ async def read_form(
 ) -> Form:
     """The form of a request with this body; ProblemError for one that is not understood."""
     media, options = parse_options_header(request.headers.get("content-type"))
-    settings: dict[str, Any] = dict(request.query_params)
+    settings = settings_of_address(request)
     if media == b"multipart/form-data":
         form = parse_multipart(body, options.get(b"boundary", b""), bounds)
     elif media == b"application/json":
@@ -75,7 +75,27 @@ async def read_form(
         form = Form([Source("image[0]", body)])
     if image_needed and not form.images:
         raise bad("The request has no image.", "curl -F image=@photo.jpg, or the bytes of the image as the body")
+    for name in settings:
+        if name in form.settings:
+            raise _twice(name)
     return Form(form.images, settings | form.settings, form.fields)
+
+
+def settings_of_address(request: Request) -> dict[str, Any]:
+    """The settings behind the question mark; ProblemError for one that is there twice: one of them would be missed."""
+    found: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in found:
+            raise _twice(name)
+        found[name] = value
+    return found
+
+
+def _twice(name: str) -> ProblemError:
+    return bad(
+        f"The setting {name[:60]!a} is given more than once.",
+        "In JSON a setting may be a list where it has several values.",
+    )
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -186,6 +206,8 @@ class _Reader:
                 f"{_MOST_FIELDS}.",
                 "curl -F image=@photo.jpg   the @ sends the file itself",
             )
+        if name in self.form.settings:
+            raise _twice(name)
         self.form.settings[name] = data.decode("utf-8", "replace")
 
     def on_end(self) -> None:

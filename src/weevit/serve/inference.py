@@ -19,7 +19,7 @@ from starlette.routing import Route
 from weevit._version import __version__
 from weevit.answers.results import Result
 from weevit.errors import did_you_mean
-from weevit.serve.asking import answers_of, note, topk_of
+from weevit.serve.asking import answers_of, note, refuse_in_address, topk_of
 from weevit.serve.classify import raise_failures
 from weevit.serve.forms import Form, bad, check_count, json_object
 from weevit.serve.models import Served
@@ -95,6 +95,7 @@ async def _infer(service: Service, request: Request) -> Response:
     models = service.loaded()
     models.check_place()
     served = _model(service, request)
+    refuse_in_address(request, ("topk",))
     async with service.bodies.read(request) as body:
         raw, rest = _split(request, body)
         inputs = read_inputs(raw, rest)

@@ -102,6 +102,8 @@ async def _images(service: Service, form: Form) -> tuple[list[Source], list[Sour
         for wanted in (False, True)
     )
     if "not" in form.settings:
+        if unlike:
+            raise bad("Images that results should not be like are files or a setting, not both.", EXAMPLE)
         unlike = await read_images(form.settings["not"], service.bounds, service.addresses, EXAMPLE)
     check_count(len(like) + len(unlike), service.bounds)
     return like, unlike
