@@ -30,7 +30,9 @@ from weevit.errors import CorruptImageError
 from weevit.serve import explaining
 from weevit.serve.app import asgi
 from weevit.serve.bounds import Bounds
+from weevit.serve.keys import read_keys
 from weevit.serve.models import Models, _Pace
+from weevit.serve.place import local_only
 from weevit.serve.problems import ProblemError
 
 pytestmark = pytest.mark.usefixtures("serve_extra")
@@ -55,6 +57,18 @@ def test_keys_are_asked_for_everywhere_but_at_the_door(tmp_path: Path) -> None:
             assert server.ask("POST", "/v1/classify", png(0), **given).status == 200
         assert not [line for line in server.log if KEY in line]
         assert server.stop() == 0
+
+
+def test_a_comment_is_no_key_wherever_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"  # the key of the camera at the door\n\t{KEY}\r\n")
+    keys = read_keys(tmp_path / "keys")
+    assert keys.has(KEY)
+    assert not keys.has("# the key of the camera at the door")
+
+
+@pytest.mark.parametrize(("host", "local"), [("127.0.0.2", True), ("::1", True), ("0.0.0.0", False), ("::", False)])
+def test_which_addresses_other_machines_reach(host: str, local: bool) -> None:
+    assert local_only(host) is local
 
 
 def test_s9_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> None:
@@ -339,7 +353,11 @@ def test_faults_of_a_start_have_a_next_command(tmp_path: Path, capsys: pytest.Ca
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for words, said in (
-            (["--port", port], "Nothing can listen at 127.0.0.1"),
+            (["--port", port], f"Nothing can listen at 127.0.0.1, port {port}: Address already in use"),
+            (["--host", "a..b"], "there is no address of this name.\n--host 127.0.0.1"),
+            (["--host", "é" * 80], "there is no address of this name.\n--host 127.0.0.1"),
+            (["--host", "192.0.2.1"], "--host 127.0.0.1"),
+            (["--host", ""], "an empty one was given.\n--host 127.0.0.1"),
             (["--api-key-file", str(tmp_path / "keys")], "16 characters or more"),
             (["--api-key-file", str(tmp_path / "none")], "has 0"),
             (["--api-key-file", str(tmp_path / "absent")], "cannot be read"),

@@ -86,7 +86,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     from weevit.serve.keys import read_keys
     from weevit.serve.metrics import Metrics
     from weevit.serve.names import names_of
-    from weevit.serve.place import Place
+    from weevit.serve.place import Place, local_only
 
     bounds = Bounds(
         max_request=own["max_request"] * _MEGABYTE,
@@ -113,7 +113,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     write: Callable[[str], None] = (lambda line: None) if quiet else tell
     service = Service(bounds, addresses, keys, metrics, write, index=own["index"])
     host, port = listening.getsockname()[:2]
-    if own["host"] not in ("127.0.0.1", "::1", "localhost") and keys is None:
+    if not local_only(host) and keys is None:
         tell(f"note: {own['host']} can be reached from other machines, and no key is asked for: --api-key-file key")
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     run(service, listening, loaded.result, lambda: tell(f"ready: {address} · {', '.join(named)}"))
