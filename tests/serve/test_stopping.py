@@ -28,12 +28,14 @@ pytest.importorskip("starlette")
 
 from weevit.errors import CorruptImageError
 from weevit.serve import explaining
+from weevit.serve.addresses import Addresses
 from weevit.serve.app import asgi
 from weevit.serve.bounds import Bounds
 from weevit.serve.keys import read_keys
 from weevit.serve.models import Models, _Pace
 from weevit.serve.place import local_only
 from weevit.serve.problems import ProblemError
+from weevit.serve.service import Service
 
 pytestmark = pytest.mark.usefixtures("serve_extra")
 
@@ -107,6 +109,24 @@ def test_s9_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> 
     assert found[b"200"] > 20
     assert set(found) <= {b"200", b"", "reset"}
     assert found[b""] + found["reset"] <= 8  # one each at most, in the moment in which the socket closed
+
+
+def test_what_was_accepted_has_its_deadline_after_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn drops what is not answered in time: after 30 s that was, whatever the deadline."""
+    from weevit.serve import server
+
+    configured: list[Any] = []
+
+    async def serve(*given: object) -> None:
+        del given
+
+    monkeypatch.setattr(server, "_Server", lambda config, service: configured.append(config))
+    monkeypatch.setattr(server, "_serve", serve)
+    monkeypatch.setattr(server, "keep_flat", lambda: None)
+    service = Service(Bounds(deadline_s=100.5), Addresses([], 1))
+    with socket.socket() as unused:
+        server.run(service, unused, dict, lambda: None)
+    assert configured[0].timeout_graceful_shutdown > 100.5 + 10
 
 
 def test_s2_slow_clients_are_closed_and_disturb_nobody(tmp_path: Path) -> None:
