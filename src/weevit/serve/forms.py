@@ -121,7 +121,12 @@ async def read_images(values: Any, bounds: Bounds, addresses: Addresses, example
     if not isinstance(values, list) or not values:
         raise bad("The images are a list of data URIs, with one or more.", example)
     check_count(len(values), bounds)
-    return [await _image(value, number, addresses, example) for number, value in enumerate(values)]
+    found, left = [], bounds.max_request
+    for number, value in enumerate(values):
+        found.append(await _image(value, number, addresses, example, left))
+        own = found[-1].value
+        left -= len(own) if isinstance(own, bytes) else 0
+    return found
 
 
 def check_count(count: int, bounds: Bounds) -> None:
@@ -132,14 +137,14 @@ def check_count(count: int, bounds: Bounds) -> None:
         )
 
 
-async def _image(value: Any, number: int, addresses: Addresses, example: str) -> Source:
+async def _image(value: Any, number: int, addresses: Addresses, example: str, left: int) -> Source:
     address = _address(value)
     if address is None:
         raise bad(f"Image {number} is neither a data URI nor an object with one.", example)
     if is_data_uri(address):
         return Source(f"image[{number}]", DataUri(address))
     if "://" in address[:20]:
-        return Source(f"image[{number}]", await addresses.fetch(address))
+        return Source(f"image[{number}]", await addresses.fetch(address, left))
     raise bad(f"Image {number} is no data URI: it begins with {json.dumps(address[:20])}.", example)
 
 
