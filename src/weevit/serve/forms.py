@@ -163,7 +163,7 @@ def _address(value: Any) -> str | None:
 class _Part:
     header: bytearray = field(default_factory=bytearray)
     value: bytearray = field(default_factory=bytearray)
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, bytes] = field(default_factory=dict)
     content: list[memoryview] = field(default_factory=list)
     size: int = 0
 
@@ -186,7 +186,7 @@ class _Reader:
 
     def on_header_end(self) -> None:
         part = self._part
-        part.headers[part.header.decode("latin-1").lower()] = part.value.decode("utf-8", "replace")
+        part.headers[part.header.decode("latin-1").lower()] = bytes(part.value)
         part.header, part.value = bytearray(), bytearray()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
