@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -109,6 +110,38 @@ def test_s9_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> 
     assert found[b"200"] > 20
     assert set(found) <= {b"200", b"", "reset"}
     assert found[b""] + found["reset"] <= 8  # one each at most, in the moment in which the socket closed
+
+
+def test_ctrl_c_while_two_threads_import_ends_the_server(tmp_path: Path) -> None:
+    """As a KeyboardInterrupt inside a lock of Python's imports it could leave both threads waiting for ever."""
+    slow = tmp_path / "sitecustomize.py"
+    slow.write_text(
+        "import sys, time\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'weevit.serve.server':\n"
+        "            print('importing', file=sys.stderr, flush=True)\n"
+        "            try:\n"
+        "                time.sleep(10)\n"
+        "            except KeyboardInterrupt:\n"  # as in a callback of importlib
+        "                time.sleep(10)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    own = {**os.environ, **environment(tmp_path)}
+    own["PYTHONPATH"] = os.pathsep.join([str(tmp_path), own["PYTHONPATH"]])
+    command = [sys.executable, "-m", "weevit", "serve", "digits", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line == "importing\n":
+                break
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(10) == 130
+        finally:
+            process.kill()
+    assert time.monotonic() - start < 5
 
 
 def test_what_was_accepted_has_its_deadline_after_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
