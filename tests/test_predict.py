@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ import weevit
 from weevit.answers.results import top_classes, unit_length
 from weevit.engine.ahead import map_ahead
 from weevit.engine.session import block_indices
+from weevit.images.decode import DEFAULT_LIMITS
+from weevit.images.values import DataUri
 from weevit.predict import OUTPUTS
 from weevit.zoo.labels import Label
 
@@ -303,3 +306,10 @@ def test_a_locked_folder_is_a_result(model: weevit.Predictor, tmp_path: Path, mo
     result = model.classify(str(tmp_path / "locked" / "a.png"))
     assert isinstance(result, weevit.Result)
     assert result.status == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "%", "%4", "%4g", "%%41", "a%41%4", "%41%e2%82%ac+%2B", "\u20ac%00", "%4%41%", "%C3%a9"]
+)
+def test_percent_signs_in_a_data_uri_are_read_as_by_urllib(text: str) -> None:
+    assert DataUri(f"data:,{text}").read(DEFAULT_LIMITS) == unquote_to_bytes(text)

@@ -14,6 +14,7 @@ from PIL import Image
 
 import weevit
 from weevit.cli.app import main
+from weevit.errors import UnsupportedImageError
 from weevit.explain.draw import draw_explanation, heat, principal_colours
 from weevit.explain.relevance import deletion, explain_source, rollout
 from weevit.images.source import Source
@@ -109,6 +110,17 @@ def test_a_model_that_averages_finds_the_patch_that_speaks(tmp_path: Path) -> No
     found = explain_source(model, Source("x", pixels))
     assert found.result.labels[0] == "bright"
     assert np.unravel_index(found.relevance.argmax(), (4, 4)) == (1, 2)
+
+
+def test_a_model_of_other_channels_says_that_it_is_not_drawn(tmp_path: Path) -> None:
+    """Before, that the answer was not finite."""
+    arch = get_architecture("vit_wee_patch16_reg1_gap_256")
+    spec = Preprocessing(64, 64, 1.0, "center", "bicubic", *HALF)
+    write_checkpoint(tmp_path / "m", arch, fakes.tensors(arch, 2, (4, 4), 4), spec, [Label("a", "a"), Label("b", "b")])
+    model = weevit.load(tmp_path / "m", cache=False)
+    for value in (noise(), np.zeros((64, 64, 4), np.uint8)):
+        with pytest.raises(UnsupportedImageError, match="this model takes 4 channels"):
+            explain_source(model, Source("x", value))
 
 
 def test_colours_are_the_same_every_time() -> None:

@@ -13,7 +13,7 @@ from served import Running
 
 from conftest import png
 from weevit.cli.app import main
-from weevit.errors import UsageError
+from weevit.errors import UsageError, WeevitError
 from weevit.serve.load import Load, Target, load_test, parse_target
 
 
@@ -52,6 +52,7 @@ def test_made_images_are_real_ones(server: Running, capsys: pytest.CaptureFixtur
         (["--serve", "https://127.0.0.1"], "address of a server"),
         (["--serve", "127.0.0.1:8000"], "address of a server"),
         (["--serve", "http://[::1"], "address of a server"),
+        (["--serve", "http://127.0.0.1:0"], "address of a server"),
         (["--serve", "http://127.0.0.1:8000", "digits"], "whatever model it has"),
         ([], "One model is measured at a time: none was given"),
     ],
@@ -80,6 +81,24 @@ def test_answers_in_chunks_are_read_whole() -> None:
     assert found.statuses == {"200": 3}
 
 
+@pytest.mark.parametrize(
+    "answer", [b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 99_999, b"SSH"]
+)
+def test_what_is_no_web_server_does_not_answer(answer: bytes) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.rfile.read(4)
+            self.wfile.write(answer + b"\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        with pytest.raises(WeevitError, match="Nothing answers"):
+            load_test(Target("127.0.0.1", other.server_address[1]), [b"body"], 1, 2)
+        other.shutdown()
+
+
 def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -92,6 +111,7 @@ def test_targets() -> None:
     assert (own.host, own.port, own.path) == ("localhost", 81, "/v2/models/a/infer?x=1")
     assert b"Authorization: Bearer k\r\n" in own.head(5)
     assert parse_target("http://[::1]").local
+    assert b"Host: [::1]:80\r\n" in parse_target("http://[::1]").head(5)
     assert not parse_target("http://10.0.0.1", remote=True).local
     with pytest.raises(UsageError):
         parse_target("http://127.0.0.1\r\nX: y")

@@ -161,6 +161,9 @@ def test_folders_lead_nowhere_else(place: Path) -> None:
     for path in ("../secret/key.png", "link.png", "away/key.png", "/etc/passwd", "a/../b/0.png", "a/0.png/x", "\0", ""):
         with pytest.raises(UsageError):
             own.read(path, Limits())
+    for path in ("", "\0"):  # before, the first of all images, and a word about `..`
+        with pytest.raises(UsageError, match="is no path"):
+            own.images(path)
     with pytest.raises(UsageError, match="is a link"):
         own.folder(".")
     assert own.folder("a") == place.resolve() / "a"
@@ -172,6 +175,17 @@ def test_folders_lead_nowhere_else(place: Path) -> None:
     for wrong in ([], [place / "a" / "0.png"], [place / "absent"]):
         with pytest.raises(UsageError):
             Folders(wrong)
+
+
+def test_too_many_paths_are_not_all_looked_at(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from weevit.serve.folders import Folders
+    from weevit.serve.mcp import MOST, Tools
+
+    asked = []
+    monkeypatch.setattr(Folders, "images", lambda self, path: asked.append(path) or [path])
+    with pytest.raises(UsageError, match="1 to 256 images; these paths have more"):
+        Tools(weevit.load("digits", cache=False), Folders([place])).classify(["a/0.png"] * 10_000)
+    assert len(asked) == MOST + 1
 
 
 def test_a_link_made_in_between_is_not_followed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import struct
+import sys
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,11 @@ def tensor(**more: Any) -> dict[str, Any]:
         (tensor(datatype="UINT8", shape=[1, 1, 3], data=[0, 0, 256]), b""),
         (tensor(datatype="UINT8", shape=[1, 1, 3], data=[0, 0, 0.5]), b""),
         (tensor(datatype="UINT8", shape=[1, 1, 3], data=[[[0, 0]]]), b""),
+        (tensor(datatype="UINT8", shape=[1, 1, 3], data=[True, 0, 0]), b""),
+        (tensor(datatype="UINT8", shape=[1, 1, 3], data=[1 << 70, 0, 0]), b""),
+        (tensor(datatype="UINT8", shape=[2, 4, 3], data=np.zeros((4, 2, 3), int).tolist()), b""),  # width first
+        (tensor(datatype="UINT8", shape=[1, 2, 3], data=[[[1, 2, 3, 4], [5, 6]]]), b""),
+        (tensor(parameters={"binary_data_size": 12}), bytes(12)),
         ({"inputs": []}, b""),
         ({"inputs": [1]}, b""),
         ({"inputs": [{"name": "pixels", "datatype": "BYTES", "shape": [1], "data": []}]}, b""),
@@ -189,6 +195,46 @@ def test_tensors_that_contradict_themselves(server: Running, head: dict[str, Any
     answer = server.ask("POST", "/v2/models/digits/infer", body, inference_header_content_length=length)
     assert answer.status == 400, answer.body
     assert answer.json()["error"] == answer.json()["detail"]
+
+
+def test_pixels_in_json_are_flat_or_nested_as_their_shape(server: Running) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 5, 4, 3))
+    given = [pixels, pixels[0], pixels.reshape(-1, 3), pixels.ravel()]
+    answers = []
+    for data in given:
+        body = tensor(datatype="UINT8", shape=[5, 4, 3], data=data.tolist())
+        answers.append(server.post("/v2/models/digits/infer", body).json()["outputs"])
+    assert answers == [answers[0]] * len(given)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("path", "head", "part", "tail", "status"),
+    [
+        ("/v1/classify", b'{"images": [', b"[],", b"0]}", 413),
+        ("/v1/embeddings", b'{"input": [', b"{},", b"0]}", 413),
+        ("/v2/models/digits/infer", b'{"inputs": [', b'"ab",', b"0]}", 413),
+        ("/v1/classify", b'{"images": "data:,', b"%41", b'"}', 422),
+        (
+            "/v2/models/digits/infer",
+            json.dumps(tensor(parameters={"binary_data_size": 24 << 20})).encode(),
+            b"",
+            b"",
+            400,
+        ),
+    ],
+)
+def test_small_parts_take_no_more_memory_than_large_ones(
+    server: Running, path: str, head: bytes, part: bytes, tail: bytes, status: int
+) -> None:
+    size = 24 << 20
+    body = head + (part * (size // len(part)) if part else bytes(size)) + tail
+    more = {} if part else {"inference_header_content_length": str(len(head))}
+    server.forget_peak()
+    before = server.memory_mb()
+    answer = server.ask("POST", path, body, content_type="application/json", **more)
+    assert answer.status == status, answer.body
+    assert server.peak_mb() - before < 350
 
 
 @pytest.mark.parametrize("length", ["99999", "-1", "x", "9" * 30])

@@ -13,7 +13,7 @@ import serving
 pytestmark = pytest.mark.usefixtures("serve_extra")
 
 from conftest import png  # noqa: E402 - after the mark
-from weevit.errors import ImageError, UsageError  # noqa: E402
+from weevit.errors import ImageError, TooLargeImageError, UsageError  # noqa: E402
 
 
 @pytest.fixture
@@ -122,6 +122,23 @@ def test_redirects_are_not_followed_and_sizes_are_limited(
     for path in ("away", "large", "absent"):
         assert isinstance(fetch(f"http://images.example.com/{path}", "images.example.com"), ImageError)
     assert elsewhere.asked == ["/away", "/large", "/absent"]
+
+
+def test_the_images_of_a_request_have_its_limit_together(
+    names: dict[str, list[str]], elsewhere: serving.Server
+) -> None:
+    """Before, each of 64 images had it for itself: 2 GB for a request of a few kilobytes."""
+    from weevit.serve.addresses import Addresses
+    from weevit.serve.bounds import Bounds
+    from weevit.serve.forms import read_images
+
+    names["images.example.com"] = ["93.184.216.34"]
+    bounds = Bounds(max_request=12_000)
+    addresses = Addresses(["images.example.com"], bounds.max_request)
+    given = ["http://images.example.com/large"] * 4
+    found = [one.value for one in asyncio.run(read_images(given, bounds, addresses, ""))]
+    assert found[:2] == [bytes(5000)] * 2
+    assert all(isinstance(one, TooLargeImageError) for one in found[2:])
 
 
 def test_a_list_has_names_only() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +109,22 @@ def test_heat_map_and_copies(browser: browsing.Browser, server: Running) -> None
         assert (row["input"], len(row["class_name"])) == ("it's.png", 2)
         tab.click(".copy-curl")
         command = tab.evaluate("navigator.clipboard.readText()")
-        assert command == f"curl -F image=@'it'\\''s.png' '{server.url}/v1/classify?topk=2&model=digits'"
+        assert command == f"""curl -F 'image=@"it'\\''s.png"' '{server.url}/v1/classify?topk=2&model=digits'"""
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("name", ["a;b.png", "a,b.png", 'a"b.png', "a\\b.png", "it's.png", "écran 1.png"])
+def test_the_copied_command_can_be_typed(browser: browsing.Browser, server: Running, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(png(1))
+    with opened(browser, server) as tab:
+        choose(tab, (name, png(1)))
+        answered(tab, 1)
+        tab.click(".copy-curl")
+        command = tab.evaluate("navigator.clipboard.readText()")
+        tab.click(".copy-json")
+        row = json.loads(tab.evaluate("navigator.clipboard.readText()"))
+    typed = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(typed.stdout)["results"][0]["probability"] == row["probability"]
 
 
 def test_by_keyboard_alone(browser: browsing.Browser, server: Running) -> None:

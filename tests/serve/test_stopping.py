@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -15,18 +17,26 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from served import serving
 
-from conftest import png
+from conftest import data_uri, png
 
 pytest.importorskip("starlette")
 
+from weevit.errors import CorruptImageError
+from weevit.serve import explaining
+from weevit.serve.addresses import Addresses
+from weevit.serve.app import asgi
 from weevit.serve.bounds import Bounds
+from weevit.serve.keys import read_keys
 from weevit.serve.models import Models, _Pace
+from weevit.serve.place import local_only
 from weevit.serve.problems import ProblemError
+from weevit.serve.service import Service
 
 pytestmark = pytest.mark.usefixtures("serve_extra")
 
@@ -50,6 +60,18 @@ def test_keys_are_asked_for_everywhere_but_at_the_door(tmp_path: Path) -> None:
             assert server.ask("POST", "/v1/classify", png(0), **given).status == 200
         assert not [line for line in server.log if KEY in line]
         assert server.stop() == 0
+
+
+def test_a_comment_is_no_key_wherever_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"  # the key of the camera at the door\n\t{KEY}\r\n")
+    keys = read_keys(tmp_path / "keys")
+    assert keys.has(KEY)
+    assert not keys.has("# the key of the camera at the door")
+
+
+@pytest.mark.parametrize(("host", "local"), [("127.0.0.2", True), ("::1", True), ("0.0.0.0", False), ("::", False)])
+def test_which_addresses_other_machines_reach(host: str, local: bool) -> None:
+    assert local_only(host) is local
 
 
 def test_s9_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> None:
@@ -90,11 +112,65 @@ def test_s9_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> 
     assert found[b""] + found["reset"] <= 8  # one each at most, in the moment in which the socket closed
 
 
+def test_ctrl_c_while_two_threads_import_ends_the_server(tmp_path: Path) -> None:
+    """As a KeyboardInterrupt inside a lock of Python's imports it could leave both threads waiting for ever."""
+    slow = tmp_path / "sitecustomize.py"
+    slow.write_text(
+        "import sys, time\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'weevit.serve.server':\n"
+        "            print('importing', file=sys.stderr, flush=True)\n"
+        "            try:\n"
+        "                time.sleep(10)\n"
+        "            except KeyboardInterrupt:\n"  # as in a callback of importlib
+        "                time.sleep(10)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    own = {**os.environ, **environment(tmp_path)}
+    own["PYTHONPATH"] = os.pathsep.join([str(tmp_path), own["PYTHONPATH"]])
+    command = [sys.executable, "-m", "weevit", "serve", "digits", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line == "importing\n":
+                break
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(10) == 130
+        finally:
+            process.kill()
+    assert time.monotonic() - start < 5
+
+
+def test_what_was_accepted_has_its_deadline_after_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn drops what is not answered in time: after 30 s that was, whatever the deadline."""
+    from weevit.serve import server
+
+    configured: list[Any] = []
+
+    async def serve(*given: object) -> None:
+        del given
+
+    monkeypatch.setattr(server, "_Server", lambda config, service: configured.append(config))
+    monkeypatch.setattr(server, "_serve", serve)
+    monkeypatch.setattr(server, "keep_flat", lambda: None)
+    service = Service(Bounds(deadline_s=100.5), Addresses([], 1))
+    with socket.socket() as unused:
+        server.run(service, unused, dict, lambda: None)
+    assert configured[0].timeout_graceful_shutdown > 100.5 + 10
+
+
 def test_s2_slow_clients_are_closed_and_disturb_nobody(tmp_path: Path) -> None:
     with serving("digits", "--quiet", **environment(tmp_path)) as server:
         slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
         for number, one in enumerate(slow):
-            if number % 3 == 1:
+            if number % 12 == 5:  # answered before the body comes
+                one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
+            elif number % 12 == 8:
+                one.sendall(b"PUT /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: ")
+            elif number % 3 == 1:
                 one.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nX-A: ")
             elif number % 3 == 2:
                 one.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
@@ -201,6 +277,66 @@ def test_the_pace_is_that_of_busy_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pace.per_image == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_work_that_is_no_classification_is_counted(monkeypatch: pytest.MonkeyPatch, failing: bool) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    seen = []
+
+    def draw(models: Models, served: object, source: object) -> tuple[bytes, str]:
+        now[0] += 0.5
+        seen.append(models)
+        if failing:
+            raise CorruptImageError("half of it")
+        return b"", ""
+
+    monkeypatch.setattr(explaining, "_draw", draw)
+    scope = {"type": "http", "method": "POST", "path": "/v1/explain", "query_string": b"", "headers": []}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": png(0)}
+
+    async def send(message: Any) -> None:
+        assert message.get("status") in (None, 422 if failing else 200)
+
+    async def explain_ten() -> None:
+        app = asgi("digits")
+        for _ in range(10):
+            await app(dict(scope), receive, send)
+
+    asyncio.run(explain_ten())
+    assert seen[0]._pace.per_image == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("form", ["bytes", "uri", "embeddings", "explain"])
+def test_a_body_is_held_until_its_answer(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    held = []
+    app = asgi("digits")
+    models = app._service.loaded()
+    place = models.place
+
+    def seen(count: int) -> Any:
+        held.append(app._service.bodies.held)
+        return place(count)
+
+    monkeypatch.setattr(models, "place", seen)
+    uri = json.dumps({"input" if form == "embeddings" else "image": data_uri(png(0))}).encode()
+    body, media = (uri, b"application/json") if form in ("uri", "embeddings") else (png(0), b"image/png")
+    path = f"/v1/{form if form in ('embeddings', 'explain') else 'classify'}"
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [(b"content-type", media)]}
+    arriving = iter([{"type": "http.request", "body": body}])
+
+    async def receive() -> dict[str, Any]:
+        return next(arriving, None) or await asyncio.Future()
+
+    async def send(message: Any) -> None:
+        assert message.get("status") in (None, 200)
+
+    asyncio.run(app(scope, receive, send))
+    assert held == [len(body)]
+    assert app._service.bodies.held == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_s13_many_large_images_take_no_more_memory_than_one(tmp_path: Path) -> None:
     file = io.BytesIO()
@@ -270,7 +406,11 @@ def test_faults_of_a_start_have_a_next_command(tmp_path: Path, capsys: pytest.Ca
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for words, said in (
-            (["--port", port], "Nothing can listen at 127.0.0.1"),
+            (["--port", port], f"Nothing can listen at 127.0.0.1, port {port}: Address already in use"),
+            (["--host", "a..b"], "there is no address of this name.\n--host 127.0.0.1"),
+            (["--host", "é" * 80], "there is no address of this name.\n--host 127.0.0.1"),
+            (["--host", "192.0.2.1"], "--host 127.0.0.1"),
+            (["--host", ""], "an empty one was given.\n--host 127.0.0.1"),
             (["--api-key-file", str(tmp_path / "keys")], "16 characters or more"),
             (["--api-key-file", str(tmp_path / "none")], "has 0"),
             (["--api-key-file", str(tmp_path / "absent")], "cannot be read"),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from weevit.arguments import within
 from weevit.cli import options
+from weevit.cli.app import EXIT_INTERRUPTED
 from weevit.cli.console import tell
 
 if TYPE_CHECKING:
@@ -86,7 +91,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     from weevit.serve.keys import read_keys
     from weevit.serve.metrics import Metrics
     from weevit.serve.names import names_of
-    from weevit.serve.place import Place
+    from weevit.serve.place import Place, local_only
 
     bounds = Bounds(
         max_request=own["max_request"] * _MEGABYTE,
@@ -105,19 +110,40 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     addresses = Addresses(own["allow_urls"], bounds.max_request)
     metrics = Metrics() if own["metrics"] else None
     listening = Place(own["host"], own["port"]).open()
-    loaded = ThreadPoolExecutor(1, "weevit-load").submit(_load_all, named, loading)  # while the server is imported
+    with _ctrl_c_ends_at_once():
+        loaded = ThreadPoolExecutor(1, "weevit-load").submit(_load_all, named, loading)  # while the server is imported
 
-    from weevit.serve.server import run
-    from weevit.serve.service import Service
+        from weevit.serve.server import run
+        from weevit.serve.service import Service
 
-    write: Callable[[str], None] = (lambda line: None) if quiet else tell
-    service = Service(bounds, addresses, keys, metrics, write, index=own["index"])
-    host, port = listening.getsockname()[:2]
-    if own["host"] not in ("127.0.0.1", "::1", "localhost") and keys is None:
-        tell(f"note: {own['host']} can be reached from other machines, and no key is asked for: --api-key-file key")
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    run(service, listening, loaded.result, lambda: tell(f"ready: {address} · {', '.join(named)}"))
+        write: Callable[[str], None] = (lambda line: None) if quiet else tell
+        service = Service(bounds, addresses, keys, metrics, write, index=own["index"])
+        host, port = listening.getsockname()[:2]
+        if not local_only(host) and keys is None:
+            tell(f"note: {own['host']} can be reached from other machines, and no key is asked for: --api-key-file key")
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        run(service, listening, loaded.result, lambda: tell(f"ready: {address} · {', '.join(named)}"))
     return 0
+
+
+@contextmanager
+def _ctrl_c_ends_at_once() -> Iterator[None]:
+    """Until the server listens for signals itself, Ctrl-C ends the process, which has nothing to save.
+
+    Two threads import at that time. A KeyboardInterrupt in the locks of Python's imports leaves one of them held, and
+    both threads wait for ever.
+    """
+    before = signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    os.write(2, b"\nInterrupted.\n")
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _load_all(named: Mapping[str, str], loading: options.Loading) -> dict[str, Predictor]:

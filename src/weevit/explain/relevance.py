@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from weevit.answers.results import Array, Result, refuse_not_finite
 from weevit.arguments import MAX_SEED, whole
-from weevit.errors import InputsFailedError, NotFiniteError, UsageError
+from weevit.errors import InputsFailedError, NotFiniteError, UnsupportedImageError, UsageError
 from weevit.graph.layers import Block
 from weevit.graph.weights import block_weights
 from weevit.images.source import Source
@@ -84,6 +84,9 @@ def explain_source(model: Predictor, source: Source, layer: int = -1) -> Explana
     arch = model.checkpoint.architecture
     if not -arch.depth <= layer < arch.depth:
         raise UsageError(f"The blocks are 0 to {arch.depth - 1}; there is no block {layer}.")
+    if model.checkpoint.in_chans != 3:
+        channels = model.checkpoint.in_chans
+        raise UnsupportedImageError(f"this model takes {channels} channels; maps are drawn over images of three")
     pixels = model.crop(source)
     (result,) = model.stream([source], ("logits", "features", "attention"), range(arch.depth))
     if not result.ok:

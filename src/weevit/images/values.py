@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
+
+import numpy as np
 
 from weevit.errors import CorruptImageError, ImageError, TooLargeImageError, UnreadableImageError, UsageError
 from weevit.images.decode import Limits
@@ -76,7 +77,7 @@ class DataUri:
         if len(payload) * (3 if coded else 4) // 4 > limits.max_bytes:
             raise TooLargeImageError(f"more than {limits.max_bytes:,} bytes")
         try:
-            data = unquote_to_bytes(payload)
+            data = _unquoted(payload)
             return base64.b64decode(data, validate=True) if coded else data
         except (binascii.Error, UnicodeEncodeError) as error:
             raise CorruptImageError(f"a data URI that is not base64: {error}") from error
@@ -84,6 +85,24 @@ class DataUri:
     def fingerprint(self) -> str:
         """Its text, shortened, with a hash of the whole."""
         return shortened(self.text, _SHOWN)
+
+
+_HEX = np.full(256, 16, np.uint8)
+_HEX[list(b"0123456789ABCDEF")] = _HEX[list(b"0123456789abcdef")] = range(16)
+"""Value of a hexadecimal digit; 16 for other bytes."""
+
+
+def _unquoted(text: str) -> bytes:
+    """As `urllib.parse.unquote_to_bytes`, which takes 80 times the memory of the text where all of it is escaped."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    if len(data) < 3 or "%" not in text:
+        return data.tobytes()
+    high, low = _HEX[data[1:-1]], _HEX[data[2:]]
+    escaped = np.flatnonzero((data[:-2] == ord("%")) & (high < 16) & (low < 16)).astype(np.uint32)
+    found, kept = data.copy(), np.ones(len(data), bool)
+    found[escaped] = 16 * high[escaped] + low[escaped]
+    kept[escaped + 1] = kept[escaped + 2] = False
+    return found[kept].tobytes()
 
 
 def is_data_uri(text: str) -> bool:

@@ -25,7 +25,7 @@ class Addresses:
 
     Args:
         hosts: `images.example.com`, or `*.example.com` for all below it; empty for none.
-        limit: bytes of an image.
+        limit: bytes of the images of a request.
 
     Raises:
         UsageError: a host that is no name.
@@ -42,8 +42,12 @@ class Addresses:
         if hosts:
             needed("aiohttp", "remote", "Addresses are fetched with aiohttp, which is not installed.")
 
-    async def fetch(self, address: str) -> bytes | ImageError:
+    async def fetch(self, address: str, left: int | None = None) -> bytes | ImageError:
         """The bytes at an address, or why there are none.
+
+        Args:
+            address: of one image.
+            left: bytes that its request may still have; `limit` by default.
 
         Raises:
             ProblemError: addresses are off, or this one is not allowed.
@@ -51,7 +55,7 @@ class Addresses:
         self._check(address)
         try:
             async with asyncio.timeout(_SECONDS):
-                return await self._get(address)
+                return await self._get(address, self._limit if left is None else left)
         except ImageError as error:
             return error
         except Exception:  # of the network, the name server, the other side's protocol: no word of it is told
@@ -74,7 +78,7 @@ class Addresses:
         if not ok or not any(_matches(host, allowed) for allowed in self._hosts):
             raise ProblemError(403, "address_refused", "Images are not fetched from this address.")
 
-    async def _get(self, address: str) -> bytes:
+    async def _get(self, address: str, limit: int) -> bytes:
         from weevit.images.remote import web_client
 
         async with await web_client(None) as client, client.get(address, allow_redirects=False) as answer:
@@ -83,8 +87,8 @@ class Addresses:
             data = bytearray()
             async for part in answer.content.iter_chunked(1 << 16):
                 data += part
-                if len(data) > self._limit:
-                    raise TooLargeImageError(f"more than {self._limit:,} bytes")
+                if len(data) > limit:
+                    raise TooLargeImageError(f"more than {limit:,} bytes, which the images of a request have together")
             return bytes(data)
 
 

@@ -20,10 +20,11 @@ from weevit.serve.service import Service
 MAX_TOPK = 1000
 
 
+@asynccontextmanager
 async def form_of(
     service: Service, request: Request, known: Sequence[str], image_needed: bool = True
-) -> tuple[Models, Form]:
-    """The models and the form of a request.
+) -> AsyncIterator[tuple[Models, Form]]:
+    """The models and the form of a request, whose body counts as held while the block runs.
 
     Args:
         service: the server.
@@ -39,9 +40,9 @@ async def form_of(
     models.get(request.query_params.get("model"))  # before anything is read for it
     async with service.bodies.read(request) as body:
         form = await read_form(request, body, service.bounds, service.addresses, image_needed)
-    note(request, images=len(form.images), bytes=len(body))
-    refuse_unknown(form.settings, known)
-    return models, form
+        note(request, images=len(form.images), bytes=len(body))
+        refuse_unknown(form.settings, known)
+        yield models, form
 
 
 def refuse_unknown(settings: Iterable[str], known: Sequence[str]) -> None:
@@ -50,6 +51,13 @@ def refuse_unknown(settings: Iterable[str], known: Sequence[str]) -> None:
         if name not in known:
             near = did_you_mean(name[:60], known)
             raise bad(f"There is no setting {name[:60]!a}; there are {', '.join(known)}.", near)
+
+
+def refuse_in_address(request: Request, known: Iterable[str]) -> None:
+    """Refuse the settings of a protocol in the address, where it has none: they would be missed in silence."""
+    for name in known:
+        if name in request.query_params:
+            raise bad(f"{name} stands in the body of a request here, not in its address.", f'{{"{name}": ...}}')
 
 
 def note(request: Request, **facts: Any) -> None:

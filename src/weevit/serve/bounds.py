@@ -19,7 +19,7 @@ class Bounds:
         head_s: seconds in which the head of a request has to arrive.
         body_s: seconds that its body may take, beside the time that `body_rate` allows.
         body_rate: bytes per second below which a client is too slow to wait for.
-        bodies: bytes of all bodies held at a time; a request beyond it gets 503.
+        bodies: bytes of all bodies held at a time, each until its answer; a request beyond it gets 503.
         drain_s: seconds after SIGTERM in which connections are still taken, so that load balancers notice.
     """
 

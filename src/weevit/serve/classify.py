@@ -23,12 +23,12 @@ def routes(service: Service) -> list[Route]:
     """The route."""
 
     async def classify(request: Request) -> Response:
-        models, form = await form_of(service, request, SETTINGS)
-        served, topk = model_of(models, form, request), topk_of(form)
-        checkpoint = served.predictor.checkpoint
-        if not checkpoint.num_classes:
-            raise ProblemError(400, "no_classes", f"The model {served.name} has no classes.", "POST /v1/embeddings")
-        answers = await answers_of(service, request, served, form.images, topk)
+        async with form_of(service, request, SETTINGS) as (models, form):
+            served, topk = model_of(models, form, request), topk_of(form)
+            checkpoint = served.predictor.checkpoint
+            if not checkpoint.num_classes:
+                raise ProblemError(400, "no_classes", f"The model {served.name} has no classes.", "POST /v1/embeddings")
+            answers = await answers_of(service, request, served, form.images, topk)
         refuse_only_failure(answers)
         columns = (*COMMON, *class_columns(checkpoint, topk))
         rows = [json_object(row(one, source), columns) for one, source in zip(answers, form.images, strict=True)]

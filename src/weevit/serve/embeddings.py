@@ -16,7 +16,7 @@ from starlette.routing import Route
 from weevit.answers.columns import Column, embedding_column, plain
 from weevit.answers.results import Result
 from weevit.errors import NotFiniteError
-from weevit.serve.asking import answers_of, model_of, note, refuse_unknown
+from weevit.serve.asking import answers_of, model_of, note, refuse_in_address, refuse_unknown
 from weevit.serve.classify import raise_failures
 from weevit.serve.forms import Form, bad, json_object, read_images
 from weevit.serve.problems import of_image
@@ -34,16 +34,17 @@ def routes(service: Service) -> list[Route]:
     async def embeddings(request: Request) -> Response:
         models = service.loaded()
         models.check_place()
+        refuse_in_address(request, SETTINGS)
         async with service.bodies.read(request) as body:
             raw = json_object(body)
             refuse_unknown(raw, SETTINGS)
             images = await read_images(raw.pop("input", None), service.bounds, service.addresses, EXAMPLE)
-        note(request, images=len(images), bytes=len(body))
-        form = Form(images, raw)
-        served = model_of(models, form, request)
-        column = embedding_column(served.predictor.checkpoint, normalize=_flag(form, "normalize"))
-        packed = _packed(form, column.shape[0])
-        results = raise_failures(await answers_of(service, request, served, images))
+            note(request, images=len(images), bytes=len(body))
+            form = Form(images, raw)
+            served = model_of(models, form, request)
+            column = embedding_column(served.predictor.checkpoint, normalize=_flag(form, "normalize"))
+            packed = _packed(form, column.shape[0])
+            results = raise_failures(await answers_of(service, request, served, images))
         data = [
             {"object": "embedding", "index": number, "embedding": _values(column, own, packed, number, len(results))}
             for number, own in enumerate(results)

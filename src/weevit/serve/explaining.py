@@ -26,20 +26,22 @@ def routes(service: Service) -> list[Route]:
     one = asyncio.Semaphore(1)  # every block's attention of an image takes tens of megabytes
 
     async def explain(request: Request) -> Response:
-        models, form = await form_of(service, request, SETTINGS)
-        served = model_of(models, form, request)
-        if len(form.images) > 1:
-            raise bad(f"One image is explained at a time; this request has {len(form.images)}.")
-        if not served.predictor.checkpoint.num_classes:
-            raise ProblemError(400, "no_classes", f"The model {served.name} has no classes.", "POST /v1/embeddings")
-        with models.place(1):
-            async with held(one, service.bounds.deadline_s):
-                try:
-                    png, said = await asyncio.to_thread(_draw, models, served, form.images[0])
-                except ImageError as error:
-                    if service.metrics is not None:
-                        service.metrics.error(error.kind)
-                    raise of_image(error, 0, 1) from None
+        async with form_of(service, request, SETTINGS) as (models, form):
+            served = model_of(models, form, request)
+            if len(form.images) > 1:
+                raise bad(f"One image is explained at a time; this request has {len(form.images)}.")
+            if not served.predictor.checkpoint.num_classes:
+                raise ProblemError(400, "no_classes", f"The model {served.name} has no classes.", "POST /v1/embeddings")
+            with models.place(1):
+                async with held(one, service.bounds.deadline_s):
+                    try:
+                        png, said = await asyncio.to_thread(_draw, models, served, form.images[0])
+                    except ImageError as error:
+                        if service.metrics is not None:
+                            service.metrics.error(error.kind)
+                        raise of_image(error, 0, 1) from None
+                    finally:
+                        models.computed(1)
         return Response(png, media_type="image/png", headers={"Weevit-Class": quote(said)})
 
     return [Route("/v1/explain", explain, methods=["POST"])]

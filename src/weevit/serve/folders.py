@@ -86,7 +86,9 @@ class Folders:
     def _place(self, path: str) -> tuple[Path, tuple[str, ...]]:
         """The folder that a path lies in, and its parts below it."""
         given = Path(path)
-        if "\0" in path or ".." in given.parts:
+        if not path or "\0" in path:
+            raise UsageError(f"{one_line(path)!r} is no path.", "`.` is the first of the folders itself.")
+        if ".." in given.parts:
             raise UsageError(f"{one_line(path)}: no path with `..` is followed.")
         if not given.is_absolute():
             return self.roots[0], given.parts

@@ -27,6 +27,12 @@ from weevit.zoo.strict_json import parse_json_object
 
 _LONGEST_FIELD, _MOST_FIELDS, _LONGEST_NAME = 1024, 32, 200
 
+_PARTS = (b"[", b"{", b'"')
+
+MAX_PARTS = 2 << 20
+"""Lists, objects and quotation marks of a body in JSON: each takes up to 30 times its bytes of memory, and time in
+which nobody else is answered. Numbers take a few times theirs."""
+
 EXAMPLE = 'For instance {"images": ["data:image/jpeg;base64,..."], "topk": 5}.'
 
 
@@ -55,7 +61,7 @@ async def read_form(
 ) -> Form:
     """The form of a request with this body; ProblemError for one that is not understood."""
     media, options = parse_options_header(request.headers.get("content-type"))
-    settings: dict[str, Any] = dict(request.query_params)
+    settings = settings_of_address(request)
     if media == b"multipart/form-data":
         form = parse_multipart(body, options.get(b"boundary", b""), bounds)
     elif media == b"application/json":
@@ -69,11 +75,39 @@ async def read_form(
         form = Form([Source("image[0]", body)])
     if image_needed and not form.images:
         raise bad("The request has no image.", "curl -F image=@photo.jpg, or the bytes of the image as the body")
+    for name in settings:
+        if name in form.settings:
+            raise _twice(name)
     return Form(form.images, settings | form.settings, form.fields)
 
 
+def settings_of_address(request: Request) -> dict[str, Any]:
+    """The settings behind the question mark; ProblemError for one that is there twice: one of them would be missed."""
+    found: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in found:
+            raise _twice(name)
+        found[name] = value
+    return found
+
+
+def _twice(name: str) -> ProblemError:
+    return bad(
+        f"The setting {name[:60]!a} is given more than once.",
+        "In JSON a setting may be a list where it has several values.",
+    )
+
+
 def json_object(body: bytes) -> dict[str, Any]:
-    """A body that is one JSON object, read strictly."""
+    """A body that is one JSON object, read strictly; ProblemError for another, or one that is many small parts."""
+    count = sum(map(body.count, _PARTS))
+    if count > MAX_PARTS:
+        raise ProblemError(
+            413,
+            "too_many_parts",
+            f"JSON has at most {MAX_PARTS:,} lists, objects and quotation marks; this has {count:,}.",
+            "Send images as base64; pixels flat, or in the binary extension.",
+        )
     try:
         return parse_json_object(body, "The body")
     except MalformedFileError as error:
@@ -87,7 +121,12 @@ async def read_images(values: Any, bounds: Bounds, addresses: Addresses, example
     if not isinstance(values, list) or not values:
         raise bad("The images are a list of data URIs, with one or more.", example)
     check_count(len(values), bounds)
-    return [await _image(value, number, addresses, example) for number, value in enumerate(values)]
+    found, left = [], bounds.max_request
+    for number, value in enumerate(values):
+        found.append(await _image(value, number, addresses, example, left))
+        own = found[-1].value
+        left -= len(own) if isinstance(own, bytes) else 0
+    return found
 
 
 def check_count(count: int, bounds: Bounds) -> None:
@@ -98,14 +137,14 @@ def check_count(count: int, bounds: Bounds) -> None:
         )
 
 
-async def _image(value: Any, number: int, addresses: Addresses, example: str) -> Source:
+async def _image(value: Any, number: int, addresses: Addresses, example: str, left: int) -> Source:
     address = _address(value)
     if address is None:
         raise bad(f"Image {number} is neither a data URI nor an object with one.", example)
     if is_data_uri(address):
         return Source(f"image[{number}]", DataUri(address))
     if "://" in address[:20]:
-        return Source(f"image[{number}]", await addresses.fetch(address))
+        return Source(f"image[{number}]", await addresses.fetch(address, left))
     raise bad(f"Image {number} is no data URI: it begins with {json.dumps(address[:20])}.", example)
 
 
@@ -124,7 +163,7 @@ def _address(value: Any) -> str | None:
 class _Part:
     header: bytearray = field(default_factory=bytearray)
     value: bytearray = field(default_factory=bytearray)
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, bytes] = field(default_factory=dict)
     content: list[memoryview] = field(default_factory=list)
     size: int = 0
 
@@ -147,7 +186,7 @@ class _Reader:
 
     def on_header_end(self) -> None:
         part = self._part
-        part.headers[part.header.decode("latin-1").lower()] = part.value.decode("utf-8", "replace")
+        part.headers[part.header.decode("latin-1").lower()] = bytes(part.value)
         part.header, part.value = bytearray(), bytearray()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -172,6 +211,8 @@ class _Reader:
                 f"{_MOST_FIELDS}.",
                 "curl -F image=@photo.jpg   the @ sends the file itself",
             )
+        if name in self.form.settings:
+            raise _twice(name)
         self.form.settings[name] = data.decode("utf-8", "replace")
 
     def on_end(self) -> None:

@@ -7,6 +7,7 @@ outputs            logits, probabilities FP32 [n, classes]; labels BYTES [n, top
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from starlette.routing import Route
 from weevit._version import __version__
 from weevit.answers.results import Result
 from weevit.errors import did_you_mean
-from weevit.serve.asking import answers_of, note, topk_of
+from weevit.serve.asking import answers_of, note, refuse_in_address, topk_of
 from weevit.serve.classify import raise_failures
 from weevit.serve.forms import Form, bad, check_count, json_object
 from weevit.serve.models import Served
@@ -94,13 +95,14 @@ async def _infer(service: Service, request: Request) -> Response:
     models = service.loaded()
     models.check_place()
     served = _model(service, request)
+    refuse_in_address(request, ("topk",))
     async with service.bodies.read(request) as body:
         raw, rest = _split(request, body)
         inputs = read_inputs(raw, rest)
         if len(inputs) != 1 or inputs[0].name != "image":
             raise bad("The model has one input, called image.", f"GET /v2/models/{served.name}")
-        if inputs[0].datatype == "BYTES" and inputs[0].shape:
-            check_count(inputs[0].shape[0], service.bounds)
+        if inputs[0].datatype == "BYTES":
+            check_count(prod(inputs[0].shape), service.bounds)
         images = images_of(inputs[0], served.predictor.checkpoint.in_chans)
         check_count(len(images), service.bounds)
         note(request, images=len(images), bytes=len(body))

@@ -60,7 +60,8 @@ def _read(path: Path) -> list[str]:
         raise UsageError(f"--api-key-file {path} cannot be read: {error.strerror}.", make) from None
     except UnicodeDecodeError:
         raise UsageError(f"--api-key-file {path} has other characters than ASCII.", make) from None
-    keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line.strip() for line in text.splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
     short = [number for number, key in enumerate(keys, 1) if len(key) < _SHORTEST]
     if short:
         raise UsageError(f"A key has {_SHORTEST} characters or more: key {short[0]} of {path} has fewer.", make)

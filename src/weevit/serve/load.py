@@ -53,8 +53,9 @@ class Target:
         """The head of a request with a body of that many bytes."""
         key = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
         media = f"Content-Type: {self.media}\r\n" if self.media else ""
-        host = f"Host: {self.host}:{self.port}\r\n{media}"
-        return f"POST {self.path} HTTP/1.1\r\n{host}{key}Content-Length: {size}\r\n\r\n".encode("latin-1")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        named = f"Host: {host}:{self.port}\r\n{media}"
+        return f"POST {self.path} HTTP/1.1\r\n{named}{key}Content-Length: {size}\r\n\r\n".encode("latin-1")
 
 
 def parse_target(url: str, key: str = "", remote: bool = False) -> Target:
@@ -70,10 +71,10 @@ def parse_target(url: str, key: str = "", remote: bool = False) -> Target:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 80
+        host, port = parts.hostname, 80 if parts.port is None else parts.port
     except ValueError:
         host, port = None, 0
-    if host is None or parts.scheme != "http" or not url.isascii() or not url.isprintable() or " " in url:
+    if host is None or not port or parts.scheme != "http" or not url.isascii() or not url.isprintable() or " " in url:
         raise UsageError(
             f"--serve is the address of a server: {url[:80]!a} was given.", "--serve http://127.0.0.1:8000"
         )
@@ -151,7 +152,7 @@ async def _client(target: Target, images: Sequence[bytes], numbers: Iterator[int
             async with asyncio.timeout(_PATIENCE_S):
                 connection = connection or await asyncio.open_connection(target.host, target.port)
                 status, stays = await _ask(*connection, target.head(len(body)) + body)
-        except (OSError, EOFError, TimeoutError, ValueError) as error:
+        except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
             found.statuses[one_line(type(error).__name__)] += 1
             _close(connection)
             connection = None
@@ -174,8 +175,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
     """The status, and whether the connection stays open; the body is read and dropped."""
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    words = head.split(None, 2)
-    status = words[1].decode("ascii")
+    status = b"".join(head.split(None, 2)[1:2]).decode("ascii")
     if not status.isdecimal():
         raise ValueError("no status")
     if b"transfer-encoding: chunked" in head:

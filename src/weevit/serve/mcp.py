@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,11 +234,10 @@ class Tools:
         return [vector for vector in found if vector is not None]
 
     def _stream(self, paths: Sequence[str], outputs: Sequence[Any], topk: int) -> list[Result]:
-        found = [image for path in paths for image in self._folders.images(path)]
+        found = list(islice((image for path in paths for image in self._folders.images(path)), MOST + 1))
         if not 1 <= len(found) <= MOST:
-            raise UsageError(
-                f"A call has 1 to {MOST} images; these paths have {len(found):,}.", "Name a smaller folder."
-            )
+            count = "more" if found else "none"
+            raise UsageError(f"A call has 1 to {MOST} images; these paths have {count}.", "Name a smaller folder.")
         return list(self._model.stream(map(self._source, found), outputs, topk=topk))
 
     def _source(self, path: str) -> Source:

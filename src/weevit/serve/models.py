@@ -92,8 +92,12 @@ class Models:
             finally:
                 for future in asked:  # of a client that has gone
                     future.cancel()
-        self._pace.count(len(images))
+                self.computed(sum(future.done() and not future.cancelled() for future in asked))
         return [_answer(future) for future in asked]
+
+    def computed(self, count: int) -> None:
+        """Count work that was done in a `place`: without, its time would be taken for that of fewer images."""
+        self._pace.count(count)
 
     @contextmanager
     def place(self, count: int) -> Iterator[None]:
@@ -158,7 +162,7 @@ class _Pace:
         """Count some."""
         self._count += answers
         self._add()
-        if self._busy > 1:
+        if self._busy > 1 and self._count:
             self.per_image = self._busy / self._count
             self._busy, self._count = 0.0, 0
 

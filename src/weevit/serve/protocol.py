@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from weevit.serve.bounds import MAX_HEAD, MAX_PIPELINED, Bounds
 from weevit.serve.problems import Problem
@@ -60,6 +63,27 @@ class _Lingering:
         return getattr(self._inner, name)
 
 
+class _Parser:
+    """httptools' parser, for which HTTP ends with a request that offers another protocol (`Upgrade: h2c`, as Java's
+    client and `curl --http2` do): its body would be lost. The offer is passed over here, as HTTP allows."""
+
+    def __init__(self, owner: Guarded) -> None:
+        self._owner, self._inner = owner, owner.parser
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse; errors are httptools'."""
+        try:
+            self._inner.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._inner = httptools.HttpRequestParser(self._owner)
+            with self._owner.silent():
+                self._inner.feed_data(self._owner.framing())
+            self.feed_data(data[upgrade.args[0] :])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 def _send_at_once(transport: asyncio.Transport) -> None:
     """Send the body of an answer without waiting until the client has acknowledged its head: that takes 40 ms.
 
@@ -79,7 +103,11 @@ class Guarded(HttpToolsProtocol):
     in_request = False
     _in_head = False
     _head_bytes = 0
+    _silent = False
+    _refusal: Problem | None = None
     _late: asyncio.TimerHandle | None = None
+    _answered_at = 0.0
+    _behind = 0
     _lingering: _Lingering
     _remembered: Connection
 
@@ -90,6 +118,7 @@ class Guarded(HttpToolsProtocol):
             transport.abort()
             return
         _send_at_once(transport)
+        self.parser = _Parser(self)  # type: ignore[assignment]  # has all that is used
         self._remembered = Connection()
         self._lingering = _Lingering(transport, self)
         super().connection_made(self._lingering)  # type: ignore[arg-type]  # has all that is used
@@ -123,10 +152,13 @@ class Guarded(HttpToolsProtocol):
         if self.transport.is_closing():  # of a request that is answered already
             self._lingering.drop(len(data))
             return
+        if self._refusal is not None:
+            return
+        self._behind += len(data)
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+        if self._in_head and self._head_bytes > MAX_HEAD:
             self._refuse(_LONG_HEAD)
 
     def send_400_response(self, msg: str) -> None:
@@ -134,17 +166,63 @@ class Guarded(HttpToolsProtocol):
         del msg  # uvicorn's
         self._refuse(_INVALID)
 
+    def on_response_complete(self) -> None:
+        """A request is answered; what is left of its body has to come as fast as a body that is read."""
+        super().on_response_complete()
+        if not self.cycle.response_complete or self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            self._send(self._refusal)
+        elif self.in_request and not self._in_head:
+            self._answered_at, self._behind = self.loop.time(), 0
+            self.loop.call_later(self.bounds.body_s, self._look_behind, self.cycle)
+
+    def _look_behind(self, cycle: RequestResponseCycle) -> None:
+        if self.cycle is not cycle or not self.in_request or self._in_head or self.transport.is_closing():
+            return
+        left = self._answered_at + self.bounds.body_s + self._behind / self.bounds.body_rate - self.loop.time()
+        if left <= 0 or self._behind > _LINGER_BODIES * self.bounds.max_request:
+            self.transport.close()
+        else:
+            self.loop.call_later(min(left, self.bounds.body_s), self._look_behind, cycle)
+
     def _refuse(self, problem: Problem) -> None:
+        """Refuse what is no request, behind the answers to those before it."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._refusal = problem
+        if self.cycle is None or self.cycle.response_complete or (self.in_request and not self._in_head):
+            self._send(problem)
+        else:
+            self._head_came()
+
+    def _send(self, problem: Problem) -> None:
         answer = problem.response()
         head = f"HTTP/1.1 {problem.status} {problem.as_dict()['title']}\r\nConnection: close\r\n"
         lines = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in answer.raw_headers)
         self.transport.write(f"{head}{lines}\r\n".encode() + bytes(answer.body))
         self.transport.close()
 
+    def framing(self) -> bytes:
+        """A head with nothing but what says where the body of this request ends."""
+        lines = [b"%s: %s\r\n" % own for own in self.headers if own[0] in (b"content-length", b"transfer-encoding")]
+        return b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(lines)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """While the block runs, a head that is parsed is no request."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
+
     # ---- callbacks of the parser
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._silent:
+            return
         self.in_request = True
         self._wait_for_head()
         super().on_message_begin()
@@ -157,16 +235,30 @@ class Guarded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self._silent:
+            return
+        too_long = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD
+        if too_long:
+            self._refuse(_LONG_HEAD)
         self._head_came()
+        if self._refusal is not None:
+            return
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
             return
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        if self._refusal is None:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self.parser.should_upgrade():  # its head is; the body comes
+            return
         self.in_request = False
-        if self.cycle is not None:
+        if self.cycle is not None and self._refusal is None:
             super().on_message_complete()
 
 

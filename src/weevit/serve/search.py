@@ -41,15 +41,15 @@ def routes(service: Service) -> list[Route]:
     making = asyncio.Semaphore(_AT_ONCE)
 
     async def search(request: Request) -> Response:
-        models, form = await form_of(service, request, SETTINGS, image_needed=False)
-        searcher, k = service.searcher(), _k_of(form)
-        like, unlike = await _images(service, form)
-        ids, not_ids = _ids(form, "ids"), _ids(form, "not_ids")
-        if not like and not ids:
-            raise bad("The request names no image to search for.", "curl -F image=@photo.jpg")
-        served = models.get(searcher.model)
-        note(request, model=served.name, images=len(like) + len(unlike))
-        vectors = await _embeddings(service, request, [*like, *unlike])
+        async with form_of(service, request, SETTINGS, image_needed=False) as (models, form):
+            searcher, k = service.searcher(), _k_of(form)
+            like, unlike = await _images(service, form)
+            ids, not_ids = _ids(form, "ids"), _ids(form, "not_ids")
+            if not like and not ids:
+                raise bad("The request names no image to search for.", "curl -F image=@photo.jpg")
+            served = models.get(searcher.model)
+            note(request, model=served.name, images=len(like) + len(unlike))
+            vectors = await _embeddings(service, request, [*like, *unlike])
 
         def found() -> list[Hit]:
             likes = [*vectors[: len(like)], *searcher.vectors_of(ids)]
@@ -59,7 +59,10 @@ def routes(service: Service) -> list[Route]:
                 return searcher.hits(query, k)
 
         with models.place(1):
-            hits = await asyncio.to_thread(found)
+            try:
+                hits = await asyncio.to_thread(found)
+            finally:
+                models.computed(1)
         results = [{"id": hit.id, "similarity": round(hit.score, 6), "thumbnail": _address(hit.id)} for hit in hits]
         return Response(json_line({"model": served.name, "results": results}), media_type="application/json")
 
@@ -99,6 +102,8 @@ async def _images(service: Service, form: Form) -> tuple[list[Source], list[Sour
         for wanted in (False, True)
     )
     if "not" in form.settings:
+        if unlike:
+            raise bad("Images that results should not be like are files or a setting, not both.", EXAMPLE)
         unlike = await read_images(form.settings["not"], service.bounds, service.addresses, EXAMPLE)
     check_count(len(like) + len(unlike), service.bounds)
     return like, unlike

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import uvicorn
 from weevit.memory import keep_flat
 from weevit.predict import Predictor
 from weevit.serve.app import application
+from weevit.serve.bounds import Bounds
 from weevit.serve.first import first_answers
 from weevit.serve.protocol import guarded
 from weevit.serve.service import Service
@@ -53,6 +55,14 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+_COMPUTING_S = 30.0
+
+
+def grace_s(bounds: Bounds) -> int:
+    """Seconds in which all that was accepted is answered: it is begun within the deadline, or refused."""
+    return math.ceil(bounds.deadline_s + _COMPUTING_S)
+
+
 def run(
     service: Service, listening: socket.socket, load: Callable[[], Mapping[str, Predictor]], ready: Callable[[], None]
 ) -> None:
@@ -79,7 +89,7 @@ def run(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=grace_s(service.bounds),
     )
     server = _Server(config, service)
     asyncio.run(_serve(server, service, listening, load, ready))

@@ -154,7 +154,7 @@ class Front:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and _netloc(origin) != headers.get("host"):
             raise ProblemError(403, "other_origin", "Pages of other origins may not use this server.")
         keys = self._service.keys
         if keys is not None and scope["path"] not in OPEN and not keys.has(_key(headers)):
@@ -227,6 +227,13 @@ class _Sent:
             if self._service.draining:
                 headers["Connection"] = "close"
         await self._send(message)
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # brackets that do not close: the origin of no page
+        return ""
 
 
 def _key(headers: Headers) -> str:

@@ -12,6 +12,7 @@ import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from math import prod
 from typing import Any
 
@@ -84,9 +85,11 @@ def images_of(tensor: Tensor, channels: int) -> list[Source]:
         ProblemError: another datatype or shape, or data of another size.
     """
     if tensor.datatype == "BYTES":
-        elements = list(_elements(tensor.data))
-        if len(elements) != prod(tensor.shape):
-            raise bad(f"The shape {list(tensor.shape)} has {prod(tensor.shape):,} elements; {len(elements):,} came.")
+        count = prod(tensor.shape)
+        elements = list(islice(_elements(tensor.data), count + 1))  # of a few bytes each there may be millions
+        if len(elements) != count:
+            came = "more" if len(elements) > count else f"{len(elements):,}"
+            raise bad(f"The shape {list(tensor.shape)} has {count:,} elements; {came} came.")
         return [Source(f"image[{number}]", _encoded(one)) for number, one in enumerate(elements)]
     if tensor.datatype == "UINT8":
         return [Source(f"image[{number}]", pixels) for number, pixels in enumerate(_pixels(tensor, channels))]
@@ -131,20 +134,23 @@ def _pixels(tensor: Tensor, channels: int) -> npt.NDArray[np.uint8]:
     if isinstance(tensor.data, memoryview):
         flat = np.frombuffer(tensor.data, np.uint8)
     else:
-        flat = _numbers(tensor.data, prod(shape))
+        flat = _numbers(tensor.data, tensor.shape)
     if flat.size != prod(shape):
         raise bad(f"The shape {list(tensor.shape)} has {prod(shape):,} values; {flat.size:,} came.")
     return flat.reshape(shape)
 
 
-def _numbers(data: list[Any], count: int) -> npt.NDArray[np.uint8]:
-    while data and isinstance(data[0], list):  # nested as the shape, or flat: both are allowed
-        if not all(isinstance(one, list) for one in data) or sum(map(len, data)) > count:
-            break
-        data = [value for one in data for value in one]
-    if not all(type(value) is int and 0 <= value <= 255 for value in data):
+def _numbers(data: list[Any], shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+    depth, first = 0, data[0] if data else None
+    while isinstance(first, list) and depth < len(shape):
+        depth, first = depth + 1, first[0] if first else None
+    for size in shape[len(shape) - depth :]:  # nested as the shape, as its last sizes, or flat
+        if not all(isinstance(one, list) and len(one) == size for one in data):
+            raise bad(f"The data is nested otherwise than the shape {list(shape)} says: height comes before width.")
+        data = list(chain.from_iterable(data))
+    if not set(map(type, data)) <= {int} or not 0 <= min(data, default=0) <= max(data, default=0) <= 255:
         raise bad("UINT8 values are whole numbers from 0 to 255.")
-    return np.array(data, np.uint8)
+    return np.frombuffer(bytes(data), np.uint8)
 
 
 # ---- outputs

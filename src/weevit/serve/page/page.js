@@ -98,8 +98,8 @@ function actions(card, image, row, model) {
     button.textContent = "Heat map";
   });
   const address = new URL("v1/classify", location.href);
-  const name = `'${(image.name || "image.png").replaceAll("'", "'\\''")}'`;
-  const command = `curl -F image=@${name} '${address}?${new URLSearchParams({ topk: row.class_name.length, model })}'`;
+  const name = (image.name || "image.png").replace(/[\\"]/g, "\\$&").replaceAll("'", "'\\''");
+  const command = `curl -F 'image=@"${name}"' '${address}?${new URLSearchParams({ topk: row.class_name.length, model })}'`;
   copying(card.querySelector(".copy-json"), JSON.stringify(row, null, 2));
   copying(card.querySelector(".copy-curl"), command);
 }
