@@ -8,9 +8,10 @@ import json
 import re
 import socket
 import time
+from pathlib import Path
 
 import pytest
-from served import Running, multipart
+from served import Running, multipart, serving
 
 import weevit
 from conftest import data_uri, png
@@ -91,6 +92,9 @@ def test_a_bad_image_fails_alone(server: Running) -> None:
         (gzip.compress(b"a", mtime=0), {"content_encoding": "gzip"}, 415, "compressed"),
         (b"a", {"origin": "http://elsewhere.example"}, 403, "other_origin"),
         (b"a", {"origin": "http://[::1"}, 403, "other_origin"),
+        (b"a", {"host": "photos.example:8000", "origin": "http://photos.example:8000"}, 403, "other_host"),
+        (b"a", {"host": "127.0.0.1.photos.example"}, 403, "other_host"),
+        (b"a", {"host": "photos.example."}, 403, "other_host"),
     ],
 )
 def test_what_is_no_request_is_a_problem(
@@ -100,6 +104,22 @@ def test_what_is_no_request_is_a_problem(
     assert (answer.status, answer.json()["type"]) == (status, f"urn:weevit:{code}")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "LOCALHOST", "[::1]:80", "127.0.0.2", "a.localhost", "box"])
+def test_this_machine_has_many_names(server: Running, host: str) -> None:
+    assert server.ask("GET", "/healthz", host=host).status == 200
+
+
+def test_other_names_are_allowed_by_name_and_with_keys(tmp_path: Path) -> None:
+    """With a key, a page that a name server leads here has none; without, it would read the answers."""
+    key = tmp_path / "key"
+    key.write_text("a-key-of-more-than-sixteen-characters\n")
+    with serving("digits", "--allow-host", "Photos.example") as running:
+        assert running.ask("GET", "/v1/models", host="photos.example:80").status == 200
+        assert running.ask("GET", "/v1/models", host="other.example").status == 403
+    with serving("digits", "--api-key-file", key) as running:
+        assert running.ask("GET", "/healthz", host="other.example").status == 200
 
 
 @pytest.mark.parametrize(("query", "status"), [("topk=0", 400), ("topk=x", 400), ("topl=1", 400), ("model=digit", 404)])

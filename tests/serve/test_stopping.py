@@ -34,7 +34,7 @@ from weevit.serve.app import asgi
 from weevit.serve.bounds import Bounds
 from weevit.serve.keys import read_keys
 from weevit.serve.models import Models, _Pace
-from weevit.serve.place import local_only
+from weevit.serve.place import is_this_machine
 from weevit.serve.problems import ProblemError
 from weevit.serve.service import Service
 
@@ -71,7 +71,7 @@ def test_a_comment_is_no_key_wherever_it_begins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.2", True), ("::1", True), ("0.0.0.0", False), ("::", False)])
 def test_which_addresses_other_machines_reach(host: str, local: bool) -> None:
-    assert local_only(host) is local
+    assert is_this_machine(host) is local
 
 
 def test_s9_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> None:

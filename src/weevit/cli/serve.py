@@ -44,6 +44,12 @@ _MEGABYTE = 1 << 20
     help="Fetch images in requests from this host (*.HOST for all below it); may be repeated.",
 )
 @click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Without keys, a server at a loopback address answers only requests for this machine, and for these names.",
+)
+@click.option(
     "--max-request", type=options.Whole(1, 1024), default=32, show_default=True, help="Megabytes of a request."
 )
 @click.option("--max-images", type=options.Whole(1, 4096), default=64, show_default=True, help="Images in a request.")
@@ -91,7 +97,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     from weevit.serve.keys import read_keys
     from weevit.serve.metrics import Metrics
     from weevit.serve.names import names_of
-    from weevit.serve.place import Place, local_only
+    from weevit.serve.place import Place, is_this_machine
 
     bounds = Bounds(
         max_request=own["max_request"] * _MEGABYTE,
@@ -119,7 +125,9 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         write: Callable[[str], None] = (lambda line: None) if quiet else tell
         service = Service(bounds, addresses, keys, metrics, write, index=own["index"])
         host, port = listening.getsockname()[:2]
-        if not local_only(host) and keys is None:
+        if keys is None and is_this_machine(host):
+            service.hosts = frozenset(name.lower() for name in (own["host"], *own["allow_host"]))
+        elif keys is None:
             tell(f"note: {own['host']} can be reached from other machines, and no key is asked for: --api-key-file key")
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         run(service, listening, loaded.result, lambda: tell(f"ready: {address} · {', '.join(named)}"))

@@ -54,6 +54,10 @@ def _why(error: Exception) -> str:
     return "there is no address of this name"
 
 
-def local_only(host: str) -> bool:
-    """Whether an address of `socket.getsockname` is reached from this machine only."""
-    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+def is_this_machine(host: str) -> bool:
+    """Whether a name or an address leads to this machine on every machine, so that it is reached from no other."""
+    name = host.rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")

@@ -24,6 +24,7 @@ from weevit.serve.bounds import PAUSE_S, Bounds
 from weevit.serve.keys import Keys
 from weevit.serve.metrics import Metrics
 from weevit.serve.models import Models
+from weevit.serve.place import is_this_machine
 from weevit.serve.problems import Problem, ProblemError, of_error
 from weevit.text import json_line, one_line
 
@@ -83,6 +84,8 @@ class Service:
         index: folder of the index that is searched; None for none.
         found: searches it; None until all models have answered once.
         draining: whether SIGTERM came: connections end with their answers.
+        hosts: names that a request may call the server by, beside those of this machine; None for any. A page of
+            anybody whose name a name server makes lead here would otherwise read the answers.
     """
 
     bounds: Bounds
@@ -94,6 +97,7 @@ class Service:
     index: Path | None = None
     found: Searcher | None = None
     draining: bool = False
+    hosts: frozenset[str] | None = None
     bodies: Bodies = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,6 +157,15 @@ class Front:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        host, hosts = _hostname(headers), self._service.hosts
+        public = "." in host and not is_this_machine(host)  # a name in one word is of a network, and of no page
+        if public and hosts is not None and host not in hosts:
+            raise ProblemError(
+                403,
+                "other_host",
+                f"This server is for this machine only, and is not known as {host[:60]!a}.",
+                "weevit serve --allow-host NAME",
+            )
         origin = headers.get("origin")
         if origin is not None and _netloc(origin) != headers.get("host"):
             raise ProblemError(403, "other_origin", "Pages of other origins may not use this server.")
@@ -233,6 +246,14 @@ def _netloc(origin: str) -> str:
     try:
         return urlsplit(origin).netloc
     except ValueError:  # brackets that do not close: the origin of no page
+        return ""
+
+
+def _hostname(headers: Headers) -> str:
+    """The name that the request calls the server by; empty without one, which no browser leaves out."""
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:  # brackets that do not close: the name of no page
         return ""
 
 
