@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from weevit.errors import OutputError, UsageError
+from weevit.store.files import HINT
 from weevit.store.folder import (
     FAILURES,
     LOCK,
@@ -122,10 +123,14 @@ def test_one_list_of_failures(tmp_path: Path) -> None:
     assert not (tmp_path / FAILURES).exists()
 
 
-def test_what_could_not_be_written_says_what_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_could_not_be_written_says_what_is_kept(tmp_path: Path, begun: bool) -> None:
+    """A command that goes on with the folder is named only where something was begun in it."""
+    if begun:
+        put(tmp_path / THING.record, {})
     with pytest.raises(OutputError, match=r"No such file or directory\. All parts stand") as caught:
-        THING.write(tmp_path / "nowhere", "a", "b")
-    assert caught.value.hint == f"weevit again {tmp_path / 'nowhere'}"
+        THING.write(tmp_path, "nowhere/a", "b")
+    assert caught.value.hint == (f"weevit again {tmp_path}" if begun else HINT)
 
 
 def test_differences_are_named_by_their_key() -> None:

@@ -58,7 +58,7 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         raise UsageError(f"There is no device {name!r}.", hint) from None
     if device.type not in ("cpu", "cuda"):  # PyTorch knows the names of a dozen kinds
-        raise UsageError(f"--device {name}: weevit trains on CPUs and on GPUs of CUDA.", hint)
+        raise UsageError(f"--device {name}: training runs on CPUs and on GPUs of CUDA.", hint)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {name}: PyTorch finds no GPU here.", "weevit doctor   says what it sees")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
