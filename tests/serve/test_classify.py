@@ -111,6 +111,7 @@ def test_this_machine_has_many_names(server: Running, host: str) -> None:
     assert server.ask("GET", "/healthz", host=host).status == 200
 
 
+@pytest.mark.usefixtures("serve_extra")
 def test_other_names_are_allowed_by_name_and_with_keys(tmp_path: Path) -> None:
     """With a key, a page that a name server leads here has none; without, it would read the answers."""
     key = tmp_path / "key"

@@ -177,6 +177,7 @@ def test_folders_lead_nowhere_else(place: Path) -> None:
             Folders(wrong)
 
 
+@pytest.mark.usefixtures("serve_extra")
 def test_too_many_paths_are_not_all_looked_at(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from weevit.serve.folders import Folders
     from weevit.serve.mcp import MOST, Tools

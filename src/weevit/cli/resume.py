@@ -40,16 +40,17 @@ def resume(
     """
     from weevit.cli.stopping import stopping
 
-    with stopping(partial(going_on, run)) as stop, watched(stop, quiet) as (quiet, watcher):
+    with stopping(partial(going_on, run)) as stop:
         from weevit import resume as go_on  # raises MissingExtraError without PyTorch
 
-        done = go_on(
-            run,
-            data,
-            minutes=minutes,
-            overrides=changes,
-            tensorboard=tensorboard,
-            report=not no_report,
-            watcher=watcher,
-        )
+        with watched(stop, quiet) as (quiet, watcher):
+            done = go_on(
+                run,
+                data,
+                minutes=minutes,
+                overrides=changes,
+                tensorboard=tensorboard,
+                report=not no_report,
+                watcher=watcher,
+            )
     return finish(done, stop, json_lines, quiet)

@@ -88,26 +88,27 @@ def train(
         raise UsageError(
             "Where should the run go? --output was not given.", f"weevit train {typed(recipe)} ... -o runs/first"
         )
-    with stopping(partial(going_on, output)) as stop, watched(stop, quiet) as (quiet, watcher):
+    with stopping(partial(going_on, output)) as stop:  # before PyTorch is imported, which takes long
         from weevit import train as begin  # raises MissingExtraError without PyTorch
 
-        run = begin(
-            recipe,
-            data,
-            output,
-            words,
-            device=device,
-            threads=threads,
-            tensorboard=tensorboard,
-            report=not no_report,
-            watcher=watcher,
-        )
+        with watched(stop, quiet) as (quiet, watcher):
+            run = begin(
+                recipe,
+                data,
+                output,
+                words,
+                device=device,
+                threads=threads,
+                tensorboard=tensorboard,
+                report=not no_report,
+                watcher=watcher,
+            )
     return finish(run, stop, json_lines, quiet)
 
 
 @contextmanager
 def watched(stop: Stop, quiet: bool) -> Iterator[tuple[bool, Watcher]]:
-    """Whether to be quiet, and the watcher of a run. A stop is heard before the import of PyTorch, which takes long."""
+    """Whether to be quiet, and the watcher of a run."""
     from weevit.cli.training_view import watching
 
     with _one_voice(quiet) as quiet, watching(quiet, stop) as watcher:
