@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scenes import encoded, scaled, scene
 
+from weevit.duplicates import overlay
 from weevit.duplicates.looks import THUMB
 from weevit.duplicates.overlay import SIDE, WHOLE, Overlay, best_windows, lay_over, sketch, window, windows
 from weevit.errors import MissingImageError
@@ -104,6 +105,20 @@ def test_what_was_taken_again_is_not_the_same() -> None:
         over = lay_over(of(encoded(shot(seed, 0, 0), quality=92)), of(encoded(shot(seed, 1, 0), quality=92)))
         assert over.distance < 0.05  # a camera on a stand
         assert not over.same
+
+
+@pytest.mark.parametrize("colour", [(200, 40, 40), (40, 120, 40), (90, 60, 200)])
+def test_a_thing_that_came_into_view_is_seen(colour: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is smooth, may be as bright as what it hides, and leaves most of the structure around it as it was."""
+    image = scene(3, PHOTO)
+    laid_over = []
+    for place in ((40, 60), (150, 120), (260, 200)):
+        edited = image.copy()
+        edited.paste(colour, (*place, place[0] + image.width // 14, place[1] + image.height // 14))
+        laid_over.append((of(encoded(image, quality=92)), of(encoded(edited, quality=92))))
+    assert not any(lay_over(*both).same for both in laid_over)
+    monkeypatch.setattr(overlay, "LEVELS", 255.0)
+    assert any(lay_over(*both).same for both in laid_over)
 
 
 def test_different_images_are_not_the_same() -> None:

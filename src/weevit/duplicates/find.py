@@ -156,7 +156,7 @@ class _Search:
             vectors, single = self._embed(predictor, single)
             self.watch(comparing)
             pairs.find_parts(vectors, single, self.threads)
-        copies, unsure = pairs.groups()
+        copies, unsure = pairs.groups(self.threads)
         near = list(unsure)
         if predictor is not None:
             spare = {member.index for group in copies for member in group[1:]}

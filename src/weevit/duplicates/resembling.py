@@ -47,7 +47,7 @@ WINDOW = 0.85
 NEIGHBOURS = 5
 """Nearest embeddings of which an image may be a part."""
 
-MOST = 32
+MOST = 12
 """Images of a large set that are laid over its best one at a time, the nearest first, until one time finds no copy: a
 camera on a stand takes thousands of images with alike thumbnails."""
 
@@ -73,6 +73,7 @@ class Relation:
 
 
 _NONE = Relation("")
+_OTHER = Relation("", why="alike as thumbnails, but not the same pixels")
 
 
 class Resembling:
@@ -134,14 +135,18 @@ class Resembling:
             if relation.kind:
                 self._links.add(pair)
 
-    def groups(self) -> tuple[list[list[Member]], list[Near]]:
-        """Groups of copies, the one to keep first in each; and pairs that look like copies but are not certain."""
+    def groups(self, threads: int) -> tuple[list[list[Member]], list[Near]]:
+        """Groups of copies, the one to keep first in each; and pairs that look like copies but are not certain.
+
+        Args:
+            threads: threads that decode and compare.
+        """
         groups: list[list[Member]] = []
         kept: dict[int, int] = {}
         for own in linked(self._links):
             left = self.best_first(own)
             while left:
-                group, left = self._star(left)
+                group, left = self._star(left, threads)
                 kept |= {member.index: group[0].index for member in group}
                 groups.append(group)
         groups += [[Member(first, "", 0.0)] for first in self._twins if first not in kept]
@@ -166,12 +171,14 @@ class Resembling:
             over = self._laid(first, second, start, turned)
             if over is not None and over.same:
                 return _relation(over, turned)
+            if over is not None and over.placed and over.inside:  # no other place would be better
+                return _OTHER
         if not turned:
             ((score, place),) = self._windows(second, [first])
             over = self._laid(second, first, place, False) if score >= WINDOW else None
             if over is not None and over.same and over.inside:
                 return Relation(CROPPED, over.distance, contained=False)
-        return Relation("", why="alike as thumbnails, but not the same pixels")
+        return _OTHER
 
     def _unlike(self, first: int, second: int) -> str:
         """What makes two images none of which replaces the other, whatever their pixels are; empty without that."""
@@ -189,12 +196,12 @@ class Resembling:
         """Of images with the same bytes, the one to keep."""
         return self.first_of.get(index, index)
 
-    def _star(self, left: list[int]) -> tuple[list[Member], list[int]]:
+    def _star(self, left: list[int], threads: int) -> tuple[list[Member], list[int]]:
         """The best image with all that it shows, and the rest."""
         best = left[0]
         tried = {best}
         while True:
-            relations = self._relations(best, [index for index in left if index != best])
+            relations = self._relations(best, [index for index in left if index != best], threads)
             larger = [
                 index for index, own in relations.items() if own.kind and not own.contained and index not in tried
             ]
@@ -208,12 +215,14 @@ class Resembling:
         inside = {best} | {member.index for member in shown}
         return [Member(best, "", 0.0), *shown], [index for index in left if index not in inside]
 
-    def _relations(self, best: int, others: list[int]) -> dict[int, Relation]:
+    def _relations(self, best: int, others: list[int], threads: int) -> dict[int, Relation]:
         """How the best image of a set shows others; those that are left out show other pixels, as far as is known."""
         found: dict[int, Relation] = {}
         ordered = others if len(others) <= MOST else self._nearest_first(best, others)
         for top in range(0, len(ordered), MOST):
-            own = {index: self.relation(best, index) for index in ordered[top : top + MOST]}
+            pairs = ((best, index) for index in ordered[top : top + MOST])
+            compared = map_ahead(self._compared, pairs, threads, _AHEAD, "weevit-compare")
+            own = {index: relation for (_, index), relation in compared}
             found |= own
             if not any(relation.kind for relation in own.values()):
                 break
