@@ -125,7 +125,7 @@ def overhead(place: Path, options: argparse.Namespace) -> None:
 
     folder = linked(place, options.images) if options.photos else small(place, options.images)
     predictor = weevit.load(vit_tiny(), image_size=224)
-    predictor._session = lambda request: NoEngine()  # type: ignore[method-assign]
+    predictor._pipeline.session = lambda request: NoEngine()  # type: ignore[method-assign]
 
     def plain() -> None:
         for _ in predictor.stream(folder, outputs=("embedding",)):

@@ -23,7 +23,7 @@ from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Array, Result, assemble, rows_not_finite, unit_length
 from weevit.arguments import MAX_BATCH, whole
 from weevit.engine.choice import Engine, Precision, choose
-from weevit.engine.session import Request, Session, block_indices, open_session
+from weevit.engine.session import Request, block_indices, open_session
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
 from weevit.images.budget import until_cropped
@@ -39,6 +39,7 @@ from weevit.zoo.weights import DEFAULT_MODEL
 
 Output = Literal["logits", "embedding", "features", "attention"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
+_ALWAYS = ("logits", "embedding")  # of a graph, whether asked for or not
 
 
 @dataclass(frozen=True)
@@ -222,13 +223,13 @@ class Predictor:
             observe: told how long each stage took.
         """
         request, kept = self._request((), None), (self.checkpoint, self.preprocessing)
-        self._session(request)  # loaded now, and not for the first image
+        self._pipeline.session(request)  # loaded now, and not for the first image
 
         def decode(asked: tuple[Source, int]) -> tuple[_Decoded, int]:
             return self._see(asked[0]), asked[1]
 
         def compute(batch: list[tuple[_Decoded, int]]) -> list[Result]:
-            session = self._session(request)  # a forked process has one of its own
+            session = self._pipeline.session(request)  # a forked process has one of its own
             answers = session.run(np.stack([image.pixels for image, _ in batch if image.pixels is not None]))
             rows = ({name: values[row] for name, values in answers.items()} for row in range(len(batch)))
             return [assemble(image.result, next(rows), topk, *kept) for image, topk in batch]
@@ -270,7 +271,7 @@ class Predictor:
         Raises:
             InputsFailedError: an answer is NaN or infinite; the message names the rows.
         """
-        session = self._session(self._request((), None))
+        session = self._pipeline.session(self._request((), None))
         rows = [session.run(batch) for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
         answers = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         failed = [(f"row {row}", reason) for row, reason in rows_not_finite(answers)]
@@ -308,7 +309,7 @@ class Predictor:
         def compute(batch: list[_Decoded]) -> tuple[list[_Decoded], dict[str, Array]]:
             pixels = [image.pixels for image in batch if image.pixels is not None]
             # The session is loaded for the first image that can be seen, and not before.
-            return batch, self._session(request).run(np.stack(pixels), steady) if pixels else {}
+            return batch, self._pipeline.session(request).run(np.stack(pixels), steady) if pixels else {}
 
         for batch, answers in self._pipeline.map(sources, self._decode, compute):
             row = 0
@@ -316,7 +317,7 @@ class Predictor:
                 if image.pixels is None:
                     yield image.result
                     continue
-                own = {name: values[row] for name, values in answers.items() if _is_wanted(name, outputs)}
+                own = {name: values[row] for name, values in answers.items() if name in outputs or name not in _ALWAYS}
                 yield assemble(image.result, own, topk, self.checkpoint, self.preprocessing)
                 row += 1
 
@@ -335,9 +336,6 @@ class Predictor:
             image = self.open(source)
             (height, width), pixels = full_size(image), preprocess(image, self.preprocessing)
         return _Decoded(Result(source.name, width=width, height=height), pixels)
-
-    def _session(self, request: Request) -> Session:
-        return self._pipeline.session(request)
 
     def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Result | list[Result]:
         return next(results) if names_one_image(inputs) else list(results)
@@ -398,8 +396,3 @@ def load(
         reduced_jpeg=reduced_jpeg,
         cache=cache,
     )
-
-
-def _is_wanted(name: str, outputs: Sequence[Output]) -> bool:
-    """Whether an output of the graph was asked for; logits and embedding come with every one."""
-    return name in outputs or name not in ("logits", "embedding")

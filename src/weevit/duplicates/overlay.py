@@ -212,7 +212,7 @@ def lay_over(whole: Sketch, part: Sketch, start: Window = WHOLE, smallest: int =
         if SIDE // reduction > max(_finest(place, smallest), _LEAST):
             break  # stripes that only one of both resolves would lead astray
         place = _refined(_reduced(images[0], reduction), _reduced(images[1], reduction), place, steps)
-        if reduction == _STEPS[0][0] and (distance := _distance(whole, part, place)) > _PROMISING:
+        if reduction == _STEPS[0][0] and (distance := _distance(_under(whole, place), _colours(part))) > _PROMISING:
             return Overlay(_window(place), distance, 0.0, 0.0, 255.0)  # most pairs end here
     return _compared((whole, part), images, place, smallest)
 
@@ -229,12 +229,10 @@ def _compared(
     (grey, grey_part), times = images, 1
     while SIDE // times > max(_finest(place, smallest), _LEAST):
         times *= 2
-    at = _pixels(place, SIDE)
-    fine, other = (_fine(_reduced(image, times)) for image in (_sampled(grey, *at), grey_part))
-    whole, part = (sketch.astype(np.float32) for sketch in sketches)
-    colours = ((_sampled(whole[..., c], *at), part[..., c]) for c in range(3))
-    apart = max(_apart(_reduced(one, times), _reduced(two, times)) for one, two in colours)
-    return Overlay(_window(place), _distance(*sketches, place), _correlation(fine, other), _worst(fine, other), apart)
+    fine, other = (_fine(_reduced(image, times)) for image in (_sampled(grey, *_pixels(place, SIDE)), grey_part))
+    there, colours = _under(sketches[0], place), _colours(sketches[1])
+    apart = max(_apart(_reduced(one, times), _reduced(two, times)) for one, two in zip(there, colours, strict=True))
+    return Overlay(_window(place), _distance(there, colours), _correlation(fine, other), _worst(fine, other), apart)
 
 
 def _window(place: npt.NDArray[np.float64]) -> Window:
@@ -242,11 +240,19 @@ def _window(place: npt.NDArray[np.float64]) -> Window:
     return top, left, height, width
 
 
-def _distance(whole: Sketch, part: Sketch, place: npt.NDArray[np.float64]) -> float:
-    """1 - correlation of a part with what lies under it, at THUMB x THUMB pixels, in colour."""
+def _colours(image: Sketch) -> list[Grey]:
+    return [image[..., c].astype(np.float32) for c in range(3)]
+
+
+def _under(whole: Sketch, place: npt.NDArray[np.float64]) -> list[Grey]:
+    """The colours of the whole that lie under a part."""
     at = _pixels(place, SIDE)
-    there = np.stack([_small(_sampled(whole[..., c].astype(np.float32), *at)) for c in range(3)])
-    return max(0.0, 1 - _correlation(there, np.stack([_small(part[..., c].astype(np.float32)) for c in range(3)])))
+    return [_sampled(colour, *at) for colour in _colours(whole)]
+
+
+def _distance(one: Sequence[Grey], other: Sequence[Grey]) -> float:
+    """1 - correlation at THUMB x THUMB pixels, over all colours."""
+    return max(0.0, 1 - _correlation(*(np.stack([_small(colour) for colour in colours]) for colours in (one, other))))
 
 
 def _refined(whole: Grey, part: Grey, start: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:

@@ -120,7 +120,7 @@ def _in_order(first: Evaluation, second: Evaluation) -> Evaluation:
         name, times = next(iter(Counter(row.input for row in which.rows).most_common(1)), ("", 0))
         if times > 1:  # one row would stand for all of them
             raise DatasetError(
-                f"An evaluation has {times} rows of {name}: they cannot be paired with those of the other.",
+                f"An evaluation has {times} rows of {name}; each image has one.",
                 "weevit compare MODEL MODEL DATA   asks both about the same",
             )
     indices = {row.input: index for index, row in enumerate(second.rows)}
