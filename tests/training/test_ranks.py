@@ -224,6 +224,7 @@ except TrainingError as error:
 """
 
 
+@pytest.mark.long
 def test_r1_ranks_that_read_other_data_are_refused(made: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     other = runs.images(tmp_path / "other", train=39, validation=10)

@@ -187,7 +187,7 @@ def test_t6_a_signal_in_the_preparation_is_no_mistake_of_ours(made: Made, tmp_pa
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("ignored", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_t6_a_closed_terminal_saves_and_exits_with_129(made: Made, whole: Path, tmp_path: Path, ignored: bool) -> None:
     """Nobody reads what it says then; under `nohup`, the run goes on."""
     folder, (ours, theirs) = tmp_path / "run", pty.openpty()
