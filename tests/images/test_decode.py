@@ -440,6 +440,16 @@ def test_a_png_that_ends_after_a_row_is_truncated(depth: int, colour: int, rows:
     assert to_rgb(Image.open(io.BytesIO(png(64, depth, colour, [row] * 10)))).size == (64, 10)
 
 
+@pytest.mark.parametrize(("at", "value"), [(26, 1), (27, 1), (28, 2), (28, 255), (15, ord("X"))])
+def test_a_png_of_methods_that_there_are_not_is_corrupt(at: int, value: int) -> None:
+    """Pillow reads them as if they were the usual ones, and takes a header from any place."""
+    data = bytearray(png(64, 8, 0, [b"\xff" * 64] * 64))
+    data[at] = value
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(CorruptImageError):
+        decode(bytes(data))
+
+
 def test_a_png_whose_last_row_is_black_is_whole() -> None:
     black = png(64, 8, 2, [b"\xff" * 192, bytes(192)])
     assert decoded(black)[:, 0, 0].tolist() == [255, 0]

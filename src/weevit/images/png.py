@@ -52,9 +52,11 @@ def check(data: bytes) -> bytes:
     """Check the sums of the pixel data, which Pillow skips, and return the file without excess compressed text.
 
     Raises:
-        CorruptImageError: a sum does not match.
+        CorruptImageError: a sum does not match, or the first chunk is no header that the format has.
         TooLargeImageError: more chunks than any real file has.
     """
+    if len(data) > _INTERLACE and (data[12:16] != b"IHDR" or data[26] or data[27] or data[_INTERLACE] > 1):
+        raise CorruptImageError("PNG: the first chunk is no header, or of a method that there is not")
     view, texts = memoryview(data), []
     for kind, start, end in _chunks(data):
         if kind == b"IDAT" and zlib.crc32(view[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
