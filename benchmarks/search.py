@@ -41,7 +41,7 @@ from weevit.answers.results import Array, unit_length
 from weevit.search.building import Progress
 from weevit.search.index import Index
 from weevit.search.manifest import Manifest
-from weevit.search.shards import KEY_BYTES, Rows
+from weevit.search.shards import KEY_BYTES, STAMP_BYTES, Rows
 from weevit.search.space import space_of
 from weevit.search.writing import SHARD_ROWS, Writer
 
@@ -86,7 +86,7 @@ def made(folder: Path, rows: int) -> tuple[Path, Array]:
             rng = np.random.default_rng(number)
             names = [f"photos/{(number + row) // 1000:05d}/IMG_{number + row:08d}.jpg" for row in range(len(block))]
             keys = rng.integers(0, 256, (len(block), KEY_BYTES), np.uint8)
-            stamps = rng.integers(0, 1 << 63, len(block)).astype(np.uint64)
+            stamps = rng.integers(0, 256, (len(block), STAMP_BYTES), np.uint8)
             writer.add(Rows(names, keys, stamps, block.astype(np.float16)))
             number += len(block)
         writer.publish()

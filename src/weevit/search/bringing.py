@@ -32,7 +32,7 @@ from weevit.predict import Predictor, load
 from weevit.search.building import Progress, Watcher
 from weevit.search.index import Index, open_index
 from weevit.search.manifest import INDEX, MANIFEST, Manifest
-from weevit.search.shards import KEY_BYTES, Rows
+from weevit.search.shards import KEY_BYTES, STAMP_BYTES, Rows
 from weevit.search.space import MAX_WIDTH, Space, space_of
 from weevit.search.writing import Writer
 from weevit.store.folder import held
@@ -134,7 +134,8 @@ def _add(writer: Writer, names: Names, part: Part, width: int, source: Path) -> 
         )
     unique = [own.name for own in names.unique(Source(name, name) for name in ids)]
     keys = [hashlib.sha256(row.tobytes()).digest()[:KEY_BYTES] for row in narrow]
-    stamps = np.zeros(len(unique), np.uint64)  # of no file: when the index is brought up to date, images are read
+    # Stamps of no file: when the index is brought up to date, images are read.
+    stamps = np.zeros((len(unique), STAMP_BYTES), np.uint8)
     writer.add(Rows(unique, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES), stamps, narrow))
 
 

@@ -25,7 +25,7 @@ from weevit.predict import Predictor, load
 from weevit.search.embeddings import embed_split
 from weevit.search.neighbours import products
 from weevit.search.scan import Part, best
-from weevit.search.shards import KEY_BYTES, Rows, Shard, error_of, write_shard
+from weevit.search.shards import KEY_BYTES, STAMP_BYTES, Rows, Shard, error_of, write_shard
 
 AT = (1, 5, 10)
 MOST = 5_000
@@ -166,7 +166,7 @@ def _searched(vectors: Array, names: Sequence[str], threads: int) -> tuple[float
     keys = np.random.default_rng(0).integers(0, 256, (len(rows), KEY_BYTES), np.uint8)
     with tempfile.TemporaryDirectory(prefix="weevit-") as folder:
         path = Path(folder, "shard.safetensors")
-        write_shard(path, Rows(names, keys, np.arange(len(rows), dtype=np.uint64), rows))
+        write_shard(path, Rows(names, keys, np.zeros((len(rows), STAMP_BYTES), np.uint8), rows))
         part = Part(Shard(path, len(rows), vectors.shape[1]), np.zeros(len(rows), bool), error_of(rows))
         taken = []
         for query in vectors[:_SEARCHED]:

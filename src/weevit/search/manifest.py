@@ -26,7 +26,7 @@ from weevit.zoo import fields
 from weevit.zoo.records import Count, Name, Sha256, Text, items, number, read_record_file, record, words
 
 MANIFEST, DATA = "index.json", "data"
-SCHEMA = "weevit.index/1"
+SCHEMA = "weevit.index/2"
 SHARDS = "shard-*.safetensors"
 
 MAX_ROWS = 1 << 20

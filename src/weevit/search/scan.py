@@ -109,7 +109,8 @@ Run = tuple[Part, int]
 def _first_pass(run: Run, units: Array, floors: Sequence[_Floor]) -> list[tuple[Ints, Array]]:
     """For each query, the rows of the run that may be among the best as far as is known, and nearly their cosines."""
     part, start = run
-    codes, factors = part.shard.codes[start : start + _RUN], part.shard.factors[start : start + _RUN]
+    codes = part.shard.codes[start : start + _RUN]
+    factors = part.shard.factors[start : start + _RUN].astype(np.float32)
     _refuse_not_finite(factors, part.shard)
     near = np.empty((len(codes), len(units)), np.float32)
     rows = max(1, _FLOATS // units.shape[1])

@@ -2,10 +2,10 @@
 
     vectors  F16 (n, D)   embeddings as the model gave them
     codes    I8  (n, D)   round(vector * 127 / its largest number)
-    factors  F32 (n)      codes * factor is nearly the vector of length 1
-    keys     U8  (n, 16)  first half of the sha256 of the image's bytes
-    stamps   U64 (n)      hash of the file's size and time
-    names    U8  (b)      ids of the images, 256 per block, each block a list in JSON packed by zlib
+    factors  F16 (n)      codes * factor is nearly the vector of length 1
+    keys     U8  (n, 12)  begin of the sha256 of the image's bytes
+    stamps   U8  (n, 6)   hash of the file's size and time
+    names    U8  (b)      ids of the images, 256 per block, each block packed by zlib
     blocks   I64 (m + 1)  begin of each block in names, and the end
 
 Everything is mapped: a query reads the codes, some vectors, and the names that it returns.
@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weevit.answers.results import Array
 from weevit.errors import MalformedFileError
 from weevit.store.files import replace_file
 from weevit.store.own import open_own
@@ -39,10 +38,10 @@ _LARGEST = 127
 _ROUNDING = 1e-5
 """What a sum of a thousand products in float32 is off by at most."""
 
-_DTYPES = {"F16": "<f2", "I8": "i1", "F32": "<f4", "U8": "u1", "U64": "<u8", "I64": "<i8"}
-_FORMS = {"vectors": "F16", "codes": "I8", "factors": "F32", "keys": "U8", "stamps": "U64", "names": "U8",
+_DTYPES = {"F16": "<f2", "I8": "i1", "U8": "u1", "I64": "<i8"}
+_FORMS = {"vectors": "F16", "codes": "I8", "factors": "F16", "keys": "U8", "stamps": "U8", "names": "U8",
           "blocks": "I64"}  # fmt: skip
-KEY_BYTES = 16
+KEY_BYTES, STAMP_BYTES = 12, 6
 
 Bools = npt.NDArray[np.bool_]
 
@@ -53,35 +52,35 @@ class Rows:
 
     Attributes:
         names: ids.
-        keys: (n, 16) uint8.
-        stamps: (n) uint64.
+        keys: (n, 12) uint8.
+        stamps: (n, 6) uint8.
         vectors: (n, D) float16.
     """
 
     names: Sequence[str]
     keys: npt.NDArray[np.uint8]
-    stamps: npt.NDArray[np.uint64]
+    stamps: npt.NDArray[np.uint8]
     vectors: npt.NDArray[np.float16]
 
 
 def key_of(digest: str) -> npt.NDArray[np.uint8]:
-    """(16) uint8: the key of an image by the sha256 of its bytes."""
+    """(12) uint8: the key of an image by the sha256 of its bytes."""
     return np.frombuffer(bytes.fromhex(digest), np.uint8)[:KEY_BYTES]
 
 
-def stamp_of(fingerprint: str) -> int:
-    """The stamp of an image by what `Source.fingerprint` says."""
-    return int.from_bytes(hashlib.blake2b(fingerprint.encode(), digest_size=8).digest(), "little")
+def stamp_of(fingerprint: str) -> npt.NDArray[np.uint8]:
+    """(6) uint8: the stamp of an image by what `Source.fingerprint` says."""
+    return np.frombuffer(hashlib.blake2b(fingerprint.encode(), digest_size=STAMP_BYTES).digest(), np.uint8)
 
 
-def coded(vectors: npt.NDArray[np.float16]) -> tuple[npt.NDArray[np.int8], Array]:
-    """(n, D) int8 codes and (n) float32 factors of (n, D) vectors; of a vector of zeros both are 0."""
+def coded(vectors: npt.NDArray[np.float16]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
+    """(n, D) int8 codes and (n) float16 factors of (n, D) vectors; of a vector of zeros both are 0."""
     rows = vectors.astype(np.float32)
     largest = np.abs(rows).max(axis=1, initial=0)
     norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
     steps = np.where(largest > 0, largest / _LARGEST, 1).astype(np.float32)
     codes = np.rint(rows / steps[:, None]).astype(np.int8)
-    return codes, np.where(norms > 0, steps / np.where(norms > 0, norms, 1), 0).astype(np.float32)
+    return codes, np.where(norms > 0, steps / np.where(norms > 0, norms, 1), 0).astype(np.float16)
 
 
 def error_of(vectors: npt.NDArray[np.float16]) -> float:
@@ -112,12 +111,34 @@ def write_shard(path: Path, rows: Rows) -> str:
 
 def _packed(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     starts = range(0, len(names), NAMES_PER_BLOCK)
-    blocks = [
-        zlib.compress(json.dumps(names[start : start + NAMES_PER_BLOCK], separators=(",", ":")).encode(), 9)
-        for start in starts
-    ]
+    blocks = [_packed_block(names[start : start + NAMES_PER_BLOCK]) for start in starts]
     ends = np.cumsum([0, *map(len, blocks)], dtype=np.int64)
     return np.frombuffer(b"".join(blocks), np.uint8), ends
+
+
+def _packed_block(names: Sequence[str]) -> bytes:
+    """Names by rows, or by columns of their letters, whichever is smaller; both are JSON, and begin with [ or with ".
+
+    By columns what names share takes nothing, and a column of hexadecimal digits four bits each: 16 bytes for a UUID.
+    """
+    lines = [json.dumps(name).encode() for name in names]
+    width = max(map(len, lines))
+    padded = b"".join(line.ljust(width) + b"," for line in lines)
+    columns = zlib.compressobj(9, strategy=zlib.Z_FILTERED)
+    by_columns = columns.compress(_transposed(padded, len(lines))) + columns.flush()
+    return min(by_columns, zlib.compress(b"[" + b",".join(lines) + b"]", 9), key=len)
+
+
+def _unpacked_block(block: bytes, count: int) -> Any:
+    """What `_packed_block` packed; ValueError or zlib.error where it did not pack this."""
+    text = zlib.decompressobj().decompress(block, _MAX_BLOCK)
+    if not text.startswith(b"["):
+        text = b"[" + _transposed(text, len(text) // count)[:-1] + b"]"
+    return json.loads(text)
+
+
+def _transposed(text: bytes, rows: int) -> bytes:
+    return np.frombuffer(text, np.uint8).reshape(rows, -1).T.tobytes()
 
 
 class Shard:
@@ -145,7 +166,7 @@ class Shard:
         arrays = {name: _part(whole, entry) for name, entry in entries.items()}
         blocks = -(-rows // NAMES_PER_BLOCK)
         shapes = {"vectors": (rows, width), "codes": (rows, width), "factors": (rows,), "keys": (rows, KEY_BYTES),
-                  "stamps": (rows,), "blocks": (blocks + 1,)}  # fmt: skip
+                  "stamps": (rows, STAMP_BYTES), "blocks": (blocks + 1,)}  # fmt: skip
         for name, shape in shapes.items():
             if arrays[name].shape != shape:
                 raise MalformedFileError(f"{path}: {name} has the shape {arrays[name].shape}, expected {shape}.")
@@ -175,11 +196,11 @@ class Shard:
         start, end = (int(self._blocks[block + own]) for own in (0, 1))
         if not 0 <= start <= end <= len(self._names):
             raise MalformedFileError(f"{self.path}: its names are damaged.")
+        expected = min(NAMES_PER_BLOCK, len(self) - block * NAMES_PER_BLOCK)
         try:
-            names = json.loads(zlib.decompressobj().decompress(self._names[start:end].tobytes(), _MAX_BLOCK))
+            names = _unpacked_block(self._names[start:end].tobytes(), expected)
         except (zlib.error, ValueError, RecursionError):
             names = None
-        expected = min(NAMES_PER_BLOCK, len(self) - block * NAMES_PER_BLOCK)
         if not isinstance(names, list) or len(names) != expected or not all(isinstance(name, str) for name in names):
             raise MalformedFileError(f"{self.path}: its names are damaged.")
         return names
