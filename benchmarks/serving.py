@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import common
@@ -111,8 +112,8 @@ def children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def server(python: str, *more: object) -> list[object]:
-    return [python, "-m", "weevit", "serve", common.vit_tiny(), "--port", 0, "--quiet", *more]
+def server(python: str, model: Path | None = None) -> list[object]:
+    return [python, "-m", "weevit", "serve", model or common.vit_tiny(), "--port", 0, "--quiet"]
 
 
 READY = r"ready: http://[^ ]+:(\d+)"
@@ -214,33 +215,36 @@ def start(python: str, rounds: int) -> None:
 PEERS = ("litserve-timm", "litserve-onnx", "ray-onnx")
 
 
-def peers(python: str, others: str, names: list[str], rounds: int, count: int, clients: int) -> None:
-    """Each server stays up, idle while the others are asked."""
-    photos = [path.read_bytes() for path in common.photos(count)]
+def peers(given: argparse.Namespace) -> None:
+    """One server at a time, in turn."""
+    photos = [path.read_bytes() for path in common.photos(given.count)]
     script = HERE / "peers" / "servers.py"
-    commands: dict[str, list[object]] = {"weevit": server(python)}
-    commands |= {name: [others, script, name, common.vit_tiny()] for name in names}
+    commands: dict[str, list[object]] = {"weevit": server(given.server)}
+    if given.int8:
+        commands["weevit-int8"] = server(given.server, given.int8)
+    ours = tuple(commands)
+    commands |= {name: [given.peers, script, name, common.vit_tiny()] for name in given.names}
     found: dict[str, list[Load]] = {name: [] for name in commands}
-    for number in range(rounds):
+    for number in range(given.rounds):
         for name, words in commands.items():
             with started(words, READY) as process:
                 forms = name.startswith("litserve")
-                target = Target("127.0.0.1", process.port, "/v1/classify" if name == "weevit" else "/predict")
+                target = Target("127.0.0.1", process.port, "/v1/classify" if name in ours else "/predict")
                 target = replace(target, media="multipart/form-data; boundary=b" if forms else "")
                 bodies = list(map(form, photos)) if forms else photos
-                load_test(target, bodies, clients, 2 * clients)
+                load_test(target, bodies, given.clients, 2 * given.clients)
                 before = process.cpu_s()
-                load = load_test(target, bodies, clients, count)
+                load = load_test(target, bodies, given.clients, given.count)
                 found[name].append(load)
                 print(
                     f"    round {number + 1}: {name:<14} {load.per_s:6.1f} images/s, p50 {load.percentile(0.5):.2f} s, "
-                    f"p99 {load.percentile(0.99):.2f} s, {(process.cpu_s() - before) / count * 1000:.1f} CPU ms an "
-                    f"image, {dict(load.statuses)}",
+                    f"p99 {load.percentile(0.99):.2f} s, {(process.cpu_s() - before) / given.count * 1000:.1f} CPU ms "
+                    f"an image, {dict(load.statuses)}",
                     flush=True,
                 )
-    for name in list(commands)[1:]:
-        pairs = sorted(a.per_s / b.per_s for a, b in zip(found["weevit"], found[name], strict=True))
-        print(f"weevit over {name}: {statistics.median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})")
+    for own, name in product(ours, given.names):
+        pairs = sorted(a.per_s / b.per_s for a, b in zip(found[own], found[name], strict=True))
+        print(f"{own} over {name}: {statistics.median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})")
 
 
 def form(data: bytes) -> bytes:
@@ -258,12 +262,13 @@ def main() -> None:
     parser.add_argument("--server", default=sys.executable)
     parser.add_argument("--peers", default=sys.executable)
     parser.add_argument("--names", nargs="+", choices=PEERS, default=PEERS, help="servers beside weevit's")
+    parser.add_argument("--int8", type=Path, help="ViT-Ti as `weevit quantize` wrote it, which is served as well")
     given = parser.parse_args()
     runs: dict[str, Callable[[], None]] = {
         "latency": lambda: latency(given.server, given.rounds),
         "throughput": lambda: throughput(given.server, given.rounds, given.count, given.clients),
         "start": lambda: start(given.server, given.rounds),
-        "peers": lambda: peers(given.server, given.peers, given.names, given.rounds, given.count, given.clients),
+        "peers": lambda: peers(given),
     }
     print(f"{time.strftime('%Y-%m-%d')}, {common.instruction_set()}, {os.cpu_count()} CPUs, ViT-Ti")
     runs[given.what]()
