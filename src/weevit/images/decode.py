@@ -240,8 +240,8 @@ def from_array(array: npt.NDArray[np.uint8], limits: Limits = DEFAULT_LIMITS) ->
     if array.dtype != np.uint8 or not fits or array.size == 0:
         raise UsageError(
             f"an array of {array.dtype} with shape {array.shape} is not an image",
-            "Give uint8 of shape (H, W, 3), (H, W) or (H, W, 4); for a float array in [0, 1]: "
-            "(array * 255).round().astype('uint8').",
+            "Give uint8 of shape (H, W, 3), (H, W) or (H, W, 4): list(array) of a batch, array.transpose(1, 2, 0) of "
+            "channels first, (array * 255).round().astype('uint8') of floats in [0, 1].",
         )
     check_pixels((array.shape[1], array.shape[0]), limits)
     return to_rgb(Image.fromarray(array), limits)
