@@ -337,11 +337,11 @@ def test_inputs_from_stdin(fake_tiny: Path, photos_and_worse: Path) -> None:
     assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["ok", "ok"]
 
 
-def test_a_reader_that_has_seen_enough(fake_tiny: Path) -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m weevit models | head -1", shell=True, capture_output=True, text=True, check=True
-    )
-    assert done.stderr == ""
+@pytest.mark.parametrize("words", ["models", "models --json", "--help", "classify . -m digits -q --json"])
+def test_a_reader_that_has_seen_enough(photos_and_worse: Path, words: str) -> None:
+    command = f"{sys.executable} -m weevit {words} | head -0; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=photos_and_worse)
+    assert (done.returncode, "weevit: " in done.stderr, "rror" in done.stderr) == (0, False, False)
 
 
 # ---- embed, features
@@ -502,6 +502,22 @@ def test_every_verb_has_help(weevit: Shell) -> None:
         said = weevit(verb, "--help")
         assert said.code == 0
         assert f"weevit {verb}" in said.out or "Usage" in said.out
+
+
+@pytest.mark.parametrize("group", ["", "jobs", "data", "dedup", "recipe"])
+def test_an_overview_shows_whole_sentences(weevit: Shell, group: str) -> None:
+    said = weevit(*group.split(), "--help")
+    _, commands = said.out.split("Commands:\n")
+    assert [line for line in commands.splitlines() if not line.endswith(".")] == []
+    assert "..." not in commands
+
+
+@pytest.mark.parametrize("group", ["", "jobs", "data", "recipe"])
+def test_a_group_alone_shows_its_commands(weevit: Shell, group: str) -> None:
+    said = weevit(*group.split())
+    assert said.code == 2
+    assert said.err.startswith(f"Usage: weevit {group}".rstrip())
+    assert "Commands:" in said.err
 
 
 def test_options_say_the_same_everywhere() -> None:

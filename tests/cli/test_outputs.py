@@ -203,6 +203,23 @@ def test_an_address_is_no_output(says: Says, folder: Path, line: str, address: s
     assert not (folder / "s3:").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("classify cat.png -o", "embed cat.png -o", "features cat.png -o", "features cat.png --pca"),
+        *("explain cat.png -o", "eval tiny data -o", "compare tiny wee data -o", "data check data -o"),
+        *("data check data --fix-list", "fit data -o", "train digits_micro --data data -o", "finetune data -o"),
+        *("index data -o", "dedup data -o", "quantize tiny --data data -o"),
+    ],
+)
+def test_a_dash_is_no_output(says: Says, folder: Path, line: str) -> None:
+    before = state(folder)
+    code, err = says(f"{line} -")
+    assert code == 2
+    assert "'-', which stands for stdout elsewhere, was given" in err
+    assert state(folder) == before
+
+
 def test_python_refuses_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jinja2")
     monkeypatch.chdir(folder)

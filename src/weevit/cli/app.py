@@ -92,21 +92,34 @@ def _run(words: list[str]) -> int:
     verbose = "-v" in words or "--verbose" in words
     try:
         _check_verb(words)
-        code = cli.main(args=words, prog_name="weevit", standalone_mode=False)
+        code = _invoke(words)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return code
     except (KeyboardInterrupt, click.Abort):
         tell("", "Interrupted.")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `weevit models | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except click.exceptions.NoArgsIsHelpError as error:  # `weevit`, `weevit jobs`
+        tell(*error.format_message().split("\n"))
+        return error.exit_code
     except Exception as error:
         if verbose:
             traceback.print_exc()
         message, code = _explain(error, words)
         tell(*f"weevit: {_unbroken(message, words)}".split("\n"))
         return code
+
+
+def _invoke(words: list[str]) -> int:
+    """Run the verb. click's own `main` would end with 1 where a reader of stdout has seen enough."""
+    try:
+        with cli.make_context("weevit", list(words)) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as ended:  # --help, --version
+        return ended.exit_code
+    return code if isinstance(code, int) else 0
 
 
 def _check_verb(words: list[str]) -> None:

@@ -41,7 +41,9 @@ def bench(
     json_lines: bool,
     load: LoadOptions,
 ) -> int:
-    """Measure MODEL with every engine, precision and device of this machine, in turn, and recommend one.
+    """Measure MODEL with every engine, precision and device here.
+
+    They are measured in turn, and one is recommended.
 
     Random pixels, without decoding. Ratios are those of each round to onnxruntime in fp32, by wall and by processor
     seconds. The bound is onnxruntime's fastest matrix product at the model's shapes with as many threads.

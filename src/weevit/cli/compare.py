@@ -38,7 +38,9 @@ def compare(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Compare MODEL and OTHER on the same images in DATA; or, without DATA, two folders that `weevit eval -o` wrote.
+    """Compare MODEL and OTHER on the same images in DATA.
+
+    Without DATA: two folders that `weevit eval -o` wrote.
 
     A paired test (McNemar) says whether the difference may be luck, a bootstrap how large it may be. --output
     report/ writes a page for people (report.html), with the images on which they disagree, and report.json.

@@ -29,7 +29,7 @@ _SHOWN = 5
 
 @click.group()
 def data() -> None:
-    """Look at images with classes before something is learned from them."""
+    """Look at images before something is learned from them."""
 
 
 @data.command()
@@ -53,7 +53,9 @@ def check(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Check the images at PATH: a folder for each class, with or without train/ val/ test/, a table, tars; any images.
+    """Check the images at PATH.
+
+    A folder for each class, with or without train/ val/ test/, a table, tars; any images.
 
     Counts, broken files, the same image twice and in two splits (the same bytes; compressed, scaled or mirrored),
     labels that images like theirs deny; where no image has a class, all but the labels. --output report/ writes a page

@@ -44,7 +44,9 @@ def _check_misspelt(args: list[str]) -> None:
 
 @click.group(cls=_Dedup)
 def dedup() -> None:
-    """Find images that are there more than once: `weevit dedup photos/ -o dup`. See `weevit dedup find --help`.
+    """Find images that are there more than once.
+
+    `weevit dedup photos/ -o dup`; see `weevit dedup find --help`.
 
     Two lists: copies, which are certain (the same bytes; compressed, scaled, squeezed or mirrored; a part of the
     whole), and moments, to look at (taken within seconds; one thing twice). Nothing is ever deleted: apply moves
@@ -70,7 +72,7 @@ def find(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Find copies and moments among INPUTS; `find` itself may be left out.
+    """Find copies and moments; `find` itself may be left out.
 
     --output dup writes a page to look through (report.html), copies.csv, moments.csv, failures.csv, and the record that
     apply reads (duplicates.json). No image is changed.
@@ -113,7 +115,9 @@ def find(
 @options.quiet
 @options.verbose
 def apply(folder: str, move_to: Path, dry_run: bool, strict: bool, json_lines: bool, quiet: bool) -> int:
-    """Move all copies of the list in DUP but the kept ones to TRASH, which keeps their relative paths.
+    """Move copies away, and leave the best of each group.
+
+    All copies of the list in DUP but the kept ones go to TRASH, which keeps their relative paths.
 
     Of each group the whole image is kept, with the most pixels, then the most bytes, then the oldest. Every file is
     read again first. undo.csv in TRASH has a line per move; the same command resumes, and `weevit dedup undo TRASH`
@@ -141,7 +145,7 @@ def apply(folder: str, move_to: Path, dry_run: bool, strict: bool, json_lines: b
 @options.quiet
 @options.verbose
 def undo(trash: str, dry_run: bool, strict: bool, json_lines: bool, quiet: bool) -> int:
-    """Move everything back that `weevit dedup apply` moved to TRASH; nothing is overwritten."""
+    """Move everything in TRASH back; nothing is overwritten."""
     from weevit.duplicates.undoing import undo_duplicates
 
     with _moving(quiet) as watch:

@@ -32,8 +32,11 @@ HUB_SECONDS = 2.0
 @click.command()
 @options.json_lines
 def doctor(json_lines: bool) -> None:
-    """Say what is installed, which instructions the processor has and which precisions are allowed for it, how many
-    threads are used and why, where the caches are, whether the hub answers."""
+    """Say what is installed, and what runs where.
+
+    Which instructions the processor has and which precisions are allowed for it, how many threads are used and why,
+    where the caches are, whether the hub answers.
+    """
     facts = examine()
     if json_lines:
         say_json(facts)

@@ -39,7 +39,9 @@ def embed(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Embed images: one vector each, for search, clustering and your own classifiers.
+    """Embed images: one vector each.
+
+    For search, clustering and your own classifiers.
 
     --output vectors.npy writes an array and, beside it, vectors.ids.txt with the name of each row; inputs that failed
     have no row there and are told on stderr. --output vectors.parquet has a row, a status and an error for every

@@ -50,7 +50,9 @@ def eval(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Measure a MODEL on DATA: images in a folder for each class, or a table of paths and labels.
+    """Measure a MODEL on DATA.
+
+    DATA are images in a folder for each class, or a table of paths and labels.
 
     Top-1 and top-5 with intervals, figures of each class, calibration, confusions. --output report/ writes a page for
     people (report.html), and report.json, per_class.csv and predictions.csv for machines.

@@ -39,7 +39,9 @@ def explain(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Draw what an answer rests on: the image beside its attention rollout, weighted by what attention carries.
+    """Draw what an answer rests on.
+
+    The image stands beside its attention rollout, weighted by what attention carries.
 
     --output is a .png for one image, an existing folder for several. The share of attention that class token and
     registers take is printed for each block; --json prints it as one object per line.

@@ -35,7 +35,9 @@ def features(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Write feature maps of some blocks: (embed_dim, rows, columns) float32 each.
+    """Write feature maps of some blocks.
+
+    Each is (embed_dim, rows, columns) float32.
 
     --output maps.npz holds block_5, block_10, ... for one image; for several, each is stacked with a first axis over
     the answered images, whose names are in `inputs`. --pca out.png shows the first three principal components of the

@@ -50,7 +50,9 @@ def finetune(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Fine-tune a model on DATA: images in a folder for each class, or a table of paths and labels.
+    """Fine-tune a model on DATA.
+
+    DATA are images in a folder for each class, or a table of paths and labels.
 
     A linear head is fitted first, as `weevit fit` does, and training starts from it. A held-out split,
     which neither sees, says which of the two is better; the validation split only judges. KEY=VALUE changes a value of

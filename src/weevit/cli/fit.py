@@ -73,7 +73,9 @@ def fit(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Fit a classifier to DATA: images in a folder for each class, or a table of paths and labels.
+    """Fit a classifier to DATA.
+
+    DATA are images in a folder for each class, or a table of paths and labels.
 
     Each image is embedded once and remembered, so that a second fit takes seconds. Heads are chosen by
     cross-validation on the training images only. --output runs/mine becomes a model like any other, with a report.

@@ -38,7 +38,9 @@ def index(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Index images for weevit search: rerun the command to add what is new or changed, and to drop what is gone.
+    """Index images for weevit search.
+
+    Rerun the command to add what is new or changed, and to drop what is gone.
 
     INPUTS are all images of the index, each time. Only new and changed ones are embedded; a moved or copied file is
     known by its bytes. Killed or stopped, rerun the command to resume. Searches see a complete version meanwhile.

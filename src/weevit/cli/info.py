@@ -15,7 +15,9 @@ from weevit.cli.console import say, say_json
 @click.argument("model")
 @options.json_lines
 def info(model: str, json_lines: bool) -> None:
-    """Show one model in full: architecture, costs, preprocessing, classes, licence, published figures.
+    """Show one model in full.
+
+    Architecture, costs, preprocessing, classes, licence and published figures.
 
     MODEL is an alias, a full tag, an architecture, a folder or a .safetensors file.
 

@@ -16,7 +16,7 @@ folder = click.argument("folder")
 
 @click.group()
 def jobs() -> None:
-    """Look at a folder of results: how far it is, whether it is sound."""
+    """Look at a folder of results: its progress, and its bytes."""
 
 
 @jobs.command()
@@ -24,7 +24,7 @@ def jobs() -> None:
 @options.json_lines
 @options.verbose
 def status(folder: str, json_lines: bool) -> int:
-    """Say what is done, what is left, what failed and how fast it goes."""
+    """Say what is done, left and failed, and how fast it goes."""
     from weevit.jobs.results import job_status
 
     found = job_status(folder)
@@ -57,7 +57,7 @@ def status(folder: str, json_lines: bool) -> int:
 @folder
 @options.verbose
 def verify(folder: str) -> int:
-    """Read every file again and compare it with the manifest; exit 1 if anything differs."""
+    """Compare every file with the manifest; exit 1 on differences."""
     from weevit.jobs.folder import plan_of
     from weevit.jobs.places import place_of
     from weevit.jobs.results import verify_job

@@ -16,7 +16,9 @@ from weevit.cli import options
 @options.loading_to_index
 @options.verbose
 def mcp(folders: tuple[Path, ...], index: Path | None, loading: options.Loading) -> int:
-    """Offer tools over MCP on stdin and stdout, which read images in FOLDERS and nothing else.
+    """Offer tools for assistants over MCP, on stdin and stdout.
+
+    They read images in FOLDERS and nothing else.
 
     Clients start this command themselves. Links and `..` are refused, and nothing is written. With --index the tool
     `search` finds similar images, by default with the model of the index.

@@ -16,7 +16,9 @@ from weevit.errors import UnknownModelError, did_you_mean
 @click.argument("pattern", default="*")
 @options.json_lines
 def models(pattern: str, json_lines: bool) -> None:
-    """List every published model: name, alias, parameters, GMACs, image size, top-1, licence.
+    """List every published model.
+
+    Name, alias, parameters, GMACs, image size, top-1 and licence of each.
 
     PATTERN shows only names like it: a part of a name, or * and ? as in a shell.
 

@@ -58,7 +58,9 @@ def quantize(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Make an int8 model of MODEL, measure it against MODEL, and write it if it passes.
+    """Make an int8 model of MODEL, and write it if it passes.
+
+    It is measured against MODEL.
 
     --data calibrates on some images and judges on others: the share with the same class, top-1 accuracy where classes
     are known, and speed. A model that misses a limit, or is not faster on this machine, is not written (exit code 1).

@@ -18,7 +18,7 @@ overrides = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 
 @click.group()
 def recipe() -> None:
-    """Look at recipes: a recipe is a whole training in one YAML file."""
+    """Look at recipes: each is a whole training in a YAML file."""
 
 
 @recipe.command("list")
@@ -65,9 +65,9 @@ def _cell(value: Any) -> str:
 @options.json_lines
 @options.verbose
 def show(name: str, changes: tuple[str, ...], json_lines: bool) -> None:
-    """Print a recipe with every value that it stands for, and the comment at its head.
+    """Print a recipe with every value that it stands for.
 
-    NAME is a recipe's name, a YAML file or a run folder.
+    The comment at its head comes first. NAME is a recipe's name, a YAML file or a run folder.
 
     What is printed can be saved, changed and run.
     """

@@ -32,7 +32,9 @@ def resume(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Resume a RUN that was stopped or killed: same order, same draws, and in the end the same bytes.
+    """Resume a RUN that was stopped or killed.
+
+    Same order, same draws, and in the end the same bytes.
 
     The newest complete checkpoint is used. Another recipe, other data or other weights than the run began with are
     refused: a new run from its weights is `weevit train --from RUN -o NEW`. Of the recipe, loop.max_bad, loop.workers

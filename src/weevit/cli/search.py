@@ -45,7 +45,9 @@ def search(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Search INDEX (made by weevit index) for images like IMAGES, the most similar first.
+    """Search INDEX for images like IMAGES, most similar first.
+
+    `weevit index` makes the INDEX.
 
     Several IMAGES mean what they have in common. With --class instead of IMAGES: the images of which the classifier
     is surest. Each line has the similarity (the cosine, 1 is equal) or the probability, and the image's name.

@@ -79,7 +79,9 @@ _MEGABYTE = 1 << 20
 @options.quiet
 @options.verbose
 def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own: Any) -> int:
-    """Answer requests with MODELS, and show a page to drop photos on; the default model where none is named.
+    """Answer requests with MODELS, and show a page.
+
+    The page is one to drop photos on. The default model answers where none is named.
 
     /v1/classify, /v1/embeddings (OpenAI), /v2 (Open Inference Protocol), /v1/explain; with --index /v1/search, and a
     page for it at /search; by default with the model of the index. /openapi.json has examples.

@@ -68,7 +68,9 @@ def train(
     json_lines: bool,
     quiet: bool,
 ) -> int:
-    """Train by RECIPE: a name of `weevit recipe list`, a YAML file, or the folder of a run.
+    """Train by RECIPE.
+
+    RECIPE is a name of `weevit recipe list`, a YAML file, or the folder of a run.
 
     Without RECIPE, `--from RUN` takes that run's recipe and data too: `--from RUN --epochs 5 -o NEW` trains on.
     KEY=VALUE changes a value of the recipe, as in optim.lr=2e-4 or schedule.epochs=30. Killed or stopped with Ctrl-C, a

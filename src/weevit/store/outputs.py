@@ -31,8 +31,9 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
             f"{option} is a file or folder on this machine, and {text!r} is an address.",
             f"{option} {typed(name)}   and copy it there",
         )
-    if not text:
-        raise UsageError(f"{option} is the name of a file or folder: an empty one was given.", f"{option} out")
+    if text in ("", "-"):
+        shown = "an empty one" if not text else "'-', which stands for stdout elsewhere,"
+        raise UsageError(f"{option} is the name of a file or folder: {shown} was given.", f"{option} out")
     return Path(text)
 
 
