@@ -6,10 +6,13 @@ import contextlib
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+import tomllib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +23,7 @@ from PIL import Image
 
 from weevit.cli import options
 from weevit.cli.app import VERBS, cli, main
+from weevit.cli.doctor import CORE, EXTRAS
 from weevit.engine import choice
 from weevit.engine.choice import WAYS, refusal
 from weevit.engine.machine import Cpu, cpu
@@ -133,7 +137,19 @@ def test_doctor(weevit: Shell) -> None:
     assert facts["precisions"]["bf16 on cpu"].startswith("refused: Precision bf16 needs") == (
         refusal(WAYS[2]) is not None
     )
+    assert facts["installed"]["numpy"] == version("numpy")
     assert weevit("doctor").code == 0
+
+
+def test_doctor_knows_every_extra() -> None:
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
+    extras = {
+        extra: tuple(re.split(r"[\[>]", line)[0] for line in lines if not line.startswith("weevit["))
+        for extra, lines in project["optional-dependencies"].items()
+    }
+    assert {name: extras[name] for name in extras.keys() - {"test", "dev"}} == EXTRAS
+    core = [re.split("[>]", line)[0].lower() for line in project["dependencies"]]
+    assert sorted(core) == sorted(CORE)
 
 
 def test_doctor_offline_asks_nothing(weevit: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,21 @@ from weevit.cli.console import say, say_json
 from weevit.store.extras import install
 from weevit.store.provenance import installed
 
-_PARTS = {
-    "core": ("numpy", "pillow", "simplejpeg", "onnx", "onnxruntime", "safetensors", "huggingface_hub"),
-    "data": ("pyarrow", "scikit-learn"),
-    "train": ("torch", "torchvision"),
-    "openvino": ("openvino",),
+CORE = (
+    *("numpy", "pillow", "simplejpeg", "onnx", "onnxruntime", "safetensors", "huggingface_hub", "fsspec"),
+    *("click", "rich", "pyyaml"),
+)
+EXTRAS = {
+    "data": ("pyarrow", "scikit-learn", "filelock", "jinja2"),
+    "train": ("torch", "torchvision", "matplotlib", "tensorboard"),
+    "remote": ("aiohttp", "s3fs"),
     "heic": ("pillow-heif",),
+    "openvino": ("openvino",),
+    "serve": ("starlette", "uvicorn", "httptools", "python-multipart", "prometheus-client"),
+    "mcp": ("mcp",),
+    "ray": ("ray",),
 }
-"""Extra -> what it installs."""
+"""Extra -> what it installs beside other extras."""
 
 HUB_SECONDS = 2.0
 """How long the hub may take to answer."""
@@ -52,7 +59,7 @@ def examine() -> dict[str, dict[str, Any]]:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "weevit": _weevit,
         "installed": _installed,
-        "extras": lambda: {extra: _extra(extra) for extra in _PARTS if extra != "core"},
+        "extras": lambda: {extra: _extra(extra) for extra in EXTRAS},
         "engines": _engines,
         "processor": _processor,
         "precisions": _precisions,
@@ -77,12 +84,13 @@ def _weevit() -> dict[str, Any]:
 
 
 def _installed() -> dict[str, Any]:
-    return {name: installed(name) or "not installed" for part in _PARTS.values() for name in part}
+    return {name: installed(name) or "not installed" for name in CORE}
 
 
 def _extra(extra: str) -> str:
-    there = all(installed(name) for name in _PARTS[extra])
-    return "installed" if there else install(extra)
+    """The versions of its packages, or the command that installs those that are not there."""
+    found = {name: installed(name) for name in EXTRAS[extra]}
+    return ", ".join(f"{name} {version}" for name, version in found.items()) if all(found.values()) else install(extra)
 
 
 def _engines() -> dict[str, str]:
