@@ -12,6 +12,7 @@ import pytest
 
 import weevit
 from weevit import CheckpointError, DatasetError, UsageError
+from weevit.cli.answers import model_line
 from weevit.cli.app import main
 from weevit.engine.timing import Ratio
 from weevit.quantization.results import Agreement, Gate, Speed, misses
@@ -75,6 +76,24 @@ def test_every_verb_takes_it(made, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "recommended:" in said  # by bench
     fitted = weevit.load(tmp_path / "fit").checkpoint
     assert fitted.quantization == made.checkpoint.quantization  # a new head on the same int8 backbone
+
+
+def test_every_line_that_names_it_says_int8(made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _code(["eval", str(made.folder), str(DIGITS / "test"), "-o", str(tmp_path)]) == 0
+    named = "64 px · int8 (8-bit weights, calibrated on 64 images) · onnxruntime, "
+    assert named in capsys.readouterr().err
+    assert named in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["model"]["quantization"].startswith("int8 (8-bit")
+    plain = weevit.evaluate("digits", DIGITS)
+    assert "quantization" not in plain.model
+
+
+def test_an_engine_promises_timms_numbers_for_timms_weights_only(made) -> None:
+    pytest.importorskip("openvino")
+    line = model_line(weevit.load(made.folder, engine="openvino"))
+    assert "openvino" in line
+    assert "timm" not in line
+    assert "openvino (timm's numbers)" in model_line(weevit.load("digits", engine="openvino"))
 
 
 def _code(words: list[str]) -> int:
