@@ -21,7 +21,7 @@ _LONGEST = 60
 
 
 def whole(name: str, value: object, low: int, high: int | None = None, why: str = "", hint: str = "") -> int:
-    """A whole number from `low` to `high`; text is parsed.
+    """A whole number from `low` to `high`. Text is none: where text may come, `parsed` stands around the value.
 
     Args:
         name: name of the argument: `--topk`, `topk`.
@@ -45,9 +45,12 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
     return number
 
 
+def parsed(value: object) -> object:
+    """The whole number that a text is; what is none, and what is no text, as it is."""
+    return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,40}", value.strip()) else value
+
+
 def _number(value: object) -> int | None:
-    if isinstance(value, str):
-        return int(value) if re.fullmatch("-?[0-9]{1,40}", value.strip()) else None
     try:
         return None if isinstance(value, bool) else index(cast(SupportsIndex, value))
     except TypeError:  # an isinstance check takes ten times as long

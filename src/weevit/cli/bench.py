@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weevit.arguments import MAX_BATCH, whole
+from weevit.arguments import MAX_BATCH, parsed, whole
 from weevit.cli import options
 from weevit.cli.card import bench_search, search_option
 from weevit.cli.console import say, say_json, tell
@@ -99,7 +99,7 @@ def parse_batches(text: str) -> list[int]:
         UsageError: no such list.
     """
     try:
-        sizes = {whole("--batch", word, 1, MAX_BATCH) for word in text.split(",")}
+        sizes = {whole("--batch", parsed(word), 1, MAX_BATCH) for word in text.split(",")}
     except UsageError as error:
         raise UsageError(f"--batch is a list of batch sizes: {error.message}", "--batch 1,8,64") from None
     return sorted(sizes)
