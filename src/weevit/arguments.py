@@ -17,6 +17,12 @@ MAX_BATCH = 4096
 
 MAX_SEED = 2**63 - 1
 
+MEANT = {
+    "int8": "weevit quantize tiny --data photos/ -o tiny-int8   makes an int8 model, which every verb takes",
+    "gpu": "Did you mean 'cuda'?",
+}
+"""Words that people try as a precision or device -> how they come to what they mean."""
+
 _LONGEST = 60
 
 
@@ -72,7 +78,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """The value where it is one of the allowed words; else a UsageError that names the nearest."""
     words = list(allowed)
     if value not in words:
-        near = did_you_mean(str(value)[:_LONGEST], words)
+        near = MEANT.get(str(value)) or did_you_mean(str(value)[:_LONGEST], words)
         raise UsageError(f"{name} is {' or '.join(words)}: {_short(value)} was given.", near)
     return str(value)
 
