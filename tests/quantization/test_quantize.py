@@ -210,6 +210,14 @@ def test_invalid_arguments(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("data", ["", ["photos"], 3])
+def test_data_that_is_no_path(data: object, tmp_path: Path) -> None:
+    """Before a model is fetched."""
+    with pytest.raises(UsageError, match="Data is one path or pattern, or a Dataset"):
+        weevit.quantize("hf-hub:no/such", data, tmp_path / "new")  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_module_is_made_of_floating_point(made, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     with pytest.raises(UsageError, match="take floating point"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
-from weevit.datasets.read import check_there, read_dataset
+from weevit.datasets.read import read_dataset
 from weevit.engine.ahead import map_ahead
 from weevit.engine.session import Pixels
 from weevit.errors import DatasetError, ImageError
@@ -73,8 +73,6 @@ def choose_images(data: str | Path | Dataset, predictor: Predictor, counts: tupl
 
 def _read(data: str | Path | Dataset, predictor: Predictor) -> tuple[dict[str, list[Labelled]], tuple[str, ...]]:
     """Split -> its images; and why classes are not known, where they are not."""
-    if not isinstance(data, Dataset):
-        check_there(data)
     try:
         dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=True)
         heads = _heads(dataset, predictor)

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from weevit.datasets.dataset import Dataset
+from weevit.datasets.read import check_there
 from weevit.engine.ahead import batches
 from weevit.engine.machine import cpu
 from weevit.engine.session import Pixels
@@ -93,6 +94,8 @@ def quantize(
     settings = Settings(images, held_out, bits, seed, Gate(max_drop, min_agreement, min_speedup))
     settings.check()
     require_jinja()
+    if data is not None:
+        check_there(data)
     output = local(output)
     with held(output, QUANTIZATION, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
         predictor = model if isinstance(model, Predictor) else load(model)
