@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -15,8 +16,11 @@ from weevit import CheckpointError, DatasetError, UsageError
 from weevit.cli.answers import model_line
 from weevit.cli.app import main
 from weevit.engine.timing import Ratio
+from weevit.quantization.images import choose_images
 from weevit.quantization.results import Agreement, Gate, Speed, misses
+from weevit.zoo.architectures import get_architecture
 from weevit.zoo.quantized import MARK
+from weevit.zoo.writing import write_checkpoint
 
 for needed in ("filelock", "jinja2", "sklearn"):
     pytest.importorskip(needed)
@@ -172,9 +176,22 @@ def test_images_without_classes(tmp_path: Path) -> None:
     assert found.agreement.labelled == 0
     assert found.left_out == 1
     assert "judged without classes" in found.notes[0]
+    assert found.notes[0].endswith("no images with classes.")
+    chosen = choose_images(str(tmp_path / "*.png"), weevit.load("digits"), (20, 20), 0)
+    assert chosen.notes[0].endswith("images have no class.")
 
 
 # ---- invalid
+
+
+def test_a_model_of_other_channels_is_calibrated_on_no_images(tmp_path: Path) -> None:
+    arch, grid = get_architecture("vit_micro_patch16_reg1_gap_64"), (4, 4)
+    spec = replace(weevit.load("digits").preprocessing, mean=(0.5,), std=(0.5,))
+    write_checkpoint(tmp_path / "grey", arch, fakes.tensors(arch, 0, grid, in_chans=1), spec)
+    with pytest.raises(UsageError, match="takes 1 channels, and images are read with 3") as caught:
+        weevit.quantize(tmp_path / "grey", DIGITS, tmp_path / "out", **LAX)
+    assert caught.value.hint.startswith("--no-data")
+    assert weevit.quantize(tmp_path / "grey", None, tmp_path / "out", **LAX).passed
 
 
 def test_too_few_images(tmp_path: Path) -> None:
