@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import fakes
@@ -13,10 +15,13 @@ import pytest
 
 import weevit
 from weevit import CheckpointError, DatasetError, UsageError
+from weevit.answers.results import unit_length
 from weevit.cli.answers import model_line
 from weevit.cli.app import main
 from weevit.engine.timing import Ratio
+from weevit.quantization.gate import agree
 from weevit.quantization.images import choose_images
+from weevit.quantization.observe import Observed, observe
 from weevit.quantization.results import Agreement, Gate, Speed, misses
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.quantized import MARK
@@ -182,6 +187,43 @@ def test_images_without_classes(tmp_path: Path) -> None:
 
 
 # ---- invalid
+
+
+def test_calibration_holds_a_batch_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And tokens of a limited number of images: with 100,000 images both were all in memory."""
+    done: list[str] = []
+    at_first: list[int] = []
+
+    def observed(predictor: weevit.Predictor, batches: Iterable[np.ndarray]) -> Observed:
+        iterator = iter(batches)
+        first = next(iterator)
+        at_first.append(len(done))
+        found = observe(predictor, chain([first], iterator))
+        assert found.images == 40
+        assert {len(own) for own in found.tokens.values()} == {11 * 12}
+        return found
+
+    monkeypatch.setattr("weevit.quantization.quantize.observe", observed)
+    monkeypatch.setattr("weevit.quantization.observe.MOST_TOKENS", 11)
+    told = {**LAX, "images": 40, "watch": lambda number, total, stage: done.append(stage)}
+    assert weevit.quantize("digits", DIGITS, tmp_path / "new", **told).passed
+    assert at_first == [8]
+
+
+def test_agreement_is_that_of_all_answers_at_once(made) -> None:
+    first, second = weevit.load("digits"), weevit.load(made.folder)
+    images = np.random.default_rng(0).integers(0, 256, (37, 64, 64, 3), dtype=np.uint8)
+    one, other = first.forward(images), second.forward(images)
+    truth = one["logits"].argmax(axis=1)
+    found = agree(first, second, zip(images, [None, *truth[1:].tolist()], strict=True))
+    apart = np.abs(one["logits"] - other["logits"])
+    cosine = (unit_length(one["embedding"]) * unit_length(other["embedding"])).sum(axis=1)
+    assert (found.images, found.same) == (37, (truth == other["logits"].argmax(axis=1)).sum())
+    assert found.mean_difference == pytest.approx(apart.mean(), rel=1e-5)
+    assert found.max_difference == pytest.approx(apart.max(), rel=1e-5)
+    assert found.mean_cosine == pytest.approx(cosine.mean())
+    assert found.min_cosine == pytest.approx(cosine.min())
+    assert (found.labelled, found.right) == (36, (36, (truth == other["logits"].argmax(axis=1))[1:].sum()))
 
 
 def test_a_model_of_other_channels_is_calibrated_on_no_images(tmp_path: Path) -> None:

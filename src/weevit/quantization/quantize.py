@@ -143,9 +143,10 @@ class _Run:
         return found
 
     def _observe(self, images: Sequence[Labelled]) -> Observed:
-        seen = [pixels for pixels, _ in self._crops("calibrating", images)]
-        self._check_enough(len(seen), FEWEST_CALIBRATED)
-        return observe(self.predictor, (np.stack(some) for some in batches(seen, _BATCH)))
+        seen = (pixels for pixels, _ in self._crops("calibrating", images))
+        observed = observe(self.predictor, (np.stack(some) for some in batches(seen, _BATCH)))
+        self._check_enough(observed.images, FEWEST_CALIBRATED)
+        return observed
 
     def _crops(self, stage: str, images: Sequence[Labelled]) -> Iterator[tuple[Pixels, int | None]]:
         """The images that can be read, as the model sees them."""
