@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 SCHEMA = "weevit.bench/1"
 
+MODEL, SEARCH, SERVE = "MODEL", "--search", "--serve"
+OPTIONS_OF = {
+    **dict.fromkeys(("batch", "rounds", "image_size"), (MODEL,)),
+    "threads": (MODEL, SEARCH),
+    "labelled": (SEARCH,),
+    **dict.fromkeys(("clients", "requests", "images", "api_key_file", "allow_remote"), (SERVE,)),
+}
+"""A parameter -> the measurements that it is of; what is not here is of all."""
+
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
@@ -51,6 +60,7 @@ def bench(
 
     With --serve, put a server that runs under load instead, and measure its answers.
     """
+    refuse_others(MODEL if load.serve is labelled is None else SEARCH if load.serve is None else SERVE)
     if load.serve is not None:
         if models:
             raise UsageError(
@@ -90,6 +100,17 @@ def bench(
     on = f"{found.instruction_set}, {chosen.count} thread{plural} ({chosen.reason})"
     say(f"{checkpoint.name} · {size} px · {on} · {found.rounds} rounds · {found.date}", *table(found))
     return 0
+
+
+def refuse_others(asked: str) -> None:
+    """Refuse options of another measurement than the one that is asked for: they would be passed over."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        of = OPTIONS_OF.get(param.name or "", (asked,))
+        typed = context.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE
+        if typed and asked not in of:
+            those = " and ".join(f"`bench {kind}`" for kind in of)
+            raise UsageError(f"{param.opts[0]} is for {those}, and `bench {asked}` was asked for.", "Leave it out.")
 
 
 def parse_batches(text: str) -> list[int]:
