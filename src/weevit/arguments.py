@@ -17,11 +17,17 @@ MAX_BATCH = 4096
 
 MAX_SEED = 2**63 - 1
 
+MEANT = {
+    "int8": "weevit quantize tiny --data photos/ -o tiny-int8   makes an int8 model, which every verb takes",
+    "gpu": "Did you mean 'cuda'?",
+}
+"""Words that people try as a precision or device -> how they come to what they mean."""
+
 _LONGEST = 60
 
 
 def whole(name: str, value: object, low: int, high: int | None = None, why: str = "", hint: str = "") -> int:
-    """A whole number from `low` to `high`; text is parsed.
+    """A whole number from `low` to `high`. Text is none: where text may come, `parsed` stands around the value.
 
     Args:
         name: name of the argument: `--topk`, `topk`.
@@ -45,9 +51,12 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
     return number
 
 
+def parsed(value: object) -> object:
+    """The whole number that a text is; what is none, and what is no text, as it is."""
+    return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,40}", value.strip()) else value
+
+
 def _number(value: object) -> int | None:
-    if isinstance(value, str):
-        return int(value) if re.fullmatch("-?[0-9]{1,40}", value.strip()) else None
     try:
         return None if isinstance(value, bool) else index(cast(SupportsIndex, value))
     except TypeError:  # an isinstance check takes ten times as long
@@ -69,7 +78,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """The value where it is one of the allowed words; else a UsageError that names the nearest."""
     words = list(allowed)
     if value not in words:
-        near = did_you_mean(str(value)[:_LONGEST], words)
+        near = MEANT.get(str(value)) or did_you_mean(str(value)[:_LONGEST], words)
         raise UsageError(f"{name} is {' or '.join(words)}: {_short(value)} was given.", near)
     return str(value)
 

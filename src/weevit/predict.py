@@ -32,7 +32,7 @@ from weevit.images.preprocess import enough_pixels, preprocess, preprocess_chann
 from weevit.images.source import Source, channels_of, open_image
 from weevit.images.sources import Inputs, Many, Named, OneImage, expand, names_one_image
 from weevit.zoo.checkpoint import Checkpoint
-from weevit.zoo.fields import check_side
+from weevit.zoo.fields import check_sides
 from weevit.zoo.hub import Progress
 from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import DEFAULT_MODEL
@@ -85,12 +85,9 @@ class Predictor:
         self.threads = choose_threads(threads)
         self.preprocessing = checkpoint.preprocessing
         if image_size is not None:
-            sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-            height, width = map(check_side, sides)
+            height, width = check_sides(image_size)
             self.preprocessing = replace(checkpoint.preprocessing, height=height, width=width)
-        self._batch_size = batch_size
-        self.limits = limits
-        self.reduced_jpeg = reduced_jpeg
+        self._batch_size, self.limits, self.reduced_jpeg = batch_size, limits, reduced_jpeg
         opened = partial(open_session, checkpoint, threads=self.threads.count, engine=way.engine, cache=cache)
         self._pipeline = Pipeline(partial(opened, precision=way.precision), self.threads.count, batch_size)
 
@@ -269,9 +266,12 @@ class Predictor:
             `embedding`, (B, embed_dim) float32, and `logits`, (B, num_classes) float32, where there is a classifier.
 
         Raises:
+            UsageError: no image, or pixels of another type or shape.
             InputsFailedError: an answer is NaN or infinite; the message names the rows.
         """
-        session = self._pipeline.session(self._request((), None))
+        request = self._request((), None)
+        pixels = request.checked(pixels, self.checkpoint.in_chans)
+        session = self._pipeline.session(request)
         rows = [session.run(batch) for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
         answers = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         failed = [(f"row {row}", reason) for row, reason in rows_not_finite(answers)]
@@ -383,6 +383,8 @@ def load(
         MissingExtraError: the engine is not installed.
     """
     choose(engine, precision, device)  # before anything is fetched
+    if image_size is not None:
+        check_sides(image_size)
     checkpoint = resolve(model, revision=revision, refresh=refresh, progress=progress)
     return Predictor(
         checkpoint,

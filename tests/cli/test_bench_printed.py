@@ -55,3 +55,20 @@ def test_lists_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="--batch is a list of batch sizes") as caught:
         module.parse_batches(text)
     assert caught.value.hint == "--batch 1,8,64"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("digits --clients 3", "--clients is for `bench --serve`, and `bench MODEL` was asked for"),
+        ("digits --images photos", "--images is for `bench --serve`, and `bench MODEL` was asked for"),
+        ("--search photos digits --batch 3", "--batch is for `bench MODEL`, and `bench --search` was asked for"),
+        ("--serve http://127.0.0.1:1 --threads 1", "--threads is for `bench MODEL` and `bench --search`, and"),
+        ("--serve http://127.0.0.1:1 --search photos", "--search is for `bench --search`, and `bench --serve`"),
+    ],
+)
+def test_an_option_of_another_measurement_is_not_passed_over(
+    words: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(["bench", *words.split()]) == 2
+    assert said in capfd.readouterr().err

@@ -217,6 +217,8 @@ def test_doctor_writes_nothing(tmp_path: Path) -> None:
         ("compare tiny wee dta", "Did you mean 'data'?"),
         ("data check dta", "Did you mean 'data'?"),
         ("fit dta -o mine", "Did you mean 'data'?"),
+        ("quantize tiny --data dta -o mine", "Did you mean 'data'?"),
+        ("index dta -o mine", "Did you mean 'data'?"),
         ("finetune dta -o mine", "Did you mean 'data'?"),
         ("train digits_micro --data dta -o mine --from tiny", "Did you mean 'data'?"),
         ("classify cat.png", "--model digits"),
@@ -227,9 +229,9 @@ def test_a_typo_is_no_problem_of_the_hub(
 ) -> None:
     if line.startswith(("train", "finetune")):
         pytest.importorskip("torch")
-    if line.startswith("fit") or line.endswith("job"):
-        pytest.importorskip("sklearn")
-        pytest.importorskip("pyarrow")
+    if line.startswith(("fit", "quantize", "index")) or line.endswith("job"):
+        for needed in ("sklearn", "pyarrow", "jinja2", "filelock"):
+            pytest.importorskip(needed)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (20, 20)).save(tmp_path / "cat.png")
     (tmp_path / "data").mkdir()

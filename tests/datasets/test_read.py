@@ -6,6 +6,7 @@ import os
 import shutil
 import tarfile
 import unicodedata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import labelled
 import numpy as np
 import pytest
 
+import weevit
 from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import read_dataset
 from weevit.errors import DatasetError, MissingImageError, UnreadableImageError, UsageError
@@ -470,6 +472,17 @@ def test_nothing_there_is_an_error_with_the_nearest_name(tmp_path: Path, name: s
     with pytest.raises(DatasetError, match="nothing of this name") as caught:
         read_dataset(tmp_path / name)
     assert "clothes" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("", "an empty text"), (["a", "b"], "something of type list"), (3, "something of type int"), (b"a", "type bytes")],
+)
+def test_data_that_is_no_path(data: Any, said: str) -> None:
+    """Before a model is fetched, too."""
+    for call in (read_dataset, partial(weevit.evaluate, "hf-hub:no/such")):
+        with pytest.raises(UsageError, match=f"Data is one path or pattern, or a Dataset: .*{said} was given"):
+            call(data)
 
 
 def test_a_split_that_is_not_there_is_an_error_that_names_those_that_are(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) 
         ({"engine": "onnxruntime", "device": "cuda"}, "onnxruntime does not compute on cuda", "--device cpu"),
         ({"engine": "torch"}, "torch does not compute on cpu; it computes bf16 on cuda, fp32 on cuda", "--device cuda"),
         ({"precision": "bf17"}, "precision is fp32 or bf16: 'bf17'", "Did you mean 'bf16'"),
-        ({"device": "gpu"}, "device is cpu or cuda or auto: 'gpu'", ""),
+        ({"precision": "int8"}, "precision is fp32 or bf16: 'int8'", "weevit quantize tiny --data"),
+        ({"device": "gpu"}, "device is cpu or cuda or auto: 'gpu'", "Did you mean 'cuda'?"),
     ],
 )
 @pytest.mark.usefixtures("everything")
@@ -104,9 +105,10 @@ def test_what_is_not_installed(absent: str, asked: dict[str, Any], said: str, mo
 @pytest.mark.usefixtures("everything")
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "_no_cuda", lambda: "PyTorch finds no CUDA device")
-    with pytest.raises(UsageError, match="no GPU to compute on: PyTorch finds no CUDA device") as caught:
-        choose(device="cuda")
-    assert caught.value.hint == "--device cpu"
+    for asked in ({"device": "cuda"}, {"device": "auto", "engine": "torch"}):
+        with pytest.raises(UsageError, match="no GPU to compute on: PyTorch finds no CUDA device") as caught:
+            choose(**asked)
+        assert caught.value.hint == "--device cpu"
 
 
 @pytest.mark.usefixtures("everything")

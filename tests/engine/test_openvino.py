@@ -83,3 +83,24 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+def test_numpy_is_looked_up_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the thread that loads OpenVINO, under a lock: two threads that do it with their first arrays may wait for each
+    other for ever, and a test that runs into that would run into it one time in 15."""
+    steps: list[str] = []
+
+    class Tensor:
+        def __init__(self, array: np.ndarray) -> None:
+            self._array = array
+
+        @property
+        def data(self) -> np.ndarray:
+            steps.append("array" if engine._LOADING.locked() else "array without the lock")
+            return self._array
+
+    monkeypatch.setattr(engine, "_loaded", engine._loaded.__wrapped__)
+    monkeypatch.setattr(openvino, "Tensor", Tensor)
+    monkeypatch.setattr(openvino, "Core", lambda: steps.append("core"))
+    engine._core()
+    assert steps == ["array", "core"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import fakes
@@ -12,10 +15,17 @@ import pytest
 
 import weevit
 from weevit import CheckpointError, DatasetError, UsageError
+from weevit.answers.results import unit_length
+from weevit.cli.answers import model_line
 from weevit.cli.app import main
 from weevit.engine.timing import Ratio
+from weevit.quantization.gate import agree
+from weevit.quantization.images import choose_images
+from weevit.quantization.observe import Observed, observe
 from weevit.quantization.results import Agreement, Gate, Speed, misses
+from weevit.zoo.architectures import get_architecture
 from weevit.zoo.quantized import MARK
+from weevit.zoo.writing import write_checkpoint
 
 for needed in ("filelock", "jinja2", "sklearn"):
     pytest.importorskip(needed)
@@ -75,6 +85,24 @@ def test_every_verb_takes_it(made, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "recommended:" in said  # by bench
     fitted = weevit.load(tmp_path / "fit").checkpoint
     assert fitted.quantization == made.checkpoint.quantization  # a new head on the same int8 backbone
+
+
+def test_every_line_that_names_it_says_int8(made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _code(["eval", str(made.folder), str(DIGITS / "test"), "-o", str(tmp_path)]) == 0
+    named = "64 px · int8 (8-bit weights, calibrated on 64 images) · onnxruntime, "
+    assert named in capsys.readouterr().err
+    assert named in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["model"]["quantization"].startswith("int8 (8-bit")
+    plain = weevit.evaluate("digits", DIGITS)
+    assert "quantization" not in plain.model
+
+
+def test_an_engine_promises_timms_numbers_for_timms_weights_only(made) -> None:
+    pytest.importorskip("openvino")
+    line = model_line(weevit.load(made.folder, engine="openvino"))
+    assert "openvino" in line
+    assert "timm" not in line
+    assert "openvino (timm's numbers)" in model_line(weevit.load("digits", engine="openvino"))
 
 
 def _code(words: list[str]) -> int:
@@ -153,9 +181,59 @@ def test_images_without_classes(tmp_path: Path) -> None:
     assert found.agreement.labelled == 0
     assert found.left_out == 1
     assert "judged without classes" in found.notes[0]
+    assert found.notes[0].endswith("no images with classes.")
+    chosen = choose_images(str(tmp_path / "*.png"), weevit.load("digits"), (20, 20), 0)
+    assert chosen.notes[0].endswith("images have no class.")
 
 
 # ---- invalid
+
+
+def test_calibration_holds_a_batch_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And tokens of a limited number of images: with 100,000 images both were all in memory."""
+    done: list[str] = []
+    at_first: list[int] = []
+
+    def observed(predictor: weevit.Predictor, batches: Iterable[np.ndarray]) -> Observed:
+        iterator = iter(batches)
+        first = next(iterator)
+        at_first.append(len(done))
+        found = observe(predictor, chain([first], iterator))
+        assert found.images == 40
+        assert {len(own) for own in found.tokens.values()} == {11 * 12}
+        return found
+
+    monkeypatch.setattr("weevit.quantization.quantize.observe", observed)
+    monkeypatch.setattr("weevit.quantization.observe.MOST_TOKENS", 11)
+    told = {**LAX, "images": 40, "watch": lambda number, total, stage: done.append(stage)}
+    assert weevit.quantize("digits", DIGITS, tmp_path / "new", **told).passed
+    assert at_first == [8]
+
+
+def test_agreement_is_that_of_all_answers_at_once(made) -> None:
+    first, second = weevit.load("digits"), weevit.load(made.folder)
+    images = np.random.default_rng(0).integers(0, 256, (37, 64, 64, 3), dtype=np.uint8)
+    one, other = first.forward(images), second.forward(images)
+    truth = one["logits"].argmax(axis=1)
+    found = agree(first, second, zip(images, [None, *truth[1:].tolist()], strict=True))
+    apart = np.abs(one["logits"] - other["logits"])
+    cosine = (unit_length(one["embedding"]) * unit_length(other["embedding"])).sum(axis=1)
+    assert (found.images, found.same) == (37, (truth == other["logits"].argmax(axis=1)).sum())
+    assert found.mean_difference == pytest.approx(apart.mean(), rel=1e-5)
+    assert found.max_difference == pytest.approx(apart.max(), rel=1e-5)
+    assert found.mean_cosine == pytest.approx(cosine.mean())
+    assert found.min_cosine == pytest.approx(cosine.min())
+    assert (found.labelled, found.right) == (36, (36, (truth == other["logits"].argmax(axis=1))[1:].sum()))
+
+
+def test_a_model_of_other_channels_is_calibrated_on_no_images(tmp_path: Path) -> None:
+    arch, grid = get_architecture("vit_micro_patch16_reg1_gap_64"), (4, 4)
+    spec = replace(weevit.load("digits").preprocessing, mean=(0.5,), std=(0.5,))
+    write_checkpoint(tmp_path / "grey", arch, fakes.tensors(arch, 0, grid, in_chans=1), spec)
+    with pytest.raises(UsageError, match="takes 1 channels, and images are read with 3") as caught:
+        weevit.quantize(tmp_path / "grey", DIGITS, tmp_path / "out", **LAX)
+    assert caught.value.hint.startswith("--no-data")
+    assert weevit.quantize(tmp_path / "grey", None, tmp_path / "out", **LAX).passed
 
 
 def test_too_few_images(tmp_path: Path) -> None:
@@ -189,6 +267,14 @@ def test_invalid_arguments(
     assert _code(["quantize", "digits", *words]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("data", ["", ["photos"], 3])
+def test_data_that_is_no_path(data: object, tmp_path: Path) -> None:
+    """Before a model is fetched."""
+    with pytest.raises(UsageError, match="Data is one path or pattern, or a Dataset"):
+        weevit.quantize("hf-hub:no/such", data, tmp_path / "new")  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_module_is_made_of_floating_point(made, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def loading_of_index(folder: Path, loading: Loading) -> Loading:
 
 
 def model_line(predictor: Predictor) -> str:
-    """Full tag, parameters, size, engine and, where it is not the default, why; threads and the reason for them."""
+    """Full tag, parameters, size, int8 where it is, engine and, where it is not the default, why; threads and why."""
     from weevit.engine.choice import DEFAULT
     from weevit.zoo.counts import count
 
@@ -68,10 +68,11 @@ def model_line(predictor: Predictor) -> str:
     size = f"{spec.height}" if spec.height == spec.width else f"{spec.height} x {spec.width}"
     threads, way = predictor.threads, predictor.way
     plural = "" if threads.count == 1 else "s"
-    engine = str(way) if way == DEFAULT else f"{way} ({way.why})"
-    return (
-        f"{checkpoint.name} · {params:.1f} M · {size} px · {engine}, {threads.count} thread{plural} ({threads.reason})"
-    )
+    # A reason for an engine is about its numbers, and those of a quantised model are neither timm's nor bf16's.
+    numbers = [] if checkpoint.quantization is None else [str(checkpoint.quantization)]
+    engine = str(way) if way == DEFAULT or numbers else f"{way} ({way.why})"
+    own = [checkpoint.name, f"{params:.1f} M", f"{size} px", *numbers, engine]
+    return f"{' · '.join(own)}, {threads.count} thread{plural} ({threads.reason})"
 
 
 def read_inputs(words: Iterable[str], streamed: bool = False) -> Expansion:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weevit.arguments import MAX_BATCH, whole
+from weevit.arguments import MAX_BATCH, parsed, whole
 from weevit.cli import options
 from weevit.cli.card import bench_search, search_option
 from weevit.cli.console import say, say_json, tell
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from weevit.engine.choice import Way
 
 SCHEMA = "weevit.bench/1"
+
+MODEL, SEARCH, SERVE = "MODEL", "--search", "--serve"
+OPTIONS_OF = {
+    **dict.fromkeys(("batch", "rounds", "image_size"), (MODEL,)),
+    "threads": (MODEL, SEARCH),
+    "labelled": (SEARCH,),
+    **dict.fromkeys(("clients", "requests", "images", "api_key_file", "allow_remote"), (SERVE,)),
+}
+"""A parameter -> the measurements that it is of; what is not here is of all."""
 
 
 @click.command()
@@ -53,6 +62,7 @@ def bench(
 
     With --serve, put a server that runs under load instead, and measure its answers.
     """
+    refuse_others(MODEL if load.serve is labelled is None else SEARCH if load.serve is None else SERVE)
     if load.serve is not None:
         if models:
             raise UsageError(
@@ -94,6 +104,17 @@ def bench(
     return 0
 
 
+def refuse_others(asked: str) -> None:
+    """Refuse options of another measurement than the one that is asked for: they would be passed over."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        of = OPTIONS_OF.get(param.name or "", (asked,))
+        typed = context.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE
+        if typed and asked not in of:
+            those = " and ".join(f"`bench {kind}`" for kind in of)
+            raise UsageError(f"{param.opts[0]} is for {those}, and `bench {asked}` was asked for.", "Leave it out.")
+
+
 def parse_batches(text: str) -> list[int]:
     """`1,8,64` -> [1, 8, 64], each once, in order.
 
@@ -101,7 +122,7 @@ def parse_batches(text: str) -> list[int]:
         UsageError: no such list.
     """
     try:
-        sizes = {whole("--batch", word, 1, MAX_BATCH) for word in text.split(",")}
+        sizes = {whole("--batch", parsed(word), 1, MAX_BATCH) for word in text.split(",")}
     except UsageError as error:
         raise UsageError(f"--batch is a list of batch sizes: {error.message}", "--batch 1,8,64") from None
     return sorted(sizes)

@@ -72,7 +72,7 @@ def index(
 def _made(
     inputs: tuple[str, ...], loading: options.Loading, prune: bool, output: Path, quiet: bool
 ) -> tuple[Index, Progress]:
-    from weevit.cli.answers import read_inputs
+    from weevit.cli.answers import check_there, read_inputs
     from weevit.cli.console import tell
     from weevit.cli.progress import watching
     from weevit.search.building import Progress, index
@@ -84,6 +84,8 @@ def _made(
         progress = now
         moved(now)
 
+    if loading.model or not _is_there(output):
+        check_there(inputs, loading.model or options.DEFAULT_MODEL)
     sources = read_inputs(inputs)
     predictor = _model(loading, output, quiet)
     try:
@@ -117,13 +119,19 @@ def _model(loading: options.Loading, output: Path, quiet: bool) -> Any:
 
     from weevit.cli.answers import load_model, model_line
     from weevit.cli.console import tell
-    from weevit.search.manifest import MANIFEST, read_manifest
+    from weevit.search.manifest import read_manifest
 
-    if loading.model or not (output / MANIFEST).is_file():
+    if loading.model or not _is_there(output):
         return load_model(replace(loading, model=loading.model or options.DEFAULT_MODEL), quiet)
     predictor = read_manifest(output).space.open(threads=loading.threads)
     tell(model_line(predictor))
     return predictor
+
+
+def _is_there(output: Path) -> bool:
+    from weevit.search.manifest import MANIFEST
+
+    return (output / MANIFEST).is_file()
 
 
 def _words(progress: Progress) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from weevit.arguments import MAX_BATCH, MAX_SEED, MAX_THREADS, one_of, whole
+from weevit.arguments import MAX_BATCH, MAX_SEED, MAX_THREADS, one_of, parsed, whole
 from weevit.errors import UsageError
 from weevit.store.outputs import is_address, local
 
@@ -40,7 +40,7 @@ class Whole(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number."""
         del ctx
-        return whole(_name(param), value, self.low, self.high, self.why)
+        return whole(_name(param), parsed(value), self.low, self.high, self.why)
 
 
 class OneOf(click.Choice[str]):
@@ -317,7 +317,7 @@ def parse_layers(text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [whole("--layers", word, -_DEEPEST, _DEEPEST) for word in text.split(",")]
+        return [whole("--layers", parsed(word), -_DEEPEST, _DEEPEST) for word in text.split(",")]
     except UsageError:
         raise UsageError(
             f"--layers is a list of block numbers: {text[:60]!r} was given.", "For instance 5,10,15."

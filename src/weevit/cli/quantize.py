@@ -67,6 +67,7 @@ def quantize(
     """
     from weevit.cli import answers
     from weevit.cli.progress import counted_progress
+    from weevit.datasets.read import check_there
     from weevit.quantization.quantize import QUANTIZATION
     from weevit.quantization.quantize import quantize as run
     from weevit.quantization.results import Gate, Settings
@@ -80,7 +81,9 @@ def quantize(
         raise UsageError(f"A model is quantised by one command. {what}.", command + given)
     Settings(images, held_out, bits, seed, Gate(max_drop, min_agreement, min_speedup)).check()
     require_jinja()
-    check_folder(output, QUANTIZATION, (loading.model, data))  # before the model is loaded
+    if data is not None:
+        check_there(data)
+    check_folder(output, QUANTIZATION, (loading.model, data))  # all of it before the model is loaded
     predictor = answers.load_model(loading, quiet)
     with counted_progress(quiet) as moved:
         found = run(

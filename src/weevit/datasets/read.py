@@ -11,7 +11,7 @@ from typing import Any
 from weevit.datasets.dataset import ALL, TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.folders import read_folder
 from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
-from weevit.errors import DatasetError, ImageError, did_you_mean
+from weevit.errors import DatasetError, ImageError, UsageError, did_you_mean
 from weevit.images.files import File, named_file
 from weevit.images.source import TARGETS, Source, printable
 from weevit.images.sources import expand
@@ -51,7 +51,7 @@ def read_dataset(
 
     Raises:
         DatasetError: nothing there, images without a class, or classes that differ; they are listed with `-` and `+`.
-        UsageError: a table without the columns it needs.
+        UsageError: no path, or a table without the columns it needs.
         MissingExtraError: Parquet without pyarrow.
     """
     return assemble(find(path), classes, allow_missing)
@@ -59,13 +59,14 @@ def read_dataset(
 
 def find(path: str | os.PathLike[str]) -> Found:
     """The images at a path, before their classes are compared and numbered; DatasetError where there are none."""
+    check_there(path)
     word = os.fspath(path)
     found = Found(printable(word))
     try:
         if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False without permission, not an error
             _read_folder(found, Path(word))
         else:
-            _read_file(found, word)
+            _read_container(found, word, ALL)
     except ImageError as error:  # an error of the table or archive itself
         raise DatasetError(f"{found.path} cannot be read: {error.message}.") from error
     _check_inner_splits(found)
@@ -88,16 +89,19 @@ def _read_folder(found: Found, path: Path) -> None:
         _read_container(found, str(container), split or ALL)
 
 
-def _read_file(found: Found, word: str) -> None:
-    check_there(word)
-    _read_container(found, word, ALL)
+def check_there(data: object) -> None:
+    """Refuse what is neither a data set nor a path that exists, before a model is fetched for it.
 
-
-def check_there(path: object) -> None:
-    """Refuse a local path that does not exist, before a model is fetched for it; a DatasetError names the nearest."""
-    if not isinstance(path, str | os.PathLike):
+    Raises:
+        UsageError: no path, or an empty one.
+        DatasetError: nothing of that name; the nearest is named.
+    """
+    if isinstance(data, Dataset):
         return
-    word = os.fspath(path)
+    word = os.fspath(data) if isinstance(data, str | os.PathLike) else ""
+    if not word:
+        given = "an empty text" if isinstance(data, str) else f"something of type {type(data).__name__}"
+        raise UsageError(f"Data is one path or pattern, or a Dataset: {given} was given.", "For instance 'photos/'.")
     if "://" in word or any(sign in word for sign in "*?[{") or os.path.lexists(word):
         return
     beside = Path(word).parent

@@ -96,7 +96,9 @@ def choose(engine: str | None = None, precision: str | None = None, device: str 
     one_of("device", device, DEVICES)
     fitting = [way for way in WAYS if engine in (None, way.engine) and precision in (None, way.precision)]
     if device == "auto":
-        fitting = [way for way in _gpu_first(fitting) if way.device == "cpu" or refusal(way) is None]
+        # A GPU that is not there is passed over where the CPU can do it, else refused by its name.
+        there = [way for way in _gpu_first(fitting) if way.device == "cpu" or refusal(way) is None]
+        fitting = there or fitting
     else:
         fitting = [way for way in fitting if way.device == device]
     if not fitting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -50,12 +51,23 @@ def open_openvino(model: bytes, threads: int, precision: Literal["fp32", "bf16"]
     return InPairs(opens, threads)
 
 
-@cache
+_LOADING = Lock()
+
+
 def _core() -> Any:
+    with _LOADING:
+        return _loaded()
+
+
+@cache
+def _loaded() -> Any:
     """OpenVINO itself, once and for good: with several streams it puts a handler in the place of Python's for
     Ctrl-C; when the last of it is gone its library is unloaded, and an interrupt ends in memory that is no more."""
     import openvino
 
+    # The first array of a process makes OpenVINO look numpy up, under a lock of C++ that waits for Python's. Two
+    # threads that get there together wait for each other for ever, one in 15 times, and Ctrl-C with them.
+    openvino.Tensor(np.zeros(1, np.uint8)).data.sum()
     return openvino.Core()
 
 

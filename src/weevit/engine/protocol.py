@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from weevit.errors import UsageError
+
 Pixels = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
@@ -21,6 +23,21 @@ class Request:
     features: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
     observed: bool = False
+
+    def checked(self, pixels: npt.ArrayLike, channels: int) -> Pixels:
+        """A batch that a user cropped: an engine would round other numbers to uint8, or tell in words of its own.
+
+        Raises:
+            UsageError: no image, another type or another shape.
+        """
+        found = np.asarray(pixels)
+        if found.dtype != np.uint8 or found.shape[1:] != (self.height, self.width, channels) or not len(found):
+            raise UsageError(
+                f"Cropped images are uint8 of shape (images, {self.height}, {self.width}, {channels}), at least one: "
+                f"{found.dtype} of shape {found.shape} was given.",
+                "model.run(...) takes images of any size.",
+            )
+        return found
 
 
 class Session(Protocol):

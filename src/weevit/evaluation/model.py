@@ -105,7 +105,7 @@ def labels_of(checkpoint: Checkpoint) -> tuple[Label, ...]:
 def describe(predictor: Predictor) -> ModelFacts:
     """The model and engine that a figure was measured with, as plain data."""
     checkpoint = predictor.checkpoint
-    return {
+    facts: ModelFacts = {
         "name": checkpoint.name,
         "source": checkpoint.source,
         "sha256": checkpoint.sha256,
@@ -120,6 +120,9 @@ def describe(predictor: Predictor) -> ModelFacts:
         "unknown_below": unknown_below(checkpoint),
         "weevit": __version__,
     }
+    if checkpoint.quantization is not None:
+        facts["quantization"] = str(checkpoint.quantization)
+    return facts
 
 
 def unknown_below(checkpoint: Checkpoint) -> float | None:

@@ -65,12 +65,13 @@ def short_path(path: str) -> str:
 
 
 def model_line(model: ModelFacts) -> str:
-    """Full name, parameters, size, engine, threads."""
+    """Full name, parameters, size, int8 where it is, engine, threads."""
     seen = model["preprocessing"]
     size = f"{seen['height']}" if seen["height"] == seen["width"] else f"{seen['height']} x {seen['width']}"
     threads = f"{model['threads']} thread{'' if model['threads'] == 1 else 's'}"
     engine = named_engine(model["engine"], model.get("precision", "fp32"), model.get("device", "cpu"))
-    return f"{model['name']} · {model['parameters'] / 1e6:.1f} M · {size} px · {engine}, {threads}"
+    numbers = f"{model['quantization']} · " if "quantization" in model else ""
+    return f"{model['name']} · {model['parameters'] / 1e6:.1f} M · {size} px · {numbers}{engine}, {threads}"
 
 
 def tile(name: str, value: str, note: str = "") -> dict[str, str]:

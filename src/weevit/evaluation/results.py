@@ -31,6 +31,7 @@ class ModelFacts(TypedDict):
     engine: str
     precision: NotRequired[str]  # both in no evaluation of an earlier version, which are fp32 on the CPU
     device: NotRequired[str]
+    quantization: NotRequired[str]  # in words; only of a quantised model
     threads: int
     unknown_below: float | None
     weevit: str

@@ -43,7 +43,7 @@ def in_int8(predictor: Predictor, dataset: Dataset, folder: Path) -> Predictor:
     if len(seen) < FEWEST_CALIBRATED:
         raise DatasetError(
             f"Of {len(order)} training images {len(seen)} could be read; int8 takes {FEWEST_CALIBRATED} or more.",
-            "weevit data check   lists what cannot be read",
+            "weevit data check   lists what cannot be read" if len(seen) < len(order) else "--precision fp32",
         )
     observed = observe(predictor, (np.stack(some) for some in batches(seen, 8)))
     tensors, how = quantized_tensors(predictor, observed)

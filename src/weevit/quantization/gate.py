@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from weevit.answers.results import Array, unit_length
 from weevit.engine.ahead import batches
@@ -23,7 +25,7 @@ ROUNDS, TIMED = 8, 16
 
 
 def agree(first: Predictor, second: Predictor, images: Iterable[tuple[Pixels, int | None]]) -> Agreement:
-    """Compare two models' answers to the same images; a batch of them is held at a time.
+    """Compare two models' answers to the same images; of each a few numbers are kept.
 
     Args:
         first, second: the original, and the quantised model.
@@ -34,23 +36,19 @@ def agree(first: Predictor, second: Predictor, images: Iterable[tuple[Pixels, in
         DatasetError: there is no image.
         InputsFailedError: an answer is NaN or infinite.
     """
-    parts: tuple[list[dict[str, Array]], list[dict[str, Array]]] = [], []
+    parts: list[_Compared] = []
     targets: list[int | None] = []
     for some in batches(images, TIMED):
         pixels = np.stack([own for own, _ in some])
         targets += [target for _, target in some]
-        for own, predictor in zip(parts, (first, second), strict=True):
-            own.append(predictor.forward(pixels))
+        parts.append(_compared(first.forward(pixels), second.forward(pixels)))
     if not targets:
         raise DatasetError("None of the held-out images can be read.", "weevit data check   lists why")
-    one, other = ({name: np.concatenate([part[name] for part in own]) for name in own[0]} for own in parts)
-    cosine = (unit_length(one["embedding"]) * unit_length(other["embedding"])).sum(axis=1)
+    cosine, difference, largest, *answers = map(np.concatenate, zip(*parts, strict=True))
     cosines = float(cosine.mean()), float(cosine.min())
-    if "logits" not in one:
+    if not len(difference):
         nothing = float("nan")
         return Agreement(len(targets), None, nothing, nothing, nothing, nothing, *cosines)
-    difference = np.abs(one["logits"].astype(np.float64) - other["logits"])
-    answers = one["logits"].argmax(axis=1), other["logits"].argmax(axis=1)
     same = int((answers[0] == answers[1]).sum())
     labelled = np.array([target is not None for target in targets])
     truth = np.array([-1 if target is None else target for target in targets])
@@ -61,12 +59,30 @@ def agree(first: Predictor, second: Predictor, images: Iterable[tuple[Pixels, in
         same,
         *wilson(same, len(targets)),
         float(difference.mean()),
-        float(difference.max()),
+        float(largest.max()),
         *cosines,
         labelled=int(labelled.sum()),
         right=(int(rights[0].sum()), int(rights[1].sum())),
         p_value=mcnemar(only_first, only_second)[0],
     )
+
+
+class _Compared(NamedTuple):
+    """Two models' answers to a batch, a number for each image; all but the first are empty without a classifier."""
+
+    cosine: Array
+    difference: npt.NDArray[np.float64]
+    largest: npt.NDArray[np.float64]
+    first: npt.NDArray[np.int64]
+    second: npt.NDArray[np.int64]
+
+
+def _compared(one: Mapping[str, Array], other: Mapping[str, Array]) -> _Compared:
+    cosine = (unit_length(one["embedding"]) * unit_length(other["embedding"])).sum(axis=1)
+    logits = (one["logits"], other["logits"]) if "logits" in one else (np.zeros((0, 1), np.float32),) * 2
+    difference = np.abs(logits[0].astype(np.float64) - logits[1])
+    first, second = (own.argmax(axis=1) for own in logits)
+    return _Compared(cosine, difference.mean(axis=1), difference.max(axis=1), first, second)
 
 
 def race(first: Predictor, second: Predictor, pixels: Pixels, rounds: int = ROUNDS) -> Speed:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
-from weevit.datasets.read import check_there, read_dataset
+from weevit.datasets.read import read_dataset
 from weevit.engine.ahead import map_ahead
 from weevit.engine.session import Pixels
-from weevit.errors import DatasetError, ImageError
+from weevit.errors import DatasetError, ImageError, UsageError
 from weevit.evaluation.model import match_classes
 from weevit.images.source import Source
 from weevit.images.sources import expand
@@ -51,8 +51,15 @@ def choose_images(data: str | Path | Dataset, predictor: Predictor, counts: tupl
         seed: of the draw.
 
     Raises:
+        UsageError: the model takes other channels than an image has.
         DatasetError: nothing there, or too few images.
     """
+    checkpoint = predictor.checkpoint
+    if checkpoint.in_chans != 3:
+        raise UsageError(
+            f"{checkpoint.name} takes {checkpoint.in_chans} channels, and images are read with 3.",
+            "--no-data   calibrates on none",
+        )
     splits, notes = _read(data, predictor)
     shuffled = {name: _shuffled(own, seed) for name, own in splits.items()}
     judged = next((name for name in (TEST, VALIDATION) if name in shuffled), None)
@@ -73,14 +80,12 @@ def choose_images(data: str | Path | Dataset, predictor: Predictor, counts: tupl
 
 def _read(data: str | Path | Dataset, predictor: Predictor) -> tuple[dict[str, list[Labelled]], tuple[str, ...]]:
     """Split -> its images; and why classes are not known, where they are not."""
-    if not isinstance(data, Dataset):
-        check_there(data)
     try:
         dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=True)
         heads = _heads(dataset, predictor)
     except DatasetError as error:
         sources = list(_plain(data))
-        note = f"judged without classes: {error.message.splitlines()[0]}"
+        note = f"judged without classes: {error.message.splitlines()[0].rstrip(':.')}."
         return {"all": [(source, None) for source in sources]}, (note,)
     return {
         name: [(source, heads(target)) for source, target in zip(split.sources, split.targets, strict=True)]

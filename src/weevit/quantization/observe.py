@@ -11,6 +11,9 @@ from weevit.engine.session import Pixels, Request, open_session
 from weevit.graph.layers import Array
 from weevit.predict import Predictor
 
+MOST_TOKENS = 512
+"""Images whose tokens are kept, the first ones: 0.9 GB of a ViT-B. Ranges take in all images."""
+
 
 @dataclass
 class Observed:
@@ -18,7 +21,7 @@ class Observed:
 
     Attributes:
         low, high: layer -> (inputs) smallest and largest number of each input.
-        tokens: layer -> (images * tokens, inputs): some tokens, whole.
+        tokens: layer -> (images * tokens, inputs): some tokens of at most `MOST_TOKENS` images, whole.
         images: how many.
     """
 
@@ -48,11 +51,12 @@ def observe(predictor: Predictor, batches: Iterable[Pixels]) -> Observed:
     found = Observed()
     tokens: dict[str, list[Array]] = {}
     for batch in batches:
+        wanted = max(0, MOST_TOKENS - found.images)
         found.images += len(batch)
         for name, values in session.run(batch).items():
             layer, _, what = name.rpartition(".")
-            if what == "tokens":
-                tokens.setdefault(layer, []).append(values.reshape(-1, values.shape[-1]))
+            if what == "tokens" and wanted:
+                tokens.setdefault(layer, []).append(values[:wanted].reshape(-1, values.shape[-1]))
             elif what == "low":
                 own = values.min(axis=0)
                 found.low[layer] = np.minimum(own, found.low.get(layer, own))

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from weevit.datasets.dataset import Dataset
+from weevit.datasets.read import check_there
 from weevit.engine.ahead import batches
 from weevit.engine.machine import cpu
 from weevit.engine.session import Pixels
@@ -93,6 +94,8 @@ def quantize(
     settings = Settings(images, held_out, bits, seed, Gate(max_drop, min_agreement, min_speedup))
     settings.check()
     require_jinja()
+    if data is not None:
+        check_there(data)
     output = local(output)
     with held(output, QUANTIZATION, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
         predictor = model if isinstance(model, Predictor) else load(model)
@@ -140,9 +143,10 @@ class _Run:
         return found
 
     def _observe(self, images: Sequence[Labelled]) -> Observed:
-        seen = [pixels for pixels, _ in self._crops("calibrating", images)]
-        self._check_enough(len(seen), FEWEST_CALIBRATED)
-        return observe(self.predictor, (np.stack(some) for some in batches(seen, _BATCH)))
+        seen = (pixels for pixels, _ in self._crops("calibrating", images))
+        observed = observe(self.predictor, (np.stack(some) for some in batches(seen, _BATCH)))
+        self._check_enough(observed.images, FEWEST_CALIBRATED)
+        return observed
 
     def _crops(self, stage: str, images: Sequence[Labelled]) -> Iterator[tuple[Pixels, int | None]]:
         """The images that can be read, as the model sees them."""

@@ -6,7 +6,8 @@ Each check returns the typed value, or raises a ValueError with the allowed valu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from operator import index
+from typing import Any, SupportsIndex, TypeVar, cast
 
 from weevit.errors import CheckpointError, UsageError
 from weevit.zoo.architectures import PATCH
@@ -124,16 +125,30 @@ def side(value: Any) -> int:
     return cast(int, value)
 
 
-def check_side(value: int, name: str = "image_size") -> int:
+def check_side(value: object, name: str = "image_size") -> int:
     """Refuse an image side that is not allowed; a UsageError names the nearest side."""
     try:
-        return side(value)
-    except ValueError:
-        nearest = min(max(PATCH, round(value / PATCH) * PATCH), MAX_SIDE)
+        return side(index(cast(SupportsIndex, value)))
+    except (TypeError, ValueError):
         raise UsageError(
-            f"{name} is a multiple of {PATCH} from {PATCH} to {MAX_SIDE:,}: {str(value)[:40]} was given.",
-            f"The nearest is {nearest}.",
+            f"{name} is a multiple of {PATCH} from {PATCH} to {MAX_SIDE:,}: {repr(value)[:40]} was given.",
+            f"The nearest is {_nearest(value)}." if type(value) is int else "For instance 256.",
         ) from None
+
+
+def _nearest(value: int) -> int:
+    return min(max(PATCH, (value + PATCH // 2) // PATCH * PATCH), MAX_SIDE)
+
+
+def check_sides(image_size: object) -> tuple[int, int]:
+    """(height, width) of an image size: one side in pixels, or both."""
+    sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size] * 2
+    if len(sides) != 2:
+        raise UsageError(
+            f"image_size is one side in pixels, or (height, width): {repr(image_size)[:40]} was given.",
+            "For instance 256, or (256, 320).",
+        )
+    return check_side(sides[0]), check_side(sides[1])
 
 
 def height_width(value: Any) -> tuple[int, int]:
