@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -60,6 +61,48 @@ def test_retried_under_another_cut(order: job_orders.Order) -> None:
     order.run(retry=True)
     status = job_status(order.folder)
     assert (status.done, status.total, status.errors) == (26, 26, {})
+    assert not list(verify_job(order.folder))
+
+
+def _redraw(order: job_orders.Order) -> None:
+    order._draw(1)
+    os.utime(order.images / "1.png", (1, 1))
+
+
+def _rename(order: job_orders.Order) -> None:
+    (order.images / "1.png").rename(order.images / "1a.png")
+
+
+@pytest.mark.parametrize("change", [_redraw, _rename])
+@pytest.mark.parametrize("before", [[(1, 1)], [(1, 3), (2, 3), (3, 3)], [(2, 3)]])
+@pytest.mark.parametrize("shares", [(1, 2), (2, 1)])
+def test_every_share_once_is_enough(
+    order: job_orders.Order,
+    change: Callable[[job_orders.Order], None],
+    before: list[tuple[int, int]],
+    shares: tuple[int, int],
+) -> None:
+    """The image is in the first share; the second has all that it needs, whenever it runs."""
+    for shard in before:
+        order.run(shard)
+    change(order)
+    for share in shares:
+        order.run((share, 2))
+    assert not list(verify_job(order.folder))
+    plans = [path.name for path in order.folder.glob("plan*")]
+    assert plans == ["plan.jsonl"]
+    fresh = order.folder.with_name("fresh")
+    weevit.run_job(order.predictor, order.images, fresh, shard_size=job_orders.SHARD)
+    assert order.contents(order.folder) == order.contents(fresh)
+
+
+def test_shares_that_begin_at_once_after_a_change(order: job_orders.Order) -> None:
+    """The plan of the finished job is of other inputs than theirs, and of no other worker."""
+    order.run()
+    _rename(order)
+    with take_lock(order.folder / ".worker-1-of-2.lock", weevit.JobError("busy")):
+        order.run((2, 2))
+    order.run((1, 2))
     assert not list(verify_job(order.folder))
 
 

@@ -24,7 +24,19 @@ from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failur
 from weevit.jobs.manifest import Line, Lines, append, done, manifest_name, read_lines, true_line
 from weevit.jobs.on_ray import OnRay, Ray, parse_on
 from weevit.jobs.places import Folder, place_of
-from weevit.jobs.plan import Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
+from weevit.jobs.plan import (
+    Digest,
+    Plan,
+    Shard,
+    Share,
+    cuts,
+    groups,
+    is_mine,
+    join_plans,
+    make_plan,
+    read_plan,
+    write_plan,
+)
 from weevit.jobs.reuse import OldRows
 from weevit.jobs.runners import Here, Runner
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
@@ -193,9 +205,10 @@ class _Job:
         except JobError:  # damaged, or of several inputs: rewritten, unless another worker uses it
             if not alone:
                 raise
-        if recorded is not None and recorded.covers(own):
+        shared = cuts(self.place)
+        if recorded is not None and recorded.covers(own) and shared <= {self.share[1]}:
             return recorded
-        if recorded is not None and not alone and (recorded.listing != own.listing or not own.listing):
+        if recorded is not None and not alone and recorded.listing != own.listing and shared:
             raise JobError(
                 f"The inputs differ from those of the other workers on {self.place}.",
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
@@ -302,7 +315,6 @@ class _Job:
         if self.progress.rest:
             return
         with JOBS.writing(self.place):
-            if plan.listing:
-                write_plan(self.place, plan, (1, 1))
+            join_plans(self.place, plan)
             write_failures(self.place, failed)
             tidy(self.place, plan)
