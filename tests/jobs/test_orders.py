@@ -106,6 +106,23 @@ def test_shares_that_begin_at_once_after_a_change(order: job_orders.Order) -> No
     assert not list(verify_job(order.folder))
 
 
+def test_an_input_that_came_back_has_not_vanished(order: job_orders.Order) -> None:
+    """The last shard is of one image, and its file is deleted with it."""
+    order.images.joinpath("25.png").unlink()
+    order.run()
+    order._draw(25)
+    order.run()
+    order.images.joinpath("25.png").unlink()
+    order.run()
+    vanished = order.folder / "vanished.txt"
+    assert vanished.read_text() == f"{order.images / '25.png'}\n"
+    order.run()  # nothing changed
+    assert vanished.exists()
+    order._draw(25)
+    order.run()
+    assert not vanished.exists()
+
+
 @pytest.mark.parametrize("times", ["new", "kept"])
 def test_a_flipped_byte_is_found_by_the_same_command(
     order: job_orders.Order, predictor: weevit.Predictor, times: str

@@ -220,15 +220,17 @@ class _Job:
         """Index the replaced versions of shards, and list vanished inputs."""
         replaced = [line for line in lines if line.file not in current]
         files = sorted({line.file for line in replaced if true_line(self.place, [line], not self.place.checks_bytes)})
-        if not files:
-            return
-        columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
-        self.old = OldRows(self.place, files, columns, only_ok=self.retry_failed)
-        vanished = self.old.vanished(source.name for source in self.inputs())
+        vanished = list[str]()
+        if files:
+            columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
+            self.old = OldRows(self.place, files, columns, only_ok=self.retry_failed)
+            vanished = self.old.vanished(source.name for source in self.inputs())
         self.progress.vanished = len(vanished)
-        text = "".join(f"{list_line(name)}\n" for name in vanished)
         with JOBS.writing(self.place):
-            self.place.write(VANISHED, as_bytes(text))
+            if vanished:
+                self.place.write(VANISHED, as_bytes("".join(f"{list_line(name)}\n" for name in vanished)))
+            elif self.missing:  # the list of an earlier change would name inputs that may be back
+                self.place.remove(VANISHED)
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
         """Answer the missing shards, and record each when it is written."""
