@@ -21,7 +21,7 @@ from PIL import Image
 from weevit.answers.desk import Desk, Observer, Turns
 from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Array, Result, assemble, rows_not_finite, unit_length
-from weevit.arguments import MAX_BATCH, whole
+from weevit.arguments import MAX_BATCH, flag, whole
 from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, block_indices, open_session
 from weevit.engine.threads import choose_threads
@@ -32,7 +32,7 @@ from weevit.images.preprocess import enough_pixels, preprocess, preprocess_chann
 from weevit.images.source import Source, channels_of, open_image
 from weevit.images.sources import Inputs, Many, Named, OneImage, expand, names_one_image
 from weevit.zoo.checkpoint import Checkpoint
-from weevit.zoo.fields import check_side
+from weevit.zoo.fields import check_sides
 from weevit.zoo.hub import Progress
 from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import DEFAULT_MODEL
@@ -80,13 +80,12 @@ class Predictor:
         self.way = way = choose(engine, precision, device)
         self.engine, self.precision, self.device = way.engine, way.precision, way.device
         batch_size = way.batch_size if batch_size is None else batch_size
-        whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
+        batch_size = whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
         self.checkpoint = checkpoint
         self.threads = choose_threads(threads)
         self.preprocessing = checkpoint.preprocessing
         if image_size is not None:
-            sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-            height, width = map(check_side, sides)
+            height, width = check_sides(image_size)
             self.preprocessing = replace(checkpoint.preprocessing, height=height, width=width)
         self._batch_size = batch_size
         self.limits = limits
@@ -143,6 +142,7 @@ class Predictor:
         Raises:
             InputsFailedError: some inputs have no answer; `run` gives the others one by one.
         """
+        normalize = flag("normalize", normalize)
         results = list(self.stream(inputs, outputs=("embedding",)))
         failed = [(result.input, result.error or result.status) for result in results if not result.ok]
         if failed:
@@ -210,7 +210,7 @@ class Predictor:
         With `steady`, the answer to an image is the same to the last bit whatever stands beside it (with onnxruntime).
         """
         request = self._request(outputs, layers)
-        self._check_head("logits" in outputs, topk)
+        topk = self._checked_topk("logits" in outputs, topk)
         return self._stream(iter(expand(inputs)), request, tuple(outputs), topk, steady)
 
     def desk(
@@ -295,13 +295,14 @@ class Predictor:
             attention=blocks if "attention" in outputs else (),
         )
 
-    def _check_head(self, wanted: bool, topk: int) -> None:
-        whole("topk", topk, 1)
+    def _checked_topk(self, wanted: bool, topk: int) -> int:
+        """The number, where there is a classifier or none is wanted."""
         if wanted and not self.checkpoint.num_classes:
             raise UsageError(
                 f"{self.checkpoint.name} has no classifier (num_classes is 0), so there are no logits.",
                 "weevit embed   answers with embeddings",
             )
+        return whole("topk", topk, 1)
 
     def _stream(
         self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool

@@ -13,6 +13,7 @@ import labelled
 import numpy as np
 import pytest
 
+import weevit
 from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import read_dataset
 from weevit.errors import DatasetError, MissingImageError, UnreadableImageError, UsageError
@@ -505,3 +506,9 @@ def test_the_shared_clothes(shared: Path) -> None:
     assert len(dataset.classes) == 10
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 3068, "validation": 341}
     assert dataset.notes == ()
+
+
+@pytest.mark.parametrize("data", [None, 3, ["digits"]])
+def test_data_is_one_path(data: object) -> None:
+    with pytest.raises(weevit.UsageError, match="DATA is a path or an address"):
+        read_dataset(data)  # type: ignore[arg-type]

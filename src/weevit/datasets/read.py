@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from weevit.arguments import path_text
 from weevit.datasets.dataset import ALL, TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.folders import read_folder
 from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
@@ -59,7 +60,7 @@ def read_dataset(
 
 def find(path: str | os.PathLike[str]) -> Found:
     """The images at a path, before their classes are compared and numbered; DatasetError where there are none."""
-    word = os.fspath(path)
+    word = path_text("DATA", path)
     found = Found(printable(word))
     try:
         if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False without permission, not an error

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+from weevit.arguments import wholes
 from weevit.errors import JobError, UsageError
 from weevit.images.names import Names
 from weevit.images.parquet import pyarrow
@@ -128,7 +129,8 @@ def run_job(
         MissingExtraError: pyarrow is not installed.
     """
     pyarrow()
-    check_share(*shard)
+    check_loaded(predictor)
+    shard = check_share(shard)
     settings = settings_of(predictor, verb, dict(options), shard_size)
     place = place_of(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
@@ -144,12 +146,20 @@ def run_job(
     return job.progress
 
 
-def check_share(worker: int, workers: int) -> None:
-    """Refuse a share other than 1/1, 1/2, 2/2, 1/3, ..., with a UsageError."""
-    if not 1 <= worker <= workers:
-        raise UsageError(
-            f"--shard is a share like 3/16, from 1/16 to 16/16: {worker}/{workers} was given.", "--shard 1/2"
-        )
+def check_loaded(predictor: object) -> None:
+    """Refuse the name of a model, and whatever else is no loaded one, with a UsageError."""
+    if not isinstance(predictor, Predictor):
+        given = f"{predictor!r:.60}"
+        raise UsageError(f"predictor is a loaded model: {given} was given.", 'weevit.load("digits")   loads one')
+
+
+def check_share(shard: Share) -> Share:
+    """The share; a UsageError for another than 1/1, 1/2, 2/2, 1/3, ...."""
+    share = wholes("shard", shard)
+    if len(share) != 2 or not 1 <= share[0] <= share[1]:
+        given = "/".join(map(str, share))[:60]
+        raise UsageError(f"--shard is a share like 3/16, from 1/16 to 16/16: {given} was given.", "--shard 1/2")
+    return share
 
 
 @dataclass

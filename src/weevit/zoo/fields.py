@@ -5,9 +5,10 @@ Each check returns the typed value, or raises a ValueError with the allowed valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
+from weevit import arguments
 from weevit.errors import CheckpointError, UsageError
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.strict_json import shorten
@@ -134,6 +135,15 @@ def check_side(value: int, name: str = "image_size") -> int:
             f"{name} is a multiple of {PATCH} from {PATCH} to {MAX_SIDE:,}: {str(value)[:40]} was given.",
             f"The nearest is {nearest}.",
         ) from None
+
+
+def check_sides(value: object, name: str = "image_size") -> tuple[int, int]:
+    """(height, width) of one side or of two; a UsageError for another value."""
+    given = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    sides = [check_side(arguments.whole(name, side, 0), name) for side in given]
+    if len(sides) not in (1, 2):
+        raise UsageError(f"{name} is one number or (height, width): {len(sides)} numbers were given.")
+    return sides[0], sides[-1]
 
 
 def height_width(value: Any) -> tuple[int, int]:
