@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,33 @@ def test_shares_that_begin_at_once_after_a_change(order: job_orders.Order) -> No
         order.run((2, 2))
     order.run((1, 2))
     assert not list(verify_job(order.folder))
+
+
+@pytest.mark.parametrize("given", ["no such folder", "empty", "others", "others/*.jpg"])
+@pytest.mark.parametrize("shard", [(1, 1), (1, 2), (2, 2)])
+def test_inputs_of_which_none_is_there_delete_nothing(
+    order: job_orders.Order, tmp_path: Path, given: str, shard: tuple[int, int]
+) -> None:
+    """A misspelt name, a disk that is not there, and another folder that its owner meant to add."""
+    order.run()
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(order.images, tmp_path / "others")
+    before = job_orders.job_contents(order.folder)
+    with pytest.raises(weevit.UsageError, match="has the answers to 25 images, and these inputs are others"):
+        weevit.run_job(order.predictor, tmp_path / given, order.folder, shard_size=job_orders.SHARD, shard=shard)
+    assert job_orders.job_contents(order.folder) == before
+    assert not list(verify_job(order.folder))
+    done = weevit.run_job(
+        order.predictor, [tmp_path / "others", order.images / "1.png"], order.folder, shard_size=job_orders.SHARD
+    )
+    assert done.vanished == 25
+
+
+def test_a_name_misspelt_at_first_is_no_loss(order: job_orders.Order, tmp_path: Path) -> None:
+    """What is there has no answer."""
+    weevit.run_job(order.predictor, tmp_path / "imagez", order.folder, shard_size=job_orders.SHARD)
+    order.run()
+    assert job_status(order.folder).done == 26
 
 
 def test_an_input_that_came_back_has_not_vanished(order: job_orders.Order) -> None:

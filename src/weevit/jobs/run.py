@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -38,7 +38,7 @@ from weevit.jobs.plan import (
     read_plan,
     write_plan,
 )
-from weevit.jobs.reuse import OldRows
+from weevit.jobs.reuse import OldRows, lost
 from weevit.jobs.runners import Here, Runner
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row
@@ -223,13 +223,35 @@ class _Job:
                 f"The inputs differ from those of the other workers on {self.place}.",
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
             )
+        if recorded is None or recorded.listing != own.listing:
+            self._refuse_to_lose_all(own)
         write_plan(self.place, own, self.share)
         return own if self.share[1] == 1 else read_plan(self.place) or own
 
+    def _refuse_to_lose_all(self, own: Plan) -> None:
+        """Refuse inputs of which none has an answer here, before the answers to others are deleted.
+
+        The name of the inputs may be misspelt, or their disk not be there, and the answers may have taken days.
+        """
+        lines = read_lines(self.place)
+        if any(done(self.place, own.shards, lines)):
+            return
+        answers = lost(self.place, self._whole_files(lines), (source.name for source in self.inputs()))
+        if answers:
+            raise UsageError(
+                f"{self.place} has the answers to {answers:,} images, and these inputs are others: all of them would "
+                "be deleted.",
+                "Give the inputs as before, spelt as before, or another --output.",
+            )
+
+    def _whole_files(self, lines: Iterable[Line]) -> list[str]:
+        """The files that are there as the lines say."""
+        hashed = not self.place.checks_bytes
+        return sorted({line.file for line in lines if true_line(self.place, [line], hashed)})
+
     def _find_old_rows(self, lines: Lines, current: set[str]) -> None:
         """Index the replaced versions of shards, and list vanished inputs."""
-        replaced = [line for line in lines if line.file not in current]
-        files = sorted({line.file for line in replaced if true_line(self.place, [line], not self.place.checks_bytes)})
+        files = self._whole_files(line for line in lines if line.file not in current)
         vanished = list[str]()
         if files:
             columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
