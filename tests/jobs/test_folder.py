@@ -287,6 +287,13 @@ def test_a_job_without_a_plan_says_so(job: Path) -> None:
             ask()
 
 
+def test_a_file_named_nearly_as_a_shard_is_left_there(job: Path, run: Callable[..., Progress]) -> None:
+    other = min((job / "data").iterdir()).rename(job / "data" / "part-000000 (1)-0123456789abcdef.parquet")
+    assert run(job).computed == SHARD
+    assert other.exists()
+    assert dict(verify_job(job)).keys() == {f"data/{other.name}"}
+
+
 def test_a_column_that_there_is_not_is_refused(job: Path) -> None:
     """Parquet's reader leaves it out without a word."""
     with pytest.raises(weevit.UsageError, match="'clas_name' was given") as caught:

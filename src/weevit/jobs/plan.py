@@ -34,6 +34,8 @@ DATA = "data"
 PARTS = "part-[0-9][0-9][0-9][0-9][0-9][0-9]*-" + "[0-9a-f]" * 16 + ".parquet"
 """The names of shards, as a pattern. Others write `part-*.parquet` too: Spark's files are not read or deleted."""
 
+_PART = re.compile(r"part-([0-9]{6,})-[0-9a-f]{16}\.parquet")
+
 MAX_BYTES = 1 << 30
 
 _TRIES = 3
@@ -60,6 +62,12 @@ class Shard:
     def file(self) -> str:
         """The file name in `data/`, by the digest: another version of the shard is another file."""
         return f"part-{self.number:06d}-{self.inputs[:16]}.parquet"
+
+
+def part_number(name: str) -> int | None:
+    """The number in the name of a shard; None for another file, though `PARTS` may fit it."""
+    found = _PART.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 class Digest:
