@@ -215,6 +215,11 @@ def test_a_rectangular_input(fake_tiny: Path) -> None:
         (lambda model: model.run(picture(0), outputs=("logit",)), "Did you mean 'logits'"),
         (lambda model: model.classify(picture(0), topk=0), "topk is 1 or more"),
         (lambda model: model.features(picture(0), layers=[12]), "0 to 11"),
+        (lambda model: model.features(picture(0), layers=3), "layers is a list of whole numbers: 3 was given"),
+        (lambda model: model.features(picture(0), layers="3"), "layers is a list of whole numbers: '3' was given"),
+        (lambda model: model.features(picture(0), layers=[1.0]), r"layers is a list of whole numbers: \[1.0\]"),
+        (lambda model: model.features(picture(0), layers=[]), r"layers is a list of whole numbers: \[\]"),
+        (lambda model: model.embed(picture(0), normalize="no"), "normalize is True or False: 'no' was given"),
         (lambda model: model.classify(3), "type int"),
         (lambda model: model.classify(np.zeros((4, 4, 3))), "uint8"),
     ],
@@ -229,6 +234,24 @@ def test_settings_that_cannot_be_meant(fake_tiny: Path) -> None:
         weevit.load(fake_tiny, batch_size=0)
     with pytest.raises(weevit.UsageError, match="multiple of 16"):
         weevit.load(fake_tiny, image_size=100, cache=False).run(picture(0))
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(64.0, "multiple of 16"), ((32, 32, 32), "height, width"), ((), "height, width"), (0, "nearest is 16")],
+)
+def test_sizes_that_cannot_be_meant(fake_tiny: Path, size: Any, words: str) -> None:
+    with pytest.raises(weevit.UsageError) as caught:
+        weevit.load(fake_tiny, image_size=size)
+    assert words in str(caught.value)
+
+
+def test_numbers_of_any_kind(fake_tiny: Path) -> None:
+    with weevit.load(fake_tiny, image_size=np.int64(32), batch_size=np.int64(2), cache=False) as model:  # type: ignore[arg-type]
+        assert model.preprocessing.height == model.preprocessing.width == 32
+        assert len(model.classify(picture(0), topk=np.int64(3)).top) == 3  # type: ignore[arg-type]
+        assert list(model.features(picture(0), layers=np.array([1, 3])).features) == [1, 3]  # type: ignore[arg-type]
+        assert np.linalg.norm(model.embed(picture(0), normalize=np.True_)) == pytest.approx(1)  # type: ignore[arg-type]
 
 
 def test_top_classes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from operator import index
@@ -61,6 +62,42 @@ def _number(value: object) -> int | None:
         return None if isinstance(value, bool) else index(cast(SupportsIndex, value))
     except TypeError:  # an isinstance check takes ten times as long
         return None
+
+
+def wholes(name: str, values: object) -> tuple[int, ...]:
+    """A list of whole numbers, of one at least, in any iterable but text.
+
+    Raises:
+        UsageError: something else.
+    """
+    several = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else []
+    numbers = [number for value in several if (number := _number(value)) is not None]
+    if not numbers or len(numbers) < len(several):
+        hint = f"For instance {name}=[1, 2]."
+        raise UsageError(f"{name} is a list of whole numbers: {_short(values)} was given.", hint)
+    return tuple(numbers)
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False.
+
+    Raises:
+        UsageError: another value; a text like "no" would count as true.
+    """
+    if type(value).__name__ not in ("bool", "bool_"):  # numpy's too, which is not imported for that
+        raise UsageError(f"{name} is True or False: {_short(value)} was given.")
+    return bool(value)
+
+
+def path_text(name: str, value: object) -> str:
+    """A path or an address as text.
+
+    Raises:
+        UsageError: something else.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{name} is a path or an address: {_short(value)} was given.")
+    return os.fsdecode(value)
 
 
 def within(name: str, value: float, low: float, high: float) -> float:

@@ -21,7 +21,7 @@ from PIL import Image
 from weevit.answers.desk import Desk, Observer, Turns
 from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Array, Result, assemble, rows_not_finite, unit_length
-from weevit.arguments import MAX_BATCH, whole
+from weevit.arguments import MAX_BATCH, flag, whole
 from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, block_indices, open_session
 from weevit.engine.threads import choose_threads
@@ -80,7 +80,7 @@ class Predictor:
         self.way = way = choose(engine, precision, device)
         self.engine, self.precision, self.device = way.engine, way.precision, way.device
         batch_size = way.batch_size if batch_size is None else batch_size
-        whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
+        batch_size = whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
         self.checkpoint = checkpoint
         self.threads = choose_threads(threads)
         self.preprocessing = checkpoint.preprocessing
@@ -140,6 +140,7 @@ class Predictor:
         Raises:
             InputsFailedError: some inputs have no answer; `run` gives the others one by one.
         """
+        normalize = flag("normalize", normalize)
         results = list(self.stream(inputs, outputs=("embedding",)))
         failed = [(result.input, result.error or result.status) for result in results if not result.ok]
         if failed:
@@ -207,7 +208,7 @@ class Predictor:
         With `steady`, the answer to an image is the same to the last bit whatever stands beside it (with onnxruntime).
         """
         request = self._request(outputs, layers)
-        self._check_head("logits" in outputs, topk)
+        topk = self._checked_topk("logits" in outputs, topk)
         return self._stream(iter(expand(inputs)), request, tuple(outputs), topk, steady)
 
     def desk(
@@ -295,13 +296,14 @@ class Predictor:
             attention=blocks if "attention" in outputs else (),
         )
 
-    def _check_head(self, wanted: bool, topk: int) -> None:
-        whole("topk", topk, 1)
+    def _checked_topk(self, wanted: bool, topk: int) -> int:
+        """The number, where there is a classifier or none is wanted."""
         if wanted and not self.checkpoint.num_classes:
             raise UsageError(
                 f"{self.checkpoint.name} has no classifier (num_classes is 0), so there are no logits.",
                 "weevit embed   answers with embeddings",
             )
+        return whole("topk", topk, 1)
 
     def _stream(
         self, sources: Iterator[Source], request: Request, outputs: tuple[Output, ...], topk: int, steady: bool

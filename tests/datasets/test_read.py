@@ -518,3 +518,9 @@ def test_the_shared_clothes(shared: Path) -> None:
     assert len(dataset.classes) == 10
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 3068, "validation": 341}
     assert dataset.notes == ()
+
+
+@pytest.mark.parametrize("data", [None, 3, ["digits"]])
+def test_data_is_one_path(data: object) -> None:
+    with pytest.raises(weevit.UsageError, match="Data is one path or pattern"):
+        read_dataset(data)  # type: ignore[arg-type]

@@ -182,6 +182,14 @@ def test_explain_several(capfd: pytest.CaptureFixture[str], photo: Path, fake_ti
     assert code == 3
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["ok", "decode_error"]
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["a.0.png"]
+    long = photo.rename(tmp_path / ("\u753b" * 80 + ".png"))  # 240 bytes, and maps have a number behind the name
+    code, _, _ = run(capfd, "explain", long, *words[2:], "-o", tmp_path / "more" / "maps")
+    assert code == 0
+    assert [path.name for path in (tmp_path / "more" / "maps").iterdir()] == ["\u753b" * 33 + ".0.png"]
+    photo = long.rename(photo)
+    words = ("explain", photo, *words[2:])
+    code, _, _ = run(capfd, "explain", tmp_path / "b.png", "-m", fake_tiny, "-o", tmp_path / "none")
+    assert (code, (tmp_path / "none").exists()) == (1, False)
     assert "1 done · 1 failed (1 empty)" in err
     assert run(capfd, *words, "-o", tmp_path / "one.png")[0] == 2
     assert run(capfd, "explain", photo)[0] == 2

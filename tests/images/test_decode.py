@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -753,3 +754,13 @@ def test_many_threads_and_no_setting_changed() -> None:
         results = list(pool.map(outcome, jobs))
     assert results == [outcome(data) for data in jobs[: len(EVERY_FORMAT) + 1]] * 20
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+
+
+@pytest.mark.parametrize("kind", ["zip", "bzip2", "xz", "gzip", "tar"])
+def test_an_archive_in_place_of_an_image_is_named(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("a")
+    how = {"zip": "zip", "bzip2": "bztar", "xz": "xztar", "gzip": "gztar", "tar": "tar"}[kind]
+    packed = Path(shutil.make_archive(str(tmp_path / "a"), how, tmp_path / "in"))
+    with pytest.raises(NotAnImageError, match=rf"an archive \({kind}\): unpack it, and give the folder"):
+        recognise(packed.read_bytes())

@@ -336,3 +336,11 @@ def test_a_data_uri_in_a_table_is_told_from_a_path(tmp_path: Path, cell: str) ->
     with pytest.raises(ImageError) as caught:
         open_image(source)
     assert ("a data URI, not a path" in str(caught.value)) == (cell != "data:text/plain;x")
+
+
+@pytest.mark.parametrize(("name", "sign"), [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", ",")])
+def test_a_table_with_other_separators_says_so(tmp_path: Path, name: str, sign: str) -> None:
+    (tmp_path / name).write_text(f"path{sign}label\na.jpg{sign}1\n")
+    with pytest.raises(UsageError, match="has no column of images") as caught:
+        list(expand(tmp_path / name))
+    assert f"separated by {sign!r}" in caught.value.hint

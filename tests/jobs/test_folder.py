@@ -287,6 +287,23 @@ def test_a_job_without_a_plan_says_so(job: Path) -> None:
             ask()
 
 
+def test_a_file_named_nearly_as_a_shard_is_left_there(job: Path, run: Callable[..., Progress]) -> None:
+    other = min((job / "data").iterdir()).rename(job / "data" / "part-000000 (1)-0123456789abcdef.parquet")
+    assert run(job).computed == SHARD
+    assert other.exists()
+    assert dict(verify_job(job)).keys() == {f"data/{other.name}"}
+
+
+def test_a_column_that_there_is_not_is_refused(job: Path) -> None:
+    """Parquet's reader leaves it out without a word."""
+    with pytest.raises(weevit.UsageError, match="'clas_name' was given") as caught:
+        weevit.read_results(job, columns=["input", "clas_name"])
+    assert "class_name" in caught.value.message or "embedding" in caught.value.message
+    with pytest.raises(weevit.UsageError, match="columns is a list of names: 'input'"):
+        weevit.read_results(job, columns="input")  # type: ignore[arg-type]
+    assert weevit.read_results(job, columns=["status", "input"]).column_names == ["status", "input"]
+
+
 def test_a_column_of_too_many_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
 

@@ -493,11 +493,29 @@ def test_what_cannot_be_meant(predictor: weevit.Predictor, images: Path, tmp_pat
         ({"topk": 3}, "No option 'topk'"),
         ({"verb": "classify", "topk": 0}, "topk is 1 or more"),
         ({"verb": "emded"}, "No job 'emded'"),
+        ({"shard": "1/2"}, "shard is a list of whole numbers: '1/2'"),
+        ({"shard": (1.0, 2.0)}, "shard is a list of whole numbers"),
+        ({"shard": (1, 2, 3)}, "1/2/3"),
+        ({"normalize": "no"}, "normalize is True or False: 'no'"),
+        ({"verb": "features", "layers": 3}, "layers is a list of whole numbers: 3"),
     ):
         with pytest.raises(weevit.UsageError, match=word):
             run(predictor, images, tmp_path / "out", **more)
     with pytest.raises(weevit.UsageError, match="in memory only"):
         run(predictor, [Image.new("RGB", (9, 9))], tmp_path / "out")
+    for model, folder, word in (
+        (predictor, None, "folder of a job is a path"),
+        ("tiny", tmp_path / "out", "loaded model"),
+    ):
+        with pytest.raises(weevit.UsageError, match=word):
+            weevit.run_job(model, images, folder)  # type: ignore[arg-type]
+
+
+def test_settings_are_numbers_of_any_kind(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:
+    """numpy's, and Python's own: the same job."""
+    first = run(predictor, images, tmp_path / "out", verb="classify", topk=np.int64(3), shard_size=np.int64(8))
+    again = run(predictor, images, tmp_path / "out", verb="classify", topk=3, shard_size=8)
+    assert (first.computed, again.computed) == (COUNT, 0)
 
 
 def test_an_iterator_may_be_given(predictor: weevit.Predictor, images: Path, tmp_path: Path) -> None:

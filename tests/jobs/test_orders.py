@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -61,6 +63,92 @@ def test_retried_under_another_cut(order: job_orders.Order) -> None:
     status = job_status(order.folder)
     assert (status.done, status.total, status.errors) == (26, 26, {})
     assert not list(verify_job(order.folder))
+
+
+def _redraw(order: job_orders.Order) -> None:
+    order._draw(1)
+    os.utime(order.images / "1.png", (1, 1))
+
+
+def _rename(order: job_orders.Order) -> None:
+    (order.images / "1.png").rename(order.images / "1a.png")
+
+
+@pytest.mark.parametrize("change", [_redraw, _rename])
+@pytest.mark.parametrize("before", [[(1, 1)], [(1, 3), (2, 3), (3, 3)], [(2, 3)]])
+@pytest.mark.parametrize("shares", [(1, 2), (2, 1)])
+def test_every_share_once_is_enough(
+    order: job_orders.Order,
+    change: Callable[[job_orders.Order], None],
+    before: list[tuple[int, int]],
+    shares: tuple[int, int],
+) -> None:
+    """The image is in the first share; the second has all that it needs, whenever it runs."""
+    for shard in before:
+        order.run(shard)
+    change(order)
+    for share in shares:
+        order.run((share, 2))
+    assert not list(verify_job(order.folder))
+    plans = [path.name for path in order.folder.glob("plan*")]
+    assert plans == ["plan.jsonl"]
+    fresh = order.folder.with_name("fresh")
+    weevit.run_job(order.predictor, order.images, fresh, shard_size=job_orders.SHARD)
+    assert order.contents(order.folder) == order.contents(fresh)
+
+
+def test_shares_that_begin_at_once_after_a_change(order: job_orders.Order) -> None:
+    """The plan of the finished job is of other inputs than theirs, and of no other worker."""
+    order.run()
+    _rename(order)
+    with take_lock(order.folder / ".worker-1-of-2.lock", weevit.JobError("busy")):
+        order.run((2, 2))
+    order.run((1, 2))
+    assert not list(verify_job(order.folder))
+
+
+@pytest.mark.parametrize("given", ["no such folder", "empty", "others", "others/*.jpg"])
+@pytest.mark.parametrize("shard", [(1, 1), (1, 2), (2, 2)])
+def test_inputs_of_which_none_is_there_delete_nothing(
+    order: job_orders.Order, tmp_path: Path, given: str, shard: tuple[int, int]
+) -> None:
+    """A misspelt name, a disk that is not there, and another folder that its owner meant to add."""
+    order.run()
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(order.images, tmp_path / "others")
+    before = job_orders.job_contents(order.folder)
+    with pytest.raises(weevit.UsageError, match="has the answers to 25 images, and these inputs are others"):
+        weevit.run_job(order.predictor, tmp_path / given, order.folder, shard_size=job_orders.SHARD, shard=shard)
+    assert job_orders.job_contents(order.folder) == before
+    assert not list(verify_job(order.folder))
+    done = weevit.run_job(
+        order.predictor, [tmp_path / "others", order.images / "1.png"], order.folder, shard_size=job_orders.SHARD
+    )
+    assert done.vanished == 25
+
+
+def test_a_name_misspelt_at_first_is_no_loss(order: job_orders.Order, tmp_path: Path) -> None:
+    """What is there has no answer."""
+    weevit.run_job(order.predictor, tmp_path / "imagez", order.folder, shard_size=job_orders.SHARD)
+    order.run()
+    assert job_status(order.folder).done == 26
+
+
+def test_an_input_that_came_back_has_not_vanished(order: job_orders.Order) -> None:
+    """The last shard is of one image, and its file is deleted with it."""
+    order.images.joinpath("25.png").unlink()
+    order.run()
+    order._draw(25)
+    order.run()
+    order.images.joinpath("25.png").unlink()
+    order.run()
+    vanished = order.folder / "vanished.txt"
+    assert vanished.read_text() == f"{order.images / '25.png'}\n"
+    order.run()  # nothing changed
+    assert vanished.exists()
+    order._draw(25)
+    order.run()
+    assert not vanished.exists()
 
 
 @pytest.mark.parametrize("times", ["new", "kept"])

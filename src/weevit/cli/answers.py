@@ -177,7 +177,9 @@ def is_folder(output: Path | str | None) -> bool:
     return output is not None and (output.is_dir() or not output.suffix)
 
 
-def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path], option: str = "--output") -> None:
+def check_output(
+    output: Path | None, signs: Signs, inputs: Iterable[str | Path], option: str = "--output", made: bool = False
+) -> None:
     """Refuse an output that could not be written, or would destroy something, before anything is computed.
 
     Args:
@@ -185,6 +187,7 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
         signs: the allowed endings, and the recognition of the verb's own files.
         inputs: the inputs as typed.
         option: the output's option.
+        made: whether its folder is made.
 
     Raises:
         UsageError: another ending; or as `weevit.store.outputs.check_file`.
@@ -203,7 +206,7 @@ def check_output(output: Path | None, signs: Signs, inputs: Iterable[str | Path]
     if ending == ".parquet":
         pyarrow()
     for written in (output, names_of(output)) if ending == ".npy" else (output,):
-        check_file(written, signs[ending], "file that this verb wrote", inputs, option)
+        check_file(written, signs[ending], "file that this verb wrote", inputs, option, made)
 
 
 @contextmanager

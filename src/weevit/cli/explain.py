@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from weevit.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from weevit.explain.relevance import Deletion, Explanation
+
+_STEM = 100
+"""Bytes of an input's name in the name of its map: file systems take 255 for the whole."""
 
 
 @click.command()
@@ -43,7 +47,7 @@ def explain(
 
     The image stands beside its attention rollout, weighted by what attention carries.
 
-    --output is a .png for one image, an existing folder for several. The share of attention that class token and
+    --output is a .png for one image, a folder for any number. The share of attention that class token and
     registers take is printed for each block; --json prints it as one object per line.
     """
     from weevit.answers.columns import COMMON, class_columns, json_object
@@ -54,22 +58,22 @@ def explain(
     from weevit.explain.draw import draw_explanation
     from weevit.explain.relevance import deletion as score
     from weevit.explain.relevance import explain_source
-    from weevit.store.files import write_whole
+    from weevit.store.files import write_whole, writing
     from weevit.store.outputs import refuse_inputs
 
     expansion = answers.read_inputs(inputs)
     sources = list(expansion)
     if output is None:
         raise UsageError("Where should the image go? --output was not given.", "-o out.png")
-    into_folder = output.is_dir()
+    into_folder = answers.is_folder(output)
     if len(sources) > 1 and not into_folder:
-        raise UsageError(f"{len(sources)} images do not go into one {output}.", "mkdir -p maps, and -o maps")
+        raise UsageError(f"{len(sources)} images do not go into one {output}.", "-o maps   a folder of maps")
     if into_folder:
         refuse_inputs(output, inputs)
     paths = [_path(output, source.name, number) if into_folder else output for number, source in enumerate(sources)]
     files = [*inputs, *(source.value for source in sources if isinstance(source.value, str | Path))]
     for path in paths:
-        answers.check_output(path, signs.EXPLAIN, files)
+        answers.check_output(path, signs.EXPLAIN, files, made=into_folder)
     answers.check_there(inputs, loading.model)
     model = answers.load_model(loading, quiet)
     columns = (*COMMON, *class_columns(model.checkpoint))
@@ -86,6 +90,8 @@ def explain(
             continue
         tally.add(explanation.result)
         sheet = draw_explanation(explanation, heads)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, partial(save_image, sheet, verb="explain"))
         if json_lines:
             say_json(json_object(explanation.result, columns) | _facts(explanation, scored, path))
@@ -97,8 +103,8 @@ def explain(
 
 
 def _path(folder: Path, name: str, number: int) -> Path:
-    """The path of an image in a folder; a name from a table or an archive may be no file name."""
-    stem = Path(name).stem.replace("\0", "")[:100]
+    """The path of an image in a folder; a name from a table or an archive may be no file name, or too long for one."""
+    stem = os.fsencode(Path(name).stem.replace("\0", ""))[:_STEM].decode(errors="ignore")
     return folder / f"{stem}.{number}.png"
 
 

@@ -47,8 +47,7 @@ def answer_many(
             f"--json prints answers, and the folder {str(output)!r} keeps them: both at once is not possible.",
             f"Leave --json out; weevit jobs status {typed(output)} --json   says how far it is",
         )
-    shard = options.parse_shard(job.shard)
-    check_share(*shard)  # before the model is loaded
+    shard = check_share(options.parse_shard(job.shard))  # before the model is loaded
     on = None if job.on is None else parse_on(job.on, loading.threads)
     pyarrow()
     place = place_of(output)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from weevit._version import __version__
+from weevit.arguments import wholes
 from weevit.engine.cache import GraphCache
 from weevit.engine.choice import DEFAULT, Engine, Precision, check
 from weevit.engine.machine import cpu
@@ -30,9 +31,9 @@ def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     """Blocks as indices from 0, each once, in order; None means the last.
 
     Raises:
-        UsageError: there is no such block.
+        UsageError: there is no such block, or no list of any.
     """
-    wanted = (depth - 1,) if layers is None else tuple(layers)
+    wanted = (depth - 1,) if layers is None else wholes("layers", layers)
     wrong = [layer for layer in wanted if not -depth <= layer < depth]
     if wrong:
         raise UsageError(

@@ -46,7 +46,7 @@ from weevit.errors import (
 from weevit.images import jpeg, png
 from weevit.images.budget import BUDGET, FullError
 from weevit.images.exif import check_directory
-from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, Format, Signature, check_name
+from weevit.images.formats import FORMATS, KNOWN_BY_NAME_ONLY, PACKED, Format, Signature, check_name
 from weevit.store.extras import install
 
 
@@ -259,6 +259,9 @@ def recognise(data: bytes, name: str = "") -> Format:
             raise UnsupportedImageError(f"{known} files are not read", "Convert it to JPEG, PNG or WebP first.")
     kind = next((row for row in FORMATS if any(_has(data, signature) for signature in row.signatures)), None)
     check_name(name, kind)
+    packed = next((what for what, signature in PACKED if kind is None and _has(data, signature)), "")
+    if packed:
+        raise NotAnImageError(f"an archive ({packed}): unpack it, and give the folder")
     if kind is None:
         raise NotAnImageError(f"the bytes are of no known image format (they begin with {data[:8]!r})")
     if kind.codec and not features.check(kind.codec):

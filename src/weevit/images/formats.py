@@ -110,6 +110,13 @@ KNOWN_BY_NAME_ONLY: tuple[tuple[str, Signature], ...] = (
 """Formats that are recognised so that the message can name them, the first match first. Checked before `FORMATS`:
 Canon's CR2 is also a TIFF."""
 
+PACKED: tuple[tuple[str, Signature], ...] = (
+    ("zip", (0, b"PK\3\4")), ("gzip", (0, b"\x1f\x8b")), ("bzip2", (0, b"BZh")), ("xz", (0, b"\xfd7zXZ\0")),
+    ("7-Zip", (0, b"7z\xbc\xaf\x27\x1c")), ("RAR", (0, b"Rar!\x1a\7")), ("Zstandard", (0, b"\x28\xb5\x2f\xfd")),
+    ("tar", (257, b"ustar")),
+)
+"""Archives where an image is meant; named only, so that the message can say what to do."""
+
 KNOWN_ENDINGS: dict[str, str] = {ending: name for name, endings in {
     "Camera raw": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 "
                   ".rwl .sr2 .srf .srw .x3f",

@@ -194,6 +194,9 @@ def _without(names: Sequence[str], used: Iterable[int | None]) -> list[str]:
 def no_column(file: File, names: Sequence[str], wanted: Sequence[str]) -> UsageError:
     """The error for a table without a column of images."""
     shown = ", ".join(repr(printable(name)[:60]) for name in names[:40]) or "none"
+    other = next((sign for sign in ";\t,|" if len(names) == 1 and sign in names[0]), "")
+    hint = f"Its columns are separated by {other!r}: .csv is read with ',' between them, and .tsv with tabs."
     return UsageError(
-        f"{file.name} has no column of images; its columns are {shown}.", f"Call it one of {', '.join(wanted)}."
+        f"{file.name} has no column of images; its columns are {shown}.",
+        hint if other else f"Call it one of {', '.join(wanted)}.",
     )

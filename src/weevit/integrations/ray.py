@@ -24,6 +24,7 @@ import numpy.typing as npt
 from weevit.answers.columns import COMMON, Column, class_columns, embedding_column
 from weevit.answers.results import Result
 from weevit.answers.tables import arrow_table
+from weevit.arguments import flag
 from weevit.errors import ImageError, MissingImageError, UsageError
 from weevit.images.files import listed
 from weevit.images.source import Source, Value
@@ -123,7 +124,7 @@ class Embedder(_Model):
         self, model: str, normalize: bool = False, image: str | None = None, id: str = "id", **arguments: object
     ) -> None:
         super().__init__(model, image, id, arguments)
-        self._normalize = normalize
+        self._normalize = flag("normalize", normalize)
 
     def _columns(self) -> tuple[Column, ...]:
         return (embedding_column(self.model.checkpoint, self._normalize),)

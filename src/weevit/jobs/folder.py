@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from weevit.errors import JobError, OutputError, UsageError
-from weevit.jobs.plan import DATA, PARTS, PLAN, Plan, Share, read_plan
+from weevit.jobs.plan import DATA, PARTS, PLAN, Plan, Share, part_number, read_plan
 from weevit.jobs.settings import JOB, SCHEMA, Settings, read_settings, refuse_old, refuse_other
 from weevit.jobs.shards import read_schema, read_table
 from weevit.store import folder as store
@@ -139,7 +139,7 @@ def write_failures(place: Place, files: Iterable[str]) -> None:
 def tidy(place: Place, plan: Plan) -> None:
     """Delete the shards that a newer version replaced."""
     for name in place.names(DATA):
-        number = int(name.split("-")[1]) if fnmatchcase(name, PARTS) else None
+        number = part_number(name)
         if number is not None and not (number < plan.count and plan.shards[number].file == name):
             place.remove(f"{DATA}/{name}")
 

@@ -6,6 +6,7 @@ import os
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from weevit.arguments import path_text
 from weevit.errors import UsageError, did_you_mean
 from weevit.images.remote import remote_file
 from weevit.store.bucket import Bucket
@@ -22,12 +23,12 @@ def place_of(folder: Folder) -> Place:
     """The place of a folder; no request is made.
 
     Raises:
-        UsageError: an address that cannot be written, or one with a password in it.
+        UsageError: no path; an address that cannot be written, or one with a password in it.
         MissingExtraError: fsspec's package for this protocol is not installed.
     """
-    if not isinstance(folder, str | os.PathLike):
+    if isinstance(folder, Place):
         return folder
-    text = os.fspath(folder)
+    text = path_text("The folder of a job", folder)
     if not is_address(text):
         return Disk(local(text))
     protocol = text.partition(":")[0].lower()

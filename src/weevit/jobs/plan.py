@@ -1,7 +1,9 @@
 """The plan of a job: its inputs in order, cut into shards, each identified by a digest of its inputs.
 
 One worker plans every shard (`plan.jsonl`). Each of several plans its own (`plan-3-of-16.jsonl`), for which it asks
-nobody for the sizes and times of the other inputs: it only counts them.
+nobody for the sizes and times of the other inputs: it only reads their names. The shards of a share are those of its
+own plan, else those of `plan.jsonl` where both are of the same names: where only files changed, each share may be
+answered again without the others.
 
 The digest covers ids, fingerprints and targets. An input that was added, changed or removed changes the digests of the
 shards that it is in or moves, and of no others.
@@ -32,6 +34,8 @@ DATA = "data"
 PARTS = "part-[0-9][0-9][0-9][0-9][0-9][0-9]*-" + "[0-9a-f]" * 16 + ".parquet"
 """The names of shards, as a pattern. Others write `part-*.parquet` too: Spark's files are not read or deleted."""
 
+_PART = re.compile(r"part-([0-9]{6,})-[0-9a-f]{16}\.parquet")
+
 MAX_BYTES = 1 << 30
 
 _TRIES = 3
@@ -60,6 +64,12 @@ class Shard:
         return f"part-{self.number:06d}-{self.inputs[:16]}.parquet"
 
 
+def part_number(name: str) -> int | None:
+    """The number in the name of a shard; None for another file, though `PARTS` may fit it."""
+    found = _PART.fullmatch(name)
+    return int(found[1]) if found else None
+
+
 class Digest:
     """The digest of a shard's inputs."""
 
@@ -82,7 +92,7 @@ class Plan:
     Attributes:
         shards: in rising order; of a share without a plan yet none.
         count, rows: number of shards and inputs of the whole job.
-        listing: digest of the names and targets of all inputs; empty for the plan of one worker.
+        listing: digest of the names and targets of all inputs; empty for the `plan.jsonl` of an earlier version.
     """
 
     shards: list[Shard]
@@ -97,7 +107,7 @@ class Plan:
 
     def covers(self, other: Plan) -> bool:
         """Whether the other plan is a part of this one."""
-        alike = (self.count, self.rows) == (other.count, other.rows)
+        alike = (self.count, self.rows) == (other.count, other.rows) and self.listing in ("", other.listing)
         return alike and (self.shards == other.shards or set(self.shards) >= set(other.shards))
 
 
@@ -130,8 +140,7 @@ def _read(
 ) -> Plan:
     """One reading of the inputs; `seen` is told the hash of each name."""
     shards: list[Shard] = []
-    listing = hashlib.sha256() if share[1] > 1 else None
-    total = 0
+    listing, total = hashlib.sha256(), 0
     for number, group in groups(names.unique(sources), shard_size):
         own, digest, rows = is_mine(number, share), Digest(), 0
         for rows, source in enumerate(group, 1):  # noqa: B007 - counts
@@ -139,12 +148,11 @@ def _read(
                 seen(id_hash(source.name))
             if own:
                 digest.add(source.name, source.fingerprint(), source.target)
-            if listing:
-                listing.update(f"{len(source.name)} {source.name} {source.target}\n".encode())
+            listing.update(f"{len(source.name)} {source.name} {source.target}\n".encode())
         total += rows
         if own:
             shards.append(Shard(number, rows, digest.hex()))
-    return Plan(shards, -(-total // shard_size), total, listing.hexdigest() if listing else "")
+    return Plan(shards, -(-total // shard_size), total, listing.hexdigest())
 
 
 def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator[Source]]]:
@@ -159,7 +167,7 @@ def groups(sources: Iterable[Source], size: int) -> Iterator[tuple[int, Iterator
 
 @dataclass(frozen=True)
 class _Head:
-    """The first line of a share's plan: `count`, `rows` and `listing` of the job."""
+    """The first line of a plan: `count`, `rows` and `listing` of the job."""
 
     count: Count
     rows: Count
@@ -172,12 +180,12 @@ def plan_name(share: Share) -> str:
 
 
 def write_plan(place: Place, plan: Plan, share: Share) -> None:
-    """Record the plan of a share, then delete plans of other cuts and of other inputs.
+    """Record the plan of a share, then delete plans of other cuts and of other names; of one worker all others.
 
     The caller sees to it that no process works at those.
     """
-    head = b"" if share[1] == 1 else to_line(asdict(_Head(plan.count, plan.rows, plan.listing)))
-    content = head + b"".join(to_line(asdict(shard)) for shard in plan.shards)
+    head = [asdict(_Head(plan.count, plan.rows, plan.listing))] if plan.listing else []
+    content = b"".join(to_line(line) for line in [*head, *map(asdict, plan.shards)])
     place.write(plan_name(share), content)
     for name in _plans(place):
         if name != plan_name(share) and (share[1] == 1 or not _is_beside(place, name, plan, share)):
@@ -185,11 +193,22 @@ def write_plan(place: Place, plan: Plan, share: Share) -> None:
 
 
 def _is_beside(place: Place, name: str, plan: Plan, share: Share) -> bool:
-    """Whether a plan is of another share of the same cut and of the same inputs."""
+    """Whether a plan is of the same names, and of one worker or of another share of the same cut."""
     try:
-        return name != PLAN and _cut(name)[1] == share[1] and _read_plan(place, name).listing == plan.listing
+        return (name == PLAN or _cut(name)[1] == share[1]) and _read_plan(place, name).listing == plan.listing
     except (JobError, FileNotFoundError):
         return False
+
+
+def join_plans(place: Place, plan: Plan) -> None:
+    """Make one `plan.jsonl` of a complete plan, where shares have plans of their own."""
+    if cuts(place):
+        write_plan(place, plan, (1, 1))
+
+
+def cuts(place: Place) -> set[int]:
+    """Into how many shares the inputs were cut by the shares that have a plan of their own."""
+    return {_cut(name)[1] for name in _plans(place) if name != PLAN}
 
 
 def _plans(place: Place) -> list[str]:
@@ -215,18 +234,19 @@ def read_plan(place: Place) -> Plan | None:
             break
     else:
         return None
-    if not plans:
-        return None
     whole = [plan for name, plan in zip(there, plans, strict=True) if name == PLAN]
-    if whole:
-        return whole[0]
-    if len({(plan.count, plan.rows, plan.listing) for plan in plans}) > 1 or len({_cut(name)[1] for name in there}) > 1:
+    shares = [(name, plan) for name, plan in zip(there, plans, strict=True) if name != PLAN]
+    if not shares:
+        return whole[0] if whole else None
+    first = shares[0][1]
+    if len({(_cut(name)[1], plan.count, plan.rows, plan.listing) for name, plan in shares}) > 1:
         raise JobError(
-            f"The inputs of {place} changed: {there[0]} and {there[-1]} were made of different ones.",
+            f"The inputs of {place} changed: {shares[0][0]} and {shares[-1][0]} were made of different ones.",
             "Run every share again, each with the same inputs.",
         )
-    shards = sorted((shard for plan in plans for shard in plan.shards), key=lambda shard: shard.number)
-    return replace(plans[0], shards=shards)
+    base = [plan for plan in whole if plan.listing == first.listing]
+    shards = {shard.number: shard for plan in [*base, *(plan for _, plan in shares)] for shard in plan.shards}
+    return replace(first, shards=[shards[number] for number in sorted(shards)])
 
 
 def _read_plan(place: Place, name: str) -> Plan:
@@ -237,7 +257,7 @@ def _read_plan(place: Place, name: str) -> Plan:
         for number, line in _numbered(place, name):
             where = f"{path}, line {number}"
             values = parse_line(line.rstrip(b"\r\n"), where)
-            if share[1] > 1 and number == 1:
+            if number == 1 and (share[1] > 1 or "listing" in values):
                 head = read_record(_Head, values, where)
             else:
                 plan.append(read_record(Shard, values, where))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from weevit.answers.columns import is_vector
-from weevit.errors import JobError
+from weevit.arguments import one_of
+from weevit.errors import JobError, UsageError
 from weevit.images.parquet import pyarrow
 from weevit.jobs.folder import JOBS, in_data, plan_of, running
 from weevit.jobs.manifest import Line, done, read_lines, true_line
 from weevit.jobs.places import Folder, place_of
 from weevit.jobs.plan import DATA, PLAN, Digest, read_plan
 from weevit.jobs.settings import Settings, read_settings
-from weevit.jobs.shards import read_table, vectors
+from weevit.jobs.shards import read_schema, read_table, vectors
 from weevit.store.folder import FAILURES
 from weevit.store.place import Place
 from weevit.text import typed
@@ -41,6 +42,7 @@ def read_results(folder: Folder, columns: list[str] | None = None, partial: bool
 
     Raises:
         JobError: no job, an unfinished job, or a file whose sha256 differs.
+        UsageError: a column that there is not.
     """
     arrow = pyarrow()
     place = place_of(folder)
@@ -54,6 +56,10 @@ def read_results(folder: Folder, columns: list[str] | None = None, partial: bool
             f"{place} is not finished: {left:,} of {plan.rows:,} rows are not there.",
             "Run the job to its end, or read what there is: read_results(folder, partial=True).",
         )
+    if not there:
+        raise JobError(f"{place} has no rows yet.")
+    if columns is not None:
+        _check_columns(columns, read_schema(place, there[min(there)].file).names)
     tables = []
     for number in sorted(there):
         name = there[number].file
@@ -64,9 +70,15 @@ def read_results(folder: Folder, columns: list[str] | None = None, partial: bool
             )
         tables.append(read_table(place, name, columns))
         _refuse_other(place, name, (tables[0].schema, tables[-1].schema), settings)
-    if not tables:
-        raise JobError(f"{place} has no rows yet.")
     return _of_fixed_size(arrow.concat_tables(tables).combine_chunks())
+
+
+def _check_columns(columns: Sequence[str], there: Sequence[str]) -> None:
+    """Refuse other columns than those that there are: Parquet's reader leaves them out without a word."""
+    if isinstance(columns, str):
+        raise UsageError(f"columns is a list of names: {columns!r:.60} was given.", f"For instance [{there[0]!r}].")
+    for name in columns:
+        one_of("A column", name, there)
 
 
 def _refuse_other(place: Place, name: str, schemas: tuple[Any, Any], settings: Settings) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from weevit.answers.columns import Column
 from weevit.images.names import id_hash
@@ -61,11 +62,8 @@ class OldRows:
         """The inputs of these shards that are not among the current names, sorted."""
         own = np.unique(np.fromiter(map(id_hash, self.inputs()), np.uint64))  # of one row at least
         gone = np.ones(len(own), bool)
-        names = iter(current)
-        while batch := [id_hash(name) for name in islice(names, _BATCH)]:
-            keys = np.array(batch, np.uint64)
-            at = np.minimum(np.searchsorted(own, keys), len(own) - 1)
-            gone[at[own[at] == keys]] = False
+        for at in _among(own, current):
+            gone[at] = False
         lost = set(own[gone].tolist())
         return sorted({name for name in self.inputs() if id_hash(name) in lost})
 
@@ -76,6 +74,23 @@ class OldRows:
                 self._rows.popitem(last=False)
         self._rows.move_to_end(number)
         return self._rows[number]
+
+
+def lost(place: Place, files: Iterable[str], current: Iterable[str]) -> int:
+    """The number of answers in some shards, where none is of a current name; else 0."""
+    tables = (read_table(place, name, ["input", "status"]) for name in files)
+    rows = (row for table in tables for row in zip(*(column.to_pylist() for column in table.columns), strict=True))
+    own = np.unique(np.fromiter((id_hash(name) for name, status in rows if status == "ok"), np.uint64))
+    return 0 if len(own) == 0 or any(len(at) for at in _among(own, current)) else len(own)
+
+
+def _among(own: npt.NDArray[np.uint64], names: Iterable[str]) -> Iterator[npt.NDArray[np.int64]]:
+    """Where the hashes of names are in a sorted array, batch by batch."""
+    rest = iter(names)
+    while batch := [id_hash(name) for name in islice(rest, _BATCH)]:
+        keys = np.array(batch, np.uint64)
+        at = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+        yield at[own[at] == keys]
 
 
 def _key(name: str, fingerprint: str) -> int:

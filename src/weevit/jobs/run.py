@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+from weevit.arguments import wholes
 from weevit.errors import JobError, UsageError
 from weevit.images.names import Names
 from weevit.images.parquet import pyarrow
@@ -24,8 +25,20 @@ from weevit.jobs.folder import JOBS, VANISHED, hold, plan_of, tidy, write_failur
 from weevit.jobs.manifest import Line, Lines, append, done, manifest_name, read_lines, true_line
 from weevit.jobs.on_ray import OnRay, Ray, parse_on
 from weevit.jobs.places import Folder, place_of
-from weevit.jobs.plan import Digest, Plan, Shard, Share, groups, is_mine, make_plan, read_plan, write_plan
-from weevit.jobs.reuse import OldRows
+from weevit.jobs.plan import (
+    Digest,
+    Plan,
+    Shard,
+    Share,
+    cuts,
+    groups,
+    is_mine,
+    join_plans,
+    make_plan,
+    read_plan,
+    write_plan,
+)
+from weevit.jobs.reuse import OldRows, lost
 from weevit.jobs.runners import Here, Runner
 from weevit.jobs.settings import DEFAULT_SHARD_SIZE, Settings, settings_of
 from weevit.jobs.shards import Row
@@ -116,7 +129,8 @@ def run_job(
         MissingExtraError: pyarrow is not installed.
     """
     pyarrow()
-    check_share(*shard)
+    check_loaded(predictor)
+    shard = check_share(shard)
     settings = settings_of(predictor, verb, dict(options), shard_size)
     place = place_of(folder)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
@@ -132,12 +146,20 @@ def run_job(
     return job.progress
 
 
-def check_share(worker: int, workers: int) -> None:
-    """Refuse a share other than 1/1, 1/2, 2/2, 1/3, ..., with a UsageError."""
-    if not 1 <= worker <= workers:
-        raise UsageError(
-            f"--shard is a share like 3/16, from 1/16 to 16/16: {worker}/{workers} was given.", "--shard 1/2"
-        )
+def check_loaded(predictor: object) -> None:
+    """Refuse the name of a model, and whatever else is no loaded one, with a UsageError."""
+    if not isinstance(predictor, Predictor):
+        given = f"{predictor!r:.60}"
+        raise UsageError(f"predictor is a loaded model: {given} was given.", 'weevit.load("digits")   loads one')
+
+
+def check_share(shard: Share) -> Share:
+    """The share; a UsageError for another than 1/1, 1/2, 2/2, 1/3, ...."""
+    share = wholes("shard", shard)
+    if len(share) != 2 or not 1 <= share[0] <= share[1]:
+        given = "/".join(map(str, share))[:60]
+        raise UsageError(f"--shard is a share like 3/16, from 1/16 to 16/16: {given} was given.", "--shard 1/2")
+    return share
 
 
 @dataclass
@@ -193,29 +215,54 @@ class _Job:
         except JobError:  # damaged, or of several inputs: rewritten, unless another worker uses it
             if not alone:
                 raise
-        if recorded is not None and recorded.covers(own):
+        shared = cuts(self.place)
+        if recorded is not None and recorded.covers(own) and shared <= {self.share[1]}:
             return recorded
-        if recorded is not None and not alone and (recorded.listing != own.listing or not own.listing):
+        if recorded is not None and not alone and recorded.listing != own.listing and shared:
             raise JobError(
                 f"The inputs differ from those of the other workers on {self.place}.",
                 "Give every worker the same inputs; if they changed, wait for the others and start again.",
             )
+        if recorded is None or recorded.listing != own.listing:
+            self._refuse_to_lose_all(own)
         write_plan(self.place, own, self.share)
         return own if self.share[1] == 1 else read_plan(self.place) or own
 
+    def _refuse_to_lose_all(self, own: Plan) -> None:
+        """Refuse inputs of which none has an answer here, before the answers to others are deleted.
+
+        The name of the inputs may be misspelt, or their disk not be there, and the answers may have taken days.
+        """
+        lines = read_lines(self.place)
+        if any(done(self.place, own.shards, lines)):
+            return
+        answers = lost(self.place, self._whole_files(lines), (source.name for source in self.inputs()))
+        if answers:
+            raise UsageError(
+                f"{self.place} has the answers to {answers:,} images, and these inputs are others: all of them would "
+                "be deleted.",
+                "Give the inputs as before, spelt as before, or another --output.",
+            )
+
+    def _whole_files(self, lines: Iterable[Line]) -> list[str]:
+        """The files that are there as the lines say."""
+        hashed = not self.place.checks_bytes
+        return sorted({line.file for line in lines if true_line(self.place, [line], hashed)})
+
     def _find_old_rows(self, lines: Lines, current: set[str]) -> None:
         """Index the replaced versions of shards, and list vanished inputs."""
-        replaced = [line for line in lines if line.file not in current]
-        files = sorted({line.file for line in replaced if true_line(self.place, [line], not self.place.checks_bytes)})
-        if not files:
-            return
-        columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
-        self.old = OldRows(self.place, files, columns, only_ok=self.retry_failed)
-        vanished = self.old.vanished(source.name for source in self.inputs())
+        files = self._whole_files(line for line in lines if line.file not in current)
+        vanished = list[str]()
+        if files:
+            columns = VERBS[self.settings.verb].columns(self.settings.options, self.predictor)
+            self.old = OldRows(self.place, files, columns, only_ok=self.retry_failed)
+            vanished = self.old.vanished(source.name for source in self.inputs())
         self.progress.vanished = len(vanished)
-        text = "".join(f"{list_line(name)}\n" for name in vanished)
         with JOBS.writing(self.place):
-            self.place.write(VANISHED, as_bytes(text))
+            if vanished:
+                self.place.write(VANISHED, as_bytes("".join(f"{list_line(name)}\n" for name in vanished)))
+            elif self.missing:  # the list of an earlier change would name inputs that may be back
+                self.place.remove(VANISHED)
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
         """Answer the missing shards, and record each when it is written."""
@@ -302,7 +349,6 @@ class _Job:
         if self.progress.rest:
             return
         with JOBS.writing(self.place):
-            if plan.listing:
-                write_plan(self.place, plan, (1, 1))
+            join_plans(self.place, plan)
             write_failures(self.place, failed)
             tidy(self.place, plan)

@@ -121,9 +121,8 @@ def settings_of(predictor: Predictor, verb: str, options: dict[str, Any], shard_
     """
     if verb not in VERBS:
         raise UsageError(f"No job {verb!r}; there are {', '.join(VERBS)}.")
-    whole(
-        "shard_size", shard_size, 1, MAX_SHARD_SIZE, "a shard has at least one row", f"Default: {DEFAULT_SHARD_SIZE}."
-    )
+    why, usual = "a shard has at least one row", f"Default: {DEFAULT_SHARD_SIZE}."
+    shard_size = whole("shard_size", shard_size, 1, MAX_SHARD_SIZE, why, usual)
     checkpoint = predictor.checkpoint
     return Settings(
         verb=verb,

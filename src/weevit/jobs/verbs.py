@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weevit.answers.columns import Column, block_columns, class_columns, embedding_column
+from weevit.arguments import flag, one_of, whole
 from weevit.engine.session import block_indices
 from weevit.errors import UsageError, did_you_mean
 from weevit.predict import Output, Predictor
@@ -43,18 +44,14 @@ class Verb:
 
 def _check_embed(options: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
     del predictor
-    if options["dtype"] not in DTYPES:
-        raise UsageError(f"dtype is {' or '.join(DTYPES)}: {options['dtype']!r} was given.")
-    return options
+    return {"normalize": flag("normalize", options["normalize"]), "dtype": one_of("dtype", options["dtype"], DTYPES)}
 
 
 def _check_classify(options: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
     classes = predictor.checkpoint.num_classes
     if not classes:
         raise UsageError(f"{predictor.checkpoint.name} has no classifier.", "weevit embed   answers with embeddings")
-    if options["topk"] < 1:
-        raise UsageError(f"topk is 1 or more: {options['topk']} was given.")
-    return {"topk": min(options["topk"], classes)}
+    return {"topk": min(whole("topk", options["topk"], 1), classes)}
 
 
 def _check_features(options: dict[str, Any], predictor: Predictor) -> dict[str, Any]:

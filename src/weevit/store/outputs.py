@@ -23,7 +23,7 @@ _LOOKED_AT = 1 << 16
 
 
 def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
-    """The path of an output; UsageError for an address (`s3://...`): results are written on this machine."""
+    """The path of an output; UsageError for an address (results are written on this machine), none, and `-`."""
     text = os.fspath(given)
     if is_address(text):
         name = text.rstrip("/").rpartition("/")[2] or "out"
@@ -31,9 +31,13 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
             f"{option} is a file or folder on this machine, and {text!r} is an address.",
             f"{option} {typed(name)}   and copy it there",
         )
-    if text in ("", "-"):
-        shown = "an empty one" if not text else "'-', which stands for stdout elsewhere,"
-        raise UsageError(f"{option} is the name of a file or folder: {shown} was given.", f"{option} out")
+    if not text:
+        raise UsageError(f"{option} is the name of a file or folder: an empty one was given.", f"{option} out")
+    if text == "-":
+        raise UsageError(
+            f"{option} is the name of a file or folder: '-' was given, and stdout is neither.",
+            f"{option} out; or --json, where the verb has it, which prints the answers",
+        )
     return Path(text)
 
 

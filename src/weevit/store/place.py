@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from weevit.store import folder
 from weevit.store.files import append_line, replace_file, sha256_file, sync
@@ -20,6 +20,7 @@ from weevit.store.locks import is_taken
 from weevit.store.own import open_own, read_own
 
 
+@runtime_checkable
 class Place(Protocol):
     """A folder of files, by names relative to it; its text is the path or address as the user gave it.
 
