@@ -21,7 +21,7 @@ _LONGEST = 60
 
 
 def whole(name: str, value: object, low: int, high: int | None = None, why: str = "", hint: str = "") -> int:
-    """A whole number from `low` to `high`; text is parsed.
+    """A whole number from `low` to `high`; text is one for the command line (`--topk`) alone.
 
     Args:
         name: name of the argument: `--topk`, `topk`.
@@ -35,7 +35,7 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
     """
     reason = f" ({why})" if why else ""
     hint = hint or (f"For instance {name} {max(low, 1)}." if name.startswith("-") else "")
-    number = _number(value)
+    number = _number(parsed(value) if name.startswith("-") else value)
     if number is None:
         raise UsageError(f"{name} is a whole number, {low:,} or more{reason}: {_short(value)} was given.", hint)
     if number < low:
@@ -45,9 +45,14 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
     return number
 
 
+def parsed(value: object) -> object:
+    """The whole number that a text spells; anything else as it is."""
+    if isinstance(value, str) and re.fullmatch("-?[0-9]{1,40}", value.strip()):
+        return int(value)
+    return value
+
+
 def _number(value: object) -> int | None:
-    if isinstance(value, str):
-        return int(value) if re.fullmatch("-?[0-9]{1,40}", value.strip()) else None
     try:
         return None if isinstance(value, bool) else index(cast(SupportsIndex, value))
     except TypeError:  # an isinstance check takes ten times as long

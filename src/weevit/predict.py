@@ -21,18 +21,18 @@ from PIL import Image
 from weevit.answers.desk import Desk, Observer, Turns
 from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Array, Result, assemble, rows_not_finite, unit_length
-from weevit.arguments import MAX_BATCH, whole
+from weevit.arguments import MAX_BATCH, one_of, whole
 from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, block_indices, open_session
 from weevit.engine.threads import choose_threads
-from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
+from weevit.errors import ImageError, InputsFailedError, UsageError
 from weevit.images.budget import until_cropped
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
-from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
+from weevit.images.preprocess import check_pixels, enough_pixels, preprocess, preprocess_channels
 from weevit.images.source import Source, channels_of, open_image
 from weevit.images.sources import Inputs, Many, Named, OneImage, expand, names_one_image
 from weevit.zoo.checkpoint import Checkpoint
-from weevit.zoo.fields import check_side
+from weevit.zoo.fields import check_sides
 from weevit.zoo.hub import Progress
 from weevit.zoo.resolve import resolve
 from weevit.zoo.weights import DEFAULT_MODEL
@@ -85,8 +85,7 @@ class Predictor:
         self.threads = choose_threads(threads)
         self.preprocessing = checkpoint.preprocessing
         if image_size is not None:
-            sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-            height, width = map(check_side, sides)
+            height, width = check_sides(image_size)
             self.preprocessing = replace(checkpoint.preprocessing, height=height, width=width)
         self._batch_size = batch_size
         self.limits = limits
@@ -269,10 +268,12 @@ class Predictor:
             `embedding`, (B, embed_dim) float32, and `logits`, (B, num_classes) float32, where there is a classifier.
 
         Raises:
+            UsageError: other pixels than those.
             InputsFailedError: an answer is NaN or infinite; the message names the rows.
         """
+        check_pixels(pixels, self.preprocessing, self.checkpoint.in_chans)
         session = self._pipeline.session(self._request((), None))
-        rows = [session.run(batch) for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size))]
+        rows = [session.run(batch) for batch in np.array_split(pixels, -(-len(pixels) // self._batch_size) or 1)]
         answers = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         failed = [(f"row {row}", reason) for row, reason in rows_not_finite(answers)]
         if failed:
@@ -282,11 +283,10 @@ class Predictor:
     # ---- how it is answered
 
     def _request(self, outputs: Sequence[Output], layers: Sequence[int] | None) -> Request:
-        unknown = [name for name in outputs if name not in OUTPUTS]
-        if unknown:
-            raise UsageError(
-                f"No output {unknown[0]!r}; there are {', '.join(OUTPUTS)}.", did_you_mean(unknown[0], OUTPUTS)
-            )
+        if isinstance(outputs, str):
+            raise UsageError(f"outputs is a list of names: {outputs!r} was given.", f"outputs=({outputs!r},)")
+        for name in outputs:
+            one_of("an output", name, OUTPUTS)
         blocks = block_indices(layers, self.checkpoint.architecture.depth)
         return Request(
             self.preprocessing.height,

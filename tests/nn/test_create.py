@@ -205,7 +205,7 @@ def test_a_checkpoint_path_takes_the_size_that_is_named(fake_pwee: Path) -> None
 
 @pytest.mark.parametrize("name", [None, 5, ["tiny"]])
 def test_a_name_is_text(name: Any) -> None:
-    with pytest.raises(weevit.UsageError, match="model_name is text"):
+    with pytest.raises(weevit.UsageError, match="is a name or a path"):
         create_model(name)
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,10 @@ def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     Raises:
         UsageError: there is no such block.
     """
-    wanted = (depth - 1,) if layers is None else tuple(layers)
+    try:
+        wanted = (depth - 1,) if layers is None else tuple(map(index, layers))
+    except TypeError:  # no list, or not of whole numbers
+        raise UsageError(f"layers is a list of block numbers: {layers!r} was given.", f"[{depth - 1}]") from None
     wrong = [layer for layer in wanted if not -depth <= layer < depth]
     if wrong:
         raise UsageError(

@@ -43,6 +43,17 @@ _TO_SPARE = 2
 With 1, only the decoder's reduction would prevent aliasing."""
 
 
+def check_pixels(pixels: object, spec: Preprocessing, channels: int) -> None:
+    """Refuse anything but (B, height, width, channels) uint8, images that are cropped already."""
+    expected = (spec.height, spec.width, channels)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != expected:
+        given = f"{pixels.dtype} of {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise UsageError(
+            f"pixels are an array of uint8, (B, {spec.height}, {spec.width}, {channels}): {given} was given.",
+            "model.classify(...) takes images of any size.",
+        )
+
+
 def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
     """Resize and crop an image as timm's evaluation transform does, without the normalisation.
 

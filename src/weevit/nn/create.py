@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
-from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -25,7 +24,7 @@ from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_arc
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.fields import MAX_CHANNELS, MAX_CLASSES
 from weevit.zoo.layout import to_timm_name
-from weevit.zoo.resolve import resolve
+from weevit.zoo.resolve import check_name, resolve
 from weevit.zoo.weights import BY_NAME, Preprocessing, find_weight
 
 _OPTIONS = tuple(field.name for field in fields(Options))
@@ -120,8 +119,7 @@ def create_model(
         near = did_you_mean(unknown[0], _OPTIONS)
         raise UsageError(f"create_model takes no {unknown[0]!r}. {near}".rstrip(), f"It takes {', '.join(_OPTIONS)}.")
     chosen, place = _checked(options), _place(device, dtype)
-    if not isinstance(model_name, str | PathLike):
-        raise UsageError(f"model_name is text: {model_name!r} was given.", "weevit models   lists the names")
+    check_name(model_name)
     if checkpoint_path:
         checkpoint = read_checkpoint(checkpoint_path)
         size = _size_for(checkpoint, model_name, cache_dir) if model_name else {}

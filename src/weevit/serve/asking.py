@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from weevit.arguments import whole
+from weevit.arguments import parsed, whole
 from weevit.errors import ImageError, UsageError, did_you_mean
 from weevit.images.source import Source
 from weevit.serve.forms import Form, bad, read_form
@@ -78,7 +78,7 @@ def model_of(models: Models, form: Form, request: Request) -> Served:
 def topk_of(form: Form) -> int:
     """The number of classes that a form asks for."""
     try:
-        return whole("topk", form.settings.get("topk", 5), 1, MAX_TOPK)
+        return whole("topk", parsed(form.settings.get("topk", 5)), 1, MAX_TOPK)
     except UsageError as error:
         raise bad(error.message, "topk=5") from None
 

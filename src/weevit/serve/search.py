@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from weevit.answers.results import Array
-from weevit.arguments import whole
+from weevit.arguments import parsed, whole
 from weevit.errors import ImageError, UsageError
 from weevit.images.source import Source
 from weevit.search.index import Hit, query_of
@@ -89,7 +89,7 @@ def _address(name: str) -> str:
 
 def _k_of(form: Form) -> int:
     try:
-        return whole("k", form.settings.get("k", 12), 1, MAX_K)
+        return whole("k", parsed(form.settings.get("k", 12)), 1, MAX_K)
     except UsageError as error:
         raise bad(error.message, "k=12") from None
 

@@ -5,7 +5,8 @@ Each check returns the typed value, or raises a ValueError with the allowed valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import Any, TypeVar, cast
 
 from weevit.errors import CheckpointError, UsageError
@@ -127,13 +128,21 @@ def side(value: Any) -> int:
 def check_side(value: int, name: str = "image_size") -> int:
     """Refuse an image side that is not allowed; a UsageError names the nearest side."""
     try:
-        return side(value)
-    except ValueError:
-        nearest = min(max(PATCH, round(value / PATCH) * PATCH), MAX_SIDE)
+        return side(index(value))
+    except (TypeError, ValueError):  # no whole number, or another
+        within = isinstance(value, int | float) and abs(value) < 1e9
+        nearest = f"The nearest is {min(max(PATCH, round(value / PATCH) * PATCH), MAX_SIDE)}." if within else ""
         raise UsageError(
-            f"{name} is a multiple of {PATCH} from {PATCH} to {MAX_SIDE:,}: {str(value)[:40]} was given.",
-            f"The nearest is {nearest}.",
+            f"{name} is a multiple of {PATCH} from {PATCH} to {MAX_SIDE:,}: {str(value)[:40]} was given.", nearest
         ) from None
+
+
+def check_sides(value: int | Sequence[int], name: str = "image_size") -> tuple[int, int]:
+    """(height, width) from a pair, or from the side of a square; a UsageError names the allowed ones."""
+    pair: list[Any] = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(pair) != 2:
+        raise UsageError(f"{name} is one number of pixels or (height, width): {str(value)[:40]} was given.")
+    return check_side(pair[0], name), check_side(pair[1], name)
 
 
 def height_width(value: Any) -> tuple[int, int]:
