@@ -386,6 +386,25 @@ def test_a_rehearsal_without_numbers_leaves_no_trace() -> None:
     assert type(model(torch.zeros(1, 3, 256, 256))) is torch.Tensor
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # what torch says of vmap over its attention
+def test_training_without_numbers_to_look_at() -> None:
+    """Whether an image keeps its branch is no question that vmap or FakeTensorMode could answer."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.func import functional_call, grad, vmap
+
+    row = small("vit_tiny_patch16_224")
+    model = VisionTransformer(row, Options(drop_path_rate=0.5, patch_drop_rate=0.25, num_classes=3)).train()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert model(mode.from_tensor(torch.zeros(2, 3, 224, 224))).shape == (2, 3)
+
+    def loss(parameters: dict[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        return functional_call(model, parameters, (image[None],)).square().sum()
+
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    each = vmap(grad(loss), (None, 0), randomness="different")(parameters, torch.rand(3, 3, 224, 224))
+    assert each["head.weight"].shape == (3, 3, row.embed_dim)
+
+
 def test_take_indices() -> None:
     assert take_indices(3, 12) == [9, 10, 11]
     assert take_indices(None, 3) == [0, 1, 2]

@@ -213,7 +213,7 @@ class VisionTransformer(Taps):
             with torch.inference_mode(False):  # kept for later calls, which may train
                 pairs = (torch.from_numpy(table[self.arch.num_prefix :]) for table in rope_tables(self.arch, grid))
                 cosine, sine = (table.repeat_interleave(2, dim=-1).to(key[1]) for table in pairs)
-            if type(cosine) is not Tensor:  # a stand-in without numbers, as FakeTensorMode makes them
+            if type(cosine) is not Tensor:  # a stand-in of FakeTensorMode's, which no later call could use
                 return cosine, sine
             self._ropes[key] = cosine, sine
         cosine, sine = self._ropes[key]
