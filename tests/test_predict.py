@@ -213,7 +213,9 @@ def test_a_rectangular_input(fake_tiny: Path) -> None:
     ("call", "words"),
     [
         (lambda model: model.run(picture(0), outputs=("logit",)), "Did you mean 'logits'"),
+        (lambda model: model.run(picture(0), outputs="logits"), r"outputs is a list of names: 'logits'"),
         (lambda model: model.classify(picture(0), topk=0), "topk is 1 or more"),
+        (lambda model: model.classify(picture(0), topk="2"), "topk is a whole number"),
         (lambda model: model.features(picture(0), layers=[12]), "0 to 11"),
         (lambda model: model.features(picture(0), layers=3), "layers is a list of whole numbers: 3 was given"),
         (lambda model: model.features(picture(0), layers="3"), "layers is a list of whole numbers: '3' was given"),
@@ -234,6 +236,15 @@ def test_settings_that_cannot_be_meant(fake_tiny: Path) -> None:
         weevit.load(fake_tiny, batch_size=0)
     with pytest.raises(weevit.UsageError, match="multiple of 16"):
         weevit.load(fake_tiny, image_size=100, cache=False).run(picture(0))
+    for wrong in (0, "64", 64.5, (64,), (64, 64, 64), (64, None), float("nan")):
+        with pytest.raises(weevit.UsageError, match="image_size is"):
+            weevit.load(fake_tiny, image_size=wrong, cache=False)
+    assert weevit.load(fake_tiny, image_size=np.int64(64), cache=False).preprocessing.width == 64
+    with pytest.raises(weevit.UsageError, match="batch_size is a whole number"):
+        weevit.load(fake_tiny, batch_size="8")
+    for name in (None, 5, ["tiny"]):
+        with pytest.raises(weevit.UsageError, match="A model is a name or a path"):
+            weevit.load(name)
 
 
 @pytest.mark.parametrize(

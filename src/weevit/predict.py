@@ -21,11 +21,11 @@ from PIL import Image
 from weevit.answers.desk import Desk, Observer, Turns
 from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Array, Result, assemble, rows_not_finite, unit_length
-from weevit.arguments import MAX_BATCH, flag, whole
+from weevit.arguments import MAX_BATCH, flag, one_of, whole
 from weevit.engine.choice import Engine, Precision, choose
 from weevit.engine.session import Request, block_indices, open_session
 from weevit.engine.threads import choose_threads
-from weevit.errors import ImageError, InputsFailedError, UsageError, did_you_mean
+from weevit.errors import ImageError, InputsFailedError, UsageError
 from weevit.images.budget import until_cropped
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
@@ -283,11 +283,10 @@ class Predictor:
     # ---- how it is answered
 
     def _request(self, outputs: Sequence[Output], layers: Sequence[int] | None) -> Request:
-        unknown = [name for name in outputs if name not in OUTPUTS]
-        if unknown:
-            raise UsageError(
-                f"No output {unknown[0]!r}; there are {', '.join(OUTPUTS)}.", did_you_mean(unknown[0], OUTPUTS)
-            )
+        if isinstance(outputs, str):
+            raise UsageError(f"outputs is a list of names: {outputs!r} was given.", f"outputs=({outputs!r},)")
+        for name in outputs:
+            one_of("an output", name, OUTPUTS)
         blocks = block_indices(layers, self.checkpoint.architecture.depth)
         return Request(
             self.preprocessing.height,

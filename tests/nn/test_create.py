@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 import weevit  # noqa: E402 - after the skip
-from weevit.nn.create import ModuleOptions, MoreOptions, create_model  # noqa: E402
+from weevit.nn.create import ModuleOptions, MoreOptions, _size_for, create_model  # noqa: E402
 from weevit.nn.vit import Options, VisionTransformer  # noqa: E402
 from weevit.zoo.architectures import get_architecture  # noqa: E402
+from weevit.zoo.checkpoint import read_checkpoint  # noqa: E402
 from weevit.zoo.weights import DEFAULT_MODEL  # noqa: E402
 
 PWEE = "vit_pwee_patch16_reg1_gap_256"
@@ -168,11 +169,44 @@ def test_fresh_models_and_their_names() -> None:
         ({"num_classes": 3, "qk_norm": True}, "It takes num_classes, in_chans"),
         ({"global_pool": "map"}, "'token', 'avg' or ''"),
         ({"img_size": 100}, "multiple of 16"),
+        ({"img_size": 100_000}, "at most 4,096"),
+        ({"fix_init": "no"}, "fix_init is True or False"),
+        ({"dynamic_img_size": 1}, "dynamic_img_size is True or False"),
+        ({"device": "gpu"}, "device='gpu': there is no such device"),
+        ({"device": "cuda:99"}, "device='cuda:99': PyTorch finds"),
+        ({"dtype": "float16"}, "dtype is a floating-point type"),
+        ({"dtype": torch.int8}, "dtype is a floating-point type"),
+        ({"features_only": True, "out_indices": "3"}, "The blocks are 0 to 15"),
     ],
 )
 def test_arguments_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(weevit.UsageError, match=message):
         weevit.create_model(PWEE, **arguments)
+
+
+def test_a_checkpoint_path_is_of_the_model_that_is_named(fake_tiny: Path, fake_pwee: Path) -> None:
+    for name in ("tiny", "vit_tiny_patch16_224", "", str(fake_tiny)):
+        assert create_model(name, checkpoint_path=fake_tiny).arch.name == "vit_tiny_patch16_224"
+    with pytest.raises(weevit.UsageError, match="weights of vit_tiny_patch16_224, and model_name 'wee' means vit_wee"):
+        create_model("wee", checkpoint_path=fake_tiny)
+    with pytest.raises(weevit.UsageError, match="means vit_pwee"):
+        create_model(str(fake_pwee), checkpoint_path=fake_tiny)
+    with pytest.raises(weevit.UnknownModelError):
+        create_model("no-such-model", checkpoint_path=fake_tiny)
+
+
+def test_a_checkpoint_path_takes_the_size_that_is_named(fake_pwee: Path) -> None:
+    betwixt = replace(read_checkpoint(fake_pwee), architecture=get_architecture("vit_betwixt_patch16_reg4_gap_256"))
+    assert _size_for(betwixt, "vit_betwixt_patch16_reg4_gap_256", None) == {}
+    assert _size_for(betwixt, "vit_betwixt_patch16_reg4_gap_384", None) == {"img_size": (384, 384)}
+    with pytest.raises(weevit.UsageError, match="reg1"):
+        _size_for(betwixt, "vit_betwixt_patch16_reg1_gap_256", None)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["tiny"]])
+def test_a_name_is_text(name: Any) -> None:
+    with pytest.raises(weevit.UsageError, match="is a name or a path"):
+        create_model(name)
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -354,15 +354,63 @@ def test_other_sizes_are_refused() -> None:
         model(torch.zeros(1, 3, 256, 256))
     with pytest.raises(UsageError, match="multiple of 16"):
         model.set_input_size((100, 100))
+    for wrong in ("wide", 96.0, (96, None)):
+        with pytest.raises(UsageError, match="whole number"):
+            model.set_input_size(wrong)
     with pytest.raises(UsageError, match="no class token"):
         VisionTransformer(small("vit_pwee_patch16_reg1_gap_256"), Options(global_pool="token"))
+
+
+@pytest.mark.parametrize("shape", [(3, 224, 224), (224, 224), (1, 1, 224, 224), (1, 224, 224, 3), (1, 1, 3, 224, 224)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    model = VisionTransformer(small("vit_tiny_patch16_224"))
+    with pytest.raises(UsageError, match=r"takes images \[B, 3, height, width\]"):
+        model(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("wrong", [-1, 2.5, "seven", None, 10**9])
+def test_a_head_of_no_width_is_refused(wrong: Any) -> None:
+    model = VisionTransformer(small("vit_tiny_patch16_224"))
+    with pytest.raises(UsageError, match="num_classes is"):
+        model.reset_classifier(wrong, "avg")
+    assert (model.num_classes, model.global_pool) == (1000, "token")
+
+
+def test_a_rehearsal_without_numbers_leaves_no_trace() -> None:
+    """Rotary tables are kept for later calls: not those of FakeTensorMode, which hold no numbers."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = VisionTransformer(small("vit_medium_patch16_rope_reg1_gap_256")).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        model(mode.from_tensor(torch.zeros(1, 3, 256, 256)))
+    assert type(model(torch.zeros(1, 3, 256, 256))) is torch.Tensor
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # what torch says of vmap over its attention
+def test_training_without_numbers_to_look_at() -> None:
+    """Whether an image keeps its branch is no question that vmap or FakeTensorMode could answer."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.func import functional_call, grad, vmap
+
+    row = small("vit_tiny_patch16_224")
+    model = VisionTransformer(row, Options(drop_path_rate=0.5, patch_drop_rate=0.25, num_classes=3)).train()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert model(mode.from_tensor(torch.zeros(2, 3, 224, 224))).shape == (2, 3)
+
+    def loss(parameters: dict[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        return functional_call(model, parameters, (image[None],)).square().sum()
+
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    each = vmap(grad(loss), (None, 0), randomness="different")(parameters, torch.rand(3, 3, 224, 224))
+    assert each["head.weight"].shape == (3, 3, row.embed_dim)
 
 
 def test_take_indices() -> None:
     assert take_indices(3, 12) == [9, 10, 11]
     assert take_indices(None, 3) == [0, 1, 2]
     assert take_indices([-1, 0], 12) == [0, 11]
-    for wrong in ([12], [], 0, [-13]):
+    assert take_indices(np.int64(2), 12) == take_indices(np.array([10, 11]), 12) == [10, 11]
+    for wrong in ([12], [], 0, [-13], -2, 10**12, "3", "ab", [1.5], 2.0):
         with pytest.raises(UsageError, match="0 to 11"):
             take_indices(wrong, 12)
 

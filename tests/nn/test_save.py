@@ -45,6 +45,20 @@ def compiled_blocks(model: Any, folder: Path) -> Any:
     return model
 
 
+class Doubled(torch.nn.Linear):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) * 2
+
+
+class Tempered(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.temperature = torch.nn.Linear(64, 10), torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: Any) -> Any:
+        return self.linear(x) * self.temperature
+
+
 WRAPPERS: dict[str, Callable[[Any, Path], Any]] = {
     "compiled": lambda model, _: torch.compile(model, backend="eager"),
     "distributed": distributed,
@@ -92,6 +106,15 @@ def test_a_head_set_by_hand(head: Callable[[], Any], classes: int, tmp_path: Pat
         (lambda m: setattr(m, "head", torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.ReLU())), "ReLU"),
         (lambda m: setattr(m, "blocks", m.blocks[:2]), "- blocks.2.norm1.weight"),
         (lambda m: setattr(m.blocks[0].attn, "norm", torch.nn.LayerNorm(64)), r"\+ blocks.0.attn.norm.weight"),
+        (lambda m: setattr(m, "head", Tempered()), "Tempered, Linear"),
+        (lambda m: setattr(m, "head", Doubled(64, 10)), "Doubled"),
+        (lambda m: setattr(m.blocks[0].mlp, "act", torch.nn.ReLU()), r"blocks.0.mlp.act is ReLU\(\) in .* GELU"),
+        (lambda m: setattr(m.fc_norm, "eps", 1e-2), "fc_norm is LayerNorm.*eps=0.01"),
+        (lambda m: setattr(m, "norm_pre", torch.nn.GroupNorm(1, 17, affine=False)), "norm_pre is .* an identity in"),
+        (lambda m: setattr(m.blocks[1].attn, "q_norm", torch.nn.Tanh()), "q_norm is Tanh"),
+        (lambda m: m.pretrained_cfg.pop("mean"), "lacks mean"),
+        (lambda m: m.pretrained_cfg.update(std=(0.1, 0.2, 0.3, 0.4)), "3 numbers, or one"),
+        (lambda m: m.pretrained_cfg.update(mean=("a", "b", "c")), "3 numbers, or one"),
     ],
 )
 def test_what_the_format_has_no_place_for(change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
@@ -100,6 +123,24 @@ def test_what_the_format_has_no_place_for(change: Callable[[Any], None], message
     with pytest.raises(weevit.UsageError, match=message):
         weevit.save(model, tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [("abcdefghij", "a list of names"), (["\ud800", *"abcdefghi"], "half a character"), (iter("abc"), "3 class names")],
+)
+def test_class_names_that_no_file_may_hold(names: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(weevit.WeevitError, match=message):
+        weevit.save(micro(), tmp_path / "m", class_names=names)
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_only_training_uses_may_differ(tmp_path: Path) -> None:
+    model = micro(drop_rate=0.1, drop_path_rate=0.2, proj_drop_rate=0.3)
+    model.norm_pre = torch.nn.Dropout(0.1)
+    model.pretrained_cfg.update(mean=np.full(3, 0.25), std=torch.full((3,), 0.5))
+    checkpoint = weevit.save(model, tmp_path / "m", class_names=iter("abcdefghij"))
+    assert checkpoint.preprocessing.mean == (0.25, 0.25, 0.25)
 
 
 def test_a_stranger_is_refused(tmp_path: Path) -> None:

@@ -211,6 +211,20 @@ def test_a_module_to_start_from(train: Train) -> None:
     assert loop.resume(run.folder, report=False).digest == run.digest
 
 
+@pytest.mark.parametrize(
+    "changes", [("schedule.warmup=15 steps",), ("schedule.epochs=100 samples", "schedule.warmup=5 epochs")]
+)
+def test_a_warmup_that_takes_all_is_refused_in_any_unit(changes: tuple[str, ...], train: Train) -> None:
+    with pytest.raises(RecipeError, match=r"warmup takes all of schedule\.epochs.* updates here"):
+        train(*changes)
+
+
+def test_a_batch_of_more_images_than_there_are_is_told(train: Train) -> None:
+    run = train("loop.batch_size=64", "schedule.epochs=1", "schedule.warmup=0", "optim.lr=null", "optim.base_lr=1e-3")
+    told = "loop.batch_size is 64: each update sees all 40 training images, at the learning rate for 64 (0.00035)"
+    assert told in (run.folder / "log.txt").read_text()
+
+
 # ---- where it stops
 
 

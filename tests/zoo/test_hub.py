@@ -307,6 +307,14 @@ def test_offline_is_refused_without_even_importing_the_client(
     assert hub.requests == []
 
 
+def test_offline_the_next_command_has_the_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for asked, typed in (("v2", "hf-hub:a/b@v2"), (None, "hf-hub:a/b")):
+        with pytest.raises(HubError) as failed:
+            fetch("a/b", asked, cache_dir=tmp_path)
+        assert f"weevit info {typed}\n" in failed.value.hint
+
+
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from weevit.arguments import whole, within
 from weevit.errors import UsageError, did_you_mean
+from weevit.nn.devices import named_device
 from weevit.nn.features import FeatureExtractor
 from weevit.nn.patches import Size, check_size, resample
 from weevit.nn.vit import Options, Pool, VisionTransformer, to_tensor
@@ -23,7 +24,7 @@ from weevit.zoo.architectures import ARCHITECTURES, PATCH, Architecture, get_arc
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.fields import MAX_CHANNELS, MAX_CLASSES
 from weevit.zoo.layout import to_timm_name
-from weevit.zoo.resolve import resolve
+from weevit.zoo.resolve import check_name, resolve
 from weevit.zoo.weights import BY_NAME, Preprocessing, find_weight
 
 _OPTIONS = tuple(field.name for field in fields(Options))
@@ -96,7 +97,8 @@ def create_model(
     Args:
         model_name: an alias, full tag or architecture, `hf-hub:org/name`, `local-dir:folder`, or a folder.
         pretrained: load the weights that the name means. Without it the weights are fresh, as timm makes them.
-        checkpoint_path: load these weights instead: a folder in the hub's format, or a `.safetensors` file.
+        checkpoint_path: load these weights instead: a folder in the hub's format, or a `.safetensors` file. They are
+            of the architecture that `model_name` means, at any image size; an empty name means whichever they have.
         features_only: a module that gives the maps of some blocks, each [B, D, rows, columns].
         out_indices: which blocks, for `features_only`: the last n for a number, else these.
         cache_dir: where models of the hub are kept; by default where huggingface_hub keeps them.
@@ -116,17 +118,39 @@ def create_model(
     if unknown:
         near = did_you_mean(unknown[0], _OPTIONS)
         raise UsageError(f"create_model takes no {unknown[0]!r}. {near}".rstrip(), f"It takes {', '.join(_OPTIONS)}.")
-    chosen = _checked(options)
+    chosen, place = _checked(options), _place(device, dtype)
+    check_name(model_name)
     if checkpoint_path:
-        model = from_checkpoint(read_checkpoint(checkpoint_path), chosen)
+        checkpoint = read_checkpoint(checkpoint_path)
+        size = _size_for(checkpoint, model_name, cache_dir) if model_name else {}
+        model = from_checkpoint(checkpoint, {**size, **chosen})
     elif pretrained or (find_weight(model_name) is None and model_name not in ARCHITECTURES):
         checkpoint = resolve(model_name, cache_dir=cache_dir)
         model = from_checkpoint(checkpoint, chosen) if pretrained else _fresh_like(checkpoint, chosen)
     else:
-        with torch.device(device) if device is not None else nullcontext():
+        with place or nullcontext():
             model = _fresh(model_name, chosen)
-    model = model.to(device=device, dtype=dtype)
+    model = model.to(device=place, dtype=dtype)
     return FeatureExtractor(model, out_indices) if features_only else model
+
+
+def _size_for(checkpoint: Checkpoint, name: str, cache_dir: str | Path | None) -> dict[str, Size]:
+    """The image size of a model's name, for the weights of a checkpoint; UsageError where they are another model's."""
+    named = ARCHITECTURES.get(name) or (find_weight(name) or resolve(name, cache_dir=cache_dir)).architecture
+    own = checkpoint.architecture
+    if own.name == named.name:
+        return {}
+    if _parts(own) != _parts(named):
+        raise UsageError(
+            f"{checkpoint.source} holds the weights of {own.name}, and model_name {name!r} means {named.name}.",
+            f"weevit.create_model({own.name!r}, checkpoint_path=...)",
+        )
+    return {"img_size": (named.img_size, named.img_size)}
+
+
+def _parts(arch: Architecture) -> Architecture:
+    """What the tensors depend on, without the positions' number."""
+    return replace(arch, name="", img_size=0, pool="avg", norm="after_pool")
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,14 +159,21 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in found.items():
         if name.endswith("_rate"):
             within(name, value, 0, 1)
+        elif name in ("dynamic_img_size", "fix_init") and not isinstance(value, bool):
+            raise UsageError(f"{name} is True or False: {value!r} was given.")
     for name, low, high in (("num_classes", 0, MAX_CLASSES), ("in_chans", 1, MAX_CHANNELS)):
         if name in found:
             found[name] = whole(name, found[name], low, high)
     if "img_size" in found:
-        size = found["img_size"]
-        sides = list(size) if isinstance(size, list | tuple) else [size, size]
-        found["img_size"] = check_size([whole("img_size", side, 1) for side in sides])
+        found["img_size"] = check_size(found["img_size"])
     return found
+
+
+def _place(device: str | torch.device | None, dtype: torch.dtype | None) -> torch.device | None:
+    """The device that the parameters are made on; UsageError for one that is not there, and for another dtype."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise UsageError(f"dtype is a floating-point type of PyTorch: {dtype!r} was given.", "dtype=torch.bfloat16")
+    return None if device is None else named_device(device, f"device={device!r}")
 
 
 def list_models(filter: str | Sequence[str] = "", pretrained: bool = False) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast
 
 from torch import Tensor, nn
@@ -162,8 +163,14 @@ def take_indices(indices: int | Iterable[int] | None, depth: int) -> list[int]:
     """Block indices from 0, in order, of the last n, all or the given blocks; UsageError for one out of range."""
     if indices is None:
         return list(range(depth))
-    wanted = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)
-    wrong = [index for index in wanted if not -depth <= index < depth]
-    if wrong or not wanted:
-        raise UsageError(f"The blocks are 0 to {depth - 1}, or -{depth} to -1 from the end; {indices} was given.")
-    return sorted({index % depth for index in wanted})
+    try:
+        wanted = [index(own) for own in indices] if isinstance(indices, Iterable) else _last(index(indices), depth)
+    except TypeError:  # no whole numbers
+        wanted = []
+    if not wanted or not all(-depth <= own < depth for own in wanted):
+        raise UsageError(f"The blocks are 0 to {depth - 1}, or -{depth} to -1 from the end: {indices!r} was given.")
+    return sorted({own % depth for own in wanted})
+
+
+def _last(count: int, depth: int) -> list[int]:
+    return list(range(depth - count, depth)) if 0 < count <= depth else []

@@ -78,6 +78,13 @@ def is_traced(x: object) -> bool:
     return torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy)
 
 
+def has_numbers(x: Tensor) -> bool:
+    """Whether the course of the program may depend on the numbers in `x`: nothing traces, and no torch.func or
+    FakeTensorMode has put a stand-in for them.
+    """
+    return type(x) is Tensor and not is_traced(x) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
 class LayerScale(nn.Module):
     """A learned factor for each channel of a residual branch (arXiv:2103.17239)."""
 
@@ -123,7 +130,7 @@ class DropPath(nn.Module):
         mask = drawn((x.shape[0], *[1] * (x.ndim - 1)), lambda shape: x.new_empty(shape).bernoulli_(keep))
         if branch is None:
             return x * (mask / keep)
-        if is_traced(x) or x.device.type != "cpu" or not mask.any():
+        if not has_numbers(x) or x.device.type != "cpu" or not mask.any():
             return stream + branch(x, context) * (mask / keep)  # with gradients of zero, weights still decay
         rows = mask.flatten().nonzero().flatten()  # of the images that keep the branch
         kept = branch(x.index_select(0, rows), _take(context, rows, len(x)))

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from weevit.arguments import whole
 from weevit.errors import UsageError
 from weevit.nn.layers import is_traced
 from weevit.zoo.architectures import PATCH
+from weevit.zoo.fields import MAX_SIDE
 
 Size = tuple[int, int]
 
@@ -53,9 +55,14 @@ class PatchEmbed(nn.Module):
     def _check(self, x: Tensor) -> None:
         if is_traced(x):  # a traced tensor has no size
             return
+        if x.ndim != 4 or x.shape[1] != self.proj.in_channels:
+            raise UsageError(
+                f"This model takes images [B, {self.proj.in_channels}, height, width]: {list(x.shape)} was given.",
+                "x.unsqueeze(0) makes a batch of one image." if x.ndim == 3 else "",
+            )
         size = int(x.shape[-2]), int(x.shape[-1])
         if not self.strict_img_size:
-            check_size(size)
+            check_size(size, most=None)
         elif size != self.img_size:
             raise UsageError(
                 f"This model takes {self.img_size[0]} x {self.img_size[1]} px; the image has {size[0]} x {size[1]}.",
@@ -78,14 +85,15 @@ class PatchEmbed(nn.Module):
         return PATCH if as_scalar else self.patch_size
 
 
-def check_size(size: int | Sequence[int]) -> Size:
-    """(height, width) from a pair or the side of a square; incomplete patches are refused."""
-    pair = [size, size] if isinstance(size, int) else list(size)
-    if len(pair) != 2:
+def check_size(size: int | Sequence[int], most: int | None = MAX_SIDE) -> Size:
+    """(height, width) from a pair or the side of a square; UsageError for incomplete patches or a side above `most`."""
+    given = list(size) if isinstance(size, list | tuple) else [size, size]
+    if len(given) != 2:
         raise UsageError(f"An image size is one number of pixels or (height, width): {size} was given.")
-    if any(side < PATCH or side % PATCH for side in pair):
-        raise UsageError(f"An image size is a multiple of {PATCH} pixels: {pair[0]} x {pair[1]} is not.")
-    return pair[0], pair[1]
+    height, width = (whole("img_size", side, 1, most) for side in given)
+    if height % PATCH or width % PATCH:
+        raise UsageError(f"An image size is a multiple of {PATCH} pixels: {height} x {width} is not.")
+    return height, width
 
 
 def resample(positions: Tensor, prefix: int, old: Size, new: Size) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from weevit.errors import UsageError
+from weevit.nn.layers import Dropout, DropPath, PatchDropout
 from weevit.nn.vit import VisionTransformer
 from weevit.store.files import writing
 from weevit.zoo.checkpoint import Checkpoint
@@ -23,6 +24,9 @@ from weevit.zoo.writing import write_checkpoint
 _WRAPPERS = ("_orig_mod", "module", "_checkpoint_wrapped_module")
 """Attribute of the module in torch.compile, DistributedDataParallel or a moving average, and activation
 checkpointing."""
+
+_PLAIN = (nn.Linear, nn.Identity, nn.Dropout, Dropout, nn.Sequential)
+"""Parts of a head that the format has a place for."""
 
 
 def save(
@@ -57,20 +61,19 @@ def save(
             "This model's preprocessing is unknown: its pretrained_cfg is empty.",
             "Make it with weevit.create_model, or set model.pretrained_cfg (input_size, mean, std, crop_pct, ...).",
         )
-    state = {  # without the prefixes of wrappers around single blocks
-        ".".join(word for word in name.split(".") if word not in _WRAPPERS): tensor
-        for name, tensor in model.state_dict().items()
-    }
+    state = {_plain_name(name): tensor for name, tensor in model.state_dict().items()}
     num_classes = _with_plain_head(state, model.head)
     labels = _labels(cfg, class_names, num_classes)
     shapes = tensor_shapes(model.arch, num_classes, model.grid, model.in_chans)
     names = {to_timm_name(name, model.arch): name for name in shapes}
     _check(state, names)
+    _check_parts(model)
+    spec = _preprocessing(model, cfg)
     tensors = {own: state[name].detach().to("cpu", torch.float32).numpy() for name, own in names.items()}
     extra = {"license": cfg["license"]} if cfg.get("license") else {}
     arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
     with writing(Path(folder)):
-        return write_checkpoint(folder, arch, tensors, _preprocessing(model, cfg), labels, extra, decision)
+        return write_checkpoint(folder, arch, tensors, spec, labels, extra, decision)
 
 
 def _unwrapped(model: nn.Module) -> VisionTransformer:
@@ -89,13 +92,12 @@ def _unwrapped(model: nn.Module) -> VisionTransformer:
 
 def _with_plain_head(state: dict[str, Tensor], head: nn.Module) -> int:
     """Rename the head's tensors as in the format, in place; returns its width."""
-    inner = [module for name, module in head.named_modules() if not list(module.children())]
-    linear = [module for module in inner if isinstance(module, nn.Linear)]
-    others = [module for module in inner if not isinstance(module, nn.Linear | nn.Identity | nn.Dropout)]
-    if others or len(linear) > 1:
+    inner = [module for module in head.modules() if not any(hasattr(module, name) for name in _WRAPPERS)]
+    linear = [module for module in inner if type(module) is nn.Linear]  # a subclass may compute something else
+    if len(linear) > 1 or any(type(module) not in _PLAIN for module in inner):
         raise UsageError(
             f"The format has room for one linear layer as head: this one has "
-            f"{', '.join(type(module).__name__ for module in inner)}.",
+            f"{', '.join(type(module).__name__ for module in inner if type(module) is not nn.Sequential)}.",
             "model.head = torch.nn.Linear(model.num_features, number_of_classes), and train that.",
         )
     for name in [name for name in state if name.startswith("head.")]:
@@ -119,13 +121,53 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, str]) -> None:
         )
 
 
+def _check_parts(model: VisionTransformer) -> None:
+    """Refuse parts that compute something else than those of the architecture: no tensor would tell the reader."""
+    with torch.device("meta"):
+        made = VisionTransformer(model.arch, replace(model.options, num_classes=0, global_pool=None))
+    own = {_plain_name(name): part for name, part in model.named_modules()}  # of a wrapper, what is inside
+    for name, part in made.named_modules():
+        if not list(part.children()) and name != "head" and _says(own[name]) != _says(part):
+            raise UsageError(
+                f"{name} is {_says(own[name]) or 'an identity'} in this module, and {_says(part) or 'an identity'} in "
+                f"its architecture: the format has no place for other parts.",
+                "Where both compute the same, load the state_dict into a fresh create_model, and save that.",
+            )
+
+
+def _says(part: nn.Module) -> str:
+    """What a part computes when it answers, in words; empty where its output is its input."""
+    passes = isinstance(part, nn.Identity | nn.Dropout | PatchDropout | DropPath)
+    return "" if passes else f"{type(part).__name__}({part.extra_repr()})"
+
+
+def _plain_name(name: str) -> str:
+    """A name without the prefixes of wrappers around single blocks."""
+    return ".".join(word for word in name.split(".") if word not in _WRAPPERS)
+
+
 def _preprocessing(model: VisionTransformer, cfg: Mapping[str, Any]) -> Preprocessing:
-    (height, width), mean, std = model.img_size, _rgb(cfg["mean"]), _rgb(cfg["std"])
+    missing = [key for key in ("crop_pct", "crop_mode", "interpolation", "mean", "std") if cfg.get(key) is None]
+    if missing:
+        raise UsageError(
+            f"This model's preprocessing is unknown: its pretrained_cfg lacks {', '.join(missing)}.",
+            f"model.pretrained_cfg.update({missing[0]}=...), as in training",
+        )
+    (height, width), mean, std = model.img_size, _rgb("mean", cfg["mean"]), _rgb("std", cfg["std"])
     return Preprocessing(height, width, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
 
 
-def _rgb(values: Sequence[float]) -> RGB:
-    red, green, blue = values if len(values) == 3 else [*values] * 3
+def _rgb(key: str, values: Sequence[float]) -> RGB:
+    try:
+        numbers = [float(value) for value in values]  # of an array or a tensor, too
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise UsageError(
+            f"pretrained_cfg[{key!r}] has 3 numbers, or one for all channels: {values!r} was given.",
+            "A model of other channels takes those of red, green and blue in turn.",
+        )
+    red, green, blue = numbers if len(numbers) == 3 else numbers * 3
     return red, green, blue
 
 
@@ -135,6 +177,9 @@ def _labels(cfg: Mapping[str, Any], class_names: Sequence[str] | None, num_class
         descriptions = cfg.get("label_descriptions") or {}
         known = names is not None and len(names) == num_classes
         return [Label(name, descriptions.get(name, name)) for name in names or ()] if known else None
+    if isinstance(class_names, str):
+        raise UsageError(f"class_names is a list of names: the text {class_names!r} was given.")
+    class_names = list(class_names)
     if len(class_names) != num_classes:
         raise UsageError(f"{len(class_names)} class names for {num_classes} classes.")
     return [Label(name, name) for name in class_names]

@@ -17,6 +17,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from weevit.arguments import whole
 from weevit.errors import UsageError
 from weevit.graph.positions import rope_tables
 from weevit.nn.blocks import Drops, ParallelBlock, SerialBlock
@@ -25,6 +26,7 @@ from weevit.nn.initialise import initialise, scale_down
 from weevit.nn.layers import Dropout, PatchDropout, Rope
 from weevit.nn.patches import PatchEmbed, Size, positions_for
 from weevit.zoo.architectures import NORM_EPS, Architecture
+from weevit.zoo.fields import MAX_CLASSES
 
 Pool = Literal["token", "avg", ""]
 
@@ -211,6 +213,8 @@ class VisionTransformer(Taps):
             with torch.inference_mode(False):  # kept for later calls, which may train
                 pairs = (torch.from_numpy(table[self.arch.num_prefix :]) for table in rope_tables(self.arch, grid))
                 cosine, sine = (table.repeat_interleave(2, dim=-1).to(key[1]) for table in pairs)
+            if type(cosine) is not Tensor:  # a stand-in of FakeTensorMode's, which no later call could use
+                return cosine, sine
             self._ropes[key] = cosine, sine
         cosine, sine = self._ropes[key]
         return (cosine, sine) if kept is None else (cosine[kept][:, None], sine[kept][:, None])
@@ -251,7 +255,8 @@ class VisionTransformer(Taps):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: Pool | None = None) -> None:
-        """Set a new head (0: none), initialised as torch does, and another pool; UsageError for an invalid pool."""
+        """Set a new head (0: none), initialised as torch does, and another pool; UsageError for invalid ones."""
+        num_classes = whole("num_classes", num_classes, 0, MAX_CLASSES)
         if global_pool is not None:
             _with_pool(self.arch, global_pool)
             self.global_pool = global_pool

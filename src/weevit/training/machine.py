@@ -9,6 +9,7 @@ import torch
 
 from weevit.engine.threads import choose_threads
 from weevit.errors import UsageError
+from weevit.nn.devices import named_device
 from weevit.nn.vit import VisionTransformer
 from weevit.recipes.schema import Recipe
 from weevit.training.ranks import Ranks
@@ -52,18 +53,10 @@ def choose_device(name: str) -> torch.device:
     """The device of this name, for `auto` a GPU where there is one; UsageError where it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    hint = "--device auto, cpu, cuda or cuda:1"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"There is no device {name!r}.", hint) from None
+    device = named_device(name, f"--device {name}")
     if device.type not in ("cpu", "cuda"):  # PyTorch knows the names of a dozen kinds
-        raise UsageError(f"--device {name}: training runs on CPUs and on GPUs of CUDA.", hint)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: PyTorch finds no GPU here.", "weevit doctor   says what it sees")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
-            f"--device {name}: PyTorch finds {torch.cuda.device_count()} GPU(s) here, from cuda:0 on.", hint
+            f"--device {name}: training runs on CPUs and on GPUs of CUDA.", "--device auto, cpu, cuda or cuda:1"
         )
     return device
 

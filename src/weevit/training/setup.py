@@ -192,7 +192,8 @@ def begin(
     }
     facts = json.loads(json.dumps(facts))  # as it is read back: lists, not tuples
     work = _work(folder, recipe, facts, dataset, machine, model, ranks)
-    work.notes = _first_notes(first, dataset, facts)
+    _refuse_warmup_alone(recipe, work.schedule)
+    work.notes = (*_first_notes(first, dataset, facts), *_a_batch_of_all(recipe, dataset))
     if not ranks.first:
         return work
     run_folder.TRAINING.write(folder, run_folder.RECIPE, to_yaml(recipe))
@@ -262,6 +263,27 @@ def agree(work: Work) -> None:
                 f"{counts[1]:,} there, or other sizes or times.",
                 "Every machine has to see the same files: one shared folder, or copies that keep the times of files.",
             )
+
+
+def _refuse_warmup_alone(recipe: Recipe, schedule: Schedule) -> None:
+    """What the recipe alone does not tell where the two have other units; a share of few updates may be all of them."""
+    warmup, epochs = recipe.schedule.warmup, recipe.schedule.epochs
+    if warmup.unit != "%" and not schedule.warmup_prefix and 0 < schedule.length <= schedule.warmup:
+        raise RecipeError(
+            f"schedule.warmup takes all of schedule.epochs, so that the rate never reaches its peak: {warmup} "
+            f"are {schedule.warmup:,} updates here, and {epochs} are {schedule.length:,}.",
+            "schedule.warmup='5 %'",
+        )
+
+
+def _a_batch_of_all(recipe: Recipe, dataset: Dataset) -> Iterator[str]:
+    """A note where a batch would have more images than there are: the rate was meant for that many."""
+    batch, images = recipe.loop.batch_size, len(dataset.split("train").targets)
+    if batch > images:
+        yield (
+            f"loop.batch_size is {batch:,}: each update sees all {images:,} training images, at the learning rate for "
+            f"{batch:,} ({recipe.learning_rate:.2g})"
+        )
 
 
 def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -88,9 +88,10 @@ def fetch(
     if cached:
         return cached
     if is_offline():
+        named = repo_id if revision == "main" else f"{repo_id}@{revision}"
         raise HubError(
-            f"{repo_id} is not in the cache at {cache}, and HF_HUB_OFFLINE says not to ask the hub.",
-            f"Once with a connection: HF_HUB_OFFLINE=0 weevit info hf-hub:{repo_id}\n{_WITHOUT}",
+            f"{named} is not in the cache at {cache}, and HF_HUB_OFFLINE says not to ask the hub.",
+            f"Once with a connection: HF_HUB_OFFLINE=0 weevit info hf-hub:{named}\n{_WITHOUT}",
         )
     try:
         return _download(repo_id, revision, progress, cache)

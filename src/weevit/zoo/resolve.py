@@ -50,6 +50,7 @@ def resolve(
         HubError: not in the cache, and not to be had from the hub.
         CheckpointError: the model cannot be trusted or used.
     """
+    check_name(model)
     if isinstance(model, str):
         repo_id, weight = _on_hub(model)
         if weight and weight.embedded:
@@ -64,6 +65,12 @@ def resolve(
     if revision:
         raise UsageError(f"{path} is a local path and has no revision {revision!r}.")
     return read_checkpoint(path)
+
+
+def check_name(model: object) -> None:
+    """UsageError for a model that is neither text nor a path."""
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"A model is a name or a path: {model!r} was given.", _LIST)
 
 
 def needs_fetching(model: str | Path) -> bool:

@@ -24,6 +24,7 @@ from weevit.zoo.matching import check_tensors, fitting_grid
 from weevit.zoo.quantized import KEY as QUANTIZATION
 from weevit.zoo.quantized import MARK, PATCH_EMBEDDING, Quantization
 from weevit.zoo.safetensors_file import Entry
+from weevit.zoo.strict_json import parse_json_object
 from weevit.zoo.weights import Preprocessing
 
 
@@ -80,7 +81,8 @@ def write_checkpoint(
         config[KEY] = decision.as_json()
     if quantization is not None:
         config.update({"architecture": MARK + architecture.name, QUANTIZATION: quantization.as_json()})
-    parse_decision(config, parse_config(config, CONFIG_FILE).num_classes or 0, CONFIG_FILE)  # or nobody could read it
+    read = parse_json_object(as_bytes(config), CONFIG_FILE)  # or nobody could read it
+    parse_decision(read, parse_config(read, CONFIG_FILE).num_classes or 0, CONFIG_FILE)
     folder.mkdir(parents=True, exist_ok=True)
     if quantization is None:
         arrays = {to_timm_name(name, architecture): array for name, array in arrays.items()}
