@@ -18,6 +18,7 @@ from weevit import CheckpointError, DatasetError, UsageError
 from weevit.answers.results import unit_length
 from weevit.cli.answers import model_line
 from weevit.cli.app import main
+from weevit.engine.machine import Cpu
 from weevit.engine.timing import Ratio
 from weevit.quantization.gate import agree
 from weevit.quantization.images import choose_images
@@ -97,8 +98,9 @@ def test_every_line_that_names_it_says_int8(made, tmp_path: Path, capsys: pytest
     assert "quantization" not in plain.model
 
 
-def test_an_engine_promises_timms_numbers_for_timms_weights_only(made) -> None:
+def test_an_engine_promises_timms_numbers_for_timms_weights_only(made, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
+    monkeypatch.setattr("weevit.engine.session.cpu", lambda: Cpu("VNNI", known=True, avx_vnni=True))
     line = model_line(weevit.load(made.folder, engine="openvino"))
     assert "openvino" in line
     assert "timm" not in line
@@ -357,6 +359,8 @@ def test_tensors_that_no_quantisation_gives(made, harm: str, tmp_path: Path) -> 
         ({"bits": True}, "bits"),
         ({"original": "../x"}, "original"),
         ({"images": -1}, "images"),
+        ({"kind": "rows"}, "do not agree on whether calibration chose the ranges"),
+        ({"bits": 7}, "do not agree on the bits"),
         (None, "architecture"),
     ],
 )
