@@ -191,6 +191,17 @@ def test_images_without_classes(tmp_path: Path) -> None:
 # ---- invalid
 
 
+@pytest.mark.parametrize("weight", [3e38, 1e30])
+def test_a_model_that_overflows_has_no_ranges(weight: float, tmp_path: Path) -> None:
+    digits = weevit.load("digits").checkpoint
+    tensors = {name: array.copy() for name, array in digits.tensors().items()}
+    tensors["blocks.1.mlp.fc1.weight"][0, 0] = weight
+    write_checkpoint(tmp_path / "large", digits.architecture, tensors, digits.preprocessing, digits.labels)
+    with pytest.raises(CheckpointError, match="computes NaN, infinity or numbers above 1e"):
+        weevit.quantize(tmp_path / "large", DIGITS, tmp_path / "out", images=16, **LAX)
+    assert not (tmp_path / "out").exists()
+
+
 def test_calibration_holds_a_batch_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And tokens of a limited number of images: with 100,000 images both were all in memory."""
     done: list[str] = []
