@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -176,6 +177,20 @@ def test_doctor_never_falls_ill(weevit: Shell, monkeypatch: pytest.MonkeyPatch, 
     facts = json.loads(weevit("doctor", "--json").out)
     if "WEEVIT_CACHE" in environment:
         assert all("NOT writable: /dev/null is no folder" in text for text in facts["caches"].values())
+
+
+def test_doctor_waits_for_no_name_server(weevit: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which has seconds of its own, as have answers in drops: a timeout of a connection limits neither."""
+    from weevit.cli import doctor
+
+    ended = threading.Event()
+    monkeypatch.setattr(doctor, "HUB_SECONDS", 0.05)
+    monkeypatch.setattr(doctor, "_ask", lambda address: str(ended.wait(60)))
+    start = time.monotonic()
+    facts = json.loads(weevit("doctor", "--json").out)
+    assert time.monotonic() - start < 30
+    assert facts["hub"]["answers"].startswith("no: timed out")
+    ended.set()
 
 
 def test_doctor_tells_what_is_broken_and_goes_on(weevit: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

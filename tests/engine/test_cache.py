@@ -213,3 +213,18 @@ def test_a_folder_of_somebody_else_is_not_used(cache: GraphCache) -> None:
     assert cache.get("a") is None
     with pytest.raises(OutputError, match="belongs to another user"):
         cache.put("a", writes(b"graph"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "folder"), [("WEEVIT_CACHE", "~/own", "own"), ("XDG_CACHE_HOME", "~/all", "all/weevit")]
+)
+def test_a_home_folder_that_no_shell_expanded(
+    name: str, value: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit file or a container sets it as it stands: a folder called `~` was made wherever weevit ran."""
+    for other in ("WEEVIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert GraphCache().folder == tmp_path / folder / "graphs"

@@ -14,6 +14,7 @@ import pytest
 
 import weevit
 from weevit import UsageError
+from weevit.cli import app
 from weevit.engine import session
 from weevit.engine.machine import Cpu
 from weevit.engine.protocol import Request
@@ -64,14 +65,32 @@ def test_graphs_of_either_kind_are_kept_apart(folder: Path, monkeypatch: pytest.
 def test_openvino_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr(session, "cpu", lambda: AVX2)
+    checkpoint = weevit.load(folder).checkpoint
     with pytest.raises(UsageError, match="overflow on this processor"):
-        weevit.load(folder, engine="openvino").classify(DIGITS / "test" / "3" / "0175.png")
+        open_session(checkpoint, Request(64, 64), 1, "openvino")
+    with pytest.raises(UsageError, match="overflow on this processor"):
+        weevit.load(folder, engine="openvino")
+
+
+def test_a_refused_engine_leaves_no_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hint is `--engine onnxruntime`, and a job that was begun with another engine refused it."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(session, "cpu", lambda: AVX2)
+    words = ["embed", str(DIGITS / "test" / "3"), "-m", str(folder), "-o", str(tmp_path / "job"), "--engine"]
+    assert app._run([*words, "openvino"]) == 2
+    assert "--engine onnxruntime" in capsys.readouterr().err
+    assert not (tmp_path / "job").exists()
+    assert app._run([*words, "onnxruntime"]) == 0
 
 
 EMULATED = """
 import sys
 import numpy as np
 import weevit
+from weevit.cli import app
 from weevit.engine import session
 from weevit.engine.machine import Cpu
 from weevit.engine.protocol import Request

@@ -18,6 +18,7 @@ from weevit import CheckpointError, DatasetError, UsageError
 from weevit.answers.results import unit_length
 from weevit.cli.answers import model_line
 from weevit.cli.app import main
+from weevit.engine.machine import Cpu
 from weevit.engine.timing import Ratio
 from weevit.quantization.gate import agree
 from weevit.quantization.images import choose_images
@@ -97,8 +98,9 @@ def test_every_line_that_names_it_says_int8(made, tmp_path: Path, capsys: pytest
     assert "quantization" not in plain.model
 
 
-def test_an_engine_promises_timms_numbers_for_timms_weights_only(made) -> None:
+def test_an_engine_promises_timms_numbers_for_timms_weights_only(made, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
+    monkeypatch.setattr("weevit.engine.session.cpu", lambda: Cpu("VNNI", known=True, avx_vnni=True))
     line = model_line(weevit.load(made.folder, engine="openvino"))
     assert "openvino" in line
     assert "timm" not in line
@@ -187,6 +189,17 @@ def test_images_without_classes(tmp_path: Path) -> None:
 
 
 # ---- invalid
+
+
+@pytest.mark.parametrize("weight", [3e38, 1e30])
+def test_a_model_that_overflows_has_no_ranges(weight: float, tmp_path: Path) -> None:
+    digits = weevit.load("digits").checkpoint
+    tensors = {name: array.copy() for name, array in digits.tensors().items()}
+    tensors["blocks.1.mlp.fc1.weight"][0, 0] = weight
+    write_checkpoint(tmp_path / "large", digits.architecture, tensors, digits.preprocessing, digits.labels)
+    with pytest.raises(CheckpointError, match="computes NaN, infinity or numbers above 1e"):
+        weevit.quantize(tmp_path / "large", DIGITS, tmp_path / "out", images=16, **LAX)
+    assert not (tmp_path / "out").exists()
 
 
 def test_calibration_holds_a_batch_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +370,8 @@ def test_tensors_that_no_quantisation_gives(made, harm: str, tmp_path: Path) -> 
         ({"bits": True}, "bits"),
         ({"original": "../x"}, "original"),
         ({"images": -1}, "images"),
+        ({"kind": "rows"}, "do not agree on whether calibration chose the ranges"),
+        ({"bits": 7}, "do not agree on the bits"),
         (None, "architecture"),
     ],
 )

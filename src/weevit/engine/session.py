@@ -24,7 +24,7 @@ from weevit.errors import EngineError, OutputError, UsageError
 from weevit.store.cache import tell_unkept
 from weevit.zoo.checkpoint import Checkpoint
 
-__all__ = ["Outputs", "Pixels", "Request", "Session", "block_indices", "graph_key", "open_session"]
+__all__ = ["Outputs", "Pixels", "Request", "Session", "block_indices", "graph_key", "open_session", "refuse_overflow"]
 
 
 def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
@@ -68,13 +68,8 @@ def open_session(
         EngineError: the engine refused the graph.
     """
     check(engine, precision)
+    refuse_overflow(checkpoint, engine)
     if engine == "openvino":
-        if needs_exact(checkpoint):
-            raise UsageError(
-                f"OpenVINO's integer products overflow on this processor ({cpu().name}) with the 8-bit weights of "
-                f"{checkpoint.name}.",
-                "--engine onnxruntime   has exact ones; weevit quantize --bits 7   makes a model for both",
-            )
         return open_openvino(_build(checkpoint, request, "standard"), threads, precision)
     if engine == "torch":
         from weevit.engine.torch import TorchSession  # PyTorch is an extra, and takes 1 to 2 s
@@ -127,6 +122,20 @@ def _onnxruntime(checkpoint: Checkpoint, request: Request, threads: int, cache: 
         return partial(_run_onnxruntime, _onnxruntime_session(model, threads, exact))
 
     return InPairs(opens, threads)
+
+
+def refuse_overflow(checkpoint: Checkpoint, engine: Engine) -> None:
+    """Refuse an engine that has no exact integer products on this processor, where a model needs them.
+
+    Raises:
+        UsageError: it is OpenVINO, and the model is such one.
+    """
+    if engine == "openvino" and needs_exact(checkpoint):
+        raise UsageError(
+            f"OpenVINO's integer products overflow on this processor ({cpu().name}) with the 8-bit weights of "
+            f"{checkpoint.name}.",
+            "--engine onnxruntime   has exact ones; weevit quantize --bits 7   makes a model for both",
+        )
 
 
 def needs_exact(checkpoint: Checkpoint) -> bool:

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weevit.engine.session import Pixels, Request, open_session
+from weevit.errors import CheckpointError
 from weevit.graph.layers import Array
 from weevit.predict import Predictor
+from weevit.text import typed
 
 MOST_TOKENS = 512
 """Images whose tokens are kept, the first ones: 0.9 GB of a ViT-B. Ranges take in all images."""
+
+MOST_SIZE = 1e18
+"""Of an input: squares of larger numbers overflow, and no trained model has them."""
 
 
 @dataclass
@@ -44,6 +49,7 @@ def observe(predictor: Predictor, batches: Iterable[Pixels]) -> Observed:
 
     Raises:
         EngineError: the graph could not be run.
+        CheckpointError: what goes through it is not finite.
     """
     checkpoint, spec = predictor.checkpoint, predictor.preprocessing
     request = Request(spec.height, spec.width, observed=True)
@@ -64,4 +70,11 @@ def observe(predictor: Predictor, batches: Iterable[Pixels]) -> Observed:
                 own = values.max(axis=0)
                 found.high[layer] = np.maximum(own, found.high.get(layer, own))
     found.tokens = {layer: np.concatenate(parts) for layer, parts in tokens.items()}
+    wrong = next((layer for layer in found.low if not found.size(layer).max() < MOST_SIZE), None)  # NaN is not less
+    if wrong is not None:
+        raise CheckpointError(
+            f"{checkpoint.name} computes NaN, infinity or numbers above {MOST_SIZE:g} for these images ({wrong}): no "
+            "range holds them.",
+            f"weevit classify IMAGE --model {typed(checkpoint.source)}   says whether it has answers",
+        )
     return found

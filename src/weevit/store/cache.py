@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from weevit.store.home import home
+from weevit.store.home import expand_home, home
 
 _told: set[str] = set()
 
@@ -28,9 +28,9 @@ def cache_folder() -> Path | None:
     """`$WEEVIT_CACHE`, else `$XDG_CACHE_HOME/weevit`, else `~/.cache/weevit`; None where there is no home folder."""
     own, shared, at_home = os.environ.get("WEEVIT_CACHE"), os.environ.get("XDG_CACHE_HOME"), home()
     if own:
-        return Path(own)
+        return expand_home(own)  # a unit or container file that sets it has no shell that would
     if shared:
-        return Path(shared) / "weevit"
+        return expand_home(shared) / "weevit"
     return at_home / ".cache" / "weevit" if at_home else None
 
 

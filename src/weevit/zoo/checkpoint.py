@@ -26,7 +26,7 @@ from weevit.zoo.labels import Label
 from weevit.zoo.layout import from_timm_name
 from weevit.zoo.manifest import CONFIG_FILE, MANIFEST, WEIGHTS_FILE, check_files, differs
 from weevit.zoo.matching import check_tensors, fitting_grid, infer_config, tensor_shape
-from weevit.zoo.quantized import Quantization, check_values, holds_quantized
+from weevit.zoo.quantized import Quantization, check_agreement, check_values
 from weevit.zoo.safetensors_file import (
     PICKLE_ENDINGS,
     Entry,
@@ -126,7 +126,7 @@ class Checkpoint:
         """
         if self.quantization is not None:
             raise UsageError(
-                f"{self.source} is {self.quantization}; a module, and training, take floating point.",
+                f"{self.source} is {self.quantization}; modules, training and quantisation take floating point.",
                 f"Name the model that it was made of: its weights have the sha256 {self.quantization.original}.",
             )
 
@@ -167,8 +167,7 @@ def read_checkpoint(path: str | Path, source: str = "") -> Checkpoint:
     num_classes = config.num_classes if config.num_classes is not None else _head_width(header)
     grid = _grid(config, architecture, header, file)
     check_tensors(header, architecture, num_classes, grid, config.in_chans, str(file))
-    if holds_quantized(header) != (config.quantization is not None):
-        raise CheckpointError(f"{file} and its config.json do not agree on whether the weights are quantised.")
+    check_agreement(header, config.quantization, str(file))
     published = config.weight if config.is_published else None
     return Checkpoint(
         name=published.name if published else f"{architecture.name} ({source or _folder_name(path)})",

@@ -111,6 +111,24 @@ def holds_quantized(tensors: Mapping[str, Any]) -> bool:
     return f"{PATCH_EMBEDDING}.scale" in tensors
 
 
+def check_agreement(header: Mapping[str, Entry], quantization: Quantization | None, where: str) -> None:
+    """Refuse a file that is quantised in another way than its `config.json` says.
+
+    Raises:
+        CheckpointError: one of the two is quantised, or has ranges, and the other has not; or a model whose products
+            are said to be exact everywhere has some that are not.
+    """
+    said = f"{where} and its config.json do not agree on"
+    if holds_quantized(header) != (quantization is not None):
+        raise CheckpointError(f"{said} whether the weights are quantised.")
+    if quantization is None:
+        return
+    if any(name.endswith(".range") for name in header) != (quantization.kind == "static"):
+        raise CheckpointError(f"{said} whether calibration chose the ranges.")
+    if quantization.bits == 7 and any(name.endswith(".scores") for name in header):
+        raise CheckpointError(f"{said} the bits: attention in int8 is of models with 8-bit weights.")
+
+
 def expected_tensors(
     header: Mapping[str, Entry], arch: Architecture, num_classes: int, grid: tuple[int, int], in_chans: int
 ) -> Expected:
