@@ -257,6 +257,12 @@ def test_sizes_that_cannot_be_meant(fake_tiny: Path, size: Any, words: str) -> N
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("model", [None, 3, ["tiny"]])
+def test_a_model_is_a_name_or_a_path(model: Any) -> None:
+    with pytest.raises(weevit.UsageError, match="MODEL is a name or a path"):
+        weevit.load(model)
+
+
 def test_numbers_of_any_kind(fake_tiny: Path) -> None:
     with weevit.load(fake_tiny, image_size=np.int64(32), batch_size=np.int64(2), cache=False) as model:  # type: ignore[arg-type]
         assert model.preprocessing.height == model.preprocessing.width == 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,3 +131,14 @@ def test_what_breaks_while_stdin_is_read_is_raised() -> None:
 
     with pytest.raises(UsageError, match="no more"):
         list(as_they_come(broken()))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes them")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(tmp_path: Path, closed: str) -> None:
+    """As some services start a program; the numbers of the streams are not those of a file that is opened then."""
+    Image.new("L", (9, 9)).save(tmp_path / "a.png")
+    command = f"{sys.executable} -m weevit classify a.png -m digits -o out.csv {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2

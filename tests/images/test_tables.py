@@ -279,16 +279,21 @@ def test_several_threads_may_open_the_rows_of_one_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "not a table", "PAR1" + "\0" * 50 + "PAR1"])
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_parquet_is_unreadable(tmp_path: Path, text: str) -> None:
     pytest.importorskip("pyarrow")
-    with pytest.raises(UsageError, match="is not a whole Parquet file"):
-        sources(put(tmp_path / "t.parquet", text))
+    (source,) = sources(put(tmp_path / "t.parquet", text))
+    with pytest.raises(UnreadableImageError, match="not a whole Parquet file"):
+        open_image(source)
 
 
-def test_a_parquet_that_breaks_off_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_that_breaks_off_is_one_unreadable_input_among_others(tmp_path: Path) -> None:
+    """As an archive is: one of a thousand files does not end a run."""
     whole = hub(tmp_path / "t.parquet", [{"bytes": png(), "path": None}] * 3)
-    with pytest.raises(UsageError, match="is not a whole Parquet file"):
-        sources(put(tmp_path / "cut.parquet", whole.read_bytes()[:-20]))
+    cut = put(tmp_path / "cut.parquet", whole.read_bytes()[:-20])
+    found = list(expand([cut, whole]))
+    assert len(found) == 4
+    with pytest.raises(UnreadableImageError, match=r"cut\.parquet: not a whole Parquet file"):
+        open_image(found[0])
 
 
 def test_damaged_rows_of_a_parquet_are_unreadable(tmp_path: Path) -> None:

@@ -180,6 +180,27 @@ def test_without_the_extra_it_is_named(images: Path) -> None:
     assert "Traceback" not in said.stderr
 
 
+def test_capitals_in_the_protocol(digits: weevit.Predictor, images: Path, folder: str) -> None:
+    run(digits, images, folder.replace("s3://", "S3://"))
+    assert job_status(folder).done == COUNT
+
+
+def test_absent_credentials_are_told_at_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As botocore says it; no repetition brings any."""
+    place, asked = place_of(folder), []
+    assert isinstance(place, Bucket)
+
+    def info(path: str) -> None:
+        asked.append(path)
+        raise type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
+
+    monkeypatch.setattr(place._system, "info", info)
+    with pytest.raises(weevit.JobError, match="cannot be read: NoCredentialsError: Unable to locate") as caught:
+        job_status(place)
+    assert "credentials" in caught.value.hint
+    assert len(asked) == 1
+
+
 # ---- one holder at a time
 
 

@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def entry() -> None:
     """The `weevit` program: `main` without the cleanup of a process that ends anyway (0.09 s: a seventh of it)."""
+    _open_closed()
     try:
         main()
     except SystemExit as ended:
@@ -86,6 +87,17 @@ def entry() -> None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(ended.code if isinstance(ended.code, int) else EXIT_FAILED)
+
+
+def _open_closed() -> None:
+    """Lead a closed stdout or stderr (`>&-`, some services) nowhere: the next file opened would get its number."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w"))
 
 
 def _run(words: list[str]) -> int:

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from weevit.answers.results import Array, Result, refuse_not_finite
 from weevit.arguments import MAX_SEED, whole
-from weevit.errors import InputsFailedError, NotFiniteError, UnsupportedImageError, UsageError
+from weevit.engine.session import block_indices
+from weevit.errors import InputsFailedError, NotFiniteError, UnsupportedImageError
 from weevit.graph.layers import Block
 from weevit.graph.weights import block_weights
 from weevit.images.source import Source
@@ -82,8 +83,7 @@ def explain_source(model: Predictor, source: Source, layer: int = -1) -> Explana
         UsageError: no classifier, or no such block.
     """
     arch = model.checkpoint.architecture
-    if not -arch.depth <= layer < arch.depth:
-        raise UsageError(f"The blocks are 0 to {arch.depth - 1}; there is no block {layer}.")
+    (layer,) = block_indices([layer], arch.depth)
     if model.checkpoint.in_chans != 3:
         channels = model.checkpoint.in_chans
         raise UnsupportedImageError(f"this model takes {channels} channels; maps are drawn over images of three")
@@ -101,7 +101,7 @@ def explain_source(model: Predictor, source: Source, layer: int = -1) -> Explana
         relevance = _share(rollout(steps, start)[arch.num_prefix :])
     refuse_not_finite({"relevance": relevance})
     grid = next(iter(result.features.values())).shape[1:]
-    chosen = np.abs(attention[layer % arch.depth])
+    chosen = np.abs(attention[layer])
     n = arch.num_prefix
     asked = chosen[:, 0, n:] if arch.pool == "token" else chosen[:, n:, n:].mean(axis=1)
     return Explanation(
@@ -109,7 +109,7 @@ def explain_source(model: Predictor, source: Source, layer: int = -1) -> Explana
         pixels=pixels,
         relevance=relevance.reshape(grid),
         heads=asked.reshape(-1, *grid),
-        layer=layer % arch.depth,
+        layer=layer,
         prefix=chosen[:, :n, n:].mean(axis=0).reshape(n, *grid),
         prefix_share=np.array([_prefix_share(np.abs(own), n) for own in attention], dtype=np.float32),
     )

@@ -136,7 +136,8 @@ class Parquet:
         except ImageError:
             raise
         except Exception as error:  # pyarrow's errors share no base class but this
-            raise UsageError(f"{file.name} is not a whole Parquet file: {error}.") from error
+            reason = str(error).rstrip(".")
+            raise UnreadableImageError(f"{file.name}: not a whole Parquet file: {reason}") from error
         self.names: list[str] = self._schema.names
         self.groups: int = self._content.metadata.num_row_groups
         self._classes = _class_names(self._schema.metadata or {})

@@ -212,8 +212,9 @@ def _file(address: str, trusted_host: str | None) -> RemoteFile:
         raise UsageError(f"{protocol}:// addresses: {error}", _EXAMPLES) from error
     options = {"get_client": partial(web_client, trusted_host)} if protocol in ("http", "https") else {}
     try:
-        path = str(kind._strip_protocol(address))
-        system = kind(**kind._get_kwargs_from_urls(address), **options)
+        plain = protocol + address[len(protocol) :]  # fsspec knows no capitals in it
+        path = str(kind._strip_protocol(plain))
+        system = kind(**kind._get_kwargs_from_urls(plain), **options)
     except Exception as error:  # the protocol's package rejects the address
         raise UsageError(f"{address[:80]}: {error}", _EXAMPLES) from error
     return RemoteFile(address, system, path)

@@ -85,7 +85,8 @@ def parquet_rows(file: File, *wanted: Sequence[str], unused: Unused = lambda nam
     Arguments as for `csv_rows`. Lists stay lists; a class number becomes its name where the file has the names.
 
     Raises:
-        UsageError: no column of either, or not a Parquet file.
+        UsageError: no column of either.
+        UnreadableImageError: not a whole Parquet file.
         MissingExtraError: pyarrow is not installed.
     """
     table = Parquet(file)

@@ -141,7 +141,7 @@ def read_settings(place: Place) -> Settings:
     """The settings of a folder.
 
     Raises:
-        JobError: no job, or one of another schema.
+        JobError: no job, one of another schema, or a place that cannot be read.
     """
     path = f"{place}/{JOB}"
     try:
@@ -150,6 +150,11 @@ def read_settings(place: Place) -> Settings:
         raise JobError(
             f"{place} holds no job: there is no {JOB} in it.", "weevit embed photos/ -o FOLDER   starts one"
         ) from None
+    except OSError as error:
+        raise JobError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            "Check its name, whether it may be read and, at an address, connection and credentials.",
+        ) from error
     except MalformedFileError as error:
         refuse_old(place)
         raise JobError(

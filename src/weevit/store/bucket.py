@@ -50,6 +50,9 @@ WAITS = (0.2, 1.0, 3.0, 10.0)
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, MalformedFileError)
 """Errors that no repetition mends."""
 
+_FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "DefaultCredentialsError")
+"""Those of the stores' own packages, which need not be installed; half a minute passed before they were told."""
+
 T = TypeVar("T")
 
 
@@ -302,7 +305,7 @@ def _patiently(ask: Callable[[], T]) -> T:
         except _FINAL:
             raise
         except Exception as error:  # fsspec's packages raise their own, of any class
-            if wait is None:
+            if wait is None or type(error).__name__ in _FINAL_NAMES:
                 raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
             time.sleep(wait)
     raise AssertionError("unreachable")
