@@ -444,6 +444,15 @@ def plan(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., planning.
     return made
 
 
+def test_a_recipe_with_planned_epochs_keeps_its_shares(data: Path) -> None:
+    """20 of 450 epochs of warmup were half of 40 epochs, and all of 9, so that the rate never reached its peak."""
+    part = planning.draft(Task.of(data, MODEL, "sbb_in1k_wee", ())).recipe.schedule
+    assert (str(part.epochs), part.warmup.unit, round(part.warmup.value, 2)) == ("40 epochs", "%", 4.44)
+    words = ("schedule.warmup=3 epochs", "mix.until=225 epochs")
+    recipe = planning.draft(Task.of(data, MODEL, "sbb_in1k_wee", words)).recipe
+    assert (str(recipe.schedule.warmup), str(recipe.mix.until)) == ("3 epochs", "225 epochs")
+
+
 def test_with_time_the_data_says_how_many_epochs(plan: Any) -> None:
     assert plan().recipe.schedule.epochs.value == round(planning.SEEN / 2000)
     assert plan(images=200).recipe.schedule.epochs.value == planning.MOST

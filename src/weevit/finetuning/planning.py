@@ -11,6 +11,7 @@ import itertools
 import statistics
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -241,9 +242,22 @@ def draft(task: Task) -> Plan:
     learn = len(task.held.split(TRAIN))
     recipe, notes = _with_batch(task, learn)
     if "schedule.epochs" not in task.given:
-        epochs = float(min(MOST, max(FEWEST, round(SEEN / learn))))
-        recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=Duration(epochs, "epochs")))
+        recipe = _with_epochs(recipe, min(MOST, max(FEWEST, round(SEEN / learn))), task.given)
     return Plan(recipe, len(task.dataset.classes), _images(task), tuple(notes))
+
+
+def _with_epochs(recipe: Recipe, epochs: int, given: Collection[str]) -> Recipe:
+    """The recipe with other epochs, and its own shares of warmup, cooldown and mixing: 20 epochs of 450 are 4.4 %."""
+    part, until = recipe.schedule, recipe.mix.until
+
+    def share(key: str, span: Duration) -> Duration:
+        kept = key in given or span.unit != part.epochs.unit or span.value >= part.epochs.value
+        return span if kept else Duration(100 * span.value / part.epochs.value, "%")
+
+    warmup, cooldown = share("schedule.warmup", part.warmup), share("schedule.cooldown", part.cooldown)
+    mix = recipe.mix if until is None else replace(recipe.mix, until=share("mix.until", until))
+    length = Duration(float(epochs), "epochs")
+    return replace(recipe, schedule=replace(part, epochs=length, warmup=warmup, cooldown=cooldown), mix=mix)
 
 
 def time_left(task: Task, probe: Fit, minutes: float, spent: float) -> float:
