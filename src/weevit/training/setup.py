@@ -171,7 +171,9 @@ def begin(
     machine = Machine.of(device, threads, recipe.loop.precision, ranks)
     with settled(machine.threads):
         draw_from(recipe.seed)
-        first = given(start, recipe, dataset.classes) if start else build(recipe, checkpoint, dataset.classes)
+        first = (
+            given(start, recipe, dataset.classes) if start is not None else build(recipe, checkpoint, dataset.classes)
+        )
         model = placed(first.model, machine, recipe)
         machine = replace(machine, pieces=choose_pieces(recipe, model, machine, len(dataset.classes), ranks))
     facts: dict[str, Any] = {
