@@ -184,7 +184,7 @@ def apply_overrides(raw: Raw, overrides: Sequence[str], kinds: Mapping[str, Kind
     """
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.values.items()}
     origins = dict(raw.origins)
-    for word in overrides:
+    for word in words_of(overrides):
         key, sign, value = word.partition("=")
         if not sign:
             raise RecipeError(f"{shorten(word)} changes nothing: a change is key=value.", "For instance optim.lr=2e-4.")
@@ -200,6 +200,16 @@ def apply_overrides(raw: Raw, overrides: Sequence[str], kinds: Mapping[str, Kind
         target[name] = kinds[key].from_text(value)
         origins[key] = word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
     return Raw(values, origins)
+
+
+def words_of(overrides: object) -> Sequence[str]:
+    """Changes as a list of words; RecipeError for one text, whose letters would be taken for words, and for others."""
+    words = overrides if isinstance(overrides, Sequence) and not isinstance(overrides, str) else None
+    if words is None or not all(isinstance(word, str) for word in words):
+        raise RecipeError(
+            f"Changes are a list of key=value words: {shorten(overrides)} was given.", "['optim.lr=2e-4']"
+        )
+    return words
 
 
 def _part(values: dict[str, Any], part: str, raw: Raw) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from weevit.optim.loss import class_weights
 from weevit.optim.schedule import Schedule
 from weevit.recipes.duration import Duration
 from weevit.recipes.recipe import deviations, flat, load_recipe, override, to_yaml
+from weevit.recipes.recipe_file import words_of
 from weevit.recipes.schema import Recipe
 from weevit.runs import folder as run_folder
 from weevit.store.folder import clear_leftovers
@@ -289,7 +290,7 @@ def _a_batch_of_all(recipe: Recipe, dataset: Dataset) -> Iterator[str]:
 
 
 def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    other = sorted({word.partition("=")[0].strip() for word in overrides} - set(RESUMABLE))
+    other = sorted({word.partition("=")[0].strip() for word in words_of(overrides)} - set(RESUMABLE))
     if other:
         raise UsageError(
             f"A run resumes with its first values; {', '.join(other)} cannot be changed, only {', '.join(RESUMABLE)}.",
