@@ -229,6 +229,21 @@ def test_a_module_that_no_checkpoint_could_hold_is_no_start(message: str, train:
         train("schedule.epochs=1", start=REFUSED[message](model))
 
 
+def test_one_class_alone_is_nothing_to_tell_apart(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="has one class, 'class 0'"):
+        train(data=runs.images(tmp_path / "one", 8, 4, classes=1))
+
+
+def test_data_that_was_moved_is_asked_for(train: Train, tmp_path: Path) -> None:
+    data = runs.images(tmp_path / "data")
+    run = train("schedule.epochs=1", data=data)
+    data.rename(tmp_path / "moved")
+    with pytest.raises(DatasetError) as failed:
+        loop.resume(run.folder)
+    assert failed.value.hint == f"Where it is now: weevit resume {run.folder} --data FOLDER"
+    assert loop.resume(run.folder, tmp_path / "moved", report=False).digest == run.digest
+
+
 @pytest.mark.parametrize(
     "changes", [("schedule.warmup=15 steps",), ("schedule.epochs=100 samples", "schedule.warmup=5 epochs")]
 )

@@ -93,8 +93,10 @@ def _read_file(found: Found, word: str) -> None:
     _read_container(found, word, ALL)
 
 
-def check_there(path: object) -> None:
-    """Refuse a local path that does not exist, before a model is fetched for it; a DatasetError names the nearest."""
+def check_there(path: object, hint: str = "") -> None:
+    """Refuse a local path that does not exist, before a model is fetched for it; a DatasetError gives the hint, or the
+    nearest name.
+    """
     if not isinstance(path, str | os.PathLike):
         return
     word = os.fspath(path)
@@ -102,7 +104,9 @@ def check_there(path: object) -> None:
         return
     beside = Path(word).parent
     names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
-    raise DatasetError(f"{printable(word)}: there is nothing of this name.", did_you_mean(Path(word).name, names))
+    raise DatasetError(
+        f"{printable(word)}: there is nothing of this name.", hint or did_you_mean(Path(word).name, names)
+    )
 
 
 def _read_container(found: Found, word: str, split: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from weevit.batches.loader import Loader
-from weevit.datasets.dataset import Dataset
+from weevit.datasets.dataset import Dataset, check_classes
 from weevit.datasets.read import check_there
 from weevit.errors import RecipeError, TrainingError, UsageError
 from weevit.nn.vit import VisionTransformer
@@ -168,6 +168,7 @@ def begin(
     check_there(recipe.data.path)
     checkpoint = first_weights(recipe) if start is None else None
     dataset = splits_of(recipe)
+    check_classes(dataset)
     dataset = in_order(dataset, class_order(checkpoint, dataset.classes))
     machine = Machine.of(device, threads, recipe.loop.precision, ranks)
     with settled(machine.threads):
@@ -232,6 +233,8 @@ def reopen(
     if data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=_absolute(data)))
     recipe = _for_this_sitting(recipe, overrides)
+    moved = f"Where it is now: weevit resume {typed(folder)} --data FOLDER"
+    check_there(recipe.data.path, moved if data is None else "")
     if minutes is not None:
         recipe = override(recipe, [f"loop.minutes={minutes}"])
     dataset = splits_of(recipe)
@@ -274,7 +277,7 @@ def _refuse_warmup_alone(recipe: Recipe, schedule: Schedule) -> None:
     if warmup.unit != "%" and not schedule.warmup_prefix and 0 < schedule.length <= schedule.warmup:
         raise RecipeError(
             f"schedule.warmup takes all of schedule.epochs, so that the rate never reaches its peak: {warmup} "
-            f"are {schedule.warmup:,} updates here, and {epochs} are {schedule.length:,}.",
+            f"({schedule.warmup:,} updates here) of {epochs} ({schedule.length:,}).",
             "schedule.warmup='5 %'",
         )
 
