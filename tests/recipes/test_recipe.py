@@ -196,6 +196,17 @@ def test_what_cannot_be_meant_is_refused_with_words(content: str, words: str) ->
     assert words in said(content)
 
 
+@pytest.mark.parametrize("words", ["optim.lr=1e-3", [5], None, {"optim.lr": 1e-3}, 5])
+def test_changes_are_a_list_of_words(words: Any) -> None:
+    with pytest.raises(RecipeError, match="Changes are a list of key=value words"):
+        load_recipe("sbb_in1k_wee", words)
+
+
+def test_a_word_cannot_put_another_recipe_below() -> None:
+    with pytest.raises(RecipeError, match="based_on gives all that a file leaves out"):
+        load_recipe("sbb_in1k_wee", ["based_on=digits_micro"])
+
+
 BOMB = "a: &a [x, x, x]\n" + "".join(f"{key}: &{key} [*a, *a, *a, *a]\n" for key in "bcdefghi")
 
 HOSTILE = [

@@ -211,6 +211,39 @@ def test_a_module_to_start_from(train: Train) -> None:
     assert loop.resume(run.folder, report=False).digest == run.digest
 
 
+REFUSED: dict[str, Callable[[Any], Any]] = {
+    "start is a module that": lambda model: torch.compile(model),
+    "start is a module that weevit.create_model made: int": lambda model: 5,
+    "weights of bfloat16": lambda model: model.bfloat16(),
+    "3 channels, and needs a pool": lambda model: setattr(model, "global_pool", "") or model,
+    "mlp.act is ReLU": lambda model: setattr(model.blocks[1].mlp, "act", torch.nn.ReLU()) or model,
+    "- blocks.2": lambda model: setattr(model, "blocks", model.blocks[:2]) or model,
+    "no linear layer with a bias": lambda model: setattr(model, "head", torch.nn.Linear(64, 3, bias=False)) or model,
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_module_that_no_checkpoint_could_hold_is_no_start(message: str, train: Train) -> None:
+    model = weevit.create_model("vit_micro_patch16_reg1_gap_64", num_classes=3, img_size=32)
+    with pytest.raises(UsageError, match=message):
+        train("schedule.epochs=1", start=REFUSED[message](model))
+
+
+def test_one_class_alone_is_nothing_to_tell_apart(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="has one class, 'class 0'"):
+        train(data=runs.images(tmp_path / "one", 8, 4, classes=1))
+
+
+def test_data_that_was_moved_is_asked_for(train: Train, tmp_path: Path) -> None:
+    data = runs.images(tmp_path / "data")
+    run = train("schedule.epochs=1", data=data)
+    data.rename(tmp_path / "moved")
+    with pytest.raises(DatasetError) as failed:
+        loop.resume(run.folder)
+    assert failed.value.hint == f"Where it is now: weevit resume {run.folder} --data FOLDER"
+    assert loop.resume(run.folder, tmp_path / "moved", report=False).digest == run.digest
+
+
 @pytest.mark.parametrize(
     "changes", [("schedule.warmup=15 steps",), ("schedule.epochs=100 samples", "schedule.warmup=5 epochs")]
 )

@@ -111,3 +111,14 @@ def listed(classes: Sequence[str], shown: int = 8) -> str:
     """`12 classes: bag, dress, ... and 4 more`."""
     names = some([name if len(name) <= 40 else f"{name[:40]}..." for name in classes], shown)
     return f"{len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {names}"
+
+
+def check_classes(dataset: Dataset) -> None:
+    """Refuse classes that no classifier could tell apart, or that no model could name."""
+    if len(dataset.classes) < 2 and not dataset.multi_label:
+        raise DatasetError(
+            f"{dataset.path} has one class, {dataset.classes[0]!r}: a classifier tells several apart.",
+            "Put images of anything else into a second folder, called other for instance.",
+        )
+    if not all(name.strip() for name in dataset.classes):
+        raise DatasetError(f"{dataset.path}: a class has no name, or one of spaces only.", "Rename its folder.")

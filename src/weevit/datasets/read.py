@@ -89,8 +89,12 @@ def _read_folder(found: Found, path: Path) -> None:
         _read_container(found, str(container), split or ALL)
 
 
-def check_there(data: object) -> None:
+def check_there(data: object, hint: str = "") -> None:
     """Refuse what is neither a data set nor a path that exists, before a model is fetched for it.
+
+    Args:
+        data: what a user gave.
+        hint: the next command, in place of the nearest name.
 
     Raises:
         UsageError: no path, or an empty one.
@@ -106,7 +110,9 @@ def check_there(data: object) -> None:
         return
     beside = Path(word).parent
     names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
-    raise DatasetError(f"{printable(word)}: there is nothing of this name.", did_you_mean(Path(word).name, names))
+    raise DatasetError(
+        f"{printable(word)}: there is nothing of this name.", hint or did_you_mean(Path(word).name, names)
+    )
 
 
 def _read_container(found: Found, word: str, split: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from weevit._version import __version__
 from weevit.datasets import splitting
-from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset, Split
+from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset, Split, check_classes
 from weevit.datasets.read import check_there, read_dataset
 from weevit.errors import CheckpointError, DatasetError
 from weevit.evaluation.evaluate import describe_data, evaluate
@@ -222,13 +222,7 @@ class _Run:
         self.validation_cut = VALIDATION not in dataset.splits
         dataset = splitting.with_validation(dataset, own.validation_share, own.seed)
         dataset.split(TRAIN)
-        if len(dataset.classes) < 2 and not dataset.multi_label:
-            raise DatasetError(
-                f"{dataset.path} has one class, {dataset.classes[0]!r}: a classifier tells several apart.",
-                "Put images of anything else into a second folder, called other for instance.",
-            )
-        if not all(name.strip() for name in dataset.classes):
-            raise DatasetError(f"{dataset.path}: a class has no name, or one of spaces only.", "Rename its folder.")
+        check_classes(dataset)
         if not own.allow_missing:
             check_floor(dataset)  # before anything is computed; once more when it is known what can be read
         self.log(f"{dataset.path}: {dataset.contents()}")

@@ -1,3 +1,3 @@
 """The family as PyTorch modules: timm's names, timm's keys, timm's numbers. Needs `weevit[train]`."""
 
-__all__ = ["create", "layers", "save", "vit"]
+__all__ = ["create", "devices", "layers", "save", "vit"]

@@ -61,19 +61,24 @@ def save(
             "This model's preprocessing is unknown: its pretrained_cfg is empty.",
             "Make it with weevit.create_model, or set model.pretrained_cfg (input_size, mean, std, crop_pct, ...).",
         )
-    state = {_plain_name(name): tensor for name, tensor in model.state_dict().items()}
-    num_classes = _with_plain_head(state, model.head)
-    labels = _labels(cfg, class_names, num_classes)
-    shapes = tensor_shapes(model.arch, num_classes, model.grid, model.in_chans)
-    names = {to_timm_name(name, model.arch): name for name in shapes}
-    _check(state, names)
-    _check_parts(model)
+    found = plain_tensors(model)
+    labels = _labels(cfg, class_names, len(found.get("head.weight", ())))
     spec = _preprocessing(model, cfg)
-    tensors = {own: state[name].detach().to("cpu", torch.float32).numpy() for name, own in names.items()}
+    tensors = {name: tensor.detach().to("cpu", torch.float32).numpy() for name, tensor in found.items()}
     extra = {"license": cfg["license"]} if cfg.get("license") else {}
     arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
     with writing(Path(folder)):
         return write_checkpoint(folder, arch, tensors, spec, labels, extra, decision)
+
+
+def plain_tensors(model: VisionTransformer) -> dict[str, Tensor]:
+    """A module's tensors by weevit's names; UsageError for parts that its architecture does not have."""
+    state = {_plain_name(name): tensor for name, tensor in model.state_dict().items()}
+    shapes = tensor_shapes(model.arch, _with_plain_head(state, model.head), model.grid, model.in_chans)
+    names = {to_timm_name(name, model.arch): name for name in shapes}
+    _check(state, names)
+    _check_parts(model)
+    return {own: state[name] for name, own in names.items()}
 
 
 def _unwrapped(model: nn.Module) -> VisionTransformer:

@@ -180,21 +180,36 @@ def apply_overrides(raw: Raw, overrides: Sequence[str], kinds: Mapping[str, Kind
     """The recipe with `key=value` words on top; the last of two for one key counts.
 
     Raises:
-        RecipeError: a word without `=`, or an unknown key.
+        RecipeError: a word without `=`, an unknown key, or `based_on`, which gives the values below the words.
     """
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.values.items()}
     origins = dict(raw.origins)
-    for word in overrides:
+    for word in words_of(overrides):
         key, sign, value = word.partition("=")
         if not sign:
             raise RecipeError(f"{shorten(word)} changes nothing: a change is key=value.", "For instance optim.lr=2e-4.")
         if key not in kinds:
             raise unknown_key(key, word[:_SHOWN], list(kinds))
+        if key == "based_on":
+            raise RecipeError(
+                f"{shorten(word)}: a word changes one value, and based_on gives all that a file leaves out.",
+                "Name that recipe in place of this one, or write based_on into a file.",
+            )
         part, dot, name = key.rpartition(".")
         target = _part(values, part, raw) if dot else values
         target[name] = kinds[key].from_text(value)
         origins[key] = word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
     return Raw(values, origins)
+
+
+def words_of(overrides: object) -> Sequence[str]:
+    """Changes as a list of words; RecipeError for one text, whose letters would be taken for words, and for others."""
+    words = overrides if isinstance(overrides, Sequence) and not isinstance(overrides, str) else None
+    if words is None or not all(isinstance(word, str) for word in words):
+        raise RecipeError(
+            f"Changes are a list of key=value words: {shorten(overrides)} was given.", "['optim.lr=2e-4']"
+        )
+    return words
 
 
 def _part(values: dict[str, Any], part: str, raw: Raw) -> dict[str, Any]:

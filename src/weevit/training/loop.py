@@ -56,7 +56,8 @@ def train(
         data: images with classes, as `weevit.datasets` reads them; the recipe's `data.path` where None.
         output: the run's folder; new or empty.
         overrides: `key=value` words on top of the recipe.
-        start: a module to start from, with a head for the data's classes in their order; None for the recipe's.
+        start: a module to start from, with a head for the data's classes in their order; None for the recipe's. All its
+            weights are trained.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
         threads: threads of the CPU; chosen where None.
         in_time: end the schedule within `loop.minutes`, with as many updates as fit. Otherwise a run without time left

@@ -12,6 +12,7 @@ from torch import nn
 
 from weevit.errors import UsageError
 from weevit.nn.create import create_model, from_checkpoint
+from weevit.nn.save import plain_tensors
 from weevit.nn.vit import Options, VisionTransformer
 from weevit.recipes.schema import Recipe
 from weevit.zoo.architectures import get_architecture
@@ -85,7 +86,8 @@ def build(recipe: Recipe, checkpoint: Checkpoint | None, classes: tuple[str, ...
 
 
 def given(model: VisionTransformer, recipe: Recipe, classes: tuple[str, ...]) -> Start:
-    """A module of the caller as the start of a run; UsageError if its head or image size does not fit."""
+    """A module of the caller as the start of a run; UsageError for one that does not fit or that no file holds."""
+    _refuse_other_parts(model)
     size = recipe.model.image_size
     if model.num_classes != len(classes) or model.img_size != (size, size):
         raise UsageError(
@@ -98,6 +100,32 @@ def given(model: VisionTransformer, recipe: Recipe, classes: tuple[str, ...]) ->
         content.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     model.pretrained_cfg = _described(model, recipe)
     return Start(model, classes, {"source": "a module", "sha256": content.hexdigest()}, fresh_head=False)
+
+
+def _refuse_other_parts(model: object) -> None:
+    """Refuse a module that the checkpoints of a run could not make again."""
+    if not isinstance(model, VisionTransformer):
+        raise UsageError(
+            f"start is a module that weevit.create_model made: {type(model).__name__} was given.",
+            "Compiled or wrapped, it has that one inside; loop.compile=true compiles it.",
+        )
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in model.parameters()} - {"float32"}
+    if kinds:
+        raise UsageError(
+            f"The module to start from has weights of {', '.join(sorted(kinds))}; training keeps them in float32.",
+            "model.float(), and loop.precision=bf16 to compute in bfloat16",
+        )
+    if model.in_chans != 3 or not model.global_pool:
+        raise UsageError(
+            f"The module to start from has {model.in_chans} channels and global_pool={model.global_pool!r}; training "
+            "shows it images of 3 channels, and needs a pool."
+        )
+    plain_tensors(model)
+    if model.num_classes and (type(model.head) is not nn.Linear or model.head.bias is None):
+        raise UsageError(
+            "The head of the module to start from is no linear layer with a bias.",
+            "model.reset_classifier(number_of_classes); model.drop in a recipe is the dropout before it",
+        )
 
 
 def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from weevit.batches.loader import Loader
-from weevit.datasets.dataset import Dataset
+from weevit.datasets.dataset import Dataset, check_classes
 from weevit.datasets.read import check_there
 from weevit.errors import RecipeError, TrainingError, UsageError
 from weevit.nn.vit import VisionTransformer
@@ -20,6 +20,7 @@ from weevit.optim.loss import class_weights
 from weevit.optim.schedule import Schedule
 from weevit.recipes.duration import Duration
 from weevit.recipes.recipe import deviations, flat, load_recipe, override, to_yaml
+from weevit.recipes.recipe_file import words_of
 from weevit.recipes.schema import Recipe
 from weevit.runs import folder as run_folder
 from weevit.store.folder import clear_leftovers
@@ -167,11 +168,14 @@ def begin(
     check_there(recipe.data.path)
     checkpoint = first_weights(recipe) if start is None else None
     dataset = splits_of(recipe)
+    check_classes(dataset)
     dataset = in_order(dataset, class_order(checkpoint, dataset.classes))
     machine = Machine.of(device, threads, recipe.loop.precision, ranks)
     with settled(machine.threads):
         draw_from(recipe.seed)
-        first = given(start, recipe, dataset.classes) if start else build(recipe, checkpoint, dataset.classes)
+        first = (
+            given(start, recipe, dataset.classes) if start is not None else build(recipe, checkpoint, dataset.classes)
+        )
         model = placed(first.model, machine, recipe)
         machine = replace(machine, pieces=choose_pieces(recipe, model, machine, len(dataset.classes), ranks))
     facts: dict[str, Any] = {
@@ -229,6 +233,8 @@ def reopen(
     if data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=_absolute(data)))
     recipe = _for_this_sitting(recipe, overrides)
+    moved = f"Where it is now: weevit resume {typed(folder)} --data FOLDER"
+    check_there(recipe.data.path, moved if data is None else "")
     if minutes is not None:
         recipe = override(recipe, [f"loop.minutes={minutes}"])
     dataset = splits_of(recipe)
@@ -271,7 +277,7 @@ def _refuse_warmup_alone(recipe: Recipe, schedule: Schedule) -> None:
     if warmup.unit != "%" and not schedule.warmup_prefix and 0 < schedule.length <= schedule.warmup:
         raise RecipeError(
             f"schedule.warmup takes all of schedule.epochs, so that the rate never reaches its peak: {warmup} "
-            f"are {schedule.warmup:,} updates here, and {epochs} are {schedule.length:,}.",
+            f"({schedule.warmup:,} updates here) of {epochs} ({schedule.length:,}).",
             "schedule.warmup='5 %'",
         )
 
@@ -287,7 +293,7 @@ def _a_batch_of_all(recipe: Recipe, dataset: Dataset) -> Iterator[str]:
 
 
 def _for_this_sitting(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    other = sorted({word.partition("=")[0].strip() for word in overrides} - set(RESUMABLE))
+    other = sorted({word.partition("=")[0].strip() for word in words_of(overrides)} - set(RESUMABLE))
     if other:
         raise UsageError(
             f"A run resumes with its first values; {', '.join(other)} cannot be changed, only {', '.join(RESUMABLE)}.",
