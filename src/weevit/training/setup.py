@@ -272,9 +272,9 @@ def agree(work: Work) -> None:
 
 
 def _refuse_warmup_alone(recipe: Recipe, schedule: Schedule) -> None:
-    """What the recipe alone does not tell where the two have other units; a share of few updates may be all of them."""
+    """In units that the recipe alone cannot compare. A share may be all of few updates, and one update is a trial."""
     warmup, epochs = recipe.schedule.warmup, recipe.schedule.epochs
-    if warmup.unit != "%" and not schedule.warmup_prefix and 0 < schedule.length <= schedule.warmup:
+    if warmup.unit != "%" and not schedule.warmup_prefix and 1 < schedule.length <= schedule.warmup:
         raise RecipeError(
             f"schedule.warmup takes all of schedule.epochs, so that the rate never reaches its peak: {warmup} "
             f"({schedule.warmup:,} updates here) of {epochs} ({schedule.length:,}).",
