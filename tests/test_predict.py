@@ -242,9 +242,6 @@ def test_settings_that_cannot_be_meant(fake_tiny: Path) -> None:
     assert weevit.load(fake_tiny, image_size=np.int64(64), cache=False).preprocessing.width == 64
     with pytest.raises(weevit.UsageError, match="batch_size is a whole number"):
         weevit.load(fake_tiny, batch_size="8")
-    for name in (None, 5, ["tiny"]):
-        with pytest.raises(weevit.UsageError, match="A model is a name or a path"):
-            weevit.load(name)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +256,7 @@ def test_sizes_that_cannot_be_meant(fake_tiny: Path, size: Any, words: str) -> N
 
 @pytest.mark.parametrize("model", [None, 3, ["tiny"]])
 def test_a_model_is_a_name_or_a_path(model: Any) -> None:
-    with pytest.raises(weevit.UsageError, match="MODEL is a name or a path"):
+    with pytest.raises(weevit.UsageError, match="A model is a name or a path"):
         weevit.load(model)
 
 

@@ -89,14 +89,14 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def path_text(name: str, value: object, what: str = "a path or an address") -> str:
-    """A path or an address as text; `what` says it in the message.
+def path_text(name: str, value: object) -> str:
+    """A path or an address as text.
 
     Raises:
         UsageError: something else.
     """
     if not isinstance(value, str | os.PathLike):
-        raise UsageError(f"{name} is {what}: {_short(value)} was given.")
+        raise UsageError(f"{name} is a path or an address: {_short(value)} was given.")
     return os.fsdecode(value)
 
 

@@ -145,7 +145,7 @@ def killed(at: int, call: Callable[[], object]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-@pytest.fixture(params=["one disk", "two disks"])
+@pytest.fixture(params=["one disk", pytest.param("two disks", marks=pytest.mark.long)])
 def away(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A folder for copies: beside the images, or on another file system."""
     if request.param == "one disk":

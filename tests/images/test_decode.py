@@ -591,6 +591,7 @@ def peak_memory(path: Path) -> tuple[str, int]:
     return outcome, int(peak)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_at_the_limit(tmp_path: Path) -> None:
     exif = Image.Exif()

@@ -102,7 +102,7 @@ np.save(sys.argv[2], session.open_session(checkpoint, Request(64, 64), 1, cache=
 """
 
 
-@pytest.mark.parametrize("bits", [8, 7])
+@pytest.mark.parametrize("bits", [7, pytest.param(8, marks=pytest.mark.long)])
 def test_on_an_emulated_processor_with_avx2_alone(folder: Path, bits: int, tmp_path: Path) -> None:
     emulator = shutil.which("qemu-x86_64")
     if emulator is None:

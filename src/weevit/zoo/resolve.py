@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from weevit.arguments import path_text
 from weevit.errors import CheckpointError, UnknownModelError, UsageError, did_you_mean
 from weevit.store.home import expand_home
 from weevit.zoo.architectures import ARCHITECTURES
@@ -62,7 +61,7 @@ def resolve(
             return _from_hub(repo_id, weight, chosen, fetch(repo_id, chosen, refresh, progress, cache_dir))
         path = _as_path(model)
     else:
-        path = Path(path_text("MODEL", model, "a name or a path"))
+        path = Path(model)
     if revision:
         raise UsageError(f"{path} is a local path and has no revision {revision!r}.")
     return read_checkpoint(path)
