@@ -158,7 +158,7 @@ def test_a_shard_gives_back_what_it_was_given(tmp_path: Path) -> None:
     rows = vectors(700)
     names = [f"photos/ü {number}\n\\\0\udcff.jpg" for number in range(700)]
     keys = np.random.default_rng(0).integers(0, 256, (700, KEY_BYTES), np.uint8)
-    stamps = np.stack([stamp_of(f"{number}") for number in range(700)])
+    stamps = np.stack([np.frombuffer(stamp_of(f"{number}"), np.uint8) for number in range(700)])
     write_shard(tmp_path / "s", Rows(names, keys, stamps, rows))
     shard = Shard(tmp_path / "s", 700, WIDTH)
     assert list(shard.names()) == names

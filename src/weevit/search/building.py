@@ -17,7 +17,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from weevit.answers.results import Array
 from weevit.errors import NotFiniteError, UsageError
@@ -76,7 +75,6 @@ class Progress:
 
 
 Watcher = Callable[[Progress], None]
-Stamp = npt.NDArray[np.uint8]
 
 
 def index(
@@ -145,7 +143,7 @@ class _Update:
         self.left = writer.left()
         self.seen = [left.copy() for left in self.left]
         self.names, self.keys = self._known()
-        self.asked: dict[int, tuple[str, Stamp, list[int]]] = {}
+        self.asked: dict[int, tuple[str, bytes, list[int]]] = {}
 
     def run(self, inputs: Iterable[Source], should_stop: Callable[[], bool], prune: bool) -> None:
         """Look at every input, and make the versions of the index."""
@@ -182,14 +180,14 @@ class _Update:
             count += 1
             yield source
 
-    def _rows_of(self, name: str, stamp: Stamp) -> tuple[bool, list[int]]:
+    def _rows_of(self, name: str, stamp: bytes) -> tuple[bool, list[int]]:
         """Whether the row of an image is there and unchanged; else the rows that its new one replaces."""
         replaced = []
         for at in self.names.of(id_hash(name)):
             shard, row = at >> 32, at & 0xFFFFFFFF
             if not self.seen[shard][row]:
                 self.seen[shard][row] = True
-                if np.array_equal(self.writer.shards[shard].stamps[row], stamp):
+                if self.writer.shards[shard].stamps[row].tobytes() == stamp:
                     return True, []
                 replaced.append(at)
         return False, replaced
@@ -221,7 +219,8 @@ class _Update:
                 failure = name, NotFiniteError.status, "not_finite: the embedding has numbers above 65,504"
             else:
                 digest = found.digest or hashlib.sha256(vector.tobytes()).hexdigest()
-                self.writer.add(Rows([name], key_of(digest)[None], stamp[None], narrow[None]))
+                stamps = np.frombuffer(stamp, np.uint8)[None]
+                self.writer.add(Rows([name], key_of(digest)[None], stamps, narrow[None]))
         if failure is not None:
             self.progress.failures.append((name, *failure[1:]))
             self.progress.errors[failure[2].partition(":")[0]] += 1

@@ -68,9 +68,9 @@ def key_of(digest: str) -> npt.NDArray[np.uint8]:
     return np.frombuffer(bytes.fromhex(digest), np.uint8)[:KEY_BYTES]
 
 
-def stamp_of(fingerprint: str) -> npt.NDArray[np.uint8]:
-    """(6) uint8: the stamp of an image by what `Source.fingerprint` says."""
-    return np.frombuffer(hashlib.blake2b(fingerprint.encode(), digest_size=STAMP_BYTES).digest(), np.uint8)
+def stamp_of(fingerprint: str) -> bytes:
+    """6 bytes: the stamp of an image by what `Source.fingerprint` says."""
+    return hashlib.blake2b(fingerprint.encode(), digest_size=STAMP_BYTES).digest()
 
 
 def coded(vectors: npt.NDArray[np.float16]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:

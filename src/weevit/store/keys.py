@@ -40,6 +40,5 @@ class Keys:
 
     def of(self, key: int) -> Iterator[int]:
         """The positions of a key, in the order they were given in."""
-        wanted = np.uint64(key)
-        start, end = (int(np.searchsorted(self._keys, wanted, side)) for side in ("left", "right"))
-        return iter(self._positions[start:end].tolist())
+        find, wanted = self._keys.searchsorted, np.uint64(key)  # numpy's own function takes twice as long to call it
+        return iter(self._positions[find(wanted) : find(wanted, "right")].tolist())
