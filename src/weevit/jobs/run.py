@@ -261,8 +261,8 @@ class _Job:
         with JOBS.writing(self.place):
             if vanished:
                 self.place.write(VANISHED, as_bytes("".join(f"{list_line(name)}\n" for name in vanished)))
-            elif self.missing:  # the list of an earlier change would name inputs that may be back
-                self.place.remove(VANISHED)
+            elif self.missing and self.place.size(VANISHED) is not None:
+                self.place.remove(VANISHED)  # of an earlier change: it would name inputs that may be back
 
     def run(self, watch: Watcher, should_stop: Callable[[], bool]) -> None:
         """Answer the missing shards, and record each when it is written."""
