@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from operator import index
@@ -53,7 +52,7 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
 
 
 def parsed(value: object) -> object:
-    """The whole number that a text is; what is none, and what is no text, as it is."""
+    """A text of digits as its number; anything else as it is."""
     return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,40}", value.strip()) else value
 
 
@@ -87,17 +86,6 @@ def flag(name: str, value: object) -> bool:
     if type(value).__name__ not in ("bool", "bool_"):  # numpy's too, which is not imported for that
         raise UsageError(f"{name} is True or False: {_short(value)} was given.")
     return bool(value)
-
-
-def path_text(name: str, value: object) -> str:
-    """A path or an address as text.
-
-    Raises:
-        UsageError: something else.
-    """
-    if not isinstance(value, str | os.PathLike):
-        raise UsageError(f"{name} is a path or an address: {_short(value)} was given.")
-    return os.fsdecode(value)
 
 
 def within(name: str, value: float, low: float, high: float) -> float:

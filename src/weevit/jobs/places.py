@@ -6,7 +6,6 @@ import os
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from weevit.arguments import path_text
 from weevit.errors import UsageError, did_you_mean
 from weevit.images.remote import remote_file
 from weevit.store.bucket import Bucket
@@ -28,7 +27,9 @@ def place_of(folder: Folder) -> Place:
     """
     if isinstance(folder, Place):
         return folder
-    text = path_text("The folder of a job", folder)
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"The folder of a job is a path or an address: {folder!r:.60} was given.")
+    text = os.fsdecode(folder)
     if not is_address(text):
         return Disk(local(text))
     protocol = text.partition(":")[0].lower()
