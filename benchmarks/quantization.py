@@ -5,8 +5,8 @@
 speed     each model in fp32, int8 (8-bit weights on VNNI or AMX), 7-bit weights, and a range for each row; with
           onnxruntime, and with OpenVINO where it is installed; bf16 where the processor multiplies it. ViT-Ti is real;
           the others have random tensors, which say nothing of accuracy, and are calibrated on photos
-accuracy  ViT-Ti on the shared photos that were not calibrated on: top-1, agreement, difference of logits, size
-timm      pwee: timm eager against the fastest way that keeps its promise, in turn
+accuracy  ViT-Ti on the shared photos, int8 on those that were not calibrated on: top-1, agreement, logits, size
+timm      pwee: timm eager against fp32, bf16 and int8 with every engine, in turn
 variants  ViT-Ti's embeddings, where the recipe differs in one thing
 fit       clothing with ViT-Ti: `fit` on int8 embeddings against fp32, accuracy and wall time from nothing
 
@@ -99,6 +99,13 @@ def ways(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [one for one in had if one[0] != "openvino" or not needs_exact(checkpoint)]
 
 
+def in_words(name: str, precision: str) -> str:
+    """What a checkpoint is computed in: `fp32`, `bf16`, `int8`, `int8 and bf16`."""
+    if precision == "fp32":
+        return name
+    return precision if name == "fp32" else f"{name} and {precision}"
+
+
 def speed(given: argparse.Namespace, folder: Path) -> None:
     for model in given.models:
         first = load(folder_of(model))
@@ -107,8 +114,7 @@ def speed(given: argparse.Namespace, folder: Path) -> None:
         asked = {}
         for name, checkpoint in {"fp32": first.checkpoint, **made}.items():
             for engine, precision in ways(checkpoint):
-                called = f"{engine}, {'bf16' if (name, precision) == ('fp32', 'bf16') else name}"
-                called += " and bf16" if precision == "bf16" and name != "fp32" else ""
+                called = f"{engine}, {in_words(name, precision)}"
                 own = Predictor(checkpoint, engine=engine, precision=precision)  # type: ignore[arg-type]
                 asked[called] = partial(own.forward, pixels)
         taken = interleaved(asked, given.rounds)
@@ -123,19 +129,18 @@ def speed(given: argparse.Namespace, folder: Path) -> None:
 def accuracy(given: argparse.Namespace, folder: Path) -> None:
     first = load(vit_tiny())
     made = quantized(first, calibrated(first, given.photos), folder)
-    files = shuffled(given.photos)[min(CALIBRATED, given.photos // 2) :]
+    files, calibrated_on = shuffled(given.photos), min(CALIBRATED, given.photos // 2)
     labels = imagenet_labels(1000)
     assert labels is not None
     index = {label.id: number for number, label in enumerate(labels)}
     truth = [index[path.name.partition("_")[0]] for path in files]
-    pixels = crops(first, files)
-    for name, checkpoint in made.items():
+    known = list(zip(crops(first, files), truth, strict=True))
+    for name, checkpoint in {"fp32": first.checkpoint, **made}.items():
         for engine, precision in ways(checkpoint):
-            own = agree(
-                first, Predictor(checkpoint, engine=engine, precision=precision), zip(pixels, truth, strict=True)
-            )  # type: ignore[arg-type]
+            second = Predictor(checkpoint, engine=engine, precision=precision)  # type: ignore[arg-type]
+            own = agree(first, second, known if name == "fp32" else known[calibrated_on:])
             size = checkpoint.path.stat().st_size / first.checkpoint.path.stat().st_size
-            called = f"{engine}, {name}{' and bf16' * (precision == 'bf16')}"
+            called = f"{engine}, {in_words(name, precision)}"
             told = [
                 f"top-1 {own.right[0]} -> {own.right[1]} of {own.labelled} (p = {own.p_value:.2g})",
                 f"same class {own.share:.1%} ({own.low:.1%} to {own.high:.1%})",
@@ -157,15 +162,16 @@ def timm(given: argparse.Namespace, folder: Path) -> None:
     module = library.create_model(f"local-dir:{path}", pretrained=True).eval()
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
-    def eager() -> None:
-        with torch.inference_mode():
+    def eager(bf16: bool) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             module(x)
 
-    asked = {"timm eager": eager, "weevit fp32": partial(first.forward, pixels)}
-    for name in ("int8", "int8, 7 bits"):
-        for engine, precision in ways(made[name]):
-            own = Predictor(made[name], engine=engine, precision=precision)  # type: ignore[arg-type]
-            asked[f"weevit {name}, {engine}{' and bf16' * (precision == 'bf16')}"] = partial(own.forward, pixels)
+    asked = {"timm eager": partial(eager, False), "timm eager, bf16 by autocast": partial(eager, True)}
+    for name in ("fp32", "int8", "int8, 7 bits"):
+        checkpoint = made.get(name, first.checkpoint)
+        for engine, precision in ways(checkpoint):
+            own = Predictor(checkpoint, engine=engine, precision=precision)  # type: ignore[arg-type]
+            asked[f"weevit {in_words(name, precision)}, {engine}"] = partial(own.forward, pixels)
     taken = interleaved(asked, given.rounds)
     for name, own in taken.items():
         base = taken["timm eager"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 
 from weevit.engine.pairs import InPairs, Run
 from weevit.engine.protocol import Outputs, Pixels
@@ -42,3 +43,29 @@ def test_a_few_images_beside_another_batch_take_one_thread() -> None:
     assert calls[:3] == [(4, 1), (4, 1), (4, 2)]
     assert sorted(calls[3:5]) == [(1, 1), (1, 2)]
     assert calls[5:] == [(4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("count", "threads", "most", "expected"),
+    [
+        (8, 2, 1, [2, 2, 2, 2]),
+        (8, 2, 2, [4, 4]),
+        (4, 2, 2, [2, 2]),
+        (5, 2, 2, [4, 1]),
+        (12, 2, 2, [4, 4, 2, 2]),
+        (2, 2, 2, [2]),
+        (7, 1, 2, [4, 3]),
+        (8, 16, 2, [2, 2, 2, 2]),
+    ],
+)
+def test_a_thread_is_given_several_pairs_where_no_other_is_left_without(
+    count: int, threads: int, most: int, expected: list[int]
+) -> None:
+    def opens(threads: int, at_once: int) -> Run:
+        del threads, at_once
+        return lambda pixels: {"embedding": pixels[:, 0, 0]}
+
+    session = InPairs(opens, threads, most)
+    pixels = np.arange(count * 3, dtype=np.uint8).reshape(count, 1, 1, 3)
+    assert [len(own) for own in session._shares(pixels)] == expected
+    assert (session.run(pixels, steady=True)["embedding"] == pixels[:, 0, 0]).all()

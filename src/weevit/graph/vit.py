@@ -224,7 +224,7 @@ class _Forward:
         """The map as a value of its own, (B, H, N, N)."""
         width, maps = self.arch.head_dim // len(block.queries), []
         for i, pair in enumerate(self.queries_and_keys(asking, x, block, own)):
-            if block.scores:
+            if block.scores and self.g.fused:  # `standard` is for OpenVINO, which is faster with floats here
                 maps.append(self.integer_map(pair, block.scores[i], width, f"{own}.map{i}"))
                 continue
             query, key = (self.rotary(self.heads(y, width)) for y in pair)  # [B, H, N, h or h/2]
@@ -234,13 +234,9 @@ class _Forward:
     def integer_map(self, pair: tuple[str, str], scores: Scores, width: int, name: str) -> str:
         """One map whose scores are computed in integers; query and key are turned before they are rounded."""
         g = self.g
-        if g.fused or self.rope is None:
-            query, key = map(self.fused_rotary, pair) if g.fused else pair
-            own = int8.quantize_pair(g, query, key, scores)
-            own = own._replace(query=self.heads(own.query, width), key=self.heads(own.key, width))
-        else:
-            query, key = (self.rotary(self.heads(y, width)) for y in pair)
-            own = int8.quantize_pair(g, query, key, scores)
+        query, key = map(self.fused_rotary, pair)
+        own = int8.quantize_pair(g, query, key, scores)
+        own = own._replace(query=self.heads(own.query, width), key=self.heads(own.key, width))
         return int8.attention_map(g, own, scores, width, name)
 
     def queries_and_keys(self, asking: str, x: str, block: Block, own: str) -> Iterator[tuple[str, str]]:
