@@ -8,8 +8,8 @@ finds the integer product. The scales are the same.
 No number here depends on another row: ranges are constants, or each row's own. So an answer depends neither on its
 neighbours in a batch nor on the number of threads.
 
-Scores are integers in `fused` alone: OpenVINO computes attention of floats as one kernel, 7 to 15 % faster than around an
-integer product (`docs/lab-notes.md`).
+Scores are integers in `fused` alone: OpenVINO computes attention of floats as one kernel, 7 to 15 % faster than around
+an integer product (`docs/lab-notes.md`).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,9 @@ OUTLIERS = (0, 1, 2, 4, 8)
 
 OUTLIER_RATIO, OUTLIER_SLACK = 1.25, 0.002
 """About as good: the relative error of the product is within this factor, and this much more."""
+
+CHANNELS = 128
+"""Whose errors are computed together: what that takes stays in a core's cache, twice as fast as all at once."""
 
 LEAST = 1e-5
 """Share of the largest size below which a channel counts as never used, and is not scaled."""
@@ -270,35 +274,47 @@ class _Gelu:
     """
 
     def __init__(self, tokens: Array, bounds: tuple[Floats, Floats], weight: Array) -> None:
-        self.tokens, (self.low, self.high) = tokens, bounds
+        self.low, self.high = bounds
         self.strength = (weight.astype(np.float64) ** 2).sum(axis=1)
         self.energy = max(float((tokens**2).sum(axis=0, dtype=np.float64) @ self.strength), 1e-30)
+        starts = range(0, tokens.shape[1], CHANNELS)
+        self.tokens = [np.ascontiguousarray(tokens[:, start : start + CHANNELS]) for start in starts]
 
     def outliers(self) -> tuple[int, ...]:
         """The fewest channels without which the rest is about as good as it gets, ascending."""
-        order = np.argsort(-np.maximum(-self.low, self.high), kind="stable")
-        errors = {count: self._best(order[:count])[0] for count in OUTLIERS if count < len(order)}
-        enough = OUTLIER_RATIO * errors[max(errors)] + OUTLIER_SLACK
-        count = next(count for count, error in errors.items() if error <= enough)
-        return tuple(sorted(order[:count].tolist()))
+        enough = OUTLIER_RATIO * self._best[max(self._best)][0] + OUTLIER_SLACK
+        count = next(count for count, (error, _) in self._best.items() if error <= enough)
+        return tuple(sorted(self._largest[:count].tolist()))
 
     def clipped(self, outliers: tuple[int, ...]) -> tuple[float, float]:
-        """The range with the least error of the product."""
-        return self._best(np.array(outliers, np.int64))[1]
+        """The range with the least error of the product, without as many of the largest channels."""
+        return self._best[len(outliers)][1]
 
-    def _best(self, without: npt.NDArray[np.integer]) -> tuple[float, tuple[float, float]]:
-        """Relative error of the product, and the range that has it."""
-        kept = np.setdiff1d(np.arange(len(self.high)), without)
+    @cached_property
+    def _largest(self) -> npt.NDArray[np.intp]:
+        """Channels, those with the largest numbers first."""
+        return np.argsort(-np.maximum(-self.low, self.high), kind="stable")
+
+    @cached_property
+    def _best(self) -> dict[int, tuple[float, tuple[float, float]]]:
+        """Channels that are left out -> relative error of the product of the others, and the range that has it."""
+        return {count: self._range(np.sort(self._largest[count:])) for count in OUTLIERS if count < len(self._largest)}
+
+    def _range(self, kept: npt.NDArray[np.intp]) -> tuple[float, tuple[float, float]]:
         low, high = _range((self.low[kept], self.high[kept]), np.ones(1))
-        errors = {clip: self._error(kept, low, high * clip) for clip in CLIPS}
+        errors = {clip: float(self._errors(low, high * clip)[kept] @ self.strength[kept]) for clip in CLIPS}
         best = min(errors, key=lambda clip: errors[clip])
         return float(np.sqrt(errors[best] / self.energy)), (low, high * best)
 
-    def _error(self, kept: npt.NDArray[np.integer], low: float, high: float) -> float:
-        """Squared error of the product, where the kept channels are rounded to this range."""
-        steps = self.tokens[:, kept] * np.float32(255 / (high - low))
+    def _errors(self, low: float, high: float) -> Floats:
+        """(inputs) squared error of each channel, where it is rounded to this range."""
         zero = np.float32(np.rint(-low * 255 / (high - low)))
-        wrong = np.clip(np.rint(steps), -zero, 255 - zero)
-        wrong -= steps
-        wrong *= wrong
-        return float(wrong.sum(axis=0, dtype=np.float64) @ self.strength[kept]) * ((high - low) / 255) ** 2
+        found = []
+        for tokens in self.tokens:
+            steps = tokens * np.float32(255 / (high - low))
+            wrong = np.rint(steps)
+            np.clip(wrong, -zero, 255 - zero, out=wrong)
+            wrong -= steps
+            wrong *= wrong
+            found.append(wrong.sum(axis=0, dtype=np.float64))
+        return np.concatenate(found) * ((high - low) / 255) ** 2
