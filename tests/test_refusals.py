@@ -208,6 +208,42 @@ def test_a_transform_is_told_everything_and_nothing_else() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"crop_pct": 0}, "crop_pct is a number from 0.1 to 10: 0 was given"),
+        ({"crop_pct": "0.9"}, "crop_pct is a number from 0.1 to 10: '0.9' was given"),
+        ({"crop_pct": float("nan")}, "crop_pct is a number from 0.1 to 10: nan was given"),
+        ({"crop_mode": "centre"}, "crop_mode is center or squash or border: 'centre' was given"),
+        ({"interpolation": None}, "interpolation is nearest or bilinear or bicubic or lanczos: None was given"),
+        ({"mean": 0.5}, "mean has 3 numbers, or one for all channels: 0.5 was given"),
+        ({"mean": (0.5, 0.5)}, r"mean has 3 numbers, or one for all channels: \(0.5, 0.5\) was given"),
+        ({"mean": (0.5, 0.5, float("inf"))}, "mean is a number from -10 to 10: inf was given"),
+        ({"std": (0, 0, 0)}, "std is a number from 0.001 to 10: 0.0 was given"),
+        ({"std": ("a", "b", "c")}, "std has 3 numbers"),
+        ({"input_size": 0}, "input_size is 1 or more: 0 was given"),
+        ({"input_size": "32"}, "input_size is a list of whole numbers: '32' was given"),
+        ({"input_size": (1, 3, 32, 32)}, r"input_size is \(channels, height, width\), \(height, width\) or the side"),
+    ],
+)
+def test_a_transform_that_could_not_be_one_is_refused_when_it_is_made(changed: dict[str, Any], told: str) -> None:
+    """It divided by zero, made every number infinite, or told of it with the first image."""
+    from weevit.data import create_transform
+
+    with pytest.raises(UsageError, match=told):
+        create_transform(**{"input_size": 32, **SPEC, **changed})
+
+
+def test_a_transform_takes_one_number_for_all_channels() -> None:
+    pytest.importorskip("torch")
+    from weevit.data import create_transform
+
+    image = Image.new("RGB", (40, 40), (10, 200, 30))
+    one = create_transform(32, **{**SPEC, "mean": [0.5], "std": np.array([0.25])})
+    three = create_transform((3, 32, 32), **{**SPEC, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)})
+    assert (one(image) == three(image)).all()
+
+
 # ---- files that cannot be written
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, cast
 
+from weevit.arguments import whole, wholes
 from weevit.errors import UsageError, did_you_mean
-from weevit.zoo.weights import CLIP, HALF, RGB, CropMode, Interpolation, Preprocessing
+from weevit.zoo.weights import CLIP, HALF, RGB, CropMode, Interpolation, Preprocessing, as_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -117,16 +118,15 @@ def create_transform(
         unknown: refused, with the nearest name.
 
     Raises:
-        UsageError: an unknown argument, or `is_training`.
+        UsageError: an unknown argument, an invalid value, or `is_training`.
     """
     if unknown:
         name = next(iter(unknown))
         raise UsageError(f"create_transform takes no {name!r}.", did_you_mean(name, _KEYS) or f"It takes {_KEYS}.")
     if is_training:
         raise UsageError("The training transform comes with training; this one is for evaluation.", "is_training=False")
-    height, width = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)[-2:]
-    colours = cast(tuple[RGB, RGB], (tuple(mean), tuple(std)))
-    spec = Preprocessing(height, width, crop_pct, crop_mode, interpolation, *colours)
+    height, width = _sides(input_size)
+    spec = Preprocessing(height, width, crop_pct, crop_mode, interpolation, as_rgb("mean", mean), as_rgb("std", std))
 
     def transform(image: Image.Image) -> Tensor:
         import torch
@@ -136,3 +136,14 @@ def create_transform(
         return torch.from_numpy(normalize(preprocess(image.convert("RGB"), spec), spec))
 
     return transform
+
+
+def _sides(input_size: Sequence[int] | int) -> tuple[int, int]:
+    sides = wholes("input_size", [input_size] * 2 if isinstance(input_size, int) else input_size)
+    if len(sides) not in (2, 3):
+        raise UsageError(
+            f"input_size is (channels, height, width), (height, width) or the side: {input_size!r} was given.",
+            "For instance (3, 256, 256).",
+        )
+    height, width = (whole("input_size", side, 1) for side in sides[-2:])
+    return height, width

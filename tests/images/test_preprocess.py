@@ -166,9 +166,8 @@ def test_a_needle_is_refused_instead_of_filling_the_memory() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("crop_mode", "centre"), ("interpolation", "bicubik")])
 def test_unknown_names_are_refused_with_the_nearest(field: str, value: str) -> None:
-    spec = Preprocessing(**{**vars(spec_of(64, 64, 1.0, "center")), field: value})
     with pytest.raises(UsageError, match=r"Did you mean '(center|bicubic)'"):
-        preprocess(noise(8, 8), spec)
+        Preprocessing(**{**vars(spec_of(64, 64, 1.0, "center")), field: value})
 
 
 def test_another_mode_than_rgb_is_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import fakes
 import pytest
 
-from weevit.errors import CheckpointError, MalformedFileError, UnknownModelError
+from weevit.errors import CheckpointError, MalformedFileError, UnknownModelError, UsageError
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.config import MAX_CONFIG_BYTES, parse_config, read_config
 from weevit.zoo.decision import Decision
@@ -269,8 +269,7 @@ def test_p2_numbers_as_json_spells_them(key: str, number: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("part", "values"),
     [
-        ("preprocessing", {"std": (1e-38,) * 3}),
-        ("preprocessing", {"crop_pct": 0.0}),
+        ("preprocessing", {"crop_pct": 1.25}),
         ("decision", {"temperature": 1e9}),
     ],
 )
@@ -281,3 +280,9 @@ def test_p2_what_could_not_be_read_is_not_written(part: str, values: dict[str, A
     with pytest.raises(CheckpointError, match=next(iter(values))):
         write_checkpoint(tmp_path / "m", arch, fakes.tensors(arch, 3), preprocessing, decision=decision)
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("values", [{"std": (1e-38,) * 3}, {"crop_pct": 0.0}, {"mean": (11.0, 0.0, 0.0)}])
+def test_p2_what_no_transform_can_have_is_refused_when_it_is_made(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(values))):
+        replace(BY_NAME[fakes.TINY_TAG].preprocessing, **values)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from weevit.arguments import one_of
 from weevit.errors import TooLargeImageError, UsageError
 from weevit.images.decode import full_size
 from weevit.zoo.weights import Preprocessing
@@ -61,7 +60,7 @@ def preprocess(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]
         uint8, (spec.height, spec.width, 3), C-contiguous.
 
     Raises:
-        UsageError: another mode than RGB, an unknown crop mode or interpolation.
+        UsageError: another mode than RGB.
         TooLargeImageError: so thin and long that resizing it needs more than 256 MB.
     """
     if image.mode != "RGB":
@@ -75,7 +74,7 @@ def _cut(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.uint8]:
     """Resize and crop an image of mode RGB or L (one channel)."""
     given = (image.height, image.width)
     resized = _resized_size(full_size(image), spec)
-    resample = _FILTERS[one_of("interpolation", spec.interpolation, _FILTERS)]
+    resample = _FILTERS[spec.interpolation]
     height, width = min(resized[0], spec.height), min(resized[1], spec.width)
     top, left = _middle(resized[0], height), _middle(resized[1], width)
     if resized[0] * resized[1] > _MAX_RESIZED:
@@ -140,7 +139,7 @@ _RESIZED_SIZE: dict[str, Callable[[Size, Preprocessing], Size]] = {
 
 
 def _resized_size(given: Size, spec: Preprocessing) -> Size:
-    return _RESIZED_SIZE[one_of("crop_mode", spec.crop_mode, _RESIZED_SIZE)](given, spec)
+    return _RESIZED_SIZE[spec.crop_mode](given, spec)
 
 
 def _middle(length: int, kept: int) -> int:

@@ -18,7 +18,7 @@ from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
 from weevit.zoo.layout import tensor_shapes, to_timm_name
-from weevit.zoo.weights import RGB, Preprocessing
+from weevit.zoo.weights import Preprocessing, as_rgb
 from weevit.zoo.writing import write_checkpoint
 
 _WRAPPERS = ("_orig_mod", "module", "_checkpoint_wrapped_module")
@@ -158,22 +158,8 @@ def _preprocessing(model: VisionTransformer, cfg: Mapping[str, Any]) -> Preproce
             f"This model's preprocessing is unknown: its pretrained_cfg lacks {', '.join(missing)}.",
             f"model.pretrained_cfg.update({missing[0]}=...), as in training",
         )
-    (height, width), mean, std = model.img_size, _rgb("mean", cfg["mean"]), _rgb("std", cfg["std"])
-    return Preprocessing(height, width, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
-
-
-def _rgb(key: str, values: Sequence[float]) -> RGB:
-    try:
-        numbers = [float(value) for value in values]  # of an array or a tensor, too
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) not in (1, 3):
-        raise UsageError(
-            f"pretrained_cfg[{key!r}] has 3 numbers, or one for all channels: {values!r} was given.",
-            "A model of other channels takes those of red, green and blue in turn.",
-        )
-    red, green, blue = numbers if len(numbers) == 3 else numbers * 3
-    return red, green, blue
+    mean, std = (as_rgb(f"pretrained_cfg[{key!r}]", cfg[key]) for key in ("mean", "std"))
+    return Preprocessing(*model.img_size, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
 
 
 def _labels(cfg: Mapping[str, Any], class_names: Sequence[str] | None, num_classes: int) -> list[Label] | None:

@@ -14,7 +14,7 @@ from weevit.errors import RecipeError
 from weevit.recipes.duration import Duration
 from weevit.recipes.randaugment import RandAugment
 from weevit.recipes.values import Kind, duration, flag, number, one_of, optional, setting, several, text, whole
-from weevit.zoo.fields import CROP, MEAN, STD
+from weevit.zoo.weights import CROP, MEAN, STD
 
 Pair = tuple[float, float]
 RGB = tuple[float, float, float]

@@ -18,7 +18,7 @@ from weevit.recipes.schema import Recipe
 from weevit.zoo.architectures import get_architecture
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.resolve import resolve
-from weevit.zoo.weights import HALF, Preprocessing
+from weevit.zoo.weights import HALF, Preprocessing, as_rgb
 
 _NAMED = "label_"
 """Prefix of class names in a `pretrained_cfg`."""
@@ -149,7 +149,7 @@ def _described(model: VisionTransformer, recipe: Recipe) -> dict[str, Any]:
 def preprocessing(model: VisionTransformer) -> Preprocessing:
     """The preprocessing of validation and of every later use."""
     cfg: dict[str, Any] = model.pretrained_cfg
-    mean, std = (tuple(cfg[name]) for name in ("mean", "std"))
+    mean, std = (as_rgb(f"pretrained_cfg[{name!r}]", cfg[name]) for name in ("mean", "std"))
     return Preprocessing(*model.img_size, cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"], mean, std)
 
 

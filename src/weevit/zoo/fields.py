@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex, TypeVar, cast
 from weevit.errors import CheckpointError, UsageError
 from weevit.zoo.architectures import PATCH
 from weevit.zoo.strict_json import shorten
-from weevit.zoo.weights import RGB
+from weevit.zoo.weights import CROP, MEAN, RGB, STD
 
 MAX_SIDE = 4096
 MAX_CHANNELS = 1024
@@ -195,9 +195,6 @@ def name_to_text(value: Any) -> dict[str, str]:
 
 
 MAX_CLASSES = 1_000_000
-
-MEAN, STD, CROP = (-10.0, 10.0), (1e-3, 10.0), (0.1, 1.0)
-"""Bounds, for pixels from 0 to 1. The smallest published std is 1/255; with 1e-38 every answer would be NaN."""
 
 NUMBERS: dict[str, Callable[[Any], Any]] = {
     "num_classes": whole(0, MAX_CLASSES),

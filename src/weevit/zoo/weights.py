@@ -8,9 +8,12 @@ The last row is weevit's own, and comes with it: a model to try everything with 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
+from weevit.arguments import one_of, within
+from weevit.errors import UsageError
 from weevit.zoo.architectures import Architecture, get_architecture
 
 CropMode = Literal["center", "squash", "border"]
@@ -20,8 +23,34 @@ RGB = tuple[float, float, float]
 HALF: tuple[RGB, RGB] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP: tuple[RGB, RGB] = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
+MEAN, STD, CROP = (-10.0, 10.0), (1e-3, 10.0), (0.1, 1.0)
+"""Bounds, for pixels from 0 to 1. The smallest published std is 1/255; with 1e-38 every answer would be NaN."""
+
+MOST_CROP = 10.0
+"""Of a transform: above 1 the image is smaller than the crop and padded, as timm's. No model was trained so, and no
+checkpoint may say so."""
+
 TEST_SETS = ("imagenet", "imagenet-real", "imagenetv2", "imagenet-a", "imagenet-r", "imagenet-sketch")
 """Validation set, ReaL labels (arXiv:2006.07159), V2 matched-frequency, A, R, Sketch: the order of a row's figures."""
+
+
+def as_rgb(name: str, values: object) -> RGB:
+    """A mean or a std from a list, an array or a tensor: three numbers, or one for all channels.
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        numbers = [float(value) for value in cast(Iterable[float], values)]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise UsageError(
+            f"{name} has 3 numbers, or one for all channels: {values!r} was given.",
+            "A model of other channels takes those of red, green and blue in turn.",
+        )
+    red, green, blue = numbers if len(numbers) == 3 else numbers * 3
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,9 @@ class Preprocessing:
             `border` (resize the long side, pad with the mean colour).
         interpolation: resampling filter.
         mean, std: normalisation of pixels in [0, 1], for each of red, green, blue.
+
+    Raises:
+        UsageError: an unknown crop or filter, or a number out of bounds.
     """
 
     height: int
@@ -44,6 +76,14 @@ class Preprocessing:
     interpolation: Interpolation
     mean: RGB
     std: RGB
+
+    def __post_init__(self) -> None:
+        one_of("crop_mode", self.crop_mode, get_args(CropMode))
+        one_of("interpolation", self.interpolation, get_args(Interpolation))
+        within("crop_pct", self.crop_pct, CROP[0], MOST_CROP)
+        for name, values, bounds in (("mean", self.mean, MEAN), ("std", self.std, STD)):
+            for value in values:
+                within(name, value, *bounds)
 
     def of_channels(self, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """`mean` and `std` of a model with `count` channels: for one their average, else red, green, blue in turn.
