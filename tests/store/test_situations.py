@@ -225,8 +225,8 @@ def test_an_address(refused: Ask, name: str) -> None:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_file_where_a_folder_is_meant(refused: Ask, world: Path, name: str) -> None:
     named(name).write_text("mine")
-    assert "is a file" in refused(name, "out", UsageError)
-    assert "is a file" in refused(name, "out/below", UsageError)
+    for out in ("out", "out/below"):
+        assert ("holds no run" if name == "resume" else "is a file") in refused(name, out, UsageError)
 
 
 @pytest.mark.parametrize("name", MEANT_AS_FILES)
@@ -245,7 +245,9 @@ def test_what_somebody_else_wrote(refused: Ask, world: Path, name: str) -> None:
     for there in ("thesis.tex", "recipe.yaml", "report.html", "state/step-000001", "data/train.parquet"):
         (out / there).parent.mkdir(parents=True)
         (out / there).write_text("mine")
-        assert "is not empty and holds no" in refused(name, out, UsageError)
+        said = refused(name, out, UsageError)
+        assert ("holds no run: there is no" if name == "resume" else "is not empty and holds no") in said
+        assert "--output" not in said or name != "resume"  # which has none
         shutil.rmtree(out)
 
 
@@ -288,7 +290,12 @@ def test_a_folder_that_is_not_there(refused: Ask, world: Path, name: str) -> Non
         assert "There is no folder" in refused(name, world / "nowhere" / named(name), UsageError)
 
 
-# ---- another process, a disk that may only be read, a full one
+# ---- another process, a disk that may only be read, a full one, a name that no disk takes
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_name_that_is_too_long(refused: Ask, name: str) -> None:
+    assert "File name too long" in refused(name, "x" * 300 + VERBS[name].ending, OutputError)
 
 
 @pytest.mark.parametrize("name", FOLDERS)

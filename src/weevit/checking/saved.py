@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, fields
@@ -59,7 +60,7 @@ def writable(output: str | Path | None, fix_list: str | Path | None, *inputs: ob
 
 
 def _is_page(path: Path) -> bool:
-    return path.suffix.lower() in (".html", ".htm") and not path.is_dir()
+    return path.suffix.lower() in (".html", ".htm") and not os.path.isdir(path)  # noqa: PTH112 - a name may be too long
 
 
 def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Path | None) -> None:

@@ -174,7 +174,7 @@ def is_folder(output: Path | str | None) -> bool:
     """Whether --output names a folder of results: an address, an existing one, or a name without an ending."""
     if isinstance(output, str):
         return True
-    return output is not None and (output.is_dir() or not output.suffix)
+    return output is not None and (os.path.isdir(output) or not output.suffix)  # noqa: PTH112 - a name may be too long
 
 
 def check_output(

@@ -75,11 +75,11 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
         UsageError: an invalid output, a run where a new one is to begin, or none where one is to resume.
         OutputError: another process works in the folder, or it cannot be written.
     """
+    with TRAINING.writing(folder):  # a name that is too long, a parent without permission
+        if not new and not (folder / RUN).is_file():
+            begins = "weevit train RECIPE --data FOLDER -o RUN   begins one"
+            raise UsageError(f"{folder} holds no run: there is no {RUN} in it.", begins)
     check_folder(folder, TRAINING, inputs)
-    if not new and not (folder / RUN).is_file():
-        raise UsageError(
-            f"{folder} holds no run: there is no {RUN} in it.", "weevit train RECIPE --data FOLDER -o RUN   begins one"
-        )
     with held(folder, TRAINING if new else replace(TRAINING, done=""), inputs):
         try:
             if new:

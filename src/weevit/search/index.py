@@ -9,6 +9,7 @@ An open index is one version of it: a writer that adds to it meanwhile changes n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -319,8 +320,8 @@ def open_index(folder: str | os.PathLike[str], model: Predictor | None = None, t
         MalformedFileError: it is damaged.
     """
     path = expand_home(Path(folder))
-    if not (path / MANIFEST).is_file():
-        what, new = ("is not there", path) if not path.exists() else ("is no index", "photos.idx")
+    if not os.path.isfile(path / MANIFEST):  # noqa: PTH113 - a name may be too long
+        what, new = ("is no index", "photos.idx") if os.path.exists(path) else ("is not there", path)  # noqa: PTH110
         raise UsageError(f"{path} {what}.", f"weevit index PHOTOS -o {typed(new)}")
     refuse_strange(path, INDEX)
     return Index(path, threads, model)

@@ -85,7 +85,8 @@ class Kind:
 
     def writing(self, folder: object) -> AbstractContextManager[None]:
         """Turn errors about writing into the folder, a path or a place, into ours; as `weevit.store.files.writing`."""
-        begun = "{0}" not in self.again or Path(str(folder), self.record).is_file()
+        record = Path(str(folder), self.record)
+        begun = "{0}" not in self.again or os.path.isfile(record)  # noqa: PTH113 - a name may be too long
         return writing(folder, self.kept, self.again.format(typed(folder)) if begun else HINT, self.errors)
 
     def write(self, folder: Path, name: str, content: Content) -> None:
@@ -157,7 +158,9 @@ def check_folder(folder: Path, kind: Kind, inputs: Iterable[object] = (), lock: 
         MissingExtraError: filelock is not installed.
     """
     local(folder)
-    with kind.writing(folder):  # a name that is too long, a parent without permission
+    with kind.writing(folder):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            folder.lstat()  # fails for a name that is too long, and in a parent without permission
         if os.path.lexists(folder) and not folder.is_dir():
             raise UsageError(f"{folder} is a file; {kind.one} is a folder.", "Choose another --output.")
         refuse_inputs(folder, [one for one in inputs if isinstance(one, str | Path)], inside=True)

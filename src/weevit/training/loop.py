@@ -6,6 +6,7 @@ The result depends on the recipe, the data and the first weights, and not on int
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -118,7 +119,8 @@ def resume(
     """
     folder = local(output)
     with joined() as ranks:
-        manner = _Manner(tensorboard or (folder / run_folder.BOARD).is_dir(), report, _heard(watcher, ranks))
+        board = os.path.isdir(folder / run_folder.BOARD)  # noqa: PTH112 - a name may be too long
+        manner = _Manner(tensorboard or board, report, _heard(watcher, ranks))
         say = manner.watcher.say
         return _sit(ranks, folder, manner, lambda: reopen(folder, data, minutes, say, overrides, ranks))
 
