@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +205,18 @@ def test_features_as_colours(capfd: pytest.CaptureFixture[str], photo: Path, fak
         assert sheet.width == 3 * 64 + 4 * 8
     assert run(capfd, "features", photo, *model)[0] == 2
     assert run(capfd, "features", photo, *model, "--pca", tmp_path / "pca.jpg")[0] == 2
+
+
+def test_features_as_colours_of_what_its_name_does_not_lead_to(
+    capfd: pytest.CaptureFixture[str], photo: Path, fake_tiny: Path, tmp_path: Path
+) -> None:
+    """A name that is a pattern, and a member of an archive."""
+    odd = Path(shutil.copy(photo, tmp_path / "a[1].png"))
+    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+        tar.add(photo, "inside.png")
+    drawn = []
+    for given in (photo, odd, tmp_path / "one.tar"):
+        path = tmp_path / f"{given.stem}-pca.png"
+        assert run(capfd, "features", given, "-m", fake_tiny, "--image-size", 64, "--pca", path)[0] == 0
+        drawn.append(path.read_bytes())
+    assert drawn[0] == drawn[1] == drawn[2]

@@ -135,6 +135,17 @@ def test_class_names_that_no_file_may_hold(names: Any, message: str, tmp_path: P
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize(
+    ("folder", "message"), [("s3://bucket/m", "is an address"), ("", "an empty one"), ("m\0", "has a NUL")]
+)
+def test_a_folder_that_is_none(folder: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an address a folder `s3:` was made here."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(weevit.UsageError, match=message):
+        weevit.save(micro(), folder)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_only_training_uses_may_differ(tmp_path: Path) -> None:
     model = micro(drop_rate=0.1, drop_path_rate=0.2, proj_drop_rate=0.3)
     model.norm_pre = torch.nn.Dropout(0.1)

@@ -222,6 +222,15 @@ def test_an_address(refused: Ask, name: str) -> None:
     assert "is an address" in refused(name, f"s3://bucket/x{VERBS[name].ending}", UsageError)
 
 
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.twin])
+def test_a_nul_which_no_name_has(world: Path, name: str) -> None:
+    needs(name)
+    twin = VERBS[name].twin
+    assert twin is not None
+    with pytest.raises(UsageError, match=r"NUL|holds no run"):
+        twin("out\0")
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_file_where_a_folder_is_meant(refused: Ask, world: Path, name: str) -> None:
     named(name).write_text("mine")
@@ -358,3 +367,29 @@ def test_another_run_of_the_verb(ask: Ask, world: Path, begun: Path, name: str) 
     before = contents(world / "out")
     assert "out holds a" in ask(name, "out", UsageError)
     assert contents(world / "out") == before
+
+
+# ---- names whose bytes are no UTF-8, of an old disk or archive
+
+
+@pytest.mark.parametrize("name", [name for name in VERBS if name != "eval a suite"])
+def test_names_that_are_no_text(made: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is given and what is written lies in such a folder."""
+    needs(name)
+    world = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        shutil.copytree(made, world)
+    except OSError:
+        pytest.skip("this disk takes UTF-8 only")
+    out = world / named(name)
+    if name == "resume":
+        from weevit.training.watch import Watcher
+
+        watcher = Watcher(should_stop=lambda: True)
+        weevit.train(world / "recipe.yaml", world / "data", out, report=False, watcher=watcher)
+    verb, *words = VERBS[name].words.replace("OUT", str(out)).split()
+    words = [str(world / word) if (world / word).exists() else word for word in words]
+    code = app._run([verb, *words, *(["--minutes", "0.1"] if name == "finetune" else [])])
+    said = capfd.readouterr().err
+    assert code == 0, said
+    assert out.exists()

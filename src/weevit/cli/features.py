@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from weevit.errors import UsageError
 
 if TYPE_CHECKING:
     from weevit.answers.results import Result
+    from weevit.images.source import Source
     from weevit.predict import Predictor
 
 
@@ -67,12 +69,13 @@ def features(
     answers.check_output(pca, signs.PCA, inputs, "--pca")
     sources, predictor = answers.begin(inputs, loading, quiet)
     tally = Tally()
-    stream = predictor.stream(sources, outputs=("features",), layers=blocks)
+    given: list[Source] = []
+    stream = predictor.stream(_kept(sources, given), outputs=("features",), layers=blocks)
     with answers.whole_or_nothing(output):
         counted = answers.count_all(stream, tally, images_progress(quiet))
         results: list[Result] = [answers.told(result) for result in counted]
     if tally.done and pca is not None:
-        draw_colours(pca, predictor, results)
+        draw_colours(pca, predictor, given, results)
     if tally.done and output is not None:
         shapes = write_features_npz(output, results)
         if not quiet:
@@ -81,16 +84,22 @@ def features(
     return tally.exit_code(strict)
 
 
-def draw_colours(path: Path, predictor: Predictor, results: list[Result]) -> None:
+def _kept(sources: Iterable[Source], given: list[Source]) -> Iterator[Source]:
+    """Pass sources on, and keep them: a name does not lead back to a member of an archive, or to bytes."""
+    for source in sources:
+        given.append(source)
+        yield source
+
+
+def draw_colours(path: Path, predictor: Predictor, sources: list[Source], results: list[Result]) -> None:
     """Write `--pca` for the one answered image."""
     from weevit.cli.signs import save_image
     from weevit.explain.draw import draw_principal
-    from weevit.images.sources import expand
     from weevit.store.files import write_whole
 
-    answered = [result for result in results if result.ok]
+    answered = [(source, result) for source, result in zip(sources, results, strict=True) if result.ok]
     if len(answered) != 1:
         raise UsageError(f"--pca draws one image; {len(answered)} were answered.", "Name one image.")
-    (source,) = expand(answered[0].input)
-    sheet = draw_principal(predictor.crop(source), answered[0].features)
+    ((source, result),) = answered
+    sheet = draw_principal(predictor.crop(source), result.features)
     write_whole(path, lambda file: save_image(sheet, file, "features"))

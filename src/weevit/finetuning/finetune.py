@@ -131,7 +131,7 @@ def _run(task: Task, plan: Plan, folder: Path, left: float | None, watcher: Watc
     """The run; None where it did not begin and no time is left for it."""
     if (folder / RUN).is_file():
         minutes = None if left is None else max(left / 60, 1e-3)
-        return resume(folder, task.dataset.path, minutes=minutes, report=False, watcher=watcher)
+        return resume(folder, task.recipe.data.path, minutes=minutes, report=False, watcher=watcher)
     for line in deviations(task.recipe):
         if line.partition(":")[0] in task.given:
             watcher.say(f"unlike the recipe: {line}")

@@ -120,7 +120,7 @@ class Task:
         found = override(found, words)
         dataset = with_validation(read, found.data.validation_share, found.seed)
         share = _share(found, len(dataset.split(TRAIN)), given)
-        found = override(found, [f"data.hold_out={share}", f"data.path={read.path}"])
+        found = override(found, [f"data.hold_out={share}", f"data.path={data}"])
         return cls(found, checkpoint, checkpoint, dataset, held_out(dataset, share, found.seed), given)
 
     def starting_from(self, probe: Fit) -> Task:

@@ -61,7 +61,8 @@ def write_shard(path: Path, rows: list[Row], columns: Sequence[Column], said: di
     answers = [replace(column, value=partial(answer, index)) for index, column in enumerate(columns)]
     table = arrow_table(rows, [*COMMON, *answers, *OWN], said)
     parquet = pyarrow().parquet
-    parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=len(rows))
+    with path.open("wb") as file:  # of a path pyarrow takes UTF-8 only
+        parquet.write_table(table, file, compression="none", use_dictionary=False, row_group_size=len(rows))
 
 
 def read_rows(place: Place, file: str, columns: Sequence[Column]) -> list[Row]:

@@ -14,6 +14,7 @@ from weevit.errors import UsageError
 from weevit.nn.layers import Dropout, DropPath, PatchDropout
 from weevit.nn.vit import VisionTransformer
 from weevit.store.files import writing
+from weevit.store.outputs import local
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
@@ -39,8 +40,7 @@ def save(
 
     Args:
         model: made by `create_model`; it may be compiled, or wrapped for distributed training or averaging. Its head
-            may
-            be your own: a linear layer, optionally with dropout in front of it.
+            may be your own: a linear layer, optionally with dropout in front of it.
         folder: made if needed.
         class_names: a name for each class; None for those of the loaded model.
         decision: the rule from logits to an answer; None for plain softmax.
@@ -49,12 +49,12 @@ def save(
         The checkpoint, read back.
 
     Raises:
-        UsageError: a model without preprocessing, with another number of classes than of names, or with parts that the
-            format cannot hold. Nothing is written then.
+        UsageError: an address, a model without preprocessing, with another number of classes than of names, or with
+            parts that the format cannot hold. Nothing is written then.
         CheckpointError: a weight is NaN or infinite.
         OutputError: the disk is full or the folder cannot be written.
     """
-    model = _unwrapped(model)
+    folder, model = local(folder, "folder"), _unwrapped(model)
     cfg = model.pretrained_cfg
     if not cfg:
         raise UsageError(
@@ -67,7 +67,7 @@ def save(
     tensors = {name: tensor.detach().to("cpu", torch.float32).numpy() for name, tensor in found.items()}
     extra = {"license": cfg["license"]} if cfg.get("license") else {}
     arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
-    with writing(Path(folder)):
+    with writing(folder):
         return write_checkpoint(folder, arch, tensors, spec, labels, extra, decision)
 
 

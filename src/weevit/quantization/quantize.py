@@ -38,6 +38,7 @@ from weevit.reports.page import require_jinja
 from weevit.store.files import replacing_folder
 from weevit.store.folder import Kind, held
 from weevit.store.outputs import local
+from weevit.text import one_line
 from weevit.zoo.checkpoint import Checkpoint, read_checkpoint
 from weevit.zoo.quantized import Quantization
 from weevit.zoo.writing import write_checkpoint
@@ -233,7 +234,7 @@ def write_quantized(folder: Path, predictor: Predictor, tensors: Tensors, how: Q
         OutputError: the disk is full or the folder cannot be written.
     """
     base = predictor.checkpoint
-    about = {"description": f"{base.name} in {how}."} | ({"license": base.license} if base.license else {})
+    about = {"description": f"{one_line(base.name)} in {how}."} | ({"license": base.license} if base.license else {})
     grid = None if base.architecture.position == "rope" else base.grid
     own = (base.architecture, tensors, predictor.preprocessing, base.labels, about, base.decision, grid)
     return write_checkpoint(folder, *own, quantization=how)

@@ -108,7 +108,7 @@ def text() -> Kind:
         if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > _LONGEST:
             raise ValueError
         try:
-            value.encode()
+            value.encode("utf-8", "surrogateescape")  # a file's name may have bytes that are not UTF-8
         except UnicodeEncodeError:  # half a character, as YAML can spell it
             raise ValueError from None
         return value

@@ -121,7 +121,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Read `run.json`; TrainingError where it is damaged, or of another schema."""
     path = folder / RUN
     try:
-        content = parse_json_object(read_own(path, MAX_RECORD_BYTES), str(path))
+        content = parse_json_object(read_own(path, MAX_RECORD_BYTES), str(path), paths=True)
         if content.pop("schema", None) != SCHEMA:
             raise MalformedFileError("it is of another kind")
         check_facts(content, str(path))

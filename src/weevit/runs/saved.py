@@ -120,7 +120,7 @@ def read_saved(path: Path) -> Saved:
     """Read `state.json` of a checkpoint; TrainingError for another schema, or what weevit does not write."""
     file = path / STATE
     try:
-        content = parse_json_object(read_own(file, MAX_RECORD_BYTES), str(file))
+        content = parse_json_object(read_own(file, MAX_RECORD_BYTES), str(file), paths=True)
         schema = content.pop("schema", None)
         if schema != SCHEMA:
             raise TrainingError(

@@ -77,9 +77,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
 
 
 def stamped(text: str) -> str:
-    """Lines of a log, each with the time."""
+    """Lines of a log, each with the time; names of files that are no text are spelled out."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return "".join(f"{now}  {line}\n" for line in text.splitlines())
+    return "".join(f"{now}  {line}\n" for line in text.splitlines()).encode("utf-8", "backslashreplace").decode()
 
 
 def as_bytes(content: Content) -> bytes:

@@ -33,6 +33,8 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
         )
     if not text:
         raise UsageError(f"{option} is the name of a file or folder: an empty one was given.", f"{option} out")
+    if "\0" in text:
+        raise UsageError(f"{option} is the name of a file or folder, and {text!r} has a NUL, which none has.")
     if text == "-":
         raise UsageError(
             f"{option} is the name of a file or folder: '-' was given, and stdout is neither.",

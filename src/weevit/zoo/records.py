@@ -190,7 +190,7 @@ def read_record_file(cls: type[T], path: Path, schema: str = "", limit: int = MA
 
 def parse_record(cls: type[T], content: bytes, where: str, schema: str = "") -> T:
     """The record in a file's bytes; MalformedFileError as `read_record_file`."""
-    raw = parse_json_object(content, where)
+    raw = parse_json_object(content, where, paths=True)
     if schema and raw.pop("schema", None) != schema:
         raise MalformedFileError(f"{where} is not of the kind {schema}.")
     return read_record(cls, raw, where)

@@ -15,12 +15,13 @@ from weevit.errors import MalformedFileError
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
+def parse_json_object(text: bytes, what: str, paths: bool = False) -> dict[str, Any]:
     """Parse one JSON object.
 
     Args:
         text: UTF-8 bytes, of a size that the caller has limited.
         what: the file's name, for errors.
+        paths: whether paths stand in it, as Python spells them: a byte that is not UTF-8 is a surrogate from U+DC80 on.
 
     Raises:
         MalformedFileError: not UTF-8, not JSON, not an object, equal keys, `NaN` or `Infinity`, nested too deep, a lone
@@ -36,7 +37,7 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         raise MalformedFileError(f"{what} is not valid JSON: {error}.") from None
     try:
         if _HALF.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape" if paths else "strict")
     except UnicodeEncodeError:
         raise MalformedFileError(f"{what} has half a character in it (a lone surrogate), which is not text.") from None
     if not isinstance(value, dict):
