@@ -49,6 +49,11 @@ def some(names: Sequence[str], shown: int) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """3, `image` -> `3 images`; 1 -> `1 image`."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 def span(seconds: float) -> str:
     """`45 s`, `12 min`, `3.4 h`."""
     if seconds < 120:

@@ -25,7 +25,7 @@ def test_the_table_ends_with_what_to_type(capfd: pytest.CaptureFixture[str]) -> 
     lines = capfd.readouterr().out.splitlines()
     assert cpu().name in lines[0]
     assert "64 px" in lines[0]
-    assert "1 thread (as asked) · 1 rounds · 20" in lines[0]
+    assert "1 thread (as asked) · 1 round · 20" in lines[0]
     assert [line.split()[:2] for line in lines if line.endswith("the default")] == [
         ["1", "onnxruntime"],
         ["4", "onnxruntime"],

@@ -14,8 +14,9 @@ from weevit.evaluation.report import short_path, tile
 from weevit.images.source import Source
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
-from weevit.reports.page import counted, number, render
+from weevit.reports.page import number, render
 from weevit.reports.thumbnails import thumbnail
+from weevit.text import counted
 
 _GROUPS, _SUSPECTS, _PAIRS = 18, 36, 12
 """Findings that are shown as images; the list of fixes has all of them."""

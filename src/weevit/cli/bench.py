@@ -13,6 +13,7 @@ from weevit.cli.card import bench_search, search_option
 from weevit.cli.console import say, say_json, tell
 from weevit.cli.load import LoadOptions, bench_server, load_options
 from weevit.errors import UsageError
+from weevit.text import counted
 
 if TYPE_CHECKING:
     from weevit.engine.bench import Bench, Speed
@@ -90,7 +91,7 @@ def bench(
     spec = checkpoint.preprocessing
     height, width = (spec.height, spec.width) if side is None else (side, side) if isinstance(side, int) else side
     if not json_lines:
-        tell(f"measuring {checkpoint.name}: {rounds} rounds of each batch size ...")
+        tell(f"measuring {checkpoint.name}: {counted(rounds, 'round')} of each batch size ...")
     found = measure(checkpoint, Request(height, width), sizes, rounds, chosen)
     facts = {"model": checkpoint.name, "sha256": checkpoint.sha256, "height": height, "width": width}
     facts |= {"threads": chosen.count, "threads_reason": chosen.reason}
@@ -100,7 +101,7 @@ def bench(
     plural = "" if chosen.count == 1 else "s"
     size = f"{height}" if height == width else f"{height} x {width}"
     on = f"{found.instruction_set}, {chosen.count} thread{plural} ({chosen.reason})"
-    say(f"{checkpoint.name} · {size} px · {on} · {found.rounds} rounds · {found.date}", *table(found))
+    say(f"{checkpoint.name} · {size} px · {on} · {counted(found.rounds, 'round')} · {found.date}", *table(found))
     return 0
 
 

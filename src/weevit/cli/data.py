@@ -10,7 +10,7 @@ import click
 
 from weevit.cli import options
 from weevit.cli.console import EXIT_SOME_FAILED, say, say_json, tell
-from weevit.text import kinds, typed
+from weevit.text import counted, kinds, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def _contents(found: DataCheck) -> Iterator[str]:
     counts = Counter(image.split for image in found.images)
     splits = ", ".join(f"{name} {counts[name]:,}" for name in found.counts)
     if found.classes:
-        yield f"{len(found.images):,} images of {len(found.classes):,} classes: {splits}"
+        yield f"{counted(len(found.images), 'image')} of {counted(len(found.classes), 'class', 'classes')}: {splits}"
         yield listed(found.classes)
     else:
         yield f"{len(found.images):,} images without labels: {splits}"

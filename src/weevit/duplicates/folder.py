@@ -21,12 +21,12 @@ from weevit.errors import ImageError, MalformedFileError, UsageError
 from weevit.images.decode import Limits
 from weevit.images.source import Source, open_image
 from weevit.reports.grid import TEMPLATE, Group, Item, Section, grid_page
-from weevit.reports.page import counted, is_page, number, require_jinja
+from weevit.reports.page import is_page, number, require_jinja
 from weevit.reports.thumbnails import jpeg
 from weevit.store.files import replacing_folder
 from weevit.store.folder import FAILURE_COLUMNS, FAILURES, Kind, check_folder, held
 from weevit.store.outputs import first_line, local
-from weevit.text import csv_bytes, csv_row, typed
+from weevit.text import counted, csv_bytes, csv_row, typed
 from weevit.zoo.records import read_record_file
 
 SCHEMA = "weevit.duplicates/1"

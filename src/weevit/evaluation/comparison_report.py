@@ -6,7 +6,8 @@ from typing import Any
 
 from weevit.evaluation.report import coverage_chart, gallery_item, model_line, named, short_name, short_path, sure, tile
 from weevit.evaluation.results import Comparison, Evaluation
-from weevit.reports.page import counted, number, percent, points, render
+from weevit.reports.page import number, percent, points, render
+from weevit.text import counted
 
 _SHOWN = 12
 _CLASSES = 30

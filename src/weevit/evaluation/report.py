@@ -14,9 +14,9 @@ from weevit.evaluation.metrics import NO_ANSWER, wilson
 from weevit.evaluation.results import Evaluation, ModelFacts
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
-from weevit.reports.page import counted, interval, number, percent, render
+from weevit.reports.page import interval, number, percent, render
 from weevit.reports.thumbnails import thumbnail
-from weevit.text import kinds
+from weevit.text import counted, kinds
 from weevit.zoo.weights import BY_NAME
 
 _SMALL = 30

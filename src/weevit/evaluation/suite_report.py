@@ -8,7 +8,8 @@ from weevit.evaluation.report import model_line, short_name, tile
 from weevit.evaluation.results import SetResult, SuiteEvaluation
 from weevit.reports import charts
 from weevit.reports.axes import Axis
-from weevit.reports.page import counted, number, percent, render
+from weevit.reports.page import number, percent, render
+from weevit.text import counted
 
 
 def suite_page(suite: SuiteEvaluation) -> str:

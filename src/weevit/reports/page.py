@@ -17,7 +17,7 @@ from typing import Any
 
 from weevit._version import __version__
 from weevit.store.extras import needed
-from weevit.text import on_screen
+from weevit.text import counted, on_screen
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -85,11 +85,6 @@ def interval(bounds: Sequence[float] | None) -> str:
         return "–"
     low, high = bounds
     return f"{100 * low:.1f}{NO_BREAK}–{NO_BREAK}{100 * high:.1f}{NO_BREAK}%"
-
-
-def counted(count: int, one: str, several: str = "") -> str:
-    """3, `image` -> `3 images`; 1 -> `1 image`."""
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def _shown(value: Any) -> Any:

@@ -11,11 +11,12 @@ from urllib.parse import quote
 from weevit.engine.ahead import map_ahead
 from weevit.images.source import Source
 from weevit.reports.grid import TEMPLATE, Group, Item, Section, grid_page
-from weevit.reports.page import counted, is_page, require_jinja
+from weevit.reports.page import is_page, require_jinja
 from weevit.reports.thumbnails import thumbnail
 from weevit.search.index import Hit, Index, image_of
 from weevit.store.files import write_file
 from weevit.store.outputs import check_file
+from weevit.text import counted
 
 SHOWN = 5_000
 """Hits with a thumbnail of about 5 KB each; the page of more would be too large to open."""

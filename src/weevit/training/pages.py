@@ -23,11 +23,11 @@ from weevit.recipes.recipe_file import write_value
 from weevit.recipes.schema import Recipe
 from weevit.reports import charts
 from weevit.reports.axes import Axis, Svg
-from weevit.reports.page import counted, interval, number, percent, render
+from weevit.reports.page import interval, number, percent, render
 from weevit.reports.thumbnails import in_page
 from weevit.runs.folder import EVALUATION, MODEL, REPORT, TRAINING
 from weevit.store.files import write_file
-from weevit.text import span
+from weevit.text import counted, span
 from weevit.training.plots import PANELS, to_pixels
 from weevit.training.results import Run, failures
 from weevit.training.watch import SHARES, shown
