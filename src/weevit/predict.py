@@ -23,7 +23,7 @@ from weevit.answers.pipeline import Pipeline
 from weevit.answers.results import Array, Result, assemble, rows_not_finite, unit_length
 from weevit.arguments import MAX_BATCH, flag, one_of, whole
 from weevit.engine.choice import Engine, Precision, choose
-from weevit.engine.session import Request, block_indices, open_session, refuse_overflow
+from weevit.engine.session import Request, bits_of, block_indices, open_session, refuse_overflow
 from weevit.engine.threads import choose_threads
 from weevit.errors import ImageError, InputsFailedError, UsageError
 from weevit.images.budget import until_cropped
@@ -81,7 +81,7 @@ class Predictor:
         self.engine, self.precision, self.device = way.engine, way.precision, way.device
         batch_size = way.batch_size if batch_size is None else batch_size
         batch_size = whole("batch_size", batch_size, 1, MAX_BATCH, "a batch has at least one image")
-        refuse_overflow(checkpoint, way.engine)  # before a folder is made for its answers
+        refuse_overflow(checkpoint.name, bits_of(checkpoint), way.engine)  # before a folder is made for its answers
         self.checkpoint, self.threads = checkpoint, choose_threads(threads)
         self.preprocessing = checkpoint.preprocessing
         if image_size is not None:

@@ -86,6 +86,18 @@ def test_a_refused_engine_leaves_no_folder(
     assert app._run([*words, "onnxruntime"]) == 0
 
 
+def test_a_model_that_openvino_could_not_compute_is_refused_before_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(session, "cpu", lambda: AVX2)
+    first, told = weevit.load("digits", engine="openvino", cache=False), []
+    with pytest.raises(UsageError, match="overflow on this processor"):
+        quantize(first, DIGITS, tmp_path / "q", images=32, held_out=16, bits=8, watch=lambda *stage: told.append(stage))
+    assert not told
+    assert not (tmp_path / "q").exists()
+
+
 EMULATED = """
 import sys
 import numpy as np

@@ -24,7 +24,17 @@ from weevit.errors import EngineError, OutputError, UsageError
 from weevit.store.cache import tell_unkept
 from weevit.zoo.checkpoint import Checkpoint
 
-__all__ = ["Outputs", "Pixels", "Request", "Session", "block_indices", "graph_key", "open_session", "refuse_overflow"]
+__all__ = [
+    "Outputs",
+    "Pixels",
+    "Request",
+    "Session",
+    "bits_of",
+    "block_indices",
+    "graph_key",
+    "open_session",
+    "refuse_overflow",
+]
 
 
 def block_indices(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
@@ -68,7 +78,7 @@ def open_session(
         EngineError: the engine refused the graph.
     """
     check(engine, precision)
-    refuse_overflow(checkpoint, engine)
+    refuse_overflow(checkpoint.name, bits_of(checkpoint), engine)
     if engine == "openvino":
         return open_openvino(_build(checkpoint, request, "standard"), threads, precision)
     if engine == "torch":
@@ -124,23 +134,37 @@ def _onnxruntime(checkpoint: Checkpoint, request: Request, threads: int, cache: 
     return InPairs(opens, threads)
 
 
-def refuse_overflow(checkpoint: Checkpoint, engine: Engine) -> None:
+def refuse_overflow(name: str, bits: int | None, engine: Engine) -> None:
     """Refuse an engine that has no exact integer products on this processor, where a model needs them.
+
+    Args:
+        name: of the model.
+        bits: of its weights; None where it is not quantised.
+        engine: that is to compute it.
 
     Raises:
         UsageError: it is OpenVINO, and the model is such one.
     """
-    if engine == "openvino" and needs_exact(checkpoint):
+    if engine == "openvino" and overflows(bits):
         raise UsageError(
-            f"OpenVINO's integer products overflow on this processor ({cpu().name}) with the 8-bit weights of "
-            f"{checkpoint.name}.",
+            f"OpenVINO's integer products overflow on this processor ({cpu().name}) with the 8-bit weights of {name}.",
             "--engine onnxruntime   has exact ones; weevit quantize --bits 7   makes a model for both",
         )
 
 
-def needs_exact(checkpoint: Checkpoint) -> bool:
+def overflows(bits: int | None) -> bool:
     """Whether integer products would overflow here: 8-bit weights, and a processor that adds them up in 16 bits."""
-    return checkpoint.quantization is not None and checkpoint.quantization.bits == 8 and not cpu().vnni
+    return bits == 8 and not cpu().vnni
+
+
+def bits_of(checkpoint: Checkpoint) -> int | None:
+    """Bits of the weights; None where it is not quantised."""
+    return None if checkpoint.quantization is None else checkpoint.quantization.bits
+
+
+def needs_exact(checkpoint: Checkpoint) -> bool:
+    """Whether a model needs integer products that the fastest kernels here do not have."""
+    return overflows(bits_of(checkpoint))
 
 
 def _cached(checkpoint: Checkpoint, request: Request) -> Path | bytes:

@@ -18,7 +18,7 @@ from weevit.datasets.dataset import Dataset
 from weevit.datasets.read import check_there
 from weevit.engine.ahead import batches
 from weevit.engine.machine import cpu
-from weevit.engine.session import Pixels
+from weevit.engine.session import Pixels, refuse_overflow
 from weevit.errors import DatasetError
 from weevit.predict import Predictor, load
 from weevit.quantization.choose import Model, Tensors, quantized
@@ -87,7 +87,8 @@ def quantize(
         What was measured; `passed` says whether the model was written.
 
     Raises:
-        UsageError: an invalid setting, a model that is quantised already, or a folder that holds something else.
+        UsageError: an invalid setting, one that this processor does not compute exactly with the model's engine, a
+            model that is quantised already, or a folder that holds something else.
         DatasetError: nothing there, or too few images.
         MissingExtraError: jinja2 or filelock is not installed.
         OutputError: the folder cannot be written.
@@ -120,6 +121,7 @@ class _Run:
         start = time.monotonic()
         predictor, counts = self.predictor, (self.settings.images, self.settings.held_out)
         predictor.checkpoint.check_floats()
+        refuse_overflow(f"int8 {predictor.checkpoint.name}", self.settings.bits, predictor.engine)
         # ---- integers
         images = None if data is None else choose_images(data, predictor, counts, self.settings.seed)
         observed = None if images is None else self._observe(images.calibration)
