@@ -241,6 +241,13 @@ def test_columns_that_contradict_are_refused(tmp_path: Path, head: str, cells: s
         read_dataset(table(tmp_path, f"path,label,{head}\n0.png,a,{cells}\n"))
 
 
+def test_a_label_beside_several_is_refused(tmp_path: Path) -> None:
+    """A photo agency's table has tags besides: each of them would be a class."""
+    with pytest.raises(DatasetError, match="a column for the label of an image, and another one for several") as caught:
+        read_dataset(table(tmp_path, "path,label,tags\n0.png,hat,warm;red\n1.png,shoe,\n"))
+    assert "Rename the one that is not meant: label, class" in caught.value.hint
+
+
 def test_columns_that_were_not_used_are_named(tmp_path: Path) -> None:
     dataset = read_dataset(table(tmp_path, "width,path,label,is_valid,fold,id\n4,0.png,a,0,3,x\n4,1.png,b,0,3,y\n"))
     assert dataset.notes == (f"columns of {tmp_path / 't.csv'} that were not used: width, fold",)

@@ -340,6 +340,14 @@ def test_data_that_cannot_be_fitted_to(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_table_without_a_label_is_refused(own_shop: Path, predictor: Predictor, cache: Path, tmp_path: Path) -> None:
+    """With a column for several labels, none is a valid number of them."""
+    (tmp_path / "t.csv").write_text("path,labels\n" + "".join(f"{path},\n" for path in own_shop.rglob("*.png")))
+    with pytest.raises(weevit.DatasetError, match="has no class: no image has a label"):
+        fit(tmp_path / "t.csv", tmp_path / "run", predictor, cache=cache)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

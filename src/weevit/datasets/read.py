@@ -182,6 +182,12 @@ def _read_table(found: Found, file: File, split: str) -> None:
             found.unread.append(source)
             continue
         *where, many, one = values
+        if many is not None and one is not None and one != "":
+            raise DatasetError(
+                f"{file.name} has a column for the label of an image, and another one for several labels.",
+                f"Rename the one that is not meant: {', '.join(TARGETS)} are for one, and {', '.join(LABELS_COLUMNS)} "
+                "for several.",
+            )
         labels = _labels(many, one)
         found.multi_label = found.multi_label or isinstance(many, str | list) or isinstance(one, list)
         found.add(_where(file, where) or split, source, labels)
