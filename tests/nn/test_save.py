@@ -239,3 +239,15 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(weevit.OutputError, match=r"file/m cannot be written: Not a directory\."):
         weevit.save(micro(), tmp_path / "file" / "m")
+
+
+def test_an_address_is_no_folder_and_a_tilde_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder, said in (("s3://bucket/m", "is an address"), ("", "an empty one was given")):
+        with pytest.raises(weevit.UsageError, match=said):
+            weevit.save(micro(), folder)
+    assert list(tmp_path.iterdir()) == []
+    assert weevit.save(micro(), "~/m").path == tmp_path / "home" / "m" / "model.safetensors"

@@ -78,7 +78,7 @@ def check_data(
         OutputError: the findings cannot be written.
     """
     start = time.monotonic()
-    with writable(output, fix_list, data, model):
+    with writable(output, fix_list, data, model) as (report, fixes):
         dataset, unusual, differences = _read(data)
         if embeddings and dataset.classes:
             require_sklearn()
@@ -92,7 +92,7 @@ def check_data(
             checked.embed(predictor)
         found = replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
         found = replace(found, seconds=time.monotonic() - start)
-        write_check(found, output, fix_list)
+        write_check(found, report, fixes)
     return found
 
 

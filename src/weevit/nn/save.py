@@ -14,6 +14,7 @@ from weevit.errors import UsageError
 from weevit.nn.layers import Dropout, DropPath, PatchDropout
 from weevit.nn.vit import VisionTransformer
 from weevit.store.files import writing
+from weevit.store.outputs import local
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.decision import Decision
 from weevit.zoo.labels import Label
@@ -54,6 +55,7 @@ def save(
         CheckpointError: a weight is NaN or infinite.
         OutputError: the disk is full or the folder cannot be written.
     """
+    folder = local(folder, "folder")
     model = _unwrapped(model)
     cfg = model.pretrained_cfg
     if not cfg:
@@ -67,7 +69,7 @@ def save(
     tensors = {name: tensor.detach().to("cpu", torch.float32).numpy() for name, tensor in found.items()}
     extra = {"license": cfg["license"]} if cfg.get("license") else {}
     arch = replace(model.arch, pool=model.global_pool or model.arch.pool)
-    with writing(Path(folder)):
+    with writing(folder):
         return write_checkpoint(folder, arch, tensors, spec, labels, extra, decision)
 
 
