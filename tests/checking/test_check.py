@@ -337,6 +337,12 @@ def test_what_cannot_be_written_is_refused_before_a_image_is_read(
         check_data(messy, embeddings=False, **own)
 
 
+def test_a_text_is_no_truth_value(tmp_path: Path) -> None:
+    """The word no would ask a model, and fetch it."""
+    with pytest.raises(UsageError, match="embeddings is True or False: 'no' was given"):
+        check_data(labelled.folder(tmp_path, {"a": 1, "b": 1}), embeddings="no")  # type: ignore[arg-type]
+
+
 def test_without_scikit_learn_the_rest_is_still_checked(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sklearn", "sklearn.linear_model"):
         monkeypatch.setitem(sys.modules, name, None)

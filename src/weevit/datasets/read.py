@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weevit.arguments import flag
 from weevit.datasets.dataset import ALL, TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.folders import read_folder
 from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
@@ -55,7 +56,8 @@ def read_dataset(
         UsageError: no path, or a table without the columns it needs.
         MissingExtraError: Parquet without pyarrow.
     """
-    return assemble(find(path), classes, allow_missing)
+    missing = flag("allow_missing", allow_missing)
+    return assemble(find(path), classes, missing)
 
 
 def find(path: str | os.PathLike[str]) -> Found:
