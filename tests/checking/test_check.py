@@ -324,7 +324,10 @@ def test_a_page_alone(messy: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "own",
-    [{"fix_list": "fixes.txt"}, {"output": "file"}, {"output": "file/report"}, {"fix_list": "file/fixes.csv"}],
+    [
+        *({"fix_list": "fixes.txt"}, {"output": "file"}, {"output": "file/report"}, {"fix_list": "file/fixes.csv"}),
+        *({"output": "one.csv", "fix_list": "one.csv"}, {"output": "one.csv/page.html", "fix_list": "one.csv"}),
+    ],
 )
 def test_what_cannot_be_written_is_refused_before_a_image_is_read(
     messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any]

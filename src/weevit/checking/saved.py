@@ -16,8 +16,8 @@ from weevit.errors import UsageError
 from weevit.evaluation.saved import check_report, report, reporting, write_report
 from weevit.reports.page import is_page, require_jinja
 from weevit.store.files import finite, write_file
-from weevit.store.outputs import check_file, first_line, local
-from weevit.text import csv_bytes, csv_row
+from weevit.store.outputs import check_file, first_line, free_name, local
+from weevit.text import csv_bytes, csv_row, typed
 
 SCHEMA = "weevit.data-check/2"
 _FIX_COLUMNS = [field.name for field in fields(Fix)]
@@ -41,10 +41,19 @@ def check_output(output: Path | None, fix_list: Path | None, *inputs: object) ->
     elif output is not None:
         check_report(output, CHECK, inputs)
     if fix_list is not None:
+        _refuse_one_place(output, fix_list)
         ours = CHECK.unfinished[FIX_LIST]
         check_file(fix_list, ours, "list of weevit data check", inputs, "--fix-list", made=True)
         if fix_list.suffix.lower() != ".csv":
             raise UsageError(f"A fix list ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
+
+
+def _refuse_one_place(output: Path | None, fix_list: Path) -> None:
+    if output is not None and fix_list.absolute() in (output.absolute(), *output.absolute().parents):
+        raise UsageError(
+            f"--output is {str(output)!r}, and --fix-list is {str(fix_list)!r}: both cannot be written.",
+            f"--fix-list {typed(free_name(fix_list))}",
+        )
 
 
 @contextmanager
