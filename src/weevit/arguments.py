@@ -94,9 +94,14 @@ def within(name: str, value: float, low: float, high: float) -> float:
     Raises:
         UsageError: it is not a number, or not within them.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    if not is_number(value) or not low <= value <= high:
         raise UsageError(f"{name} is a number from {low:g} to {high:g}: {_short(value)} was given.")
     return value
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number: no truth value, and no text."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:

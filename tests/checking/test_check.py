@@ -324,7 +324,10 @@ def test_a_page_alone(messy: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "own",
-    [{"fix_list": "fixes.txt"}, {"output": "file"}, {"output": "file/report"}, {"fix_list": "file/fixes.csv"}],
+    [
+        *({"fix_list": "fixes.txt"}, {"output": "file"}, {"output": "file/report"}, {"fix_list": "file/fixes.csv"}),
+        *({"output": "one.csv", "fix_list": "one.csv"}, {"output": "one.csv/page.html", "fix_list": "one.csv"}),
+    ],
 )
 def test_what_cannot_be_written_is_refused_before_a_image_is_read(
     messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any]
@@ -335,6 +338,12 @@ def test_what_cannot_be_written_is_refused_before_a_image_is_read(
     monkeypatch.setattr("weevit.checking.check.look_at", lambda *arguments: pytest.fail("a image was read"))
     with pytest.raises(UsageError):
         check_data(messy, embeddings=False, **own)
+
+
+def test_a_text_is_no_truth_value(tmp_path: Path) -> None:
+    """The word no would ask a model, and fetch it."""
+    with pytest.raises(UsageError, match="embeddings is True or False: 'no' was given"):
+        check_data(labelled.folder(tmp_path, {"a": 1, "b": 1}), embeddings="no")  # type: ignore[arg-type]
 
 
 def test_without_scikit_learn_the_rest_is_still_checked(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

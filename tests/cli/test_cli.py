@@ -400,6 +400,18 @@ def test_embed_into_parquet(weevit: Shell, photos_and_worse: Path, fake_tiny: Pa
     assert len(rows[0]["embedding"]) == 192
 
 
+def test_embed_into_parquet_has_a_row_for_each_failure_of_failures_only(
+    weevit: Shell, fake_tiny: Path, tmp_path: Path
+) -> None:
+    """As classify does; an earlier file would be taken for the answer."""
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "vectors.parquet"
+    assert weevit("embed", "gone.png", "-m", fake_tiny, "--image-size", 64, "-o", path).code == 1
+    assert [(row["input"], row["status"], row["embedding"]) for row in read_rows(path)] == [
+        ("gone.png", "missing", None)
+    ]
+
+
 def test_embed_says_where_it_needs_to_know(weevit: Shell, photos_and_worse: Path) -> None:
     said = weevit("embed", photos_and_worse)
     assert said.code == 2

@@ -187,6 +187,24 @@ def test_what_cannot_be_meant(cli: Cli, words: tuple[str, ...], said: str) -> No
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"thesis.tex": ""}, "holds no run, but thesis.tex.\nweevit train RECIPE"),
+        ({"run.json": '{"schema": "weevit.fit/2"}'}, "holds no run, but run.json.\nweevit train RECIPE"),
+        ({"begun.json": "{}"}, "holds no run, but begun.json.\nweevit finetune DATA -o mine   resumes"),
+    ],
+)
+def test_what_is_no_run_is_not_resumed(cli: Cli, files: dict[str, str], said: str) -> None:
+    """The hint was one for an output: --output mine-2, which resume does not have."""
+    Path("mine").mkdir()
+    for name, text in files.items():
+        (Path("mine") / name).write_text(text)
+    code, _, told = cli("resume", "mine")
+    assert code == 2
+    assert said in told
+
+
 # ---- the live view
 
 

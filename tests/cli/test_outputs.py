@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,6 +234,58 @@ def test_python_refuses_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) 
             with pytest.raises(UsageError, match=r"is an address|is not empty|would be lost"):
                 call(output)
     assert (folder / "notes" / "report.html").read_text() == "mine"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("line", "made"),
+    [
+        ("classify cat.png -m digits --output=~/a.csv", "a.csv"),
+        ("classify cat.png -m digits --output=~/job", "job/job.json"),
+        ("embed cat.png -m digits --output=~/v.npy", "v.ids.txt"),
+        ("features cat.png -m digits --pca=~/p.png", "p.png"),
+        ("data check data --no-embeddings --fix-list=~/f.csv --output=~/check", "check/report.json f.csv"),
+        ("fit data -m digits --output=~/mine --folds 2", "mine/model/config.json"),
+    ],
+)
+def test_a_tilde_that_no_shell_expanded_is_the_home_folder(
+    says: Says, folder: Path, home: Path, line: str, made: str
+) -> None:
+    """No shell expands it behind `=`: a folder called `~` was made, which nobody deletes without fear."""
+    assert says(line)[0] == 0
+    assert all((home / name).is_file() for name in made.split())
+    assert not (folder / "~").exists()
+
+
+def test_a_tilde_in_python(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jinja2")
+    monkeypatch.chdir(folder)
+    weevit.fit("data", "~/mine", "digits", folds=2)
+    weevit.evaluate("~/mine", "data", "~/eval")
+    weevit.compare("~/mine", "~/mine", "data", "~/both")
+    weevit.check_data("data", output="~/page.html", fix_list="~/fixes.csv", embeddings=False)
+    weevit.find_duplicates("data", output="~/dups", embeddings=False)
+    weevit.run_job(weevit.load("digits"), "data", "~/job")
+    assert len(weevit.read_results("~/job")) == 6
+    assert {path.name for path in home.iterdir()} == {"mine", "eval", "both", "page.html", "fixes.csv", "dups", "job"}
+    assert not (folder / "~").exists()
+
+
+@pytest.mark.parametrize("output", [None, 5, ""])
+def test_what_is_no_name_is_no_output(folder: Path, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for call in (
+        lambda: weevit.fit("data", output, "digits"),
+        lambda: weevit.check_data("data", fix_list=output or "", embeddings=False),
+    ):
+        with pytest.raises(UsageError, match="is the name of a file or folder"):
+            call()
 
 
 def test_other_capitals_are_the_same_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,14 @@ def test_nothing_on_stdin_is_an_error(given: Any, monkeypatch: pytest.MonkeyPatc
         read_inputs(["-"])
 
 
+@pytest.mark.parametrize("words", [["-", "cat.png"], ["cat.png", "-"], ["-", "-"]])
+def test_stdin_beside_others_is_refused(words: list[str]) -> None:
+    """It was looked for as a file, and stdin was not read."""
+    with pytest.raises(UsageError, match="stands alone"):
+        read_inputs(words)
+    assert [source.name for source in read_inputs(["./-"])] == ["-"]
+
+
 @pytest.mark.parametrize("words", [[""], ["a.png", "  "], ["\t"]])
 def test_an_empty_word_is_an_error_and_never_the_folder(words: list[str]) -> None:
     with pytest.raises(UsageError, match="An input is a path"):

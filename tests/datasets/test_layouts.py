@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import labelled
@@ -157,6 +158,38 @@ def test_splits_in_several_tars(tmp_path: Path) -> None:
     assert list(read_dataset(tmp_path / "*.tar").splits) == ["train", "validation"]
 
 
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (("train-0", "train-1", "val-0"), "*.tar"),
+        (("train/0", "train/1", "val/0"), "*/*.tar"),
+        (("train/0", "train/1", "val/0"), "**/*.tar"),
+    ],
+)
+def test_splits_in_the_names_of_a_pattern(tmp_path: Path, names: Sequence[str], word: str) -> None:
+    """As of a folder: test images would be trained on."""
+    for name in names:
+        labelled.tar(tmp_path / f"{name}.tar", {"x": "ab"})
+    assert counts(read_dataset(tmp_path / word)) == {"train": {"a": 2, "b": 2}, "validation": {"a": 1, "b": 1}}
+
+
+def test_a_pattern_of_one_split_is_all(tmp_path: Path) -> None:
+    labelled.tar(tmp_path / "train" / "test-0.tar", {"x": "ab"})
+    assert counts(read_dataset(tmp_path / "train" / "test-{0..0}.tar")) == {"all": {"a": 1, "b": 1}}
+
+
+def test_a_pattern_of_which_some_names_say_their_split_is_refused(tmp_path: Path) -> None:
+    for name in ("train-0", "more-0"):
+        labelled.tar(tmp_path / f"{name}.tar", {"x": "ab"})
+    with pytest.raises(DatasetError, match=r"more-0\.tar: its name does not begin with a split's"):
+        read_dataset(tmp_path / "*.tar")
+
+
+def test_a_pattern_that_nothing_fits_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"x-\*\.csv: no file has a name like this"):
+        read_dataset(tmp_path / "x-*.csv")
+
+
 def test_members_beside_the_splits_are_refused(tmp_path: Path) -> None:
     labelled.tar(tmp_path / "a.tar", {"train": "ab", "other": "b"})
     with pytest.raises(DatasetError, match="1 rows have no split"):
@@ -208,9 +241,32 @@ def test_columns_that_contradict_are_refused(tmp_path: Path, head: str, cells: s
         read_dataset(table(tmp_path, f"path,label,{head}\n0.png,a,{cells}\n"))
 
 
+def test_a_label_beside_several_is_refused(tmp_path: Path) -> None:
+    """A photo agency's table has tags besides: each of them would be a class."""
+    with pytest.raises(DatasetError, match="a column for the label of an image, and another one for several") as caught:
+        read_dataset(table(tmp_path, "path,label,tags\n0.png,hat,warm;red\n1.png,shoe,\n"))
+    assert "Rename the one that is not meant: label, class" in caught.value.hint
+
+
 def test_columns_that_were_not_used_are_named(tmp_path: Path) -> None:
     dataset = read_dataset(table(tmp_path, "width,path,label,is_valid,fold,id\n4,0.png,a,0,3,x\n4,1.png,b,0,3,y\n"))
     assert dataset.notes == (f"columns of {tmp_path / 't.csv'} that were not used: width, fold",)
+
+
+@pytest.mark.parametrize("word", ["t*.csv", "t{1..2}.csv"])
+def test_tables_by_pattern_are_read_as_one_is(tmp_path: Path, word: str) -> None:
+    """With all their columns: the split, several labels."""
+    for number, split in ((1, "train"), (2, "test")):
+        table(tmp_path, f"path,labels,split,width\n0.png,a;b,{split},9\n1.png,b,train,9\n").rename(
+            tmp_path / f"t{number}.csv"
+        )
+    dataset = read_dataset(tmp_path / word, allow_missing=True)
+    assert dataset.multi_label
+    assert {name: split.targets.tolist() for name, split in dataset.splits.items()} == {
+        "train": [[1, 1], [0, 1], [0, 1]],
+        "test": [[1, 1]],
+    }
+    assert dataset.notes == (f"columns of {tmp_path / 't1.csv'}, {tmp_path / 't2.csv'} that were not used: width",)
 
 
 def test_the_hubs_names_of_classes(tmp_path: Path) -> None:

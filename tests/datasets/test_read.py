@@ -520,6 +520,11 @@ def test_the_shared_clothes(shared: Path) -> None:
     assert dataset.notes == ()
 
 
+def test_a_text_is_no_truth_value(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="allow_missing is True or False: 'no' was given"):
+        read_dataset(labelled.folder(tmp_path, {"train/a": 1, "train/b": 1}), allow_missing="no")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("data", [None, 3, ["digits"]])
 def test_data_is_one_path(data: object) -> None:
     with pytest.raises(weevit.UsageError, match="Data is one path or pattern"):

@@ -316,6 +316,18 @@ def test_a_class_that_broken_images_leave_with_one_is_named(tune: Any, data: Pat
             tune(f"data.hold_out={share}", data=folder)
 
 
+@pytest.mark.parametrize(("label", "said"), [("label", "has one class, 'hat'"), ("labels", "no image has a label")])
+def test_classes_that_cannot_be_told_apart_are_refused_at_once(
+    tune: Callable[..., FineTuned], data: Path, tmp_path: Path, label: str, said: str
+) -> None:
+    """Before a head is fitted, and without a folder."""
+    rows = [f"{path},{'hat' if label == 'label' else ''}\n" for path in data.rglob("*.png")]
+    (tmp_path / "t.csv").write_text(f"path,{label}\n{''.join(rows)}")
+    with pytest.raises(DatasetError, match=said):
+        tune(data=tmp_path / "t.csv")
+    assert not (tmp_path / "out").exists()
+
+
 # ---- time
 
 

@@ -340,10 +340,23 @@ def test_data_that_cannot_be_fitted_to(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_table_without_a_label_is_refused(own_shop: Path, predictor: Predictor, cache: Path, tmp_path: Path) -> None:
+    """With a column for several labels, none is a valid number of them."""
+    (tmp_path / "t.csv").write_text("path,labels\n" + "".join(f"{path},\n" for path in own_shop.rglob("*.png")))
+    with pytest.raises(weevit.DatasetError, match="has no class: no image has a label"):
+        fit(tmp_path / "t.csv", tmp_path / "run", predictor, cache=cache)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"folds": 1}, "Folds are 2 or more"),
+        ({"folds": 1}, "folds is 2 or more"),
+        ({"folds": "5"}, "folds is a whole number"),
+        ({"coverage": "0.9"}, "above 0 and up to 1: '0.9' was given"),
+        ({"validation_share": None}, "more than 0 and less than 1: None was given"),
+        ({"allow_missing": "no"}, "allow_missing is True or False"),
+        ({"int8": "no"}, "int8 is True or False"),
         ({"coverage": 0.0}, "above 0 and up to 1"),
         ({"coverage": 95.0}, "above 0 and up to 1"),
         ({"class_weights": "balance"}, "Did you mean 'balanced'"),

@@ -46,6 +46,12 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 FILES = {name: written(PHOTO, **options) for name, options in WAYS.items()}
 FILES |= {mode: written(PHOTO.convert(mode)) for mode in ("L", "CMYK")}
+# Black of half the size, as Pillow and ImageMagick write it, which simplejpeg does not take.
+FILES |= {
+    "CMYK halved": written(PHOTO.convert("CMYK"), subsampling=1),
+    "CMYK quartered": written(PHOTO.convert("CMYK"), subsampling=2),
+    "CMYK restarts": written(PHOTO.convert("CMYK"), subsampling=2, restart_marker_blocks=7),
+}
 FILES["rgb"] = written(PHOTO, keep_rgb=True)
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -69,6 +75,8 @@ def test_pixels_are_pillows_at_odd_sizes(size: tuple[int, int], options: dict[st
     for mode in ("RGB", "L", "CMYK"):
         data = written(PHOTO.resize(size).convert(mode), **(options if mode == "RGB" else {}))
         assert np.array_equal(np.asarray(decode(data)), by_pillow(data))
+    data = written(PHOTO.resize(size).convert("CMYK"), subsampling=2)
+    assert np.array_equal(np.asarray(decode(data)), by_pillow(data))
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -146,7 +154,7 @@ ODD: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", ODD)
-@pytest.mark.parametrize("name", ["baseline", "progressive", "L", "restarts", "CMYK"])
+@pytest.mark.parametrize("name", ["baseline", "progressive", "L", "restarts", "CMYK", "CMYK quartered"])
 def test_odd_but_whole(name: str, way: str) -> None:
     data = FILES[name]
     assert np.array_equal(np.asarray(decode(ODD[way](data))), by_pillow(data))
@@ -220,6 +228,8 @@ def test_other_kinds_are_unsupported() -> None:
     data[frame + 4], data[frame + 1] = 8, 0xC3  # lossless
     with pytest.raises(UnsupportedImageError):
         decode(bytes(data))
+    with pytest.raises(UnsupportedImageError, match="sampling factors of this kind in several scans"):
+        decode(written(PHOTO.convert("CMYK"), subsampling=2, progressive=True))
 
 
 def test_a_frame_of_another_size_is_no_image() -> None:

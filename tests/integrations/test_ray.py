@@ -10,6 +10,7 @@ from typing import Any
 import labelled
 import numpy as np
 import pytest
+from PIL import Image
 
 import weevit
 from weevit.integrations.ray import Classifier, Embedder
@@ -82,6 +83,45 @@ def test_a_table_gets_nulls(files: list[bytes], digits: weevit.Predictor) -> Non
     assert Classifier("digits", cache=False).labels([files[0], b"x"]).tolist() == [best.top[0].id, None]
     with pytest.raises(weevit.UsageError, match="has a column 'status' already"):
         Classifier("digits", cache=False)(table.append_column("status", pa.array(["", ""])))
+
+
+def test_structs_of_the_hub(images: Path, files: list[bytes], vectors: np.ndarray) -> None:
+    """The column `image` of every data set of the hub, read by Ray, Spark or Daft itself."""
+    rows = [{"bytes": files[0], "path": None}, {"bytes": None, "path": str(images / "1.png")}]
+    embed = Embedder("digits", cache=False)
+    found = embed({"image": text(*rows, {"bytes": None, "path": None}, {"width": 3})})
+    assert found["status"].tolist() == ["ok", "ok", "missing", "unreadable"]
+    assert np.array_equal(found["embedding"][:2], vectors[:2])
+    pa = pytest.importorskip("pyarrow")
+    assert embed(pa.table({"image": rows})).column("status").to_pylist() == ["ok", "ok"]
+
+
+def test_a_value_that_is_no_image_is_told_of_what_kind_it_is(images: Path, vectors: np.ndarray) -> None:
+    pixels = np.zeros((8, 8, 3), np.float32)
+    found = Embedder("digits", cache=False)(
+        {"image": text(pixels, 5, "a\0b", float("nan"), Image.open(images / "0.png"))}
+    )
+    assert found["error"].tolist() == [
+        "unreadable: row 0: an array of float32, where an image is one of uint8",
+        "unreadable: row 1: a value of type int is not an image",
+        "missing: 'a\\x00b': a NUL in a path",
+        "missing: row 3: no image in this row",
+        "",
+    ]
+    assert np.array_equal(found["embedding"][4], vectors[0])
+
+
+def test_a_column_of_an_answers_name_is_not_written_over(files: list[bytes]) -> None:
+    with pytest.raises(weevit.UsageError, match="has a column 'width' already"):
+        Embedder("digits", cache=False)({"bytes": text(files[0]), "width": np.array([640])})
+
+
+def test_another_kind_of_batch_is_refused(files: list[bytes]) -> None:
+    with pytest.raises(
+        weevit.UsageError, match=r"A batch is a pyarrow\.Table or a dict of arrays: .* type list"
+    ) as caught:
+        Embedder("digits", cache=False)(files)
+    assert caught.value.hint == 'batch_format="pyarrow"'
 
 
 def test_a_batch_without_images() -> None:

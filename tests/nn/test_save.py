@@ -135,17 +135,6 @@ def test_class_names_that_no_file_may_hold(names: Any, message: str, tmp_path: P
     assert not (tmp_path / "m").exists()
 
 
-@pytest.mark.parametrize(
-    ("folder", "message"), [("s3://bucket/m", "is an address"), ("", "an empty one"), ("m\0", "has a NUL")]
-)
-def test_a_folder_that_is_none(folder: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an address a folder `s3:` was made here."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(weevit.UsageError, match=message):
-        weevit.save(micro(), folder)
-    assert not list(tmp_path.iterdir())
-
-
 def test_what_only_training_uses_may_differ(tmp_path: Path) -> None:
     model = micro(drop_rate=0.1, drop_path_rate=0.2, proj_drop_rate=0.3)
     model.norm_pre = torch.nn.Dropout(0.1)
@@ -250,3 +239,15 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(weevit.OutputError, match=r"file/m cannot be written: Not a directory\."):
         weevit.save(micro(), tmp_path / "file" / "m")
+
+
+def test_an_address_is_no_folder_and_a_tilde_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder, said in (("s3://bucket/m", "is an address"), ("", "an empty one was given"), ("m\0", "NUL")):
+        with pytest.raises(weevit.UsageError, match=said):
+            weevit.save(micro(), folder)
+    assert list(tmp_path.iterdir()) == []
+    assert weevit.save(micro(), "~/m").path == tmp_path / "home" / "m" / "model.safetensors"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from weevit.arguments import flag
 from weevit.checking.neighbours import FEWEST, denied_labels, rare_classes, require_sklearn
 from weevit.checking.results import (
     Alike,
@@ -77,8 +78,8 @@ def check_data(
         MissingExtraError: scikit-learn or, for a report, jinja2 or filelock is not installed.
         OutputError: the findings cannot be written.
     """
-    start = time.monotonic()
-    with writable(output, fix_list, data, model):
+    start, embeddings = time.monotonic(), flag("embeddings", embeddings)
+    with writable(output, fix_list, data, model) as (report, fixes):
         dataset, unusual, differences = _read(data)
         if embeddings and dataset.classes:
             require_sklearn()
@@ -92,7 +93,7 @@ def check_data(
             checked.embed(predictor)
         found = replace(checked.result(), unusual=(*unusual, *checked.unusual()), differences=tuple(differences))
         found = replace(found, seconds=time.monotonic() - start)
-        write_check(found, output, fix_list)
+        write_check(found, report, fixes)
     return found
 
 

@@ -17,8 +17,8 @@ from weevit.errors import UsageError
 from weevit.evaluation.saved import check_report, report, reporting, write_report
 from weevit.reports.page import is_page, require_jinja
 from weevit.store.files import finite, write_file
-from weevit.store.outputs import check_file, first_line
-from weevit.text import csv_bytes, csv_row
+from weevit.store.outputs import check_file, first_line, free_name, local
+from weevit.text import csv_bytes, csv_row, typed
 
 SCHEMA = "weevit.data-check/2"
 _FIX_COLUMNS = [field.name for field in fields(Fix)]
@@ -28,7 +28,7 @@ FIX_LIST = "fix-list.csv"
 CHECK = report(SCHEMA, {FIX_LIST: lambda path: first_line(path) == csv_row(_FIX_COLUMNS).rstrip()})
 
 
-def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs: object) -> None:
+def check_output(output: Path | None, fix_list: Path | None, *inputs: object) -> None:
     """Refuse outputs that could not be written, before anything is checked.
 
     Raises:
@@ -36,47 +36,57 @@ def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs
         MissingExtraError: jinja2 is not installed.
         OutputError: a folder may not be written, or another process works in it.
     """
-    if output is not None and _is_page(Path(output)):
+    if output is not None and _is_page(output):
         require_jinja()
-        check_file(
-            Path(output), lambda page: is_page(page, "check.html"), "page of weevit data check", inputs, made=True
-        )
+        check_file(output, lambda page: is_page(page, "check.html"), "page of weevit data check", inputs, made=True)
     elif output is not None:
         check_report(output, CHECK, inputs)
     if fix_list is not None:
+        _refuse_one_place(output, fix_list)
         ours = CHECK.unfinished[FIX_LIST]
-        check_file(Path(fix_list), ours, "list of weevit data check", inputs, "--fix-list", made=True)
-        if Path(fix_list).suffix.lower() != ".csv":
+        check_file(fix_list, ours, "list of weevit data check", inputs, "--fix-list", made=True)
+        if fix_list.suffix.lower() != ".csv":
             raise UsageError(f"A fix list ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
 
 
+def _refuse_one_place(output: Path | None, fix_list: Path) -> None:
+    if output is not None and fix_list.absolute() in (output.absolute(), *output.absolute().parents):
+        raise UsageError(
+            f"--output is {str(output)!r}, and --fix-list is {str(fix_list)!r}: both cannot be written.",
+            f"--fix-list {typed(free_name(fix_list))}",
+        )
+
+
 @contextmanager
-def writable(output: str | Path | None, fix_list: str | Path | None, *inputs: object) -> Iterator[None]:
-    """Check as `check_output`, and hold the folder of a report while it is made."""
-    check_output(output, fix_list, *inputs)
-    folder = None if output is None or _is_page(Path(output)) else output
-    with reporting(folder, CHECK, inputs):
-        yield
+def writable(
+    output: str | Path | None, fix_list: str | Path | None, *inputs: object
+) -> Iterator[tuple[Path | None, Path | None]]:
+    """Check as `check_output`, and hold the folder of a report while it is made; gives both as paths."""
+    report = None if output is None else local(output)
+    fixes = None if fix_list is None else local(fix_list, "--fix-list")
+    check_output(report, fixes, *inputs)
+    with reporting(None if report is None or _is_page(report) else report, CHECK, inputs):
+        yield report, fixes
 
 
 def _is_page(path: Path) -> bool:
     return path.suffix.lower() in (".html", ".htm") and not os.path.isdir(path)  # noqa: PTH112 - a name may be too long
 
 
-def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Path | None) -> None:
+def write_check(check: DataCheck, output: Path | None, fix_list: Path | None) -> None:
     """Write the requested files, each whole or not at all; OutputError where the disk does not take them."""
     if fix_list is not None:
-        write_file(Path(fix_list), _fix_table(check))
+        write_file(fix_list, _fix_table(check))
     if output is None:
         return
     from weevit.checking.report import check_page
 
-    path, page = Path(output), check_page(check)
-    if _is_page(path):
-        write_file(path, page)
+    page = check_page(check)
+    if _is_page(output):
+        write_file(output, page)
         return
-    write_file(path / FIX_LIST, _fix_table(check))
-    write_report(path, page, as_json(check))
+    write_file(output / FIX_LIST, _fix_table(check))
+    write_report(output, page, as_json(check))
 
 
 def _fix_table(check: DataCheck) -> bytes:

@@ -83,7 +83,7 @@ def read_inputs(words: Iterable[str], streamed: bool = False) -> Expansion:
         streamed: for a single `Predictor.stream`: lines on stdin are answered as they come.
 
     Raises:
-        UsageError: an empty word, or nothing on stdin.
+        UsageError: an empty word, `-` beside others, or nothing on stdin.
     """
     words = list(words)
     empty = next((word for word in words if not word.strip()), None)
@@ -95,6 +95,8 @@ def read_inputs(words: Iterable[str], streamed: bool = False) -> Expansion:
 
         given = stdin_inputs()
         return expand(given if streamed else [one for one in given if one is not PAUSE])
+    if "-" in words:
+        raise UsageError("`-` reads stdin, and stands alone: further inputs were given.", "A file called so is ./-")
     return expand(words)
 
 

@@ -78,6 +78,8 @@ def embed(
                 say_json(json_object(result, columns))
             if output is not None:
                 results.append(result)
-    written = WRITERS[output.suffix.lower()](output, results, columns) if output is not None and tally.done else []
+    written: list[Path] = []
+    if output is not None and (tally.done or output.suffix.lower() != ".npy"):  # an array has no row for a failure
+        written = WRITERS[output.suffix.lower()](output, results, columns)
     answers.finish(tally, sources, quiet, " and ".join(map(str, written)))
     return tally.exit_code(strict)

@@ -49,7 +49,6 @@ def index(
     """
     from weevit.search.manifest import INDEX
     from weevit.store.folder import check_folder
-    from weevit.store.home import expand_home
 
     if output is None:
         raise UsageError("Where should the index go? No --output was given.", "-o photos.idx")
@@ -60,7 +59,6 @@ def index(
         )
     if vectors is None and ids is not None:
         raise UsageError("--ids is for --from FILE.npy.", "Leave --ids out.")
-    output = expand_home(output)
     check_folder(output, INDEX, [*inputs, *([vectors] if vectors else [])])
     if vectors is None:
         made = _made(inputs, loading, prune, output, quiet)

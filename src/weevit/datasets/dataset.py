@@ -115,6 +115,8 @@ def listed(classes: Sequence[str], shown: int = 8) -> str:
 
 def check_classes(dataset: Dataset) -> None:
     """Refuse classes that no classifier could tell apart, or that no model could name."""
+    if not dataset.classes:
+        raise DatasetError(f"{dataset.path} has no class: no image has a label.", "Fill in the column of labels.")
     if len(dataset.classes) < 2 and not dataset.multi_label:
         raise DatasetError(
             f"{dataset.path} has one class, {dataset.classes[0]!r}: a classifier tells several apart.",

@@ -50,6 +50,7 @@ class Found:
         inner: number of images whose split is a folder in an archive.
         flat: why splits have no classes; empty where they have some.
         unread: rows of tables that could not be read.
+        unused: names of columns of tables that were not read -> the tables.
         multi_label: whether an image may have any number of labels.
         notes: the inputs that were left out.
     """
@@ -61,6 +62,7 @@ class Found:
     inner: int = 0
     flat: str = ""
     unread: list[Source] = field(default_factory=list)
+    unused: dict[str, list[str]] = field(default_factory=dict)
     multi_label: bool = False
     notes: list[str] = field(default_factory=list)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weevit.arguments import flag
 from weevit.datasets.dataset import ALL, TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.folders import read_folder
 from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
 from weevit.errors import DatasetError, ImageError, UsageError, did_you_mean
-from weevit.images.files import File, named_file
+from weevit.images.files import File, LocalFile
 from weevit.images.source import TARGETS, Source, printable
-from weevit.images.sources import expand
+from weevit.images.sources import containers, expand, names_containers, read_container
 from weevit.images.tables import ROW_READERS
 from weevit.text import some
 
@@ -54,7 +56,8 @@ def read_dataset(
         UsageError: no path, or a table without the columns it needs.
         MissingExtraError: Parquet without pyarrow.
     """
-    return assemble(find(path), classes, allow_missing)
+    missing = flag("allow_missing", allow_missing)
+    return assemble(find(path), classes, missing)
 
 
 def find(path: str | os.PathLike[str]) -> Found:
@@ -65,10 +68,13 @@ def find(path: str | os.PathLike[str]) -> Found:
     try:
         if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False without permission, not an error
             _read_folder(found, Path(word))
+        elif names_containers(word) and not word.lower().endswith(".txt"):  # lists have no classes
+            _read_files(found, list(containers(word)))
         else:
-            _read_container(found, word, ALL)
+            _add(found, expand(word), ALL)
     except ImageError as error:  # an error of the table or archive itself
         raise DatasetError(f"{found.path} cannot be read: {error.message}.") from error
+    found.notes += [f"columns of {some(names, 3)} that were not used: {shown}" for shown, names in found.unused.items()]
     _check_inner_splits(found)
     if ALL in found.rows and len(found.rows) > 1:
         source, _ = found.rows[ALL][0]
@@ -77,16 +83,34 @@ def find(path: str | os.PathLike[str]) -> Found:
 
 
 def _read_folder(found: Found, path: Path) -> None:
-    containers = list(read_folder(path, found))
-    own = {container: split or split_of_file(container.name) for split, container in containers}
-    without = [container for container, split in own.items() if split is None]
-    if without and len(without) < len(own):
+    own = {file: split or split_of_file(file.name) for split, file in read_folder(path, found)}
+    _check_all_or_none(list(own), list(own.values()))
+    for file, split in own.items():
+        _read_container(found, LocalFile(file), split or ALL)
+
+
+def _read_files(found: Found, files: Sequence[File]) -> None:
+    """Read tables or archives that are one data set."""
+    for file, split in zip(files, _splits_of(files), strict=True):
+        _read_container(found, file, split or ALL)
+
+
+def _splits_of(files: Sequence[File]) -> Sequence[str | None]:
+    """The split that the name of each file tells, or that of its folder, where these are two or more."""
+    paths = [PurePosixPath(file.name) for file in files]
+    for told in ([split_of_file(path.name) for path in paths], [split_of(path.parent.name) for path in paths]):
+        if len(set(told)) > 1:
+            _check_all_or_none(paths, told)
+            return told
+    return [None] * len(files)
+
+
+def _check_all_or_none(files: Sequence[object], splits: Sequence[str | None]) -> None:
+    if any(splits) and None in splits:
         raise DatasetError(
-            f"{without[0]}: its name does not begin with a split's, as the names beside it do.",
+            f"{files[splits.index(None)]}: its name does not begin with a split's, as the names beside it do.",
             f"Splits are {', '.join(SPLITS)}.",
         )
-    for container, split in own.items():
-        _read_container(found, str(container), split or ALL)
 
 
 def check_there(data: object, hint: str = "") -> None:
@@ -115,16 +139,19 @@ def check_there(data: object, hint: str = "") -> None:
     )
 
 
-def _read_container(found: Found, word: str, split: str) -> None:
-    """Read a table row by row, or any other input as a stream of sources with classes."""
-    ending = os.path.splitext(word)[1].lower()  # noqa: PTH122 - an address is no path
-    if ending in ROW_READERS and ("://" in word or os.path.lexists(word)):
-        _read_table(found, named_file(word), split)
+def _read_container(found: Found, file: File, split: str) -> None:
+    """Read a table row by row, or an archive as a stream of sources with classes."""
+    if PurePosixPath(file.name).suffix.lower() in ROW_READERS:
+        _read_table(found, file, split)
     else:
-        for source in expand(word):
-            inner = _split_in_archive(source) if split == ALL else None
-            found.inner += inner is not None
-            found.add(inner or split, source, None if source.target is None else (source.target,))
+        _add(found, read_container(file, Counter()), split)
+
+
+def _add(found: Found, sources: Iterable[Source], split: str) -> None:
+    for source in sources:
+        inner = _split_in_archive(source) if split == ALL else None
+        found.inner += inner is not None
+        found.add(inner or split, source, None if source.target is None else (source.target,))
 
 
 def _split_in_archive(source: Source) -> str | None:
@@ -144,19 +171,25 @@ def _check_inner_splits(found: Found) -> None:
 
 
 def _read_table(found: Found, file: File, split: str) -> None:
-    ending = os.path.splitext(file.name)[1].lower()  # noqa: PTH122 - may be an address
+    ending = PurePosixPath(file.name).suffix.lower()
     columns = [(name,) for name in (*SPLIT_COLUMNS, *FLAG_COLUMNS)]
 
     def unused(names: Sequence[str]) -> None:
         if names:
             shown = some([printable(name)[:40] for name in names], 20)
-            found.notes.append(f"columns of {printable(file.name)} that were not used: {shown}")
+            found.unused.setdefault(shown, []).append(printable(file.name))
 
     for source, values in ROW_READERS[ending](file, *columns, LABELS_COLUMNS, TARGETS, unused=unused):
         if values is None:
             found.unread.append(source)
             continue
         *where, many, one = values
+        if many is not None and one is not None and one != "":
+            raise DatasetError(
+                f"{file.name} has a column for the label of an image, and another one for several labels.",
+                f"Rename the one that is not meant: {', '.join(TARGETS)} are for one, and {', '.join(LABELS_COLUMNS)} "
+                "for several.",
+            )
         labels = _labels(many, one)
         found.multi_label = found.multi_label or isinstance(many, str | list) or isinstance(one, list)
         found.add(_where(file, where) or split, source, labels)

@@ -87,9 +87,9 @@ def find_duplicates(
     start = time.monotonic()
     given = [inputs] if is_one(inputs) else list(cast(Iterable[Any], inputs))
     words = [os.fsdecode(one) for one in given if isinstance(one, str | os.PathLike)]
-    with writing_duplicates(output, [*words, model]):
+    with writing_duplicates(output, [*words, model]) as folder:
         expansion = expand(inputs if isinstance(inputs, Expansion) else cast(Inputs, given))
-        sources = [_checked(source) for source in Names().unique(_once(expansion, output))]
+        sources = [_checked(source) for source in Names().unique(_once(expansion, folder))]
         predictor = None
         if embeddings:
             predictor = model if isinstance(model, Predictor) else load(model, threads=threads, limits=limits)
@@ -107,20 +107,20 @@ def find_duplicates(
             model=predictor.checkpoint.name if predictor else "",
             seconds=time.monotonic() - start,
         )
-        write_duplicates(found, output, {source.name: source for source in sources}, search.threads, limits)
+        write_duplicates(found, folder, {source.name: source for source in sources}, search.threads, limits)
     return found
 
 
-def _once(sources: Iterable[Source], output: str | Path | None) -> Iterator[Source]:
+def _once(sources: Iterable[Source], folder: Path | None) -> Iterator[Source]:
     """The sources, a file that several inputs name only once (it is no copy of itself), without our own thumbnails."""
     seen: set[str] = set()
     real = cache(os.path.realpath)
-    own = None if output is None else os.path.join(os.path.realpath(output), THUMBS)  # noqa: PTH118 - text
+    own = None if folder is None else os.path.join(os.path.realpath(folder), THUMBS)  # noqa: PTH118 - text
     for source in sources:
         if isinstance(source.value, str | Path):
-            folder, name = os.path.split(os.path.abspath(source.value))  # noqa: PTH100 - text
-            path = f"{real(folder)}{os.sep}{name}"
-            if path in seen or real(folder) == own:
+            top, name = os.path.split(os.path.abspath(source.value))  # noqa: PTH100 - text
+            path = f"{real(top)}{os.sep}{name}"
+            if path in seen or real(top) == own:
                 continue
             seen.add(path)
         yield source

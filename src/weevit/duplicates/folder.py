@@ -80,28 +80,28 @@ def check_output(output: str | Path | None, inputs: Iterable[object]) -> None:
 
 
 @contextmanager
-def writing_duplicates(output: str | Path | None, inputs: Iterable[object]) -> Iterator[None]:
-    """Check as `check_output`, with its errors, and hold the folder while the block runs."""
+def writing_duplicates(output: str | Path | None, inputs: Iterable[object]) -> Iterator[Path | None]:
+    """Check as `check_output`, with its errors, and hold the folder, which is given, while the block runs."""
     check_output(output, inputs)
-    with nullcontext() if output is None else held(Path(output), KIND, inputs):
-        yield
+    folder = None if output is None else local(output)
+    with nullcontext() if folder is None else held(folder, KIND, inputs):
+        yield folder
 
 
 def write_duplicates(
-    found: Duplicates, output: str | Path | None, sources: Mapping[str, Source], threads: int, limits: Limits
+    found: Duplicates, folder: Path | None, sources: Mapping[str, Source], threads: int, limits: Limits
 ) -> None:
     """Write the folder; OutputError where the disk does not take it.
 
     Args:
         found: what was found.
-        output: the folder; None for none.
+        folder: None for none.
         sources: name -> image, of all images in groups.
         threads: threads that make thumbnails.
         limits: the largest file and image to decode.
     """
-    if output is None:
+    if folder is None:
         return
-    folder = Path(output)
     shown = list(_first(found, SHOWN))
     with KIND.writing(folder):
         (folder / RECORD).unlink(missing_ok=True)  # what stood there is no longer whole

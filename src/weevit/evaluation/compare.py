@@ -54,7 +54,7 @@ def compare(
         DatasetError: the evaluations are not of the same images and classes.
     """
     whole("seed", seed, 0, MAX_SEED)
-    with reporting(output, COMPARISON, (first, second, data)):
+    with reporting(output, COMPARISON, (first, second, data)) as folder:
         if data is None:
             evaluations = [_saved(given) for given in (first, second)]
         else:
@@ -64,8 +64,8 @@ def compare(
                 for given in (first, second)
             ]
         comparison = compare_evaluations(evaluations[0], evaluations[1], seed, same_run=data is not None)
-        if output is not None:
-            write_comparison(comparison, Path(output))
+        if folder is not None:
+            write_comparison(comparison, folder)
     return comparison
 
 

@@ -60,10 +60,10 @@ def evaluate(
         MissingExtraError: a report needs jinja2 or filelock, which is not installed.
         OutputError: the folder cannot be written.
     """
-    with reporting(output, EVALUATION, (model, data), table):
+    with reporting(output, EVALUATION, (model, data), table) as folder:
         evaluation = _evaluate(model, data, split, allow_missing, watch)
-        if output is not None:
-            write_evaluation(evaluation, Path(output), table)
+        if folder is not None:
+            write_evaluation(evaluation, folder, table)
     return evaluation
 
 

@@ -113,11 +113,15 @@ def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object]
 
 
 @contextmanager
-def reporting(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> Iterator[None]:
-    """Check as `check_report`, with its errors, and hold the folder of the report while the block runs."""
+def reporting(
+    output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv"
+) -> Iterator[Path | None]:
+    """Check as `check_report`, with its errors, and hold the folder of the report, which is given, while the block
+    runs."""
     check_report(output, kind, inputs, table)
-    with nullcontext() if output is None else held(Path(output), kind, inputs):
-        yield
+    folder = None if output is None else local(output)
+    with nullcontext() if folder is None else held(folder, kind, inputs):
+        yield folder
 
 
 def write_report(folder: Path, page: str, values: Mapping[str, Any]) -> None:

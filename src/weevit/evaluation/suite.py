@@ -45,7 +45,7 @@ def evaluate_suite(
         MissingExtraError: a report needs jinja2 or filelock, which is not installed.
         OutputError: the folder cannot be written.
     """
-    with reporting(output, SUITE, (model, suite), table):
+    with reporting(output, SUITE, (model, suite), table) as folder:
         found = find_sets(Path(suite))
         predictor = model if isinstance(model, Predictor) else load(model)
         results: list[SetResult] = []
@@ -57,8 +57,8 @@ def evaluate_suite(
         there = {result.name for result in results}
         absent = tuple(one.title for one in SETS if one.name not in there)
         evaluated = SuiteEvaluation(describe(predictor), str(suite), tuple(results), absent, tuple(notes))
-        if output is not None:
-            write_suite(evaluated, Path(output), table)
+        if folder is not None:
+            write_suite(evaluated, folder, table)
     return evaluated
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from weevit.datasets.dataset import TRAIN, Dataset
+from weevit.datasets.dataset import TRAIN, Dataset, check_classes
 from weevit.datasets.read import check_there, read_dataset
 from weevit.datasets.splitting import with_validation
 from weevit.errors import MalformedFileError, UsageError
@@ -115,6 +115,7 @@ class Task:
         checkpoint = resolve(model)
         checkpoint.check_floats()
         read = read_dataset(data)
+        check_classes(read)
         given = frozenset(word.partition("=")[0].strip() for word in overrides)
         words = [f"{key}={value}" for key, value in _of(checkpoint, read).items() if key not in given]
         found = override(found, words)

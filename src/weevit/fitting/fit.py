@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from weevit._version import __version__
+from weevit.arguments import flag
 from weevit.datasets import splitting
 from weevit.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset, Split, check_classes
 from weevit.datasets.read import check_there, read_dataset
@@ -86,7 +87,7 @@ def fit(
     calibrate: str = "folds",
     allow_missing: bool = False,
     int8: bool = False,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     watch: Watcher = lambda stage: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
@@ -126,6 +127,7 @@ def fit(
     """
     own = Settings(folds, seed, class_weights, coverage, validation_share, calibrate, allow_missing)
     own.check()
+    int8 = flag("int8", int8)
     require_jinja()
     require_sklearn()
     check_there(data)
@@ -133,7 +135,9 @@ def fit(
     with held(output, FIT, (model.checkpoint.path if isinstance(model, Predictor) else model, data)):
         predictor = model if isinstance(model, Predictor) else load(model)
         with set_aside(output) if int8 else nullcontext() as backbone:
-            return _Run(predictor, output, own, watch).fit(data, cache, should_stop, backbone)
+            return _Run(predictor, output, own, watch).fit(
+                data, None if cache is None else Path(cache), should_stop, backbone
+            )
 
 
 class _Run:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weevit.arguments import MAX_SEED, one_of, whole
+from weevit.arguments import MAX_SEED, flag, is_number, one_of, whole
 from weevit.errors import UsageError
 from weevit.evaluation.results import Evaluation
 from weevit.fitting.search import Candidate
@@ -29,17 +29,17 @@ class Settings:
 
     def check(self) -> None:
         """Refuse invalid settings, with a UsageError."""
-        if self.folds < 2:
-            raise UsageError(f"Folds are 2 or more: {self.folds} was given.", "The default is 5.")
+        whole("folds", self.folds, 2, hint="The default is 5.")
         whole("seed", self.seed, 0, MAX_SEED)
-        if not 0 < self.coverage <= 1:
+        flag("allow_missing", self.allow_missing)
+        if not (is_number(self.coverage) and 0 < self.coverage <= 1):
             raise UsageError(
-                f"The coverage is a share above 0 and up to 1: {self.coverage:g} was given.",
+                f"The coverage is a share above 0 and up to 1: {self.coverage!r:.60} was given.",
                 "0.95 lets one in twenty images of known classes be called unknown.",
             )
-        if not 0 < self.validation_share < 1:
+        if not (is_number(self.validation_share) and 0 < self.validation_share < 1):
             raise UsageError(
-                f"The share for validation is more than 0 and less than 1: {self.validation_share:g} was given.",
+                f"The share for validation is more than 0 and less than 1: {self.validation_share!r:.60} was given.",
                 "The default is 0.2.",
             )
         for name, allowed in CHOICES.items():

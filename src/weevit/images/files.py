@@ -117,17 +117,3 @@ def listed(entry: str, folder: Path) -> Path | Stored:
     if wrong := why_no_path(entry):
         raise wrong
     return folder / entry
-
-
-def named_file(word: str) -> File:
-    """The file at a path or an address that the user gave; nothing is opened.
-
-    Raises:
-        UsageError: an address of a kind that is not read.
-        MissingExtraError: fsspec, or its package for this kind, is not installed.
-    """
-    if "://" in word:
-        from weevit.images.remote import remote_file
-
-        return remote_file(word)
-    return LocalFile(Path(word))

@@ -67,6 +67,7 @@ class Layout:
         bits: bits per sample.
         size: (width, height).
         components: component numbers, in the frame's order.
+        sampling: of each component, the horizontal and the vertical factor, four bits each.
         segments: (marker, first byte, end) of the segments before the first scan.
         scans: (components, first and last coefficient, high and low bit) of each scan.
         data: first byte behind the first scan's header; 0 without a scan.
@@ -77,6 +78,7 @@ class Layout:
     bits: int = 8
     size: tuple[int, int] = (0, 0)
     components: tuple[int, ...] = ()
+    sampling: bytes = b""
     segments: list[tuple[int, int, int]] = field(default_factory=list)
     scans: list[tuple[tuple[int, ...], int, int, int, int]] = field(default_factory=list)
     data: int = 0
@@ -86,8 +88,13 @@ class Layout:
     def bytes_per_pixel(self) -> int:
         """Peak memory of decoding: with more than one scan, all coefficients are held until the last."""
         if len(self.scans) < 2 and self.kind not in _PROGRESSIVE:
-            return 8
+            return 8 if self._is_usual else 12
         return 10 if len(self.components) < 4 else 16
+
+    @property
+    def _is_usual(self) -> bool:
+        """Whether colours have factors of 1, and black, where there is some, those of the first component."""
+        return self.sampling[1:3].strip(b"\x11") == b"" and self.sampling[3:4] in (b"", self.sampling[:1])
 
 
 def read_layout(data: bytes) -> Layout:
@@ -137,6 +144,7 @@ def _take(layout: Layout, marker: int, data: bytes, start: int, end: int) -> boo
         layout.bits, height, width, count = struct.unpack_from(">BHHB", body)
         layout.size = (width, height)
         layout.components = tuple(body[6 : 6 + 3 * count : 3])
+        layout.sampling = body[7 : 6 + 3 * count : 3]
     return False
 
 
@@ -193,7 +201,8 @@ def pixels(
     try:
         found = _strict(data, layout, size, room)
     except ValueError as error:
-        found = _second_try(data, layout, size, str(error))
+        odd = "subsampling" in str(error)
+        found = _as_pillow(data, layout, size) if odd else _second_try(data, layout, size, str(error))
     if layout.kind in _SEQUENTIAL and _has_lost_sector(data, layout):
         raise CorruptImageError("JPEG: a part of the data was overwritten with zeros")
     return found
@@ -229,6 +238,33 @@ def _second_try(data: bytes, layout: Layout, size: tuple[int, int] | None, reaso
     except ValueError:
         kind = TruncatedImageError if "remature end" in reason or not layout.end else CorruptImageError
         raise kind(" ".join(f"JPEG: pixels are missing or wrong: {reason}".split())[:200]) from None
+
+
+_PADDING = 16
+"""Bytes behind the data of a scan: libjpeg reads up to 8 ahead."""
+
+
+def _as_pillow(data: bytes, layout: Layout, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    """The pixels of a file with sampling factors that simplejpeg does not take, as CMYK with black at half the size.
+
+    Pillow drops libjpeg's warnings. But it stops where bytes run out in front of an end marker: so the marker is
+    replaced by a few zeros, which suffice for what libjpeg reads ahead, and not for data that is missing.
+    """
+    if not _is_single(layout):
+        raise UnsupportedImageError(
+            "JPEG: sampling factors of this kind in several scans are not read",
+            "Convert it to an ordinary JPEG or to PNG first.",
+        )
+    image = JpegImageFile(io.BytesIO(_without_blemishes(data, layout)[: -len(END)] + bytes(_PADDING)))
+    if size is not None:
+        scale = -(-layout.size[0] // size[0])
+        image.draft(None, (max(1, layout.size[0] // scale), max(1, layout.size[1] // scale)))
+    try:
+        image.load()
+    except OSError as error:
+        raise TruncatedImageError(f"JPEG: pixels are missing or wrong: {error}") from None
+    found = np.array(image)
+    return np.invert(found, out=found) if image.mode == "CMYK" else found
 
 
 def _without_blemishes(data: bytes, layout: Layout) -> bytes:

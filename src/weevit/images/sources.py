@@ -75,27 +75,29 @@ class Expansion:
     def _from_word(self, word: str) -> Iterator[Source]:
         if is_data_uri(word):
             yield data_uri(word)
+        elif "://" not in word and (wrong := why_no_path(word)):
+            yield Source(printable(word), wrong)
+        elif names_containers(word):
+            yield from self._from_containers(word)
         elif "://" in word:
             yield from self._from_address(word)
-        elif wrong := why_no_path(word):
-            yield Source(printable(word), wrong)
         elif _is_pattern(word):
             yield from self._from_pattern(word)
-        elif word.lower().endswith(CONTAINERS) and not is_folder(Path(word)):
-            yield from read_container(LocalFile(Path(word)), self.left_out)
         else:
             yield from self._from_path(Path(word))
 
+    def _from_containers(self, word: str) -> Iterator[Source]:
+        try:
+            for file in containers(word):
+                yield from read_container(file, self.left_out)
+        except ImageError as error:  # of the pattern; that of a file is a source of its own
+            yield Source(printable(word), error)
+
     def _from_pattern(self, pattern: str) -> Iterator[Source]:
-        names = sorted(glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - takes absolute patterns too
-        found = [Path(name) for name in names if not is_folder(Path(name))]
-        if not found:
-            yield Source(printable(Path(pattern)), MissingImageError(f"{pattern}: no file has a name like this"))
-        for path in found:
-            if pattern.lower().endswith(CONTAINERS):
-                yield from read_container(LocalFile(path), self.left_out)
-            else:
-                yield _file(path)
+        try:
+            yield from map(_file, _matches(pattern))
+        except ImageError as error:
+            yield Source(printable(Path(pattern)), error)
 
     def _from_path(self, path: Path) -> Iterator[Source]:
         if is_folder(path):
@@ -108,26 +110,21 @@ class Expansion:
 
         file = remote_file(word)
         file.system.invalidate_cache()  # listings are kept for ever, and files may have changed
-        holds = word.lower().endswith(CONTAINERS)
-        if holds and not is_pattern(word):
-            yield from read_container(file, self.left_out)
-        elif PurePosixPath(file.path).suffix.lower() in EXTENSIONS and not is_pattern(word):
+        if PurePosixPath(file.path).suffix.lower() in EXTENSIONS and not is_pattern(word):
             yield Source(word, file)
         else:
             try:
-                yield from _or_missing(self._listed_at(file, holds), word, "no image here or below")
+                yield from _or_missing(self._listed_at(file), word, "no image here or below")
             except ImageError as error:
                 yield Source(word, error)
 
-    def _listed_at(self, file: RemoteFile, holds: bool) -> Iterator[Source]:
-        """The files below an address, or those that fit its pattern; `holds`: they are lists, tables or archives."""
+    def _listed_at(self, file: RemoteFile) -> Iterator[Source]:
+        """The files below an address, or those that fit its pattern."""
         from weevit.images.remote import listing
 
         for each in listing(file):
             ending = PurePosixPath(each.path).suffix.lower()
-            if holds:
-                yield from read_container(each, self.left_out)
-            elif ending in EXTENSIONS or each.path == file.path:  # a file given by name may have any extension
+            if ending in EXTENSIONS or each.path == file.path:  # a file given by name may have any extension
                 yield Source(each.name, each)
             else:
                 self.left_out[ending] += 1
@@ -186,6 +183,52 @@ def expand(inputs: Inputs) -> Expansion:
         UsageError: another type of input; raised when the iteration reaches it.
     """
     return inputs if isinstance(inputs, Expansion) else Expansion(inputs)
+
+
+def names_containers(word: str) -> bool:
+    """Whether a path, pattern, range or address names lists, tables or archives, by its ending."""
+    return word.lower().endswith(CONTAINERS) and ("://" in word or not is_folder(word))
+
+
+def containers(word: str) -> Iterator[File]:
+    """The files that such a word names, in natural order; a file that is not there too, if named itself.
+
+    Raises:
+        ImageError: no file fits a pattern, or the folder cannot be listed.
+        UsageError, MissingExtraError: as for `remote_file`.
+    """
+    for each in _without_braces(word) if _has_range(word) else (word,):
+        if "://" in each:
+            yield from _containers_at(each)
+        elif _is_pattern(each):
+            yield from map(LocalFile, _matches(each))
+        else:
+            yield LocalFile(Path(each))
+
+
+def _containers_at(word: str) -> Iterator[File]:
+    from weevit.images.remote import is_pattern, listing, remote_file
+
+    file = remote_file(word)
+    file.system.invalidate_cache()  # as above
+    if not is_pattern(word):
+        yield file
+        return
+    found = False
+    for each in listing(file):
+        found = True
+        yield each
+    if not found:
+        raise MissingImageError(f"{word}: no file has a name like this")
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files that fit a pattern, in natural order; MissingImageError where none does."""
+    names = sorted(glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - takes absolute patterns too
+    found = [Path(name) for name in names if not is_folder(name)]
+    if not found:
+        raise MissingImageError(f"{pattern}: no file has a name like this")
+    return found
 
 
 def read_container(file: File, left_out: Counter[str]) -> Iterator[Source]:

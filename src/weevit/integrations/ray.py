@@ -14,27 +14,31 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL.Image import Image
 
 from weevit.answers.columns import COMMON, Column, class_columns, embedding_column
 from weevit.answers.results import Result
 from weevit.answers.tables import arrow_table
 from weevit.arguments import flag
-from weevit.errors import ImageError, MissingImageError, UsageError
+from weevit.errors import ImageError, MissingImageError, UnreadableImageError, UsageError
 from weevit.images.files import listed
-from weevit.images.source import Source, Value
+from weevit.images.source import Source
+from weevit.images.values import hubs_image
 from weevit.predict import Output, Predictor, load
 
 if TYPE_CHECKING:
     from pyarrow import Table
 
 IMAGES = ("bytes", "image", "path")
-"""Columns of images that are found by themselves, and their order: encoded bytes, pixels, paths or addresses."""
+"""Columns of images that are found by themselves, and their order: encoded bytes, pixels or structs, paths or
+addresses."""
 
 Batch = Mapping[str, npt.NDArray[Any]]
 
@@ -76,7 +80,7 @@ class _Model:
             answer has nulls in a table; in a dict, which has none, NaN, -1 and empty text.
 
         Raises:
-            UsageError: no column of images.
+            UsageError: no column of images, or one of the name of an answer's; another kind of batch.
         """
         names, values = _columns(batch)
         image = self._image or next((name for name in IMAGES if name in names), None)
@@ -86,6 +90,12 @@ class _Model:
                 f"{type(self).__name__}(..., image={names[0]!r})" if names else "",
             )
         ids = values(self._id) if self._id in names else None
+        for own in self._answer_columns():
+            if own.name in names:
+                raise UsageError(
+                    f"The batch has a column {own.name!r} already, which is one of the answers.",
+                    "Rename or drop it first.",
+                )
         results = list(self._results(values(image), ids))
         if not isinstance(batch, Mapping):
             return _appended(batch, results, self._answer_columns())
@@ -112,8 +122,8 @@ class Embedder(_Model):
     Args:
         model: as for `weevit.load`: an alias, a full timm tag, a folder that every worker sees.
         normalize: scale each vector to length 1.
-        image: column of the images: encoded bytes, (H, W, 3) uint8 arrays, or paths and addresses; by default `bytes`,
-            else `image`, else `path`.
+        image: column of the images: encoded bytes, (H, W, 3) uint8 arrays, the hub's structs of bytes and path, or
+            paths and addresses; by default `bytes`, else `image`, else `path`.
         id: column of the names in error messages, where there is one; rows keep all their columns.
         arguments: further arguments of `weevit.load`: `image_size`, `threads`, `device`, `precision`, ...
     """
@@ -174,6 +184,11 @@ def _columns(batch: Any) -> tuple[list[str], Callable[[str], Iterable[Any]]]:
     """The names of a batch's columns, and a function that gives the values of one."""
     if isinstance(batch, Mapping):
         return list(batch), lambda name: batch[name]
+    if not hasattr(batch, "column_names"):
+        raise UsageError(
+            f"A batch is a pyarrow.Table or a dict of arrays: something of type {type(batch).__name__} was given.",
+            'batch_format="pyarrow"',
+        )
     return list(batch.column_names), lambda name: (value.as_py() for value in batch.column(name))
 
 
@@ -186,32 +201,31 @@ def _numbered() -> Iterator[str]:
 
 def _source(name: str, value: Any) -> Source:
     """An image of a row; a value of another kind, and none at all, is that row's failure alone."""
-    if isinstance(value, str) and "://" in value:  # as in a table: fetched where WEEVIT_ALLOW_URLS says so
-        try:
+    try:
+        if isinstance(value, str):  # as in a table: an address is fetched where WEEVIT_ALLOW_URLS says so
             return Source(name, listed(value, Path()))
-        except ImageError as error:
-            return Source(name, error)
+        if isinstance(value, Mapping) and any(own is not None for own in value.values()):
+            return replace(hubs_image(value, 0), name=name)
+    except ImageError as error:
+        return Source(name, error)
+    except UsageError as error:
+        return Source(name, UnreadableImageError(f"{name}: {error.message}"))
+    if isinstance(value, os.PathLike):
+        return Source(name, Path(value))
     if isinstance(value, np.ndarray) and value.dtype != np.uint8:
-        value = None
-    if isinstance(value, os.PathLike | str | bytes | bytearray | memoryview | np.ndarray):
-        own: Value = Path(value) if isinstance(value, os.PathLike) else value
-        return Source(name, own)
-    return Source(name, MissingImageError(f"{name}: no image in this row"))
+        return Source(name, UnreadableImageError(f"{name}: an array of {value.dtype}, where an image is one of uint8"))
+    if isinstance(value, bytes | bytearray | memoryview | np.ndarray | Image):
+        return Source(name, value)
+    if value is None or isinstance(value, Mapping) or value != value:  # NaN is pandas' sign for none
+        return Source(name, MissingImageError(f"{name}: no image in this row"))
+    return Source(name, UnreadableImageError(f"{name}: a value of type {type(value).__name__} is not an image"))
 
 
 def _appended(table: Any, results: Sequence[Result], columns: Sequence[Column]) -> Any:
     answers = arrow_table(list(results), list(columns), {})
     for field in answers.schema:
-        if field.name in table.column_names:
-            raise _taken(field.name)
         table = table.append_column(field, answers.column(field.name))
     return table
-
-
-def _taken(name: str) -> UsageError:
-    return UsageError(
-        f"The batch has a column {name!r} already, which is one of the answers.", "Rename or drop it first."
-    )
 
 
 _ABSENT = {"int32": -1, "float32": np.nan, "float16": np.nan, "string": "", "bool": False}

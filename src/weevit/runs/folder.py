@@ -75,11 +75,14 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
         UsageError: an invalid output, a run where a new one is to begin, or none where one is to resume.
         OutputError: another process works in the folder, or it cannot be written.
     """
-    with TRAINING.writing(folder):  # a name that is too long, a parent without permission
+    try:
+        check_folder(folder, TRAINING, inputs)
         if not new and not (folder / RUN).is_file():
-            begins = "weevit train RECIPE --data FOLDER -o RUN   begins one"
-            raise UsageError(f"{folder} holds no run: there is no {RUN} in it.", begins)
-    check_folder(folder, TRAINING, inputs)
+            raise UsageError(f"{folder} holds no run: there is no {RUN} in it.")
+    except UsageError as error:
+        if new:
+            raise
+        raise UsageError(error.message, _instead(folder)) from error
     with held(folder, TRAINING if new else replace(TRAINING, done=""), inputs):
         try:
             if new:
@@ -88,6 +91,18 @@ def hold(folder: Path, new: bool, inputs: Iterable[object] = ()) -> Iterator[Non
         finally:
             if not (folder / RUN).exists():  # nothing began: leave no folder
                 _clear_unbegun(folder)
+
+
+def _instead(folder: Path) -> str:
+    """The command in place of one that resumes what is no run; of an output, another name would be proposed."""
+    with suppress(OSError):
+        if (folder / _FINETUNING).is_file():
+            return f"weevit finetune DATA -o {typed(folder)}   resumes a fine-tuning"
+    return "weevit train RECIPE --data FOLDER -o RUN   begins one"
+
+
+_FINETUNING = "begun.json"
+"""Record of a fine-tuning (`weevit.finetuning`, a layer above)."""
 
 
 def _clear_unbegun(folder: Path) -> None:

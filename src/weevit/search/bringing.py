@@ -36,7 +36,6 @@ from weevit.search.shards import KEY_BYTES, STAMP_BYTES, Rows
 from weevit.search.space import MAX_WIDTH, Space, space_of
 from weevit.search.writing import Writer
 from weevit.store.folder import held
-from weevit.store.home import expand_home
 from weevit.store.outputs import local
 from weevit.text import some, typed
 
@@ -89,7 +88,7 @@ def index_vectors(
         OutputError: the folder is in use or cannot be written.
         MissingExtraError: pyarrow or filelock is not installed.
     """
-    source, folder = Path(vectors), expand_home(local(output))
+    source, folder = Path(vectors), local(output)
     read = _reader(source, None if ids is None else Path(ids))
     given = model.checkpoint.path if isinstance(model, Predictor) else model
     with held(folder, INDEX, (given, source, ids)):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from weevit.errors import OutputError, UsageError
 from weevit.store.files import writing
+from weevit.store.home import expand_home
 from weevit.text import typed
 
 Sign = Callable[[Path], bool]
@@ -23,8 +24,17 @@ _LOOKED_AT = 1 << 16
 
 
 def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
-    """The path of an output; UsageError for an address (results are written on this machine), none, and `-`."""
-    text = os.fspath(given)
+    """The path of an output, with `~` expanded: a shell leaves it in `--output=~/runs`, and Python has no shell.
+
+    Raises:
+        UsageError: an address (results are written on this machine); no text; `-`; no path.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(
+            f"{option} is the name of a file or folder: something of type {type(given).__name__} was given.",
+            f"For instance {option} out." if option.startswith("-") else "",
+        )
+    text = os.fsdecode(given)
     if is_address(text):
         name = text.rstrip("/").rpartition("/")[2] or "out"
         raise UsageError(
@@ -40,7 +50,7 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
             f"{option} is the name of a file or folder: '-' was given, and stdout is neither.",
             f"{option} out; or --json, where the verb has it, which prints the answers",
         )
-    return Path(text)
+    return expand_home(text)
 
 
 def is_address(text: str) -> bool:
