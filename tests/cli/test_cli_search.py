@@ -141,10 +141,47 @@ def test_a_model_that_moved_is_named(capsys: pytest.CaptureFixture[str]) -> None
         labelled.put(Path("here", path.name), path.read_bytes())
     says(capsys, "index photos -m here -o photos.idx -q")
     Path("here").rename("there")
-    _, err = says(capsys, "search photos.idx photos/1.png", code=1)
-    assert "here does not exist" in err
-    assert "-m MODEL" in err
+    for words in ("search photos.idx photos/1.png", "index photos -o photos.idx", "serve --index photos.idx --port 0"):
+        _, err = says(capsys, words, code=1)
+        assert "here does not exist" in err
+        assert "-m MODEL" in err
     assert says(capsys, "search photos.idx photos/1.png -m there -k 1 -q")[0].endswith("photos/1.png\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--image-size 128", "preprocessing.height: 64 then, 128 now"),
+        ("--max-pixels 10", "too_large"),
+        ("--engine openvino", "openvino"),
+        ("--image-size 0", "--image-size"),
+    ],
+)
+def test_options_hold_for_the_model_of_an_index_that_is_there(
+    capsys: pytest.CaptureFixture[str], photos: Path, words: str, message: str
+) -> None:
+    if "openvino" in words:
+        pytest.importorskip("openvino")
+    says(capsys, "index photos -m digits -o photos.idx -q")
+    labelled.noise(photos, 10)  # one that is new
+    _, err = says(capsys, f"index photos -o photos.idx {words}", code=2 if "--image-size" in words else 0)
+    assert message in err
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
+def test_a_damaged_index_is_made_again_without_its_model_being_named(
+    capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    says(capsys, "index photos -m digits -o photos.idx -q")
+    (shard,) = Path("photos.idx/data").iterdir()
+    content = shard.read_bytes()
+    shard.unlink()
+    if damage != "missing":
+        shard.write_bytes(content[:100] if damage == "cut" else content[:-1] + b"?")
+    says(capsys, "search photos.idx photos/1.png", code=1)
+    _, err = says(capsys, "index photos -o photos.idx")
+    assert "9 were damaged and are made again" in err
+    assert says(capsys, "search photos.idx photos/1.png -k 1 -q")[0] == "1.0000  photos/1.png\n"
 
 
 def test_ctrl_c_keeps_what_was_embedded(photos: Path) -> None:

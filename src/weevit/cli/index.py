@@ -114,18 +114,15 @@ def _brought(
 
 
 def _model(loading: options.Loading, output: Path, quiet: bool) -> Any:
-    """The model of the index that is there, or the one that is named."""
+    """The model that is named, or that of the index that is there, as the other options want it."""
     from dataclasses import replace
 
-    from weevit.cli.answers import load_model, model_line
-    from weevit.cli.console import tell
-    from weevit.search.manifest import read_manifest
+    from weevit.cli.answers import load_model, loading_of_index
+    from weevit.search.manifest import read_manifest  # alone: shards may be damaged, and are made again
 
     if loading.model or not _is_there(output):
         return load_model(replace(loading, model=loading.model or options.DEFAULT_MODEL), quiet)
-    predictor = read_manifest(output).space.open(threads=loading.threads)
-    tell(model_line(predictor))
-    return predictor
+    return load_model(loading_of_index(read_manifest(output).space, loading), quiet)
 
 
 def _is_there(output: Path) -> bool:
