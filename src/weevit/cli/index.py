@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,11 @@ def index(
         )
     if vectors is None and ids is not None:
         raise UsageError("--ids is for --from FILE.npy.", "Leave --ids out.")
+    if vectors is not None:
+        options.refuse_typed(["prune"], "is for INPUTS: --from makes a new index", "Leave it out.")
+        if not loading.model:
+            asked = [field.name for field in fields(options.Loading)]
+            options.refuse_typed(asked, "is about the model, and --from without -m asks none", "-m MODEL")
     output = expand_home(output)
     check_folder(output, INDEX, [*inputs, *([vectors] if vectors else [])])
     if vectors is None:
