@@ -550,8 +550,20 @@ def test_it_is_handed_over_as_arrays_and_parquet(digits: weevit.Predictor, photo
     assert table["input"].to_pylist() == ids
     assert np.array(table["embedding"].to_pylist(), np.float16).tobytes() == vectors.tobytes()
     assert table.schema.metadata[b"weevit.model"].decode() == digits.checkpoint.name
+    assert made.to_parquet("out.parquet").stat().st_size  # its own file is replaced
     again = weevit.index_vectors("out.parquet", "again.idx", digits)
     assert contents(again) == contents(made)
+
+
+def test_it_is_not_handed_over_into_a_file_of_somebody_else(digits: weevit.Predictor, photos: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    made, _ = make(digits)
+    parquet.write_table(arrow.table({"input": ["a"], "embedding": [[1.0]]}), "mine.parquet")
+    for name in ("mine.parquet", "photos/0.png"):
+        before = Path(name).read_bytes()
+        with pytest.raises(UsageError, match="it is not replaced"):
+            made.to_parquet(name)
+        assert Path(name).read_bytes() == before
 
 
 @pytest.mark.parametrize(("module", "call"), [("faiss", "to_faiss"), ("lancedb", "to_lance")])
