@@ -16,7 +16,7 @@ from weevit.errors import UsageError
 from weevit.evaluation.saved import check_report, report, reporting, write_report
 from weevit.reports.page import is_page, require_jinja
 from weevit.store.files import finite, write_file
-from weevit.store.outputs import check_file, first_line
+from weevit.store.outputs import check_file, first_line, local
 from weevit.text import csv_bytes, csv_row
 
 SCHEMA = "weevit.data-check/2"
@@ -35,17 +35,17 @@ def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs
         MissingExtraError: jinja2 is not installed.
         OutputError: a folder may not be written, or another process works in it.
     """
-    if output is not None and _is_page(Path(output)):
+    if output is not None and _is_page(local(output)):
         require_jinja()
         check_file(
-            Path(output), lambda page: is_page(page, "check.html"), "page of weevit data check", inputs, made=True
+            local(output), lambda page: is_page(page, "check.html"), "page of weevit data check", inputs, made=True
         )
     elif output is not None:
         check_report(output, CHECK, inputs)
     if fix_list is not None:
         ours = CHECK.unfinished[FIX_LIST]
-        check_file(Path(fix_list), ours, "list of weevit data check", inputs, "--fix-list", made=True)
-        if Path(fix_list).suffix.lower() != ".csv":
+        check_file(local(fix_list, "--fix-list"), ours, "list of weevit data check", inputs, "--fix-list", made=True)
+        if local(fix_list, "--fix-list").suffix.lower() != ".csv":
             raise UsageError(f"A fix list ends in .csv: {str(fix_list)!r} was given.", "--fix-list fixes.csv")
 
 
@@ -53,7 +53,7 @@ def check_output(output: str | Path | None, fix_list: str | Path | None, *inputs
 def writable(output: str | Path | None, fix_list: str | Path | None, *inputs: object) -> Iterator[None]:
     """Check as `check_output`, and hold the folder of a report while it is made."""
     check_output(output, fix_list, *inputs)
-    folder = None if output is None or _is_page(Path(output)) else output
+    folder = None if output is None or _is_page(local(output)) else output
     with reporting(folder, CHECK, inputs):
         yield
 
@@ -65,12 +65,12 @@ def _is_page(path: Path) -> bool:
 def write_check(check: DataCheck, output: str | Path | None, fix_list: str | Path | None) -> None:
     """Write the requested files, each whole or not at all; OutputError where the disk does not take them."""
     if fix_list is not None:
-        write_file(Path(fix_list), _fix_table(check))
+        write_file(local(fix_list, "--fix-list"), _fix_table(check))
     if output is None:
         return
     from weevit.checking.report import check_page
 
-    path, page = Path(output), check_page(check)
+    path, page = local(output), check_page(check)
     if _is_page(path):
         write_file(path, page)
         return

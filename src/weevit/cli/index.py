@@ -50,7 +50,6 @@ def index(
     """
     from weevit.search.manifest import INDEX
     from weevit.store.folder import check_folder
-    from weevit.store.home import expand_home
 
     if output is None:
         raise UsageError("Where should the index go? No --output was given.", "-o photos.idx")
@@ -66,7 +65,6 @@ def index(
         if not loading.model:
             asked = [field.name for field in fields(options.Loading)]
             options.refuse_typed(asked, "is about the model, and --from without -m asks none", "-m MODEL")
-    output = expand_home(output)
     check_folder(output, INDEX, [*inputs, *([vectors] if vectors else [])])
     if vectors is None:
         made = _made(inputs, loading, prune, output, quiet)

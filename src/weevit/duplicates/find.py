@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from weevit.answers.results import unit_length
+from weevit.arguments import flag
 from weevit.datasets.dataset import ALL, Split
 from weevit.duplicates.folder import THUMBS, write_duplicates, writing_duplicates
 from weevit.duplicates.groups import (
@@ -47,6 +48,7 @@ from weevit.images.sources import Expansion, Inputs, expand, is_one
 from weevit.images.taken import Taken
 from weevit.predict import Predictor, load
 from weevit.search.embeddings import embed_split
+from weevit.store.outputs import local
 from weevit.zoo.weights import DEFAULT_MODEL
 
 UNCHECKED = "parts cut out of other images, and the same moment: that needs embeddings"
@@ -85,6 +87,7 @@ def find_duplicates(
         OutputError: the output cannot be written.
     """
     start = time.monotonic()
+    embeddings, output = flag("embeddings", embeddings), None if output is None else local(output)
     given = [inputs] if is_one(inputs) else list(cast(Iterable[Any], inputs))
     words = [os.fsdecode(one) for one in given if isinstance(one, str | os.PathLike)]
     with writing_duplicates(output, [*words, model]):

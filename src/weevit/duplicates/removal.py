@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+from weevit.arguments import flag
 from weevit.duplicates import trash as trashes
 from weevit.duplicates.folder import RECORD, read_duplicates
 from weevit.duplicates.groups import DuplicateGroup, DuplicateImage, Duplicates, Place
@@ -60,9 +61,9 @@ def apply_duplicates(
         MalformedFileError: the record is damaged, or names files outside of the folders that were looked through.
         OutputError: the folder cannot be written; what was moved stays moved, and the same call resumes.
     """
+    target, dry_run = local(move_to, "--move-to"), flag("dry_run", dry_run)
     found = read_duplicates(duplicates)
     _check_record(found, Path(duplicates))
-    target = local(move_to, "--move-to")
     check_system()
     _check_apart(found, target)
     refuse_foreign(target, trashes.KIND.is_ours, trashes.KIND.name, "--move-to")

@@ -19,6 +19,7 @@ from weevit.evaluation.results import Comparison, Evaluation
 from weevit.evaluation.saved import is_evaluation, read_evaluation, report, reporting, write_report
 from weevit.predict import Predictor
 from weevit.store.files import finite
+from weevit.store.outputs import local
 from weevit.text import signed
 
 SCHEMA = "weevit.comparison/2"
@@ -65,7 +66,7 @@ def compare(
             ]
         comparison = compare_evaluations(evaluations[0], evaluations[1], seed, same_run=data is not None)
         if output is not None:
-            write_comparison(comparison, Path(output))
+            write_comparison(comparison, local(output))
     return comparison
 
 

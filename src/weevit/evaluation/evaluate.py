@@ -23,6 +23,7 @@ from weevit.evaluation.rows import all_figures, label_rows, rows_of
 from weevit.evaluation.saved import EVALUATION, reporting, write_evaluation
 from weevit.images.names import ids_of
 from weevit.predict import Predictor
+from weevit.store.outputs import local
 from weevit.zoo.labels import Label
 
 SPLITS = ("test", "validation", "all")
@@ -63,7 +64,7 @@ def evaluate(
     with reporting(output, EVALUATION, (model, data), table):
         evaluation = _evaluate(model, data, split, allow_missing, watch)
         if output is not None:
-            write_evaluation(evaluation, Path(output), table)
+            write_evaluation(evaluation, local(output), table)
     return evaluation
 
 

@@ -116,7 +116,7 @@ def check_report(output: str | Path | None, kind: Kind, inputs: Iterable[object]
 def reporting(output: str | Path | None, kind: Kind, inputs: Iterable[object], table: str = "csv") -> Iterator[None]:
     """Check as `check_report`, with its errors, and hold the folder of the report while the block runs."""
     check_report(output, kind, inputs, table)
-    with nullcontext() if output is None else held(Path(output), kind, inputs):
+    with nullcontext() if output is None else held(local(output), kind, inputs):
         yield
 
 

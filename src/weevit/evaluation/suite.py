@@ -16,6 +16,7 @@ from weevit.evaluation.suite_report import suite_page
 from weevit.images.names import ids_of
 from weevit.predict import Predictor, load
 from weevit.store.files import finite
+from weevit.store.outputs import local
 from weevit.zoo.weights import BY_NAME
 
 SCHEMA = "weevit.suite/2"
@@ -58,7 +59,7 @@ def evaluate_suite(
         absent = tuple(one.title for one in SETS if one.name not in there)
         evaluated = SuiteEvaluation(describe(predictor), str(suite), tuple(results), absent, tuple(notes))
         if output is not None:
-            write_suite(evaluated, Path(output), table)
+            write_suite(evaluated, local(output), table)
     return evaluated
 
 

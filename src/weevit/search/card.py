@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.answers.results import Array, unit_length
+from weevit.arguments import MAX_SEED, whole
 from weevit.datasets.dataset import Dataset, Split
 from weevit.datasets.read import read_dataset
 from weevit.errors import DatasetError
@@ -97,6 +98,7 @@ def measure_search(
         DatasetError: several labels per image, or no class with two images.
         ModelError: the model cannot be loaded.
     """
+    whole("seed", seed, 0, MAX_SEED)
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=True)
     if dataset.multi_label:
         raise DatasetError("Images with several labels have no one class to be found by.", "Give one class per image.")

@@ -120,8 +120,8 @@ class Space:
             raise UsageError(
                 f"Embeddings of {predictor.checkpoint.name} cannot be compared with those of the index:\n"
                 + "\n".join(lines),
-                "Leave out --model, --image-size and --precision: the index knows its own. --like takes a classifier on "
-                "the same backbone.",
+                "Leave out --model, --image-size and --precision: the index knows its own. --like takes a classifier "
+                "on the same backbone.",
             )
 
     def _unlike(self, other: Space) -> list[str]:
