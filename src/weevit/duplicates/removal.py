@@ -9,7 +9,7 @@ archives, rows of tables, addresses and links are listed. A run that is killed i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -37,7 +37,7 @@ from weevit.store.moving import (
 from weevit.store.outputs import local, refuse_foreign
 from weevit.text import typed
 
-LISTED = "it lies in an archive, a table, a bucket or behind a link: it is listed only"
+LISTED = "it lies in an archive, a table, a bucket or behind a link, or its name is not UTF-8: it is listed only"
 
 
 def apply_duplicates(
@@ -96,14 +96,25 @@ def _check_record(found: Duplicates, folder: Path) -> None:
 
 def _check_apart(found: Duplicates, trash: Path) -> None:
     """Refuse a trash among the images: the next search would find what lies in it."""
+    root = _above(found.roots, trash)
+    if root is not None:
+        raise UsageError(
+            f"--move-to {str(trash)!r} lies in {root}, which was looked through: the next search would find it all "
+            "again.",
+            f"--move-to {typed(apart(found.roots, trash))}",
+        )
+
+
+def apart(roots: Iterable[str], trash: Path) -> Path:
+    """A trash outside of all folders that were looked through: this one, or one beside the outermost of them."""
+    root = _above(roots, trash)
+    return root.with_name(f"{root.name}-trash") if root is not None and root.name else trash
+
+
+def _above(roots: Iterable[str], trash: Path) -> Path | None:
+    """The outermost of the folders in which a trash would lie; None where it lies in none."""
     own = os.path.realpath(trash)
-    for root in found.roots:
-        if os.path.commonpath([own, root]) == root:
-            raise UsageError(
-                f"--move-to {str(trash)!r} lies in {root}, which was looked through: the next search would find it all "
-                "again.",
-                f"--move-to {typed(Path(root).with_name(f'{Path(root).name}-trash'))}",
-            )
+    return next((Path(root) for root in sorted(roots, key=len) if os.path.commonpath([own, root]) == root), None)
 
 
 # ---- moving
