@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -146,6 +147,20 @@ def test_a_model_that_moved_is_named(capsys: pytest.CaptureFixture[str]) -> None
         assert "here does not exist" in err
         assert "-m MODEL" in err
     assert says(capsys, "search photos.idx photos/1.png -m there -k 1 -q")[0].endswith("photos/1.png\n")
+
+
+def test_an_image_or_paths_on_stdin_are_searched_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    says(capsys, "index photos -m digits -o photos.idx -q")
+    for given in (Path("photos/3.png").read_bytes(), b"photos/3.png\n"):
+        for words in ("search photos.idx - -k 1 -q", "search photos.idx - -k 1 -q --html page.html"):
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+            assert says(capsys, words)[0] == "1.0000  photos/3.png\n"
+    assert "data:image/jpeg" in Path("page.html").read_text()
+    _, err = says(capsys, "search photos.idx photos/1.png --not= -k 1", code=2)
+    assert "An input is a path or an address: '' was given." in err
 
 
 @pytest.mark.parametrize(
