@@ -106,7 +106,7 @@ def find_duplicates(
             images=sum(look.error is None for look in search.looks),
             failures=tuple(search.failures()),
             left_out=dict(expansion.left_out),
-            unchecked=() if predictor else (UNCHECKED,),
+            unchecked=search.unchecked if predictor else (UNCHECKED,),
             model=predictor.checkpoint.name if predictor else "",
             seconds=time.monotonic() - start,
         )
@@ -145,6 +145,7 @@ class _Search:
     def __init__(self, sources: Sequence[Source], threads: int, limits: Limits, watch: Watcher) -> None:
         self.sources, self.threads, self.limits, self.watch = sources, threads, limits, watch
         self.looks: list[Look] = []
+        self.unchecked: tuple[str, ...] = ()
 
     def run(self, predictor: Predictor | None) -> tuple[list[list[Member]], list[tuple[list[Member], str]]]:
         """The groups of copies, and those of moments with their reasons."""
@@ -192,6 +193,9 @@ class _Search:
         sources = tuple(self.sources[index] for index in single)
         split = Split(ALL, sources, np.zeros(len(sources), np.int64))
         embedded = embed_split(predictor, split, watch=lambda own: moved(own.done))
+        if embedded.failures:
+            count, why = f"{len(embedded.failures):,} of {len(single):,} images", embedded.failures[0][2]
+            self.unchecked = (f"parts and the same moment of {count}, which the model does not embed ({why})",)
         rows = np.flatnonzero(embedded.ok)
         return unit_length(embedded.vectors[rows]), [single[row] for row in rows.tolist()]
 
