@@ -227,3 +227,5 @@ def test_bench_prints_a_card_per_model(capsys: pytest.CaptureFixture[str]) -> No
     out, _ = says(capsys, "bench --search data digits --json")
     assert json.loads(out)["schema"] == "weevit.search-card/1"
     says(capsys, "bench --search nothing digits", code=1)
+    out, err = says(capsys, "bench --search data digits digitz --json", code=2)
+    assert (out, "digitz" in err) == ("", True)  # no figures of the first that would be lost
