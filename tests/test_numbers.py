@@ -16,6 +16,7 @@ from weevit.arguments import MAX_SEED, whole
     ("arguments", "message", "hint"),
     [
         (("topk", "x", 1), "topk is a whole number, 1 or more: 'x' was given.", ""),
+        (("topk", True, 1), "topk is a whole number, 1 or more: True was given.", ""),
         (("topk", 0, 1), "topk is 1 or more: 0 was given.", ""),
         (("--topk", 0, 1), "--topk is 1 or more: 0 was given.", "For instance --topk 1."),
         (("n", -1, 0, None, "none is none"), "n is 0 or more (none is none): -1 was given.", ""),

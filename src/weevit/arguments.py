@@ -114,5 +114,6 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def _short(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) and abs(value) < 10**_LONGEST else repr(value)
+    number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_LONGEST
+    text = f"{value:,}" if number else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -128,10 +128,30 @@ def test_what_is_allowed_is_allowed(place: Path) -> None:
         "--image-size 64x64",
     ):
         assert app._run(["classify", "a.png", "-m", "digits", *words.split()]) == 0
-    assert (
-        app._run(["explain", "a.png", "-m", "digits", "-o", "x.png", "--layer", "-1", "--deletion", "--seed", "7"]) == 0
-    )
-    assert app._run(["explain", "a.png", "-m", "digits", "-o", "x.png", "--layer", "99"]) == 2
+    explain = "explain a.png -m digits -o x.png"
+    assert app._run(f"{explain} --heads --layer -1 --deletion --seed 7".split()) == 0
+    assert app._run(f"{explain} --heads --layer 99".split()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "hint"),
+    [
+        ("explain a.png -m digits -o x.png --layer 0 --deletion", "--layer", "--heads"),
+        ("explain a.png -m digits -o x.png --seed 0 --heads", "--seed", "--deletion"),
+        ("index --from v.npy -o v.idx --prune", "--prune", "Leave it out."),
+        ("index --from v.npy -o v.idx --image-size 64", "--image-size", "-m MODEL"),
+        ("index --from v.npy -o v.idx --threads 1", "--threads", "-m MODEL"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(
+    capfd: pytest.CaptureFixture[str], place: Path, words: str, option: str, hint: str
+) -> None:
+    before = sorted(place.rglob("*"))
+    assert app._run(words.split()) == 2
+    first, last = capfd.readouterr().err.splitlines()
+    assert first.startswith(f"weevit: {option} is ")
+    assert last == hint
+    assert sorted(place.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -141,10 +142,61 @@ def test_a_model_that_moved_is_named(capsys: pytest.CaptureFixture[str]) -> None
         labelled.put(Path("here", path.name), path.read_bytes())
     says(capsys, "index photos -m here -o photos.idx -q")
     Path("here").rename("there")
-    _, err = says(capsys, "search photos.idx photos/1.png", code=1)
-    assert "here does not exist" in err
-    assert "-m MODEL" in err
+    for words in ("search photos.idx photos/1.png", "index photos -o photos.idx", "serve --index photos.idx --port 0"):
+        _, err = says(capsys, words, code=1)
+        assert "here does not exist" in err
+        assert "-m MODEL" in err
     assert says(capsys, "search photos.idx photos/1.png -m there -k 1 -q")[0].endswith("photos/1.png\n")
+
+
+def test_an_image_or_paths_on_stdin_are_searched_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    says(capsys, "index photos -m digits -o photos.idx -q")
+    for given in (Path("photos/3.png").read_bytes(), b"photos/3.png\n"):
+        for words in ("search photos.idx - -k 1 -q", "search photos.idx - -k 1 -q --html page.html"):
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+            assert says(capsys, words)[0] == "1.0000  photos/3.png\n"
+    assert "data:image/jpeg" in Path("page.html").read_text()
+    _, err = says(capsys, "search photos.idx photos/1.png --not= -k 1", code=2)
+    assert "An input is a path or an address: '' was given." in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--image-size 128", "preprocessing.height: 64 then, 128 now"),
+        ("--max-pixels 10", "too_large"),
+        ("--engine openvino", "openvino"),
+        ("--image-size 0", "--image-size"),
+    ],
+)
+def test_options_hold_for_the_model_of_an_index_that_is_there(
+    capsys: pytest.CaptureFixture[str], photos: Path, words: str, message: str
+) -> None:
+    if "openvino" in words:
+        pytest.importorskip("openvino")
+    says(capsys, "index photos -m digits -o photos.idx -q")
+    labelled.noise(photos, 10)  # one that is new
+    _, err = says(capsys, f"index photos -o photos.idx {words}", code=2 if "--image-size" in words else 0)
+    assert message in err
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
+def test_a_damaged_index_is_made_again_without_its_model_being_named(
+    capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    says(capsys, "index photos -m digits -o photos.idx -q")
+    (shard,) = Path("photos.idx/data").iterdir()
+    content = shard.read_bytes()
+    shard.unlink()
+    if damage != "missing":
+        shard.write_bytes(content[:100] if damage == "cut" else content[:-1] + b"?")
+    says(capsys, "search photos.idx photos/1.png", code=1)
+    _, err = says(capsys, "index photos -o photos.idx")
+    assert "9 were damaged and are made again" in err
+    assert says(capsys, "search photos.idx photos/1.png -k 1 -q")[0] == "1.0000  photos/1.png\n"
 
 
 def test_ctrl_c_keeps_what_was_embedded(photos: Path) -> None:
@@ -175,3 +227,5 @@ def test_bench_prints_a_card_per_model(capsys: pytest.CaptureFixture[str]) -> No
     out, _ = says(capsys, "bench --search data digits --json")
     assert json.loads(out)["schema"] == "weevit.search-card/1"
     says(capsys, "bench --search nothing digits", code=1)
+    out, err = says(capsys, "bench --search data digits digitz --json", code=2)
+    assert (out, "digitz" in err) == ("", True)  # no figures of the first that would be lost

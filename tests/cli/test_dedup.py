@@ -77,6 +77,31 @@ def test_from_the_search_to_the_undo(types: Types, photos: Path, tmp_path: Path)
     assert "would move: 3 files" in err
 
 
+def test_moves_are_printed_as_they_go(types: Types, photos: Path, tmp_path: Path) -> None:
+    types("dedup 'my photos' --no-embeddings -o dup")
+    source, target = str(photos / "in" / "same.jpg"), "in/same.jpg"
+    assert f"{source} → {target}" in types("dedup apply dup --move-to trash")[1].splitlines()
+    assert f"{target} → {source}" in types("dedup undo trash")[1].splitlines()
+
+
+@pytest.mark.parametrize("inputs", [". --no-embeddings", "*.jpg in --no-embeddings", ". in -m digits"])
+def test_the_next_command_can_be_typed_among_the_images(
+    types: Types, photos: Path, monkeypatch: pytest.MonkeyPatch, inputs: str
+) -> None:
+    monkeypatch.chdir(photos)
+    code, _, err = types(f"dedup {inputs}")
+    assert code == 0
+    (command,) = re.findall(r"next: weevit (.*)", err)
+    assert shlex.split(command) == ["dedup", *inputs.split(), "-o", "dup"]
+    _, out, err = types(command)
+    assert "3 images could go" in out
+    (command,) = re.findall(r"next: weevit (.*)", err)
+    assert types(command)[0] == 0
+    code, _, err = types("dedup apply dup --move-to trash")
+    assert code == 2
+    assert types(f"dedup apply dup {err.splitlines()[-1]}")[0] == 0
+
+
 def test_the_tables_have_every_image(types: Types, photos: Path, tmp_path: Path) -> None:
     types("dedup 'my photos' --no-embeddings -o dup")
     with (tmp_path / "dup" / "copies.csv").open(encoding="utf-8", newline="") as file:

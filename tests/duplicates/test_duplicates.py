@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import fakes
 import labelled
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from weevit.duplicates.looks import Progress
 from weevit.duplicates.moments import of_one_moment
 from weevit.errors import UsageError
 from weevit.images.taken import Taken
+from weevit.zoo.architectures import get_architecture
+from weevit.zoo.writing import write_checkpoint
 
 PHOTO = (320, 240)
 
@@ -204,6 +208,17 @@ def test_too_few_images_have_no_duplicates(tmp_path: Path, count: int, digits: w
         labelled.put(tmp_path / f"{seed}.jpg", encoded(scene(seed)))
     found = find_duplicates(tmp_path, digits)
     assert (found.images, found.copies, found.moments, len(found.failures)) == (count, (), (), 1 - count)
+
+
+def test_images_that_the_model_does_not_embed_are_told(tmp_path: Path) -> None:
+    arch, spec = get_architecture("vit_micro_patch16_reg1_gap_64"), weevit.load("digits").preprocessing
+    grey = replace(spec, mean=(0.5,), std=(0.5,))
+    write_checkpoint(tmp_path / "grey", arch, fakes.tensors(arch, 0, (4, 4), in_chans=1), grey)
+    for seed in range(2):
+        labelled.put(tmp_path / "photos" / f"{seed}.jpg", encoded(scene(seed)))
+    found = find_duplicates(tmp_path / "photos", tmp_path / "grey")
+    (said,) = found.unchecked
+    assert said.startswith("parts and the same moment of 2 of 2 images, which the model does not embed (unsupported: ")
 
 
 def test_flat_images_are_copies_by_their_bytes_only(tmp_path: Path, digits: weevit.Predictor) -> None:

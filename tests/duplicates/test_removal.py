@@ -419,13 +419,13 @@ def test_what_is_no_image_is_not_moved_back(photos: Path, dup: Path, tmp_path: P
 # ---- where to
 
 
-@pytest.mark.parametrize("where", ["photos/trash", "photos", "dup"])
+@pytest.mark.parametrize("where", ["photos/trash", "photos", "dup", "dup/report.html"])
 def test_a_trash_that_would_be_found_again_or_holds_something_else(
     photos: Path, dup: Path, tmp_path: Path, where: str
 ) -> None:
     before = tree(tmp_path)
     for dry_run in (True, False):
-        with pytest.raises(UsageError, match=r"lies in|holds no") as caught:
+        with pytest.raises(UsageError, match=r"lies in|holds no|is no trash") as caught:
             weevit.apply_duplicates(dup, tmp_path / where, dry_run=dry_run)
         assert caught.value.hint
     assert tree(tmp_path) == before
@@ -440,6 +440,38 @@ def test_what_is_no_list_and_no_trash(photos: Path, dup: Path, tmp_path: Path, n
         ) as caught:
             call()
         assert "weevit dedup" in caught.value.hint
+
+
+def test_paths_in_the_home_folder_are_found_there(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    before = tree(photos)
+    weevit.find_duplicates(photos, output="~/dup", embeddings=False)
+    assert (tmp_path / "home" / "dup" / "report.html").is_file()
+    moved = weevit.apply_duplicates("~/dup", "~/trash").moves
+    assert all((tmp_path / "home" / "trash" / one.target).is_file() for one in moved)
+    assert len(weevit.undo_duplicates("~/trash").moves) == len(moved) > 0
+    assert tree(photos) == before
+    assert not Path("~").exists()
+
+
+def test_what_is_no_argument_moves_nothing(photos: Path, dup: Path, tmp_path: Path) -> None:
+    before, away = tree(photos), tmp_path / "trash"
+    for call, message in (
+        (lambda: weevit.apply_duplicates(dup, away, dry_run="no"), "dry_run is True or False: 'no'"),
+        (lambda: weevit.apply_duplicates(5, away), "duplicates is a path: 5"),
+        (lambda: weevit.apply_duplicates(dup, 5), "--move-to is a path: 5"),
+        (lambda: weevit.undo_duplicates(5), "trash is a path: 5"),
+        (lambda: weevit.undo_duplicates(away, dry_run="no"), "dry_run is True or False: 'no'"),
+        (lambda: weevit.find_duplicates(photos, output=5, embeddings=False), "--output is a path: 5"),
+        (lambda: weevit.find_duplicates(photos, embeddings="no"), "embeddings is True or False: 'no'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            call()
+    assert tree(photos) == before
 
 
 def test_a_list_is_not_to_be_written_among_the_images(photos: Path, tmp_path: Path) -> None:

@@ -350,6 +350,19 @@ def test_nothing_is_computed_for_a_report_that_cannot_be_written(
     page._environment.cache_clear()
 
 
+def test_a_report_in_the_home_folder_is_written_there(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    weevit.evaluate(predictor, images, "~/report")
+    weevit.check_data(images, predictor, "~/check", fix_list="~/fixes.csv", embeddings=False)
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"report", "check", "fixes.csv"}
+    assert (tmp_path / "home" / "report" / "report.json").is_file()
+    assert not Path("~").exists()
+
+
 def test_it_can_be_watched_and_stopped(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
 

@@ -71,3 +71,10 @@ def test_without_two_images_of_a_class_nothing_is_to_be_found(digits: weevit.Pre
     labelled.folder(tmp_path / "data", {"a": 1, "b": 1})
     with pytest.raises(DatasetError, match="No class has two different images"):
         measure_search(tmp_path / "data", digits)
+
+
+def test_without_an_embedding_the_reason_is_told(digits: weevit.Predictor, tmp_path: Path) -> None:
+    for name in ("a/0.png", "a/1.png", "b/0.png"):
+        labelled.put(tmp_path / "data" / name, b"no image")
+    with pytest.raises(DatasetError, match=r"None of the 3 images has an embedding: .*0\.png: not an image: "):
+        measure_search(tmp_path / "data", digits)

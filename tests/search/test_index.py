@@ -215,6 +215,9 @@ def test_a_class_is_found_by_its_probability(digits: weevit.Predictor, photos: P
         (lambda index: index.search_vectors(np.full((1, 64), np.nan, np.float32)), "no direction"),
         (lambda index: index.search_vectors(np.ones((1, 7), np.float32)), "vectors of 64 numbers"),
         (lambda index: index.search_vectors(np.ones((0, 64), np.float32)), "vectors of 64 numbers"),
+        (lambda index: index.search_vectors("query.jpg"), "an array of numbers"),
+        (lambda index: index.search_vectors([[1, 2], [3]]), "an array of numbers"),
+        (lambda index: index.search_vectors(np.full((1, 64), 1e300)), "no direction"),
         (lambda index: index.search_class("eleven"), "No class 'eleven'"),
         (lambda index: index.search_class(10), "No class '10'"),
         (lambda index: index.search_class("1" * 5000), "No class '1"),
@@ -226,6 +229,31 @@ def test_bad_queries_are_typed_errors(
     made, _ = make(digits)
     with pytest.raises(UsageError, match=message):
         ask(made)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: weevit.open_index(5), "folder is a path: 5 was given"),
+        (lambda model: weevit.open_index("photos.idx", "digits"), "a loaded model: 'digits' was given"),
+        (lambda model: weevit.index("photos", 5, model), "--output is a path: 5 was given"),
+        (lambda model: weevit.index("photos", "photos.idx", model, prune="no"), "prune is True or False: 'no'"),
+        (lambda model: weevit.index_vectors(5, "v.idx"), "vectors is a path: 5 was given"),
+        (lambda model: weevit.index_vectors("v.npy", "v.idx", 5), "A model is a name or a path: 5 was given"),
+        (lambda model: weevit.index_vectors("v.npy", "v.idx", ids=5), "ids is a path: 5 was given"),
+        (lambda model: weevit.measure_search("photos", model, seed="7"), "seed is a whole number"),
+    ],
+)
+def test_what_is_no_argument_is_a_typed_error(
+    digits: weevit.Predictor, photos: Path, call: Callable[[weevit.Predictor], object], message: str
+) -> None:
+    make(digits)
+    np.save("v.npy", np.eye(2))
+    Path("v.ids.txt").write_text("a\nb\n")
+    (photos / "0.png").unlink()
+    with pytest.raises(UsageError, match=message):
+        call(digits)
+    assert len(weevit.open_index("photos.idx")) == COUNT
 
 
 def test_another_embedding_space_is_refused_with_what_differs(digits: weevit.Predictor, photos: Path) -> None:
@@ -550,8 +578,20 @@ def test_it_is_handed_over_as_arrays_and_parquet(digits: weevit.Predictor, photo
     assert table["input"].to_pylist() == ids
     assert np.array(table["embedding"].to_pylist(), np.float16).tobytes() == vectors.tobytes()
     assert table.schema.metadata[b"weevit.model"].decode() == digits.checkpoint.name
+    assert made.to_parquet("out.parquet").stat().st_size  # its own file is replaced
     again = weevit.index_vectors("out.parquet", "again.idx", digits)
     assert contents(again) == contents(made)
+
+
+def test_it_is_not_handed_over_into_a_file_of_somebody_else(digits: weevit.Predictor, photos: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    made, _ = make(digits)
+    parquet.write_table(arrow.table({"input": ["a"], "embedding": [[1.0]]}), "mine.parquet")
+    for name in ("mine.parquet", "photos/0.png"):
+        before = Path(name).read_bytes()
+        with pytest.raises(UsageError, match="it is not replaced"):
+            made.to_parquet(name)
+        assert Path(name).read_bytes() == before
 
 
 @pytest.mark.parametrize(("module", "call"), [("faiss", "to_faiss"), ("lancedb", "to_lance")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import http.client
 import json
@@ -137,6 +138,39 @@ def test_a_name_of_any_script_is_kept(server: Running, name: str) -> None:
     body, media = multipart(png(0), png(1), filename=name)
     answer = server.ask("POST", "/v1/classify", body, content_type=media)
     assert [row["input"] for row in answer.json()["results"]] == [name, name]
+
+
+def test_a_name_may_be_in_the_extended_form(server: Running) -> None:
+    """As urllib3 1.26 sends every name that is not ASCII, for requests and others."""
+    disposition = b"Content-Disposition: form-data; name=\"image\"; filename*=utf-8''%C3%A9%2F%E5%86%99.jpg"
+    body = b"--x\r\n" + disposition + b"\r\n\r\n" + png(0) + b"\r\n--x--\r\n"
+    answer = server.ask("POST", "/v1/classify", body, content_type="multipart/form-data; boundary=x")
+    assert answer.status == 200, answer.body
+    assert [row["input"] for row in answer.json()["results"]] == ["写.jpg"]
+
+
+@pytest.mark.parametrize("media", ["application/x-www-form-urlencoded", "text/plain", "application/vnd.api+json"])
+def test_json_under_another_name_is_told(server: Running, media: str) -> None:
+    """`curl -d` without -H says that it sends a form."""
+    body = b' \n{"images": ["data:,"]}'
+    answer = server.ask("POST", "/v1/classify", body, content_type=media)
+    assert answer.status == 400
+    assert answer.json()["detail"] == "The body is JSON, and its Content-Type does not say so."
+    assert answer.json()["hint"] == "-H 'Content-Type: application/json'"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_base64_may_have_line_ends(server: Running, end: str) -> None:
+    """As `base64` and Python's `encodebytes` write it; spaces are none: they stand for plus signs that were lost."""
+    data = png(0)
+    text = base64.encodebytes(data).decode().replace("\n", end)
+    answer = server.post("/v1/classify", {"images": [f"data:image/png;base64,{text}"]})
+    assert answer.json()["results"] == [expected(data)]
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
+    assert server.post("/v2/models/digits/infer", {"inputs": [tensor]}).status == 200
+    answer = server.post("/v1/classify", {"images": [f"data:image/png;base64,{text.replace(end, ' ')}"]})
+    assert answer.status == 422
+    assert "base64" in answer.json()["detail"]
 
 
 def test_a_setting_is_given_once(server: Running) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -112,6 +113,36 @@ def test_the_application_answers_without_its_server(digits: weevit.Predictor) ->
 
     (row,) = asyncio.run(run())["results"]
     assert row["class_name"] == list(digits.classify(png(1)).labels)
+
+
+@pytest.mark.usefixtures("serve_extra")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keys": "a-key-of-more-than-sixteen-characters"}, "API keys are a list"),  # each letter would be a key
+        ({"keys": [""]}, "16 characters or more"),  # who sends no key would have it
+        ({"keys": ["short"]}, "16 characters or more"),
+        ({"keys": [5]}, "API keys are a list"),
+        ({"index": 5}, "index is a path"),
+    ],
+)
+def test_the_application_refuses_what_it_cannot_mean(arguments: dict[str, Any], message: str) -> None:
+    from weevit.serve.app import asgi
+
+    with pytest.raises(weevit.UsageError, match=message):
+        asgi("digits", **arguments)
+    with pytest.raises(weevit.UsageError, match="A model is a name or a path"):
+        asgi(["digits"])
+
+
+@pytest.mark.usefixtures("serve_extra")
+def test_the_application_takes_the_path_of_a_model(tmp_path: Path) -> None:
+    from weevit.serve.app import asgi
+    from weevit.zoo.resolve import resolve
+
+    folder = tmp_path / "mine"
+    shutil.copytree(resolve("digits").path.parent, folder)
+    assert [served.name for served in asgi(folder)._service.loaded()] == ["mine"]
 
 
 @pytest.mark.usefixtures("serve_extra")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import socketserver
+import tarfile
 import threading
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def test_it_prints_what_it_found(server: Running, tmp_path: Path, capsys: pytest
     assert "20 answers in" in out
     assert "10 x 422" in out
     assert len(server.logged(60, route="/v1/classify")) >= 60  # the server saw them all
+
+
+def test_images_in_archives_and_lists_are_sent(
+    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    with tarfile.open(tmp_path / "images.tar", "w") as archive:
+        archive.add(tmp_path / "a.png", "a.png")
+    (tmp_path / "images.txt").write_text("a.png\n")
+    for name in ("images.tar", "images.txt"):
+        assert run("--serve", server.url, "--clients", 1, "--requests", 2, "--images", tmp_path / name) == 0
+        assert "2 answers in" in capsys.readouterr().out
 
 
 def test_made_images_are_real_ones(server: Running, capsys: pytest.CaptureFixture[str]) -> None:

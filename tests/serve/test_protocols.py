@@ -7,15 +7,20 @@ import io
 import json
 import struct
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
 from PIL import Image
-from served import Running
+from served import Running, serving
 
 import weevit
 from conftest import data_uri, png
+from weevit.zoo.architectures import get_architecture
+from weevit.zoo.writing import write_checkpoint
 
 IMAGES = [png(1), png(2, 33, 70), png(3, 64, 64)]
 
@@ -92,6 +97,18 @@ def test_tritons_client_health_and_metadata(triton: Any) -> None:
     found = client.get_model_metadata("digits")
     assert [one["name"] for one in found["outputs"]] == ["embedding", "logits", "probabilities", "labels"]
     assert found["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
+
+
+@pytest.mark.usefixtures("serve_extra")
+def test_a_model_of_other_channels_takes_pixels_and_says_so(tmp_path: Path) -> None:
+    arch, spec = get_architecture("vit_micro_patch16_reg1_gap_64"), weevit.load("digits").preprocessing
+    grey = replace(spec, mean=(0.5,), std=(0.5,))
+    write_checkpoint(tmp_path / "grey", arch, fakes.tensors(arch, 0, (4, 4), in_chans=1), grey)
+    with serving(tmp_path / "grey") as running:
+        (own,) = running.ask("GET", "/v2/models/grey").json()["inputs"]
+        assert own == {"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 1]}
+        body = tensor(datatype="UINT8", shape=[1, 64, 64, 1], data=[7] * 64 * 64)
+        assert running.post("/v2/models/grey/infer", body).status == 200
 
 
 @pytest.mark.parametrize("binary", [True, False])

@@ -24,6 +24,7 @@ from weevit.text import typed
 if TYPE_CHECKING:
     from weevit.answers.results import Result
     from weevit.predict import Predictor
+    from weevit.search.space import Space
 
 
 def load_model(loading: Loading, quiet: bool) -> Predictor:
@@ -49,11 +50,9 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
     return predictor
 
 
-def loading_of_index(folder: Path, loading: Loading) -> Loading:
+def loading_of_index(space: Space, loading: Loading) -> Loading:
     """The options of loading with the model of an index, as it was then; a size or precision that was typed wins."""
-    from weevit.search.index import open_index
-
-    source, (height, width), precision = open_index(folder).space.recorded()
+    source, (height, width), precision = space.recorded()
     size = loading.image_size or f"{height}x{width}"
     return replace(loading, model=source, image_size=size, precision=loading.precision or precision)
 

@@ -28,7 +28,7 @@ OPTIONS_OF = {
     "labelled": (SEARCH,),
     **dict.fromkeys(("clients", "requests", "images", "api_key_file", "allow_remote"), (SERVE,)),
 }
-"""A parameter -> the measurements that it is of; what is not here is of all."""
+"""An option -> the measurements that it is of; what is not here is of all."""
 
 
 @click.command()
@@ -107,13 +107,10 @@ def bench(
 
 def refuse_others(asked: str) -> None:
     """Refuse options of another measurement than the one that is asked for: they would be passed over."""
-    context = click.get_current_context()
-    for param in context.command.params:
-        of = OPTIONS_OF.get(param.name or "", (asked,))
-        typed = context.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE
-        if typed and asked not in of:
+    for name, of in OPTIONS_OF.items():
+        if asked not in of:
             those = " and ".join(f"`bench {kind}`" for kind in of)
-            raise UsageError(f"{param.opts[0]} is for {those}, and `bench {asked}` was asked for.", "Leave it out.")
+            options.refuse_typed([name], f"is for {those}, and `bench {asked}` was asked for", "Leave it out.")
 
 
 def parse_batches(text: str) -> list[int]:

@@ -27,11 +27,14 @@ def bench_search(data: str, models: Sequence[str], threads: int | None, json_lin
     from weevit.datasets.read import check_there, read_dataset
     from weevit.predict import load
     from weevit.search.card import measure_search
+    from weevit.zoo.resolve import resolve
 
     check_there(data)
     dataset = read_dataset(data, allow_missing=True)
-    cards = []
-    for model in models or [options.DEFAULT_MODEL]:
+    cards, models = [], models or (options.DEFAULT_MODEL,)
+    for model in models:
+        resolve(model)  # before the first is measured, whose figures would be lost
+    for model in models:
         predictor = load(model, threads=threads)
         with counted_progress(json_lines) as moved:
             watch = partial(_told, moved, predictor.checkpoint.name)

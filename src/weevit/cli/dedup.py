@@ -99,7 +99,7 @@ def find(
     else:
         say(*_lines(found))
     if not quiet:
-        _summary(found, output, inputs)
+        _summary(found, output, inputs, loading.model if loading.model != options.DEFAULT_MODEL else "")
         tell_left_out(_counter(found))
     if not found.images:
         return EXIT_NOTHING
@@ -150,7 +150,7 @@ def undo(trash: str, dry_run: bool, strict: bool, json_lines: bool, quiet: bool)
 
     with _moving(quiet) as watch:
         done = undo_duplicates(trash, dry_run=dry_run, watch=watch)
-    _tell_moves(done, dry_run, json_lines, "would move back" if dry_run else "moved back")
+    _tell_moves(done, dry_run, json_lines, "would move back" if dry_run else "moved back", back=True)
     if dry_run and done.moves and not quiet:
         tell(f"next: weevit dedup undo {typed(trash)}")
     return _code(done, strict)
@@ -212,16 +212,20 @@ def _json_lines(found: Duplicates) -> Iterator[dict[str, Any]]:
             yield {"schema": SCHEMA, "kind": kind, "finding": plain(one)}
 
 
-def _summary(found: Duplicates, output: Path | None, inputs: Iterable[str]) -> None:
+def _summary(found: Duplicates, output: Path | None, inputs: Iterable[str], model: str) -> None:
+    from weevit.duplicates.removal import apart
+
     for text in found.unchecked:
         tell(f"not looked for: {text}")
     tell(f"{found.images:,} images in {found.seconds:.0f} s")
     if output is None:
-        tell(f"next: weevit dedup {_command(inputs)} -o dup")
+        own = ["--no-embeddings"] if not found.model else ["-m", model] if model else []
+        tell(f"next: weevit dedup {_command([*inputs, *own])} -o dup")
         return
     tell(f"written: {output} (report.html to look through)")
     if found.copies:
-        tell(f"next: weevit dedup apply {typed(output)} --move-to trash --dry-run")
+        trash = typed(apart(found.roots, Path("trash")))
+        tell(f"next: weevit dedup apply {typed(output)} --move-to {trash} --dry-run")
 
 
 def _command(inputs: Iterable[str]) -> str:
@@ -244,7 +248,7 @@ def _moving(quiet: bool) -> Any:
     return moving()
 
 
-def _tell_moves(done: Moved, dry_run: bool, json_lines: bool, what: str) -> None:
+def _tell_moves(done: Moved, dry_run: bool, json_lines: bool, what: str, back: bool = False) -> None:
     from dataclasses import asdict
 
     from weevit.duplicates.folder import size
@@ -255,7 +259,8 @@ def _tell_moves(done: Moved, dry_run: bool, json_lines: bool, what: str) -> None
             for one in rows:
                 say_json({"schema": SCHEMA, "kind": kind, "dry_run": dry_run, **asdict(one)})
     else:
-        say(*(f"{one.source} → {one.target}" for one in done.moves))
+        ways = ((one.source, one.target) for one in done.moves)
+        say(*(f"{end} → {start}" if back else f"{start} → {end}" for start, end in ways))
     for one in done.left:
         tell(f"left: {one.input}: {one.why}")
     earlier = f" · {done.earlier:,} were done before" if done.earlier else ""

@@ -61,6 +61,10 @@ def explain(
     from weevit.store.files import write_whole, writing
     from weevit.store.outputs import refuse_inputs
 
+    if not heads:
+        options.refuse_typed(["layer"], "is the block that --heads draws, and --heads was not given", "--heads")
+    if not deletion:
+        options.refuse_typed(["seed"], "is of the order that --deletion draws, and it was not given", "--deletion")
     expansion = answers.read_inputs(inputs)
     sources = list(expansion)
     if output is None:

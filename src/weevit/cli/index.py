@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,11 @@ def index(
         )
     if vectors is None and ids is not None:
         raise UsageError("--ids is for --from FILE.npy.", "Leave --ids out.")
+    if vectors is not None:
+        options.refuse_typed(["prune"], "is for INPUTS: --from makes a new index", "Leave it out.")
+        if not loading.model:
+            asked = [field.name for field in fields(options.Loading)]
+            options.refuse_typed(asked, "is about the model, and --from without -m asks none", "-m MODEL")
     check_folder(output, INDEX, [*inputs, *([vectors] if vectors else [])])
     if vectors is None:
         made = _made(inputs, loading, prune, output, quiet)
@@ -112,18 +118,15 @@ def _brought(
 
 
 def _model(loading: options.Loading, output: Path, quiet: bool) -> Any:
-    """The model of the index that is there, or the one that is named."""
+    """The model that is named, or that of the index that is there, as the other options want it."""
     from dataclasses import replace
 
-    from weevit.cli.answers import load_model, model_line
-    from weevit.cli.console import tell
-    from weevit.search.manifest import read_manifest
+    from weevit.cli.answers import load_model, loading_of_index
+    from weevit.search.manifest import read_manifest  # alone: shards may be damaged, and are made again
 
     if loading.model or not _is_there(output):
         return load_model(replace(loading, model=loading.model or options.DEFAULT_MODEL), quiet)
-    predictor = read_manifest(output).space.open(threads=loading.threads)
-    tell(model_line(predictor))
-    return predictor
+    return load_model(loading_of_index(read_manifest(output).space, loading), quiet)
 
 
 def _is_there(output: Path) -> bool:

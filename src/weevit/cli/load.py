@@ -11,7 +11,6 @@ import click
 
 from weevit.cli import options
 from weevit.cli.console import say, say_json, tell
-from weevit.errors import UsageError
 
 if TYPE_CHECKING:
     from weevit.serve.load import Load
@@ -37,7 +36,11 @@ _LOAD = (
     click.option("--serve", metavar="URL", help="Put this server under load, and measure its answers."),
     click.option("--clients", type=options.Whole(1, 1024), default=32, show_default=True, help="With --serve."),
     click.option("--requests", type=options.Whole(1, 1_000_000), default=1000, show_default=True, help="With --serve."),
-    click.option("--images", type=click.Path(path_type=Path), help="Folder of images to send; made ones by default."),
+    click.option(
+        "--images",
+        type=click.Path(path_type=Path),
+        help="Images to send: a folder, list or archive; made ones by default.",
+    ),
     click.option("--api-key-file", type=click.Path(path_type=Path), help="File whose first key is sent."),
     click.option("--allow-remote", is_flag=True, help="Allow a server on another machine."),
 )
@@ -91,10 +94,10 @@ def _first_key(path: Path) -> str:
 
 
 def _read(folder: Path) -> list[bytes]:
-    from weevit.images.decode import Limits, read_file
+    from itertools import islice
+
+    from weevit.duplicates.looks import bytes_of
+    from weevit.images.decode import Limits
     from weevit.images.sources import expand
 
-    paths = [source.value for source in expand([str(folder)]) if isinstance(source.value, Path | str)]
-    if not paths:
-        raise UsageError(f"{folder} has no images.", "--images photos")
-    return [read_file(path, Limits()) for path in paths[:_MOST_IMAGES]]
+    return [bytes_of(source, Limits()) for source in islice(expand([str(folder)]), _MOST_IMAGES)]

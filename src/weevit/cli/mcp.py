@@ -30,10 +30,11 @@ def mcp(folders: tuple[Path, ...], index: Path | None, loading: options.Loading)
     allowed = Folders(folders)
 
     from weevit.cli.answers import load_model, loading_of_index
+    from weevit.search.index import open_index
     from weevit.serve.mcp import mcp_server
 
     if not loading.model:
         default = replace(loading, model=options.DEFAULT_MODEL)
-        loading = default if index is None else loading_of_index(index, loading)
+        loading = default if index is None else loading_of_index(open_index(index).space, loading)
     mcp_server(load_model(loading, quiet=True), allowed, index).run("stdio")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path, PurePosixPath
@@ -268,6 +268,19 @@ def packed(verb: Verb, name: str, kind: type[Any], declared: tuple[Any, ...]) ->
     for option in reversed(declared):
         taking = option(taking)
     return taking  # type: ignore[return-value]  # takes more options than the verb
+
+
+def refuse_typed(names: Iterable[str], why: str, hint: str) -> None:
+    """Refuse options of the verb that runs, by the names of their arguments, where they would be passed over.
+
+    Raises:
+        UsageError: one was typed; `why` is what follows it in the message.
+    """
+    context, own = click.get_current_context(), set(names)
+    for param in context.command.params:
+        typed = context.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE
+        if param.name in own and typed:
+            raise UsageError(f"{param.opts[0]} {why}.", hint)
 
 
 def refuse_job(job: Job, output: Path | None, own: Mapping[str, bool] | None = None) -> None:

@@ -12,6 +12,7 @@ from weevit.cli import options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
+    from weevit.images.source import Source
     from weevit.search.index import Hit, Index
 
 _MOST, _DEFAULT = 1_000_000, 10
@@ -52,8 +53,8 @@ def search(
     Several IMAGES mean what they have in common. With --class instead of IMAGES: the images of which the classifier
     is surest. Each line has the similarity (the cosine, 1 is equal) or the probability, and the image's name.
     """
+    from weevit.cli.answers import read_inputs
     from weevit.cli.console import say, say_json, tell
-    from weevit.images.sources import expand
     from weevit.search.index import open_index
     from weevit.text import one_line
 
@@ -65,9 +66,11 @@ def search(
     opened = open_index(index, threads=threads)
     if model:
         opened = open_index(index, opened.space.open(model, threads), threads)
-    hits = _found(opened, images, k, unlike, name, head)
+    queries = list(read_inputs(images))  # once: stdin may be an image
+    others = list(read_inputs(unlike)) if unlike else None
+    hits = _found(opened, queries, k, others, name, head)
     if page is not None:
-        write_page(page, opened, _asked(images, unlike, name), [*expand(images)], hits)
+        write_page(page, opened, _asked(images, unlike, name), queries, hits)
     for rank, hit in enumerate(hits, 1):
         if json_lines:
             say_json({"schema": "weevit.search/1", "rank": rank, **hit.to_dict()})
@@ -104,9 +107,9 @@ def _asked(images: tuple[str, ...], unlike: tuple[str, ...], name: str | None) -
 
 
 def _found(
-    index: Index, images: tuple[str, ...], k: int | None, unlike: tuple[str, ...], name: str | None, head: str | None
+    index: Index, queries: list[Source], k: int | None, others: list[Source] | None, name: str | None, head: str | None
 ) -> list[Hit]:
     count = k or max(1, min(_DEFAULT, len(index)))
     if name is not None:
         return index.search_class(name, count, head)
-    return index.search(list(images), count, list(unlike) or None)
+    return index.search(queries, count, others)

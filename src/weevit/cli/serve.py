@@ -111,7 +111,9 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,
     )
     if own["index"] is not None and not models:
-        loading = loading_of_index(own["index"], loading)
+        from weevit.search.index import open_index
+
+        loading = loading_of_index(open_index(own["index"]).space, loading)
         models = (loading.model,)
     named = names_of(models or (options.DEFAULT_MODEL,))
     keys = None if own["api_key_file"] is None else read_keys(own["api_key_file"])

@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from weevit.answers.results import unit_length
+from weevit.arguments import flag
 from weevit.datasets.dataset import ALL, Split
 from weevit.duplicates.folder import THUMBS, write_duplicates, writing_duplicates
 from weevit.duplicates.groups import (
@@ -47,6 +48,7 @@ from weevit.images.sources import Expansion, Inputs, expand, is_one
 from weevit.images.taken import Taken
 from weevit.predict import Predictor, load
 from weevit.search.embeddings import embed_split
+from weevit.store.outputs import local
 from weevit.zoo.weights import DEFAULT_MODEL
 
 UNCHECKED = "parts cut out of other images, and the same moment: that needs embeddings"
@@ -85,6 +87,7 @@ def find_duplicates(
         OutputError: the output cannot be written.
     """
     start = time.monotonic()
+    embeddings, output = flag("embeddings", embeddings), None if output is None else local(output)
     given = [inputs] if is_one(inputs) else list(cast(Iterable[Any], inputs))
     words = [os.fsdecode(one) for one in given if isinstance(one, str | os.PathLike)]
     with writing_duplicates(output, [*words, model]) as folder:
@@ -103,7 +106,7 @@ def find_duplicates(
             images=sum(look.error is None for look in search.looks),
             failures=tuple(search.failures()),
             left_out=dict(expansion.left_out),
-            unchecked=() if predictor else (UNCHECKED,),
+            unchecked=search.unchecked if predictor else (UNCHECKED,),
             model=predictor.checkpoint.name if predictor else "",
             seconds=time.monotonic() - start,
         )
@@ -142,6 +145,7 @@ class _Search:
     def __init__(self, sources: Sequence[Source], threads: int, limits: Limits, watch: Watcher) -> None:
         self.sources, self.threads, self.limits, self.watch = sources, threads, limits, watch
         self.looks: list[Look] = []
+        self.unchecked: tuple[str, ...] = ()
 
     def run(self, predictor: Predictor | None) -> tuple[list[list[Member]], list[tuple[list[Member], str]]]:
         """The groups of copies, and those of moments with their reasons."""
@@ -189,6 +193,9 @@ class _Search:
         sources = tuple(self.sources[index] for index in single)
         split = Split(ALL, sources, np.zeros(len(sources), np.int64))
         embedded = embed_split(predictor, split, watch=lambda own: moved(own.done))
+        if embedded.failures:
+            count, why = f"{len(embedded.failures):,} of {len(single):,} images", embedded.failures[0][2]
+            self.unchecked = (f"parts and the same moment of {count}, which the model does not embed ({why})",)
         rows = np.flatnonzero(embedded.ok)
         return unit_length(embedded.vectors[rows]), [single[row] for row in rows.tolist()]
 

@@ -25,6 +25,7 @@ from weevit.reports.page import is_page, number, require_jinja
 from weevit.reports.thumbnails import jpeg
 from weevit.store.files import replacing_folder
 from weevit.store.folder import FAILURE_COLUMNS, FAILURES, Kind, check_folder, held
+from weevit.store.home import given_path
 from weevit.store.outputs import first_line, local
 from weevit.text import counted, csv_bytes, csv_row, typed
 from weevit.zoo.records import read_record_file
@@ -122,7 +123,7 @@ def read_duplicates(folder: str | Path) -> Duplicates:
         UsageError: there is no such folder.
         MalformedFileError: its record is damaged, or not weevit's.
     """
-    path = Path(folder)
+    path = given_path("duplicates", folder)
     if not os.path.lexists(path / RECORD):
         new = "dup" if os.path.lexists(path) else path  # what is there may be the images
         raise UsageError(f"{path} holds no list of duplicates ({RECORD}).", f"weevit dedup photos -o {typed(new)}")

@@ -9,10 +9,11 @@ archives, rows of tables, addresses and links are listed. A run that is killed i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+from weevit.arguments import flag
 from weevit.duplicates import trash as trashes
 from weevit.duplicates.folder import RECORD, read_duplicates
 from weevit.duplicates.groups import DuplicateGroup, DuplicateImage, Duplicates, Place
@@ -36,7 +37,7 @@ from weevit.store.moving import (
 from weevit.store.outputs import local, refuse_foreign
 from weevit.text import typed
 
-LISTED = "it lies in an archive, a table, a bucket or behind a link: it is listed only"
+LISTED = "it lies in an archive, a table, a bucket or behind a link, or its name is not UTF-8: it is listed only"
 
 
 def apply_duplicates(
@@ -60,9 +61,9 @@ def apply_duplicates(
         MalformedFileError: the record is damaged, or names files outside of the folders that were looked through.
         OutputError: the folder cannot be written; what was moved stays moved, and the same call resumes.
     """
+    target, dry_run = local(move_to, "--move-to"), flag("dry_run", dry_run)
     found = read_duplicates(duplicates)
     _check_record(found, Path(duplicates))
-    target = local(move_to, "--move-to")
     check_system()
     _check_apart(found, target)
     refuse_foreign(target, trashes.KIND.is_ours, trashes.KIND.name, "--move-to")
@@ -95,14 +96,25 @@ def _check_record(found: Duplicates, folder: Path) -> None:
 
 def _check_apart(found: Duplicates, trash: Path) -> None:
     """Refuse a trash among the images: the next search would find what lies in it."""
+    root = _above(found.roots, trash)
+    if root is not None:
+        raise UsageError(
+            f"--move-to {str(trash)!r} lies in {root}, which was looked through: the next search would find it all "
+            "again.",
+            f"--move-to {typed(apart(found.roots, trash))}",
+        )
+
+
+def apart(roots: Iterable[str], trash: Path) -> Path:
+    """A trash outside of all folders that were looked through: this one, or one beside the outermost of them."""
+    root = _above(roots, trash)
+    return root.with_name(f"{root.name}-trash") if root is not None and root.name else trash
+
+
+def _above(roots: Iterable[str], trash: Path) -> Path | None:
+    """The outermost of the folders in which a trash would lie; None where it lies in none."""
     own = os.path.realpath(trash)
-    for root in found.roots:
-        if os.path.commonpath([own, root]) == root:
-            raise UsageError(
-                f"--move-to {str(trash)!r} lies in {root}, which was looked through: the next search would find it all "
-                "again.",
-                f"--move-to {typed(Path(root).with_name(f'{Path(root).name}-trash'))}",
-            )
+    return next((Path(root) for root in sorted(roots, key=len) if os.path.commonpath([own, root]) == root), None)
 
 
 # ---- moving

@@ -6,12 +6,14 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from weevit.arguments import flag
 from weevit.duplicates import trash as trashes
 from weevit.duplicates.moves import Left, Moved, Watcher, check_image, check_system, reached, telling_full_disks, whole
 from weevit.duplicates.trash import Move, is_below
 from weevit.errors import MalformedFileError
 from weevit.store.below import opened_below
 from weevit.store.folder import held
+from weevit.store.home import given_path
 from weevit.store.moving import ChangedError, Spot, Verified, clear_hidden, move, remove_placeholder, verified
 
 
@@ -28,7 +30,7 @@ def undo_duplicates(trash: str | Path, *, dry_run: bool = False, watch: Watcher 
         MalformedFileError: its record or its list is damaged, or names files outside of the recorded folders.
         OutputError: another process works in it, or a disk is full; the same call resumes.
     """
-    folder = Path(trash)
+    folder, dry_run = given_path("trash", trash), flag("dry_run", dry_run)
     check_system()
     roots = trashes.read_roots(folder)
     with held(folder, trashes.KIND):

@@ -78,13 +78,22 @@ class DataUri:
             raise TooLargeImageError(f"more than {limits.max_bytes:,} bytes")
         try:
             data = _unquoted(payload)
-            return base64.b64decode(data, validate=True) if coded else data
+            return decoded(data) if coded else data
         except (binascii.Error, UnicodeEncodeError) as error:
             raise CorruptImageError(f"a data URI that is not base64: {error}") from error
 
     def fingerprint(self) -> str:
         """Its text, shortened, with a hash of the whole."""
         return shortened(self.text, _SHOWN)
+
+
+def decoded(text: bytes) -> bytes:
+    """The bytes of base64 with or without line ends, as `base64` and Python's `encodebytes` write them.
+
+    Raises:
+        binascii.Error: anything else: where spaces stand for plus signs, for instance, other bytes would come out.
+    """
+    return base64.b64decode(text.translate(None, b"\r\n") if b"\n" in text else text, validate=True)
 
 
 _HEX = np.full(256, 16, np.uint8)

@@ -36,6 +36,7 @@ from weevit.search.shards import KEY_BYTES, STAMP_BYTES, Rows
 from weevit.search.space import MAX_WIDTH, Space, space_of
 from weevit.search.writing import Writer
 from weevit.store.folder import held
+from weevit.store.home import given_path
 from weevit.store.outputs import local
 from weevit.text import some, typed
 
@@ -88,13 +89,13 @@ def index_vectors(
         OutputError: the folder is in use or cannot be written.
         MissingExtraError: pyarrow or filelock is not installed.
     """
-    source, folder = Path(vectors), local(output)
-    read = _reader(source, None if ids is None else Path(ids))
+    source, folder = given_path("vectors", vectors), local(output)
+    read = _reader(source, None if ids is None else given_path("ids", ids))
     given = model.checkpoint.path if isinstance(model, Predictor) else model
     with held(folder, INDEX, (given, source, ids)):
         if (folder / MANIFEST).exists():
             raise UsageError(f"{folder} holds an index already.", "Choose another --output.")
-        predictor = load(model) if isinstance(model, str | Path) else model
+        predictor = load(model) if model is not None and not isinstance(model, Predictor) else model
         parts = read()
         first = next(parts, None)
         if first is None:

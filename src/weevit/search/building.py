@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from weevit.answers.results import Array
+from weevit.arguments import flag
 from weevit.errors import NotFiniteError, UsageError
 from weevit.images.names import Names, id_hash
 from weevit.images.source import Source
@@ -110,7 +111,7 @@ def index(
         OutputError: the folder is in use or cannot be written; what was finished is kept.
         MissingExtraError: filelock is not installed.
     """
-    folder = local(output)
+    folder, prune = local(output), flag("prune", prune)
     lasting = list(inputs) if isinstance(inputs, Iterator) else inputs
     given = [model.checkpoint.path if isinstance(model, Predictor) else model, lasting]
     with held(folder, INDEX, given):

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.answers.results import Array, unit_length
+from weevit.arguments import MAX_SEED, whole
 from weevit.datasets.dataset import Dataset, Split
 from weevit.datasets.read import read_dataset
 from weevit.errors import DatasetError
@@ -94,9 +95,10 @@ def measure_search(
         watch: told embedded and all images.
 
     Raises:
-        DatasetError: several labels per image, or no class with two images.
+        DatasetError: several labels per image, no class with two images, or no image with an embedding.
         ModelError: the model cannot be loaded.
     """
+    whole("seed", seed, 0, MAX_SEED)
     dataset = data if isinstance(data, Dataset) else read_dataset(data, allow_missing=True)
     if dataset.multi_label:
         raise DatasetError("Images with several labels have no one class to be found by.", "Give one class per image.")
@@ -105,6 +107,9 @@ def measure_search(
     every = Split("all", tuple(one for split in splits for one in split.sources), _joined(splits))
     found = embed_split(predictor, every, cache, lambda now: watch(now.done, now.total))
     kept = np.flatnonzero(found.ok)
+    if found.failures and not len(kept):
+        name, _, error = found.failures[0]
+        raise DatasetError(f"None of the {len(every.sources):,} images has an embedding: {name}: {error}.")
     vectors, targets = found.vectors[kept], every.targets[kept].astype(np.int64)
     copies = np.unique([found.hashes[row] or str(row) for row in kept.tolist()], return_inverse=True)[1]
     queries = _queries(targets, copies, seed)

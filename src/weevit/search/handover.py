@@ -16,12 +16,14 @@ from weevit.answers.results import unit_length
 from weevit.errors import MissingExtraError
 from weevit.images.parquet import pyarrow
 from weevit.store.files import write_whole
-from weevit.store.outputs import local
+from weevit.store.outputs import check_file, local
 
 if TYPE_CHECKING:
     from weevit.search.index import FlatIndex, Index
 
 _ROWS = 1 << 14
+
+_COLUMNS = ("input", "embedding")
 
 
 def to_numpy(index: Index) -> tuple[list[str], npt.NDArray[np.float16]]:
@@ -41,8 +43,8 @@ def to_parquet(index: Index, path: str | os.PathLike[str]) -> Path:
         "weevit.precision": maker.precision if maker else "",
         "weevit.normalized": "true" if index.space.normalized else "false",
     }
-    fields = [("input", arrow.string()), ("embedding", arrow.list_(arrow.float16(), width))]
-    schema = arrow.schema(fields, metadata=said)
+    kinds = arrow.string(), arrow.list_(arrow.float16(), width)
+    schema = arrow.schema(list(zip(_COLUMNS, kinds, strict=True)), metadata=said)
 
     def write(file: Any) -> None:
         with arrow.parquet.ParquetWriter(file, schema) as writer:
@@ -51,7 +53,18 @@ def to_parquet(index: Index, path: str | os.PathLike[str]) -> Path:
                 columns = [arrow.array(names, arrow.string()), arrow.FixedSizeListArray.from_arrays(flat, width)]
                 writer.write_table(arrow.table(columns, schema=schema))
 
-    return write_whole(local(path), write)
+    target = local(path)
+    check_file(target, _is_ours, "table of an index", ())
+    return write_whole(target, write)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `to_parquet` wrote a file."""
+    try:
+        schema = pyarrow().parquet.read_schema(path)
+    except Exception:  # pyarrow's errors share no base class but this
+        return False
+    return schema.names == list(_COLUMNS) and b"weevit.normalized" in (schema.metadata or {})
 
 
 def to_faiss(index: Index) -> FlatIndex:

@@ -32,7 +32,7 @@ from weevit.search.manifest import DATA, INDEX, MANIFEST, Manifest, open_shard, 
 from weevit.search.scan import Best, Part, best, best_by
 from weevit.search.space import Space
 from weevit.store.folder import refuse_strange
-from weevit.store.home import expand_home
+from weevit.store.home import given_path
 from weevit.text import typed
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Index:
 
     def __init__(self, folder: Path, threads: int | None = None, model: Predictor | None = None) -> None:
         self.folder, self.threads = folder, choose_threads(threads).count
+        if model is not None and not isinstance(model, Predictor):
+            raise UsageError(f"model is a loaded model: {model!r:.60} was given.", "model=weevit.load(...)")
         self._model = model
         self._lookup: Lookup | None = None
         self._manifest, self._parts = _opened(folder)
@@ -153,7 +155,11 @@ class Index:
         Raises:
             UsageError: another shape, a vector of zeros, or k is larger than the index.
         """
-        queries = np.asarray(vectors, np.float32)
+        try:
+            with np.errstate(over="ignore"):  # what is infinite then is refused
+                queries = np.asarray(vectors, np.float32)
+        except (TypeError, ValueError):  # text, complex numbers, rows of different lengths
+            raise UsageError("Queries are an array of numbers.", f"Its shape is (m, {self.space.width}).") from None
         if queries.ndim != 2 or queries.shape[1] != self.space.width or not len(queries):
             raise UsageError(
                 f"Queries have the shape {queries.shape}; the index has vectors of {self.space.width} numbers.",
@@ -239,6 +245,7 @@ class Index:
         """Write a Parquet file with the columns `input` and `embedding` (float16), shard by shard.
 
         Raises:
+            UsageError: a file is there that `to_parquet` did not write, or a folder.
             OutputError: it cannot be written.
             MissingExtraError: pyarrow is not installed.
         """
@@ -319,7 +326,7 @@ def open_index(folder: str | os.PathLike[str], model: Predictor | None = None, t
         UsageError: there is no index, or `model` is of another space.
         MalformedFileError: it is damaged.
     """
-    path = expand_home(Path(folder))
+    path = given_path("folder", folder)
     if not os.path.isfile(path / MANIFEST):  # noqa: PTH113 - a name may be too long
         what, new = ("is no index", "photos.idx") if os.path.exists(path) else ("is not there", path)  # noqa: PTH110
         raise UsageError(f"{path} {what}.", f"weevit index PHOTOS -o {typed(new)}")

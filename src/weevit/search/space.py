@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from weevit.errors import ModelError, UsageError
+from weevit.errors import CheckpointError, ModelError, UsageError
 from weevit.predict import Predictor, load
 from weevit.store.folder import differences
 from weevit.store.outputs import is_address
@@ -86,9 +86,7 @@ class Space:
             predictor = load(given, image_size=size, threads=threads, precision=precision)
         except (ModelError, UsageError) as error:
             if model is None:
-                raise type(error)(
-                    error.message, "-m MODEL   where the model of the index lies somewhere else now"
-                ) from error
+                raise type(error)(error.message, _MOVED) from error
             raise
         self.check(predictor)
         return predictor
@@ -98,6 +96,7 @@ class Space:
 
         Raises:
             UsageError: none is recorded, or one that is neither published nor on this machine.
+            CheckpointError: it lies there no more.
         """
         maker, size = self.made_with()
         return _trusted(maker.source), size, maker.precision
@@ -121,7 +120,8 @@ class Space:
             raise UsageError(
                 f"Embeddings of {predictor.checkpoint.name} cannot be compared with those of the index:\n"
                 + "\n".join(lines),
-                "Leave out --model: the index knows its own. --like takes a classifier on the same backbone.",
+                "Leave out --model, --image-size and --precision: the index knows its own. --like takes a classifier "
+                "on the same backbone.",
             )
 
     def _unlike(self, other: Space) -> list[str]:
@@ -170,8 +170,14 @@ def _lasting(checkpoint: Checkpoint) -> str:
     return str(Path(source).absolute()) if not is_address(source) and Path(source).exists() else source
 
 
+_MOVED = "Name the model, where it lies somewhere else now: -m MODEL, or MODEL alone for weevit serve."
+
+
 def _trusted(source: str) -> str:
-    """The recorded model; UsageError where a stranger's index would have another one fetched than a published one."""
+    """The recorded model; CheckpointError where it is gone, UsageError where a stranger's index would have another one
+    fetched than a published one."""
+    if Path(source).is_absolute() and not Path(source).exists():
+        raise CheckpointError(f"The model of the index is not there any more: {source} does not exist.", _MOVED)
     published = {f"hf-hub:{weight.hub_id}" for weight in WEIGHTS}
     if source.partition("@")[0] not in published and needs_fetching(source):
         raise UsageError(

@@ -16,13 +16,14 @@ from weevit.serve.keys import Keys
 from weevit.serve.metrics import Metrics
 from weevit.serve.names import names_of
 from weevit.serve.service import Front, Service
+from weevit.store.home import given_path
 from weevit.zoo.weights import DEFAULT_MODEL
 
 PROTOCOLS = (page, operation, classify, embeddings, explaining, inference, openapi)
 
 
 def asgi(
-    *models: str,
+    *models: str | Path,
     threads: int | None = None,
     keys: Sequence[str] = (),
     allow_urls: Sequence[str] = (),
@@ -44,12 +45,13 @@ def asgi(
         index: folder of an index that is searched, of the embedding space of one of the models.
 
     Raises:
+        UsageError: no name or path of a model, invalid keys or hosts.
         WeevitError: a model cannot be loaded, or does not answer; no model has the embedding space of the index.
     """
     own = bounds or Bounds()
     kept = Metrics() if metrics else None
-    service = Service(own, Addresses(allow_urls, own.max_request), Keys(list(keys)) if keys else None, kept, _to_stderr)
-    service.index = None if index is None else Path(index)
+    service = Service(own, Addresses(allow_urls, own.max_request), Keys(keys) if keys else None, kept, _to_stderr)
+    service.index = None if index is None else given_path("index", index)
     named = names_of(models or (DEFAULT_MODEL,))
     service.models = first_answers(service, {name: load(word, threads=threads) for name, word in named.items()})
     return application(service)

@@ -8,9 +8,11 @@ anything else          the bytes of one image; settings stand in the address
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -24,6 +26,8 @@ from weevit.serve.bounds import Bounds
 from weevit.serve.problems import ProblemError
 from weevit.text import one_line
 from weevit.zoo.strict_json import parse_json_object
+
+_LOOKED_AT = 64
 
 _LONGEST_FIELD, _MOST_FIELDS, _LONGEST_NAME = 1024, 32, 200
 
@@ -71,6 +75,8 @@ async def read_form(
             images = [raw.pop("image")]
         found = await read_images(images, bounds, addresses, EXAMPLE) if image_needed or images is not None else []
         form = Form(found, raw)
+    elif body[:_LOOKED_AT].lstrip().startswith(b"{"):  # no image begins like this, and curl -d says it is a form
+        raise bad("The body is JSON, and its Content-Type does not say so.", "-H 'Content-Type: application/json'")
     else:
         form = Form([Source("image[0]", body)])
     if image_needed and not form.images:
@@ -168,6 +174,19 @@ class _Part:
     size: int = 0
 
 
+_EXTENDED = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^';]*'([^;\s]+)", re.IGNORECASE)
+
+
+def _extended(header: bytes) -> bytes:
+    """The name in `filename*=utf-8''...` (RFC 5987); empty without one.
+
+    Forms are not to have it (RFC 7578), and the library passes over it, but clients of Python send it, urllib3 before
+    2 under requests for instance, for names that are not ASCII.
+    """
+    found = _EXTENDED.search(header)
+    return unquote_to_bytes(found[1]) if found else b""
+
+
 class _Reader:
     """Collects the parts of a body; the callbacks are those of python-multipart."""
 
@@ -194,12 +213,14 @@ class _Reader:
         self._part.size += end - start
 
     def on_part_end(self) -> None:
-        _, options = parse_options_header(self._part.headers.get("content-disposition"))
+        header = self._part.headers.get("content-disposition", b"")
+        _, options = parse_options_header(header)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         data = b"".join(self._part.content)
-        if b"filename" in options:
+        filename = options.get(b"filename") or _extended(header)
+        if b"filename" in options or filename:
             check_count(len(self.form.images) + 1, self._bounds)
-            given = options[b"filename"].decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
+            given = filename.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
             shown = shortened(one_line(given), _LONGEST_NAME) or f"image[{len(self.form.images)}]"
             self.form.images.append(Source(shown, data))
             self.form.fields.append(name)

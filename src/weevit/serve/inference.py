@@ -77,7 +77,8 @@ def _model(service: Service, request: Request) -> Served:
 
 def _metadata(served: Served) -> dict[str, Any]:
     checkpoint = served.predictor.checkpoint
-    width, classes = checkpoint.architecture.embed_dim, checkpoint.num_classes
+    width, classes, channels = checkpoint.architecture.embed_dim, checkpoint.num_classes, checkpoint.in_chans
+    taken = ("BYTES", [-1]) if channels == 3 else ("UINT8", [-1, -1, -1, channels])  # files are read with three
     outputs = [("embedding", "FP32", [-1, width])]
     if classes:
         outputs += [("logits", "FP32", [-1, classes]), ("probabilities", "FP32", [-1, classes])]
@@ -86,7 +87,7 @@ def _metadata(served: Served) -> dict[str, Any]:
         "name": served.name,
         "versions": [VERSION],
         "platform": "weevit",
-        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+        "inputs": [{"name": "image", "datatype": taken[0], "shape": taken[1]}],
         "outputs": [{"name": name, "datatype": kind, "shape": shape} for name, kind, shape in outputs],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from pathlib import Path
 
 from weevit.errors import UsageError
@@ -19,9 +20,16 @@ class Keys:
 
     Args:
         keys: each of 16 characters or more.
+
+    Raises:
+        UsageError: one text in place of a list, whose letters would be keys; a key that can be guessed, or is none.
     """
 
-    def __init__(self, keys: list[str]) -> None:
+    def __init__(self, keys: Sequence[str]) -> None:
+        if isinstance(keys, str) or not all(isinstance(key, str) and key.isascii() for key in keys):
+            raise UsageError("API keys are a list of texts in ASCII.", "keys=[secrets.token_urlsafe()]")
+        if any(len(key.strip()) < _SHORTEST for key in keys):
+            raise UsageError(f"A key has {_SHORTEST} characters or more.", "keys=[secrets.token_urlsafe()]")
         self._hashes = [_hash(key.encode()) for key in keys]
 
     def has(self, given: str) -> bool:

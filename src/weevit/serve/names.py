@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from weevit.errors import UsageError
+from weevit.zoo.resolve import check_name
+
+Model = TypeVar("Model", str, str | Path)
 
 
-def names_of(words: Sequence[str]) -> dict[str, str]:
+def names_of(words: Sequence[Model]) -> dict[str, Model]:
     """Name for clients -> the model as typed: the last part of a path, so that clients learn no folders.
 
     Raises:
-        UsageError: two have the same name.
+        UsageError: two have the same name, or one is neither text nor a path.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Model] = {}
     for word in words:
-        name = word.rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors") or "model"
+        check_name(word)
+        name = str(word).rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors") or "model"
         if name in found:
             raise UsageError(
                 f"Two models would be called {name!r}: {found[name]} and {word}.", "Rename one of the folders."

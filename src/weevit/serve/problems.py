@@ -21,7 +21,7 @@ _IMAGES = {
     "empty": "The image has no bytes.",
     "not an image": "The bytes are of no known image format.",
     "truncated": "The image ends before it is whole.",
-    "corrupt": "The image contradicts itself: no whole image can be decoded from it.",
+    "corrupt": "The image contradicts itself, or its base64 does: no whole image can be decoded from it.",
     "missing": "There is no image at this address.",
     "unreadable": "The address may not be fetched, or does not answer.",
     "not_finite": "The model's answer is NaN or infinite.",

@@ -7,8 +7,6 @@ bytes, little-endian.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weevit.images.source import Source
-from weevit.images.values import DataUri, is_data_uri
+from weevit.images.values import DataUri, decoded, is_data_uri
 from weevit.serve.forms import bad
 
 _MOST_DIMENSIONS = 4
@@ -122,8 +120,8 @@ def _encoded(one: Any) -> bytes | DataUri:
     if is_data_uri(one):
         return DataUri(one)
     try:
-        return base64.b64decode(one, validate=True)
-    except (binascii.Error, ValueError):
+        return decoded(one.encode("ascii"))
+    except ValueError:  # binascii's is one
         raise bad("In JSON an element of BYTES is base64 or a data URI; this is neither.", BYTES_EXAMPLE) from None
 
 

@@ -105,6 +105,8 @@ class Kind:
 
     def is_ours(self, folder: Path) -> bool:
         """Whether the verb wrote the contents of a folder: by its record, else by every file."""
+        if not folder.is_dir():
+            return False
         there = visible(folder)
         if RECORDS & set(there) - {self.record}:
             return False

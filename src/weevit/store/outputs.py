@@ -13,8 +13,8 @@ from pathlib import Path
 
 from weevit.errors import OutputError, UsageError
 from weevit.store.files import writing
-from weevit.store.home import expand_home
-from weevit.text import typed
+from weevit.store.home import given_path
+from weevit.text import one_line, typed
 
 Sign = Callable[[Path], bool]
 """Whether the current verb has written the file or folder."""
@@ -24,17 +24,12 @@ _LOOKED_AT = 1 << 16
 
 
 def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
-    """The path of an output, with `~` expanded: a shell leaves it in `--output=~/runs`, and Python has no shell.
+    """The path of an output, with `~` expanded: no shell does that in Python, and a folder called `~` is not meant.
 
     Raises:
-        UsageError: an address (results are written on this machine); no text; `-`; no path.
+        UsageError: an address (results are written on this machine), an empty text, `-`, or no path at all.
     """
-    if not isinstance(given, str | os.PathLike):
-        raise UsageError(
-            f"{option} is the name of a file or folder: something of type {type(given).__name__} was given.",
-            f"For instance {option} out." if option.startswith("-") else "",
-        )
-    text = os.fsdecode(given)
+    path, text = given_path(option, given), os.fsdecode(given)
     if is_address(text):
         name = text.rstrip("/").rpartition("/")[2] or "out"
         raise UsageError(
@@ -50,7 +45,7 @@ def local(given: str | os.PathLike[str], option: str = "--output") -> Path:
             f"{option} is the name of a file or folder: '-' was given, and stdout is neither.",
             f"{option} out; or --json, where the verb has it, which prints the answers",
         )
-    return expand_home(text)
+    return path
 
 
 def is_address(text: str) -> bool:
@@ -104,7 +99,7 @@ def refuse_foreign(output: Path, ours: Sign, what: str, option: str = "--output"
     if output.is_dir():
         there = sorted(name for name in os.listdir(output) if not name.startswith("."))  # noqa: PTH208 - names
         if there and not ours(output):
-            shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
+            shown = ", ".join(map(one_line, there[:3])) + (", ..." if len(there) > 3 else "")
             raise UsageError(
                 f"{output} is not empty and holds no {what}, but {shown}.", f"{option} {typed(free_name(output))}"
             )

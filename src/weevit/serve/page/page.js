@@ -155,14 +155,14 @@ function listen() {
 }
 
 async function models() {
-  const answer = await fetch("v1/models", { headers: headers() });
-  byId("key-field").hidden = byId("key-field").hidden && answer.status !== 401;
-  if (!answer.ok) {
-    tell((await answer.json()).detail);
+  let body;
+  try {
+    body = await (await request("v1/models")).json(); // again where the server is still loading them
+  } catch (error) {
+    tell(error.message);
     return;
   }
   tell("");
-  const body = await answer.json();
   const found = body.data;
   byId("search-link").hidden = !body.index;
   byId("model").replaceChildren(...found.map((one) => new Option(one.id, one.id)));
