@@ -224,8 +224,8 @@ def _summary(found: Duplicates, output: Path | None, inputs: Iterable[str], mode
         return
     tell(f"written: {output} (report.html to look through)")
     if found.copies:
-        trash = typed(apart(found.roots, Path("trash")))
-        tell(f"next: weevit dedup apply {typed(output)} --move-to {trash} --dry-run")
+        trash = apart(found.roots, Path("trash"))
+        tell(f"next: weevit dedup apply {typed(output)} --move-to {typed(trash)} --dry-run")
 
 
 def _command(inputs: Iterable[str]) -> str:
