@@ -176,8 +176,10 @@ def test_odd_ids_come_back(photos: list[str], vectors: np.ndarray) -> None:
         (lambda v: save(v * 1e6, [str(n) for n in range(len(v))]), "above 65,504"),
         (lambda v: table({"input": ["a"], "embedding": [[1.0, None]]}), "differ in length, or have gaps"),
         (lambda v: table({"input": ["a", "b"], "embedding": [[1.0], [1.0, 2.0]]}), "differ in length, or have gaps"),
-        (lambda v: table({"input": ["a"], "embedding": [3.0]}), "expected lists of numbers"),
-        (lambda v: table({"input": ["a"], "embedding": [["x"]]}), "expected numbers"),
+        (lambda v: table({"input": ["a"], "embedding": [3.0]}), "expected lists of floating point"),
+        (lambda v: table({"input": ["a"], "embedding": [["x"]]}), "expected floating point"),
+        (lambda v: table({"input": ["a"], "embedding": [[1]]}), "lists of int64; expected floating point"),
+        (lambda v: table({"a": ["a"], "b": ["b"], "embedding": [[1.0]]}, ["id", "id", "embedding"]), "has 2 columns"),
         (lambda v: table({"nothing": ["a"]}), "has none of the columns"),
         (lambda v: labelled.put(Path("v.parquet"), b"PAR1"), "is not a whole Parquet file"),
         (lambda v: Path("empty").mkdir() or "empty", "holds no Parquet files"),
@@ -196,6 +198,6 @@ def save_ids(name: str) -> str:
     return name
 
 
-def table(columns: dict[str, Any]) -> str:
-    pq.write_table(pa.table(columns), "v.parquet")
+def table(columns: dict[str, Any], names: list[str] | None = None) -> str:
+    pq.write_table(pa.table(columns).rename_columns(names or list(columns)), "v.parquet")
     return "v.parquet"

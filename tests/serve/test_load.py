@@ -41,6 +41,16 @@ def test_it_prints_what_it_found(server: Running, tmp_path: Path, capsys: pytest
     assert len(server.logged(60, route="/v1/classify")) >= 60  # the server saw them all
 
 
+def test_without_an_answer_there_are_no_times(
+    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    assert run("--serve", server.url, "--clients", 1, "--requests", 3, "--images", tmp_path) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("0 answers in ")
+    assert out.endswith("3 x 422\n")
+
+
 def test_images_in_archives_and_lists_are_sent(
     server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

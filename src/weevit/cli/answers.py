@@ -24,7 +24,6 @@ from weevit.text import typed
 if TYPE_CHECKING:
     from weevit.answers.results import Result
     from weevit.predict import Predictor
-    from weevit.search.space import Space
 
 
 def load_model(loading: Loading, quiet: bool) -> Predictor:
@@ -50,9 +49,14 @@ def load_model(loading: Loading, quiet: bool) -> Predictor:
     return predictor
 
 
-def loading_of_index(space: Space, loading: Loading) -> Loading:
-    """The options of loading with the model of an index, as it was then; a size or precision that was typed wins."""
-    source, (height, width), precision = space.recorded()
+def loading_of_index(recorded: tuple[str, tuple[int, int], str], loading: Loading) -> Loading:
+    """The options of loading with the model of an index, as it was then; a size or precision that was typed wins.
+
+    Args:
+        recorded: of the index's space.
+        loading: what was typed.
+    """
+    source, (height, width), precision = recorded
     size = loading.image_size or f"{height}x{width}"
     return replace(loading, model=source, image_size=size, precision=loading.precision or precision)
 

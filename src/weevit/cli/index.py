@@ -126,7 +126,7 @@ def _model(loading: options.Loading, output: Path, quiet: bool) -> Any:
 
     if loading.model or not _is_there(output):
         return load_model(replace(loading, model=loading.model or options.DEFAULT_MODEL), quiet)
-    return load_model(loading_of_index(read_manifest(output).space, loading), quiet)
+    return load_model(loading_of_index(read_manifest(output).space.recorded(), loading), quiet)
 
 
 def _is_there(output: Path) -> bool:

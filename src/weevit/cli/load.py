@@ -82,9 +82,8 @@ def _table(found: Load) -> list[str]:
     times = ", ".join(f"p{share} {1000 * found.percentile(share / 100):.1f} ms" for share in (50, 90, 99))
     failed = {status: count for status, count in found.statuses.items() if status != "200"}
     said = ", ".join(f"{count:,} x {status}" for status, count in sorted(failed.items())) or "no errors"
-    return [
-        f"{found.per_s:.1f} images/s · {times} · {len(found.latencies):,} answers in {found.seconds:.1f} s · {said}"
-    ]
+    answers = f"{len(found.latencies):,} answers in {found.seconds:.1f} s · {said}"
+    return [f"{found.per_s:.1f} images/s · {times} · {answers}" if found.latencies else answers]
 
 
 def _first_key(path: Path) -> str:

@@ -35,6 +35,6 @@ def mcp(folders: tuple[Path, ...], index: Path | None, loading: options.Loading)
 
     if not loading.model:
         default = replace(loading, model=options.DEFAULT_MODEL)
-        loading = default if index is None else loading_of_index(open_index(index).space, loading)
+        loading = default if index is None else loading_of_index(open_index(index).space.recorded(), loading)
     mcp_server(load_model(loading, quiet=True), allowed, index).run("stdio")
     return 0

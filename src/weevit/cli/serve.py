@@ -105,7 +105,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
         max_request=own["max_request"] * _MEGABYTE,
         max_images=own["max_images"],
         queue=own["queue"],
-        deadline_s=within("deadline", own["deadline"], 0.01, 3600),
+        deadline_s=within("--deadline", own["deadline"], 0.01, 3600),
         connections=own["connections"],
         drain_s=own["drain"],
         bodies=max(8, 2 * own["max_request"]) * 4 * _MEGABYTE,
@@ -113,7 +113,7 @@ def serve(models: tuple[str, ...], loading: options.Loading, quiet: bool, **own:
     if own["index"] is not None and not models:
         from weevit.search.index import open_index
 
-        loading = loading_of_index(open_index(own["index"]).space, loading)
+        loading = loading_of_index(open_index(own["index"]).space.recorded(), loading)
         models = (loading.model,)
     named = names_of(models or (options.DEFAULT_MODEL,))
     keys = None if own["api_key_file"] is None else read_keys(own["api_key_file"])

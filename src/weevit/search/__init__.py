@@ -1,3 +1,3 @@
 """Embeddings that are kept, the nearest of them, and an index of images."""
 
-__all__ = ["bringing", "building", "card", "embeddings", "index", "kept", "manifest", "neighbours", "page", "space"]
+__all__ = ["bringing", "building", "card", "embeddings", "index", "kept", "manifest", "neighbours", "page"]

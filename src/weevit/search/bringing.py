@@ -247,6 +247,8 @@ def _column(path: Path, there: Sequence[str], names: Sequence[str]) -> str:
             f"{path} has none of the columns {', '.join(names)}; it has {some(list(there), 8)}.",
             f"Rename a column to {names[0]}.",
         )
+    if there.count(found[0]) > 1:
+        raise UsageError(f"{path} has {there.count(found[0])} columns called {found[0]}.", "Leave one of them.")
     return found[0]
 
 
@@ -256,9 +258,9 @@ def _of_batch(batch: Any, name: str, vector: str, path: Path) -> Part:
     column = batch.column(vector)
     kind = column.type
     if not (arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_fixed_size_list(kind)):
-        raise UsageError(f"{path}: the column {vector} holds {kind}; expected lists of numbers.", "")
+        raise UsageError(f"{path}: the column {vector} holds {kind}; expected lists of floating point.", "")
     if not arrow.types.is_floating(kind.value_type):
-        raise UsageError(f"{path}: the column {vector} holds lists of {kind.value_type}; expected numbers.", "")
+        raise UsageError(f"{path}: the column {vector} holds lists of {kind.value_type}; expected floating point.", "")
     ok = ~np.asarray(column.is_null())
     if "status" in batch.schema.names:
         ok &= np.array([status == "ok" for status in batch.column("status").to_pylist()], bool)
