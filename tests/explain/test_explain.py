@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +205,30 @@ def test_features_as_colours(capfd: pytest.CaptureFixture[str], photo: Path, fak
         assert sheet.width == 3 * 64 + 4 * 8
     assert run(capfd, "features", photo, *model)[0] == 2
     assert run(capfd, "features", photo, *model, "--pca", tmp_path / "pca.jpg")[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["list.txt", "list.csv", "images.tar"])
+def test_features_as_colours_of_an_image_whose_name_is_none_from_here(
+    capfd: pytest.CaptureFixture[str],
+    photo: Path,
+    fake_tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """A file of the same name from here was drawn over, or none was found, and the maps were lost."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(photo, tmp_path / "in" / photo.name)
+    path = tmp_path / "in" / kind
+    if kind.endswith(".tar"):
+        with tarfile.open(path, "w") as archive:
+            archive.add(photo, photo.name)
+    else:
+        path.write_text(f"{'path' if kind.endswith('csv') else ''}\n{photo.name}\n")
+    monkeypatch.chdir(tmp_path)
+    model = ("-m", fake_tiny, "--image-size", 64)
+    assert run(capfd, "features", photo, *model, "--pca", "expected.png")[0] == 0
+    Image.new("RGB", (64, 64)).save(photo)
+    assert run(capfd, "features", f"in/{kind}", *model, "--pca", "pca.png", "-o", "maps.npz")[0] == 0
+    assert (tmp_path / "pca.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+    assert (tmp_path / "maps.npz").exists()
