@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any
 
+import labelled
 import pytest
 from PIL import Image
 
@@ -268,6 +269,28 @@ def test_images_at_web_addresses(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(4))
     os.utime(tmp_path / "a.png", (0, 0))  # this server tells whole seconds only
     assert stamps(words[0]) != before
+
+
+@pytest.mark.parametrize("word", ["/", "/*.png"])
+def test_a_changed_file_of_a_web_page_is_another_one(serve: Any, tmp_path: Path, word: str) -> None:
+    """A page that lists files tells neither size nor time: a job took every change for the file it knew."""
+    (tmp_path / "a.png").write_bytes(png(3))
+    host = serve(partial(Quiet, directory=str(tmp_path)))
+    before = stamps(host + word)
+    assert before == stamps(f"{host}/a.png")
+    (tmp_path / "a.png").write_bytes(png(4))
+    os.utime(tmp_path / "a.png", (0, 0))
+    assert stamps(host + word) != before
+
+
+def test_archives_of_a_web_page_are_fetched_as_one_is(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a server that does not send parts of a file, too."""
+    monkeypatch.setenv("WEEVIT_CACHE", str(tmp_path / "cache"))
+    labelled.tar(tmp_path / "x-0.tar", {"in": "ab"})
+    host = serve(partial(Quiet, directory=str(tmp_path)))
+    assert widths(sources(f"{host}/x-*.tar")) == widths(sources(f"{host}/x-0.tar")) == [4, 4]
 
 
 def test_a_image_without_a_size_is_read_to_its_end(serve: Any) -> None:

@@ -106,7 +106,7 @@ class RemoteFile:
     def fingerprint(self) -> str:
         """The server's tag, or else size and time."""
         try:
-            info = self._info()
+            info = self._described()
         except Exception as error:
             return ABSENT if _is_absent(error) else "unknown"
         keys = ("ETag", "etag", "blob_id", "size", "LastModified", "Last-Modified", "mtime")
@@ -116,7 +116,7 @@ class RemoteFile:
     def described(self) -> RemoteFile:
         """The file with the server's entry, so that it need not be asked for again; itself where there is none."""
         try:
-            return self if self.info else replace(self, info=self._info())
+            return replace(self, info=self._described())
         except Exception:  # opening it says why
             return self
 
@@ -134,6 +134,11 @@ class RemoteFile:
             raise wrong
         folder = self.path.rpartition("/")[0]
         return RemoteFile(f"{self.name.rpartition('/')[0]}/{entry}", self.system, f"{folder}/{entry}")
+
+    def _described(self) -> Any:
+        """The server's entry with size and time; a page of the web that lists files tells neither."""
+        told = self.info and self.info.get("size") is not None
+        return self.info if told else self.system.info(self.path)
 
     def _info(self) -> Any:
         return self.info or self.system.info(self.path)
