@@ -67,7 +67,7 @@ def find(path: str | os.PathLike[str]) -> Found:
     try:
         if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False without permission, not an error
             _read_folder(found, Path(word))
-        elif names_containers(word) and not word.lower().endswith(".txt"):  # lists have no classes
+        elif names_containers(word):
             _read_files(found, list(containers(word)))
         else:
             _add(found, expand(word), ALL)

@@ -21,6 +21,7 @@ import errno
 import io
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -132,7 +133,7 @@ class RemoteFile:
             return listed_file(entry)
         if wrong := why_no_path(entry):
             raise wrong
-        folder = self.path.rpartition("/")[0]
+        folder = without_query(self.path).rpartition("/")[0]
         return RemoteFile(f"{self.name.rpartition('/')[0]}/{entry}", self.system, f"{folder}/{entry}")
 
     def _described(self) -> Any:
@@ -342,6 +343,14 @@ def is_pattern(address: str) -> bool:
     """Whether an address has wildcards; on the web a question mark begins a query."""
     web = address.startswith(("http://", "https://"))
     return any(sign in address for sign in ("*[" if web else "*?["))
+
+
+def without_query(address: str) -> str:
+    """An address of the web up to its query, in which its secrets are; others as they are."""
+    return re.split("[?#]", address, maxsplit=1)[0] if _WEB.match(address) else address
+
+
+_WEB = re.compile("https?://", re.IGNORECASE)
 
 
 def _is_absent(error: Exception) -> bool:
