@@ -30,7 +30,7 @@ from weevit.images.budget import until_cropped
 from weevit.images.decode import DEFAULT_LIMITS, Limits, full_size
 from weevit.images.preprocess import enough_pixels, preprocess, preprocess_channels
 from weevit.images.source import Source, channels_of, open_image
-from weevit.images.sources import Inputs, Many, Named, OneImage, expand, names_one_image
+from weevit.images.sources import Inputs, Many, Named, OneImage, expand, names_one_image, was_one_image
 from weevit.zoo.checkpoint import Checkpoint
 from weevit.zoo.fields import check_sides
 from weevit.zoo.hub import Progress
@@ -339,7 +339,10 @@ class Predictor:
         return _Decoded(Result(source.name, width=width, height=height), pixels)
 
     def _one_or_all(self, inputs: Inputs, results: Iterator[Result]) -> Result | list[Result]:
-        return next(results) if names_one_image(inputs) else list(results)
+        if names_one_image(inputs):
+            return next(results)
+        found = list(results)
+        return found[0] if was_one_image(inputs, [one.input for one in found]) else found
 
 
 def load(

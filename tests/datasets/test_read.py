@@ -349,6 +349,18 @@ def test_a_parquet_with_lists_of_labels(tmp_path: Path, column: str) -> None:
     assert dataset.split("test").targets.tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
+def test_a_label_with_the_sign_between_labels_is_refused(tmp_path: Path) -> None:
+    """In predictions.csv it would be two labels, and `compare` would judge by these."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = table(tmp_path, "", "t.parquet")
+    pq.write_table(pa.table({"path": ["0.png", "1.png"], "labels": [["a;b"], ["a", "b"]]}), path)
+    with pytest.raises(DatasetError, match="'a;b' cannot be a label: ';' stands between"):
+        read_dataset(path)
+    pq.write_table(pa.table({"path": ["0.png", "1.png"], "label": ["a;b", "a"]}), path)
+    assert read_dataset(path).classes == ("a", "a;b")  # one label per image: a name like any other
+
+
 def test_a_parquet_of_the_hub_with_one_label_a_image(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")

@@ -207,16 +207,28 @@ def test_features_as_colours(capfd: pytest.CaptureFixture[str], photo: Path, fak
     assert run(capfd, "features", photo, *model, "--pca", tmp_path / "pca.jpg")[0] == 2
 
 
-def test_features_as_colours_of_what_its_name_does_not_lead_to(
-    capfd: pytest.CaptureFixture[str], photo: Path, fake_tiny: Path, tmp_path: Path
+@pytest.mark.parametrize("kind", ["list.txt", "list.csv", "images.tar"])
+def test_features_as_colours_of_an_image_whose_name_is_none_from_here(
+    capfd: pytest.CaptureFixture[str],
+    photo: Path,
+    fake_tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
-    """A name that is a pattern, and a member of an archive."""
-    odd = Path(shutil.copy(photo, tmp_path / "a[1].png"))
-    with tarfile.open(tmp_path / "one.tar", "w") as tar:
-        tar.add(photo, "inside.png")
-    drawn = []
-    for given in (photo, odd, tmp_path / "one.tar"):
-        path = tmp_path / f"{given.stem}-pca.png"
-        assert run(capfd, "features", given, "-m", fake_tiny, "--image-size", 64, "--pca", path)[0] == 0
-        drawn.append(path.read_bytes())
-    assert drawn[0] == drawn[1] == drawn[2]
+    """A file of the same name from here was drawn over, or none was found, and the maps were lost."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(photo, tmp_path / "in" / photo.name)
+    path = tmp_path / "in" / kind
+    if kind.endswith(".tar"):
+        with tarfile.open(path, "w") as archive:
+            archive.add(photo, photo.name)
+    else:
+        path.write_text(f"{'path' if kind.endswith('csv') else ''}\n{photo.name}\n")
+    monkeypatch.chdir(tmp_path)
+    model = ("-m", fake_tiny, "--image-size", 64)
+    assert run(capfd, "features", photo, *model, "--pca", "expected.png")[0] == 0
+    Image.new("RGB", (64, 64)).save(photo)
+    assert run(capfd, "features", f"in/{kind}", *model, "--pca", "pca.png", "-o", "maps.npz")[0] == 0
+    assert (tmp_path / "pca.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+    assert (tmp_path / "maps.npz").exists()

@@ -14,15 +14,18 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any
 
+import labelled
 import pytest
 from PIL import Image
 
+import weevit
+from weevit.datasets.read import read_dataset
 from weevit.errors import EmptyImageError, MissingImageError, TooLargeImageError, UnreadableImageError, UsageError
 from weevit.images import remote
 from weevit.images.decode import Limits
 from weevit.images.remote import RemoteFile
 from weevit.images.source import Source, open_image
-from weevit.images.sources import expand
+from weevit.images.sources import expand, names_one_image
 
 pytest.importorskip("fsspec")
 
@@ -268,6 +271,59 @@ def test_images_at_web_addresses(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(4))
     os.utime(tmp_path / "a.png", (0, 0))  # this server tells whole seconds only
     assert stamps(words[0]) != before
+
+
+@pytest.mark.parametrize("word", ["/", "/*.png"])
+def test_a_changed_file_of_a_web_page_is_another_one(serve: Any, tmp_path: Path, word: str) -> None:
+    """A page that lists files tells neither size nor time: a job took every change for the file it knew."""
+    (tmp_path / "a.png").write_bytes(png(3))
+    host = serve(partial(Quiet, directory=str(tmp_path)))
+    before = stamps(host + word)
+    assert before == stamps(f"{host}/a.png")
+    (tmp_path / "a.png").write_bytes(png(4))
+    os.utime(tmp_path / "a.png", (0, 0))
+    assert stamps(host + word) != before
+
+
+def test_a_query_behind_a_table_or_an_archive(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of an address that is signed for a day: names of images hold no signature, and the next day's are the same."""
+    monkeypatch.setenv("WEEVIT_CACHE", str(tmp_path / "cache"))
+    labelled.tar(tmp_path / "x.tar", {"in": "ab"})
+    (tmp_path / "a.png").write_bytes(png(3))
+    (tmp_path / "t.csv").write_text("path,label\na.png,cat\n")
+    (tmp_path / "l.txt").write_text("a.png\n")
+    host = serve(partial(Quiet, directory=str(tmp_path)))
+    found = sources([f"{host}/{name}?sig=a/b%2Fc&to=x.jpg" for name in ("x.tar", "t.csv", "l.txt")])
+    assert [source.name for source in found] == [f"{host}/x.tar/in/0.png", f"{host}/x.tar/in/1.png", "a.png", "a.png"]
+    assert [source.target for source in found] == ["a", "b", "cat", None]
+    assert widths(found) == [4, 4, 3, 3]
+    assert not names_one_image(f"{host}/t.csv?sig=1")
+    assert names_one_image(f"{host}/a.png?sig=1.csv")
+    assert read_dataset(f"{host}/x.tar?sig=1").classes == ("a", "b")
+
+
+def test_python_answers_every_image_at_an_address(serve: Any, client: Any, bucket: str, tmp_path: Path) -> None:
+    """Of a folder in a bucket it was the first one."""
+    (tmp_path / "a.png").write_bytes(png(3))
+    (tmp_path / "bare").write_bytes(png(5))
+    put(client, bucket, {"photos/1.png": png(1), "photos/2.png": png(2), "one/1.png": png(1)})
+    host = serve(partial(Quiet, directory=str(tmp_path)))
+    with weevit.load("digits") as model:
+        assert [one.width for one in model.classify(f"{bucket}/photos")] == [1, 2]
+        assert [one.width for one in model.classify(f"{bucket}/one")] == [1]
+        for one in ("a.png", "a.png?v=1", "bare"):
+            assert model.classify(f"{host}/{one}").ok
+        assert model.classify(f"{host}/gone").status == "missing"
+
+
+def test_archives_of_a_web_page_are_fetched_as_one_is(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a server that does not send parts of a file, too."""
+    monkeypatch.setenv("WEEVIT_CACHE", str(tmp_path / "cache"))
+    labelled.tar(tmp_path / "x-0.tar", {"in": "ab"})
+    host = serve(partial(Quiet, directory=str(tmp_path)))
+    assert widths(sources(f"{host}/x-*.tar")) == widths(sources(f"{host}/x-0.tar")) == [4, 4]
 
 
 def test_a_image_without_a_size_is_read_to_its_end(serve: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from weevit.cli import options
 from weevit.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from weevit.answers.results import Result
     from weevit.images.source import Source
     from weevit.predict import Predictor
@@ -51,6 +52,7 @@ def features(
     from weevit.cli.console import Tally, tell
     from weevit.cli.progress import images_progress
     from weevit.cli.writers import write_features_npz
+    from weevit.images.source import PAUSE
 
     if output is None and pca is None:
         raise UsageError("Where should the maps go? Neither --output nor --pca was given.", "-o maps.npz")
@@ -68,38 +70,31 @@ def features(
     options.refuse_job(job, output)
     answers.check_output(pca, signs.PCA, inputs, "--pca")
     sources, predictor = answers.begin(inputs, loading, quiet)
+    given: Iterable[Source] = sources if pca is None else [one for one in sources if one is not PAUSE]
     tally = Tally()
-    given: list[Source] = []
-    stream = predictor.stream(_kept(sources, given), outputs=("features",), layers=blocks)
+    stream = predictor.stream(given, outputs=("features",), layers=blocks)
     with answers.whole_or_nothing(output):
         counted = answers.count_all(stream, tally, images_progress(quiet))
         results: list[Result] = [answers.told(result) for result in counted]
-    if tally.done and pca is not None:
-        draw_colours(pca, predictor, given, results)
     if tally.done and output is not None:
         shapes = write_features_npz(output, results)
         if not quiet:
             tell(f"{output}: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+    if tally.done and pca is not None:
+        draw_colours(pca, predictor, zip(given, results, strict=True))
     answers.finish(tally, sources, quiet)
     return tally.exit_code(strict)
 
 
-def _kept(sources: Iterable[Source], given: list[Source]) -> Iterator[Source]:
-    """Pass sources on, and keep them: a name does not lead back to a member of an archive, or to bytes."""
-    for source in sources:
-        given.append(source)
-        yield source
-
-
-def draw_colours(path: Path, predictor: Predictor, sources: list[Source], results: list[Result]) -> None:
-    """Write `--pca` for the one answered image."""
+def draw_colours(path: Path, predictor: Predictor, results: Iterable[tuple[Source, Result]]) -> None:
+    """Write `--pca` for the one answered image, whose name may be one in an archive or a list."""
     from weevit.cli.signs import save_image
     from weevit.explain.draw import draw_principal
     from weevit.store.files import write_whole
 
-    answered = [(source, result) for source, result in zip(sources, results, strict=True) if result.ok]
+    answered = [(source, result) for source, result in results if result.ok]
     if len(answered) != 1:
         raise UsageError(f"--pca draws one image; {len(answered)} were answered.", "Name one image.")
-    ((source, result),) = answered
+    source, result = answered[0]
     sheet = draw_principal(predictor.crop(source), result.features)
     write_whole(path, lambda file: save_image(sheet, file, "features"))

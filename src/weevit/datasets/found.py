@@ -32,6 +32,9 @@ FILLERS = frozenset(
 """Words allowed beside a split's name, as in `seg_train`, `test set` and `x_train`; as folders they are hardly
 classes."""
 
+SEPARATOR = ";"
+"""Between the labels of an image in a cell, of our tables too."""
+
 _SHOWN = 12
 _WORD = re.compile("[A-Za-z]+")
 
@@ -129,6 +132,12 @@ def assemble(found: Found, classes: Sequence[str] | None = None, allow_missing: 
     if len(by_name) < len(names):
         twice = next(name for name in names if names.count(name) > 1 or names[by_name[class_name(name)]] != name)
         raise DatasetError(f"Two classes have the name {twice!r}, so that images could belong to either.")
+    parted = next((name for name in names if found.multi_label and SEPARATOR in name), None)
+    if parted is not None:
+        raise DatasetError(
+            f"{found.path}: {parted!r} cannot be a label: {SEPARATOR!r} stands between the labels of an image.",
+            f"Rename it, with another sign in place of {SEPARATOR!r}.",
+        )
     _check_classes(found, by_name, "the model" if classes is not None else splits[0], allow_missing)
     made = {name: _split(found, name, by_name) for name in splits}
     return Dataset(found.path, names, made, found.multi_label, tuple(found.notes))

@@ -12,7 +12,7 @@ from typing import Any
 from weevit.arguments import flag
 from weevit.datasets.dataset import ALL, TEST, TRAIN, VALIDATION, Dataset
 from weevit.datasets.folders import read_folder
-from weevit.datasets.found import SPLITS, Found, Labels, assemble, split_of, split_of_file
+from weevit.datasets.found import SEPARATOR, SPLITS, Found, Labels, assemble, split_of, split_of_file
 from weevit.errors import DatasetError, ImageError, UsageError, did_you_mean
 from weevit.images.files import File, LocalFile
 from weevit.images.source import TARGETS, Source, printable
@@ -33,7 +33,6 @@ FLAGS = {
     **dict.fromkeys(("false", "0", "0.0", "no", "f", "n"), False),
 }
 LABELS_COLUMNS = ("labels", "classes", "targets", "tags")
-SEPARATOR = ";"
 
 
 def read_dataset(
@@ -68,7 +67,7 @@ def find(path: str | os.PathLike[str]) -> Found:
     try:
         if "://" not in word and os.path.isdir(word):  # noqa: PTH112 - False without permission, not an error
             _read_folder(found, Path(word))
-        elif names_containers(word) and not word.lower().endswith(".txt"):  # lists have no classes
+        elif names_containers(word):
             _read_files(found, list(containers(word)))
         else:
             _add(found, expand(word), ALL)

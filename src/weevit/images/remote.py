@@ -21,6 +21,7 @@ import errno
 import io
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -106,7 +107,7 @@ class RemoteFile:
     def fingerprint(self) -> str:
         """The server's tag, or else size and time."""
         try:
-            info = self._info()
+            info = self._described()
         except Exception as error:
             return ABSENT if _is_absent(error) else "unknown"
         keys = ("ETag", "etag", "blob_id", "size", "LastModified", "Last-Modified", "mtime")
@@ -116,7 +117,7 @@ class RemoteFile:
     def described(self) -> RemoteFile:
         """The file with the server's entry, so that it need not be asked for again; itself where there is none."""
         try:
-            return self if self.info else replace(self, info=self._info())
+            return replace(self, info=self._described())
         except Exception:  # opening it says why
             return self
 
@@ -132,8 +133,13 @@ class RemoteFile:
             return listed_file(entry)
         if wrong := why_no_path(entry):
             raise wrong
-        folder = self.path.rpartition("/")[0]
+        folder = without_query(self.path).rpartition("/")[0]
         return RemoteFile(f"{self.name.rpartition('/')[0]}/{entry}", self.system, f"{folder}/{entry}")
+
+    def _described(self) -> Any:
+        """The server's entry with size and time; a page of the web that lists files tells neither."""
+        told = self.info and self.info.get("size") is not None
+        return self.info if told else self.system.info(self.path)
 
     def _info(self) -> Any:
         return self.info or self.system.info(self.path)
@@ -337,6 +343,14 @@ def is_pattern(address: str) -> bool:
     """Whether an address has wildcards; on the web a question mark begins a query."""
     web = address.startswith(("http://", "https://"))
     return any(sign in address for sign in ("*[" if web else "*?["))
+
+
+def without_query(address: str) -> str:
+    """An address of the web up to its query, in which its secrets are; others as they are."""
+    return re.split("[?#]", address, maxsplit=1)[0] if _WEB.match(address) else address
+
+
+_WEB = re.compile("https?://", re.IGNORECASE)
 
 
 def _is_absent(error: Exception) -> bool:

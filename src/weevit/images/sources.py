@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
@@ -106,11 +107,11 @@ class Expansion:
             yield _file(path)
 
     def _from_address(self, word: str) -> Iterator[Source]:
-        from weevit.images.remote import is_pattern, remote_file
+        from weevit.images.remote import remote_file
 
         file = remote_file(word)
         file.system.invalidate_cache()  # listings are kept for ever, and files may have changed
-        if PurePosixPath(file.path).suffix.lower() in EXTENSIONS and not is_pattern(word):
+        if _is_image_at(word):
             yield Source(word, file)
         else:
             try:
@@ -187,7 +188,11 @@ def expand(inputs: Inputs) -> Expansion:
 
 def names_containers(word: str) -> bool:
     """Whether a path, pattern, range or address names lists, tables or archives, by its ending."""
-    return word.lower().endswith(CONTAINERS) and ("://" in word or not is_folder(word))
+    if "://" not in word:
+        return word.lower().endswith(CONTAINERS) and not is_folder(word)
+    from weevit.images.remote import without_query
+
+    return without_query(word).lower().endswith(CONTAINERS)
 
 
 def containers(word: str) -> Iterator[File]:
@@ -207,12 +212,12 @@ def containers(word: str) -> Iterator[File]:
 
 
 def _containers_at(word: str) -> Iterator[File]:
-    from weevit.images.remote import is_pattern, listing, remote_file
+    from weevit.images.remote import is_pattern, listing, remote_file, without_query
 
     file = remote_file(word)
     file.system.invalidate_cache()  # as above
     if not is_pattern(word):
-        yield file
+        yield replace(file, name=without_query(word))  # the name ends as the file does, and holds no signature
         return
     found = False
     for each in listing(file):
@@ -347,16 +352,39 @@ def is_one(inputs: object) -> bool:
 
 
 def names_one_image(inputs: object) -> bool:
-    """Whether this is one image, existing or not, and no folder, pattern, list, table or archive."""
+    """Whether this is one image, existing or not, and no folder, pattern, list, table or archive.
+
+    Of an address without an image's ending only `was_one_image` knows.
+    """
     if not isinstance(inputs, str | os.PathLike):
         return is_one(inputs)
     word = os.fsdecode(inputs)
     if is_data_uri(word):
         return True
+    if "://" in word:
+        return _is_image_at(word)
     if word.lower().endswith(CONTAINERS) or word.endswith("/") or _has_range(word):
         return False
-    signs = any(sign in word for sign in "*?[") if "://" in word else _is_pattern(word)
-    return not signs and not is_folder(word)
+    return not _is_pattern(word) and not is_folder(word)
+
+
+def was_one_image(inputs: object, found: Sequence[str]) -> bool:
+    """Whether an address without an image's ending led to one image, and not into a folder; `found`: names of images
+    there."""
+    if not isinstance(inputs, str) or "://" not in inputs or list(found) != [inputs]:
+        return False
+    from weevit.images.remote import is_pattern
+
+    return not (names_containers(inputs) or inputs.endswith("/") or is_pattern(inputs) or _has_range(inputs))
+
+
+def _is_image_at(address: str) -> bool:
+    """Whether an address is one image by its ending; one without may be a folder."""
+    from weevit.images.remote import is_pattern, without_query
+
+    plain = without_query(address)
+    ends = PurePosixPath(plain).suffix.lower() in EXTENSIONS and not plain.endswith("/")
+    return ends and not is_pattern(address) and not _has_range(address)
 
 
 def _kind(item: object) -> str:
