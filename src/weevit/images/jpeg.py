@@ -255,14 +255,16 @@ def _as_pillow(data: bytes, layout: Layout, size: tuple[int, int] | None) -> npt
             "JPEG: sampling factors of this kind in several scans are not read",
             "Convert it to an ordinary JPEG or to PNG first.",
         )
-    image = JpegImageFile(io.BytesIO(_without_blemishes(data, layout)[: -len(END)] + bytes(_PADDING)))
-    if size is not None:
-        scale = -(-layout.size[0] // size[0])
-        image.draft(None, (max(1, layout.size[0] // scale), max(1, layout.size[1] // scale)))
     try:
+        image = JpegImageFile(io.BytesIO(_without_blemishes(data, layout)[: -len(END)] + bytes(_PADDING)))
+        if size is not None:
+            scale = -(-layout.size[0] // size[0])
+            image.draft(None, (max(1, layout.size[0] // scale), max(1, layout.size[1] // scale)))
         image.load()
     except OSError as error:
         raise TruncatedImageError(f"JPEG: pixels are missing or wrong: {error}") from None
+    except (SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:  # a broken header
+        raise CorruptImageError(f"JPEG: {error}") from None
     found = np.array(image)
     return np.invert(found, out=found) if image.mode == "CMYK" else found
 

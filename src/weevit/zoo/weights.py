@@ -41,7 +41,7 @@ def as_rgb(name: str, values: object) -> RGB:
         UsageError: something else.
     """
     try:
-        numbers = [float(value) for value in cast(Iterable[float], values)]
+        numbers = [] if isinstance(values, str) else [float(value) for value in cast(Iterable[float], values)]
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) not in (1, 3):
