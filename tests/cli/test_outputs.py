@@ -258,6 +258,8 @@ def test_a_tilde_that_no_shell_expanded_is_the_home_folder(
     says: Says, folder: Path, home: Path, line: str, made: str
 ) -> None:
     """No shell expands it behind `=`: a folder called `~` was made, which nobody deletes without fear."""
+    for needed in ("pyarrow", "sklearn", "jinja2"):
+        pytest.importorskip(needed)
     assert says(line)[0] == 0
     assert all((home / name).is_file() for name in made.split())
     assert not (folder / "~").exists()
@@ -279,6 +281,8 @@ def test_a_tilde_in_python(folder: Path, home: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("output", [None, 5, ""])
 def test_what_is_no_name_is_no_output(folder: Path, output: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("jinja2")
     monkeypatch.chdir(folder)
     for call in (
         lambda: weevit.fit("data", output, "digits"),

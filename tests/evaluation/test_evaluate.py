@@ -353,6 +353,8 @@ def test_nothing_is_computed_for_a_report_that_cannot_be_written(
 def test_a_report_in_the_home_folder_is_written_there(
     predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("filelock")
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
