@@ -73,7 +73,10 @@ def test_the_best_are_those_of_all_vectors(
         indices, cosines = brute(rows, query, 10)
         at = [starts[shard] + row for shard, row in zip(found.shards.tolist(), found.rows.tolist(), strict=True)]
         np.testing.assert_allclose(found.scores, cosines, atol=1e-6)
-        assert [rows[one].tobytes() for one in at] == [rows[one].tobytes() for one in indices]
+        # Which of two with the same cosine to the last bit or two comes first, a library of products decides.
+        own = unit_length(rows[at].astype(np.float32)) @ unit_length(query[None])[0]
+        np.testing.assert_allclose(own, cosines, atol=1e-6)
+        assert len(set(at)) == len(indices)
 
 
 def test_shards_whose_codes_are_off_by_more_hide_none_of_the_others(tmp_path: Path) -> None:
