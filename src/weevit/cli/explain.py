@@ -14,6 +14,7 @@ from weevit.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from weevit.explain.relevance import Deletion, Explanation
+    from weevit.images.source import Source
 
 _STEM = 100
 """Bytes of an input's name in the name of its map: file systems take 255 for the whole."""
@@ -52,14 +53,13 @@ def explain(
     """
     from weevit.answers.columns import COMMON, class_columns, json_object
     from weevit.answers.results import Result
-    from weevit.cli import answers, signs
+    from weevit.cli import answers
     from weevit.cli.console import Tally, say_json, tell
     from weevit.cli.signs import save_image
     from weevit.explain.draw import draw_explanation
     from weevit.explain.relevance import deletion as score
     from weevit.explain.relevance import explain_source
     from weevit.store.files import write_whole, writing
-    from weevit.store.outputs import refuse_inputs
 
     if not heads:
         options.refuse_typed(["layer"], "is the block that --heads draws, and --heads was not given", "--heads")
@@ -67,17 +67,7 @@ def explain(
         options.refuse_typed(["seed"], "is of the order that --deletion draws, and it was not given", "--deletion")
     expansion = answers.read_inputs(inputs)
     sources = list(expansion)
-    if output is None:
-        raise UsageError("Where should the image go? --output was not given.", "-o out.png")
-    into_folder = answers.is_folder(output)
-    if len(sources) > 1 and not into_folder:
-        raise UsageError(f"{len(sources)} images do not go into one {output}.", "-o maps   a folder of maps")
-    if into_folder:
-        refuse_inputs(output, inputs)
-    paths = [_path(output, source.name, number) if into_folder else output for number, source in enumerate(sources)]
-    files = [*inputs, *(source.value for source in sources if isinstance(source.value, str | Path))]
-    for path in paths:
-        answers.check_output(path, signs.EXPLAIN, files, made=into_folder)
+    paths = _outputs(inputs, sources, output)
     answers.check_there(inputs, loading.model)
     model = answers.load_model(loading, quiet)
     columns = (*COMMON, *class_columns(model.checkpoint))
@@ -104,6 +94,25 @@ def explain(
     if not quiet and len(sources) > 1:
         tell(tally.line())
     return tally.exit_code(strict)
+
+
+def _outputs(inputs: tuple[str, ...], sources: list[Source], output: Path | None) -> list[Path]:
+    """Where each image's drawing goes, checked before a model is loaded."""
+    from weevit.cli import answers, signs
+    from weevit.store.outputs import refuse_inputs
+
+    if output is None:
+        raise UsageError("Where should the image go? --output was not given.", "-o out.png")
+    into_folder = answers.is_folder(output)
+    if len(sources) > 1 and not into_folder:
+        raise UsageError(f"{len(sources)} images do not go into one {output}.", "-o maps   a folder of maps")
+    if into_folder:
+        refuse_inputs(output, inputs)
+    paths = [_path(output, source.name, number) if into_folder else output for number, source in enumerate(sources)]
+    files = [*inputs, *(source.value for source in sources if isinstance(source.value, str | Path))]
+    for path in paths:
+        answers.check_output(path, signs.EXPLAIN, files, made=into_folder)
+    return paths
 
 
 def _path(folder: Path, name: str, number: int) -> Path:
