@@ -95,8 +95,8 @@ def _first_key(path: Path) -> str:
 def _read(folder: Path) -> list[bytes]:
     from itertools import islice
 
-    from weevit.duplicates.looks import bytes_of
     from weevit.images.decode import Limits
+    from weevit.images.source import bytes_of
     from weevit.images.sources import expand
 
     return [bytes_of(source, Limits()) for source in islice(expand([str(folder)]), _MOST_IMAGES)]

@@ -6,18 +6,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from weevit.engine.ahead import map_ahead
-from weevit.errors import ImageError, UsageError
+from weevit.errors import ImageError
 from weevit.images.decode import Limits, decode
 from weevit.images.facts import Facts, facts_of
 from weevit.images.formats import EXTENSIONS
-from weevit.images.source import Source, Stored, read_bytes
+from weevit.images.source import Source, bytes_of
 
 THUMB = 16
 """Side of the thumbnail in pixels, for any shape of the image: squeezed copies are recognised too."""
@@ -118,15 +118,3 @@ def _look(source: Source, limits: Limits) -> Look:
         return Look(error, digest, size)
     thumb = np.asarray(image.resize((THUMB, THUMB), Image.Resampling.LANCZOS), np.uint8)
     return Look(None, digest, size, image.width, image.height, facts, thumb)
-
-
-def bytes_of(source: Source, limits: Limits) -> bytes:
-    """The encoded bytes of an image; ImageError where they cannot be read, UsageError for pixels in memory."""
-    value = source.value
-    if isinstance(value, ImageError):
-        raise value
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, str | Path | Stored):
-        return read_bytes(value, limits)
-    raise UsageError(f"{source.name} is in memory only, not a file that could be checked.", "Give a folder or a table.")

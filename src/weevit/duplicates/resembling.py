@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from weevit.duplicates.copies import FARTHEST, exact_groups, near_pairs, thumb_rows, varied_thumbs
 from weevit.duplicates.groups import CROPPED, EXACT, LOOKS, MIRRORED, NEAR
-from weevit.duplicates.looks import Look, bytes_of
+from weevit.duplicates.looks import Look
 from weevit.duplicates.moments import Member, Near, between, linked
 from weevit.duplicates.overlay import (
     SIDE,
@@ -37,7 +37,7 @@ from weevit.engine.ahead import map_ahead
 from weevit.errors import ImageError
 from weevit.images.decode import Limits
 from weevit.images.facts import is_transparent
-from weevit.images.source import Source
+from weevit.images.source import Source, bytes_of
 from weevit.images.taken import Taken
 from weevit.search.neighbours import nearest
 

@@ -180,6 +180,18 @@ def _why_no_name(text: str, shown: str) -> ImageError | None:
     return None
 
 
+def bytes_of(source: Source, limits: Limits) -> bytes:
+    """The encoded bytes of an image; ImageError where they cannot be read, UsageError for pixels in memory."""
+    value = source.value
+    if isinstance(value, ImageError):
+        raise value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str | Path | Stored):
+        return read_bytes(value, limits)
+    raise UsageError(f"{source.name} is in memory only, not a file that could be checked.", "Give a folder or a table.")
+
+
 def printable(path: str | Path) -> str:
     """A path as text that any terminal, file or database takes."""
     text = str(path)
